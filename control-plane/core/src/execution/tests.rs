@@ -1,0 +1,152 @@
+//! The full table of states and events as a snapshot, and properties of event sequences.
+
+use std::fmt::Write as _;
+
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+
+fn lease(epoch: i64) -> Lease {
+    let number = u128::try_from(epoch).expect("epochs are positive");
+    Lease {
+        attempt: AttemptId::from(Uuid::from_u128(number)),
+        epoch,
+    }
+}
+
+fn events(lease: Lease) -> Vec<Event> {
+    let mut events = vec![Event::Assign(lease), Event::Decline(lease)];
+    for phase in [
+        Phase::Preparing,
+        Phase::Running,
+        Phase::Paused,
+        Phase::Finishing,
+    ] {
+        events.push(Event::Report(lease, phase));
+    }
+    for outcome in [
+        Outcome::Passed,
+        Outcome::Failed,
+        Outcome::Aborted,
+        Outcome::Canceled,
+        Outcome::TimedOut,
+    ] {
+        events.push(Event::Complete(lease, outcome));
+    }
+    for retry in [false, true] {
+        events.push(Event::AttemptLost { lease, retry });
+    }
+    events.extend([
+        Event::Cancel(Stop::Orderly),
+        Event::Cancel(Stop::Forced),
+        Event::QueueDeadline,
+    ]);
+    events
+}
+
+fn at(state: State) -> Lifecycle {
+    let leased = state.is_leased().then(|| lease(1));
+    let last_epoch = if state == State::Queued { 0 } else { 1 };
+    Lifecycle {
+        state,
+        lease: leased,
+        stop: None,
+        last_epoch,
+    }
+}
+
+#[test]
+fn every_state_and_event_is_decided() {
+    let mut table = String::new();
+    for state in State::ALL {
+        for event in events(lease(1)) {
+            let name = match event {
+                Event::Assign(_) => "assign".to_owned(),
+                Event::Decline(_) => "decline".to_owned(),
+                Event::Report(_, phase) => format!("report {phase:?}"),
+                Event::Complete(_, outcome) => format!("complete {outcome:?}"),
+                Event::AttemptLost { retry, .. } => format!("attempt lost, retry {retry}"),
+                Event::Cancel(stop) => format!("cancel {stop:?}"),
+                Event::QueueDeadline => "queue deadline".to_owned(),
+            };
+            let row = match at(state).on(event) {
+                Ok(Transition { next, effects }) => {
+                    let effects: Vec<_> = effects
+                        .iter()
+                        .map(|effect| match effect {
+                            Effect::WakeScheduler => "wake".to_owned(),
+                            Effect::StopAttempt(_, stop) => format!("stop {stop:?}"),
+                            Effect::CloseAttempt(_) => "close".to_owned(),
+                        })
+                        .collect();
+                    format!("{} [{}]", next.state, effects.join(", "))
+                }
+                Err(error) => format!("refused: {error}"),
+            };
+            writeln!(table, "{state:10} {name:27} {row}").expect("a string takes text");
+        }
+    }
+    insta::assert_snapshot!(table);
+}
+
+#[test]
+fn a_report_under_an_old_lease_is_refused() {
+    let live = Lifecycle {
+        last_epoch: 2,
+        lease: Some(lease(2)),
+        ..at(State::Running)
+    };
+    for event in events(lease(1)).into_iter().take(11).skip(1) {
+        assert_eq!(
+            live.on(event),
+            Err(IllegalTransition::LeaseLost { epoch: 1 }),
+            "{event:?}"
+        );
+    }
+}
+
+#[test]
+fn a_lost_attempt_of_a_canceled_execution_ends_it() {
+    let stopping = at(State::Running)
+        .on(Event::Cancel(Stop::Orderly))
+        .expect("a running execution can be canceled")
+        .next;
+    let lost = Event::AttemptLost {
+        lease: lease(1),
+        retry: true,
+    };
+    let ended = stopping.on(lost).expect("the lease is live").next;
+    assert_eq!(ended.state, State::Canceled);
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    (1..4_i64).prop_flat_map(|epoch| proptest::sample::select(events(lease(epoch))))
+}
+
+proptest! {
+    #[test]
+    fn invariants_hold_for_every_sequence(sequence in proptest::collection::vec(any_event(), 0..60)) {
+        let mut life = Lifecycle::default();
+        for event in sequence {
+            let before = life;
+            if let Ok(transition) = life.on(event) {
+                life = transition.next;
+            }
+            prop_assert_eq!(life.lease.is_some(), life.state.is_leased());
+            prop_assert!(life.last_epoch >= before.last_epoch);
+            prop_assert!(life.stop >= before.stop);
+            if before.state.is_terminal() {
+                prop_assert_eq!(life, before);
+            }
+            if let Some(lease) = life.lease {
+                prop_assert_eq!(lease.epoch, life.last_epoch);
+            }
+            let again = life.on(event);
+            if let Ok(again) = again && matches!(event, Event::Report(..) | Event::Cancel(_)) {
+                prop_assert_eq!(again.next, life, "a repeat changes nothing");
+                prop_assert!(again.effects.is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The plan: the compiled form of a resolved workflow, and all that the agent and the pod need.
+//!
+//! A plan is a JSON document with a version. The compiler in this crate is its only writer, the
+//! agent and the conductor its only readers; the server stores and forwards it unread. Strings
+//! of type [`Template`] and [`Expression`] are resolved as far as was possible when the plan was
+//! compiled; what is left needs the pod (`env.*`, step results, files).
+//!
+//! How a plan is walked is the conductor's business, not described here.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The version that this compiler writes. A reader refuses a greater one.
+pub const PLAN_VERSION: u32 = 1;
+
+/// A string with `{{ expression }}` parts that are left for the pod.
+pub type Template = String;
+
+/// A bare expression that is left for the pod; `true` and `false` are the commonest.
+pub type Expression = String;
+
+/// All that is needed to run one attempt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// [`PLAN_VERSION`] of the compiler that wrote it.
+    pub version: u32,
+    /// What expressions in the pod may ask of the execution: top-level names such as
+    /// `execution`, `workflow`, `labels`, with their JSON values. Nothing secret.
+    pub context: BTreeMap<String, serde_json::Value>,
+    /// Environment variables of every step, below those of a step itself.
+    pub env: Vec<EnvVar>,
+    /// Containers of the pod, apart from the conductor's. A [`Run`] names one by index.
+    pub containers: Vec<Container>,
+    /// Settings of Job and pod.
+    pub pod: Pod,
+    /// What to do, in order: `setup`, `steps` and `after` of the workflow in one list.
+    pub steps: Vec<Step>,
+}
+
+/// A container that holds steps with the same settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Container {
+    /// DNS label, unique in the pod.
+    pub name: String,
+    /// Image reference; absent for the runner's own image with its bundled tools.
+    pub image: Option<String>,
+    /// `Always`, `IfNotPresent` or `Never`; absent for the cluster's default.
+    pub image_pull_policy: Option<String>,
+    /// A step relies on the image's ENTRYPOINT or CMD, so the agent must read its config.
+    pub needs_image_config: bool,
+    /// Variables that only the cluster can resolve (`valueFrom`), as Kubernetes `EnvVar` objects.
+    /// References to keys are optional: a missing one gives an empty value.
+    pub env_from_cluster: Vec<serde_json::Value>,
+    /// Kubernetes `EnvFromSource` objects.
+    pub env_from: Vec<serde_json::Value>,
+    /// Kubernetes `ResourceRequirements`: limits and requests by name, as quantities.
+    pub resources: Resources,
+    /// Kubernetes `SecurityContext`, checked for known fields, absent when not given.
+    pub security_context: Option<serde_json::Value>,
+    /// Kubernetes `VolumeMount` objects of the workflow; the language's own volumes are not here.
+    pub volume_mounts: Vec<serde_json::Value>,
+}
+
+/// Limits and requests by resource name, as Kubernetes quantities.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// Upper bounds.
+    #[serde(default)]
+    pub limits: BTreeMap<String, String>,
+    /// What the scheduler sets aside.
+    #[serde(default)]
+    pub requests: BTreeMap<String, String>,
+}
+
+/// Settings of Job and pod.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pod {
+    /// Longest life of the Job in seconds (`spec.job.activeDeadlineSeconds`, or the pod's).
+    pub active_deadline_seconds: Option<u64>,
+    /// Labels of the Job.
+    pub job_labels: BTreeMap<String, String>,
+    /// Annotations of the Job.
+    pub job_annotations: BTreeMap<String, String>,
+    /// Namespace asked for by the workflow; the agent decides whether it is allowed.
+    pub namespace: Option<String>,
+    /// Fields of the Kubernetes `PodSpec` that the workflow sets (`nodeSelector`, `volumes`, …);
+    /// `labels` and `annotations` are the pod's metadata.
+    pub spec: serde_json::Map<String, serde_json::Value>,
+}
+
+/// One environment variable with a value that may hold expressions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvVar {
+    /// Name.
+    pub name: String,
+    /// Value.
+    pub value: Template,
+}
+
+/// One step: what controls it, and its operations in order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    /// Unique in the plan and stable between compilations: position in the tree, `s2`, `s2.1`.
+    pub reference: String,
+    /// Key of `step.<id>` in expressions.
+    pub id: Option<String>,
+    /// Name for people.
+    pub name: Template,
+    /// Runs only when true; `passed` by default, `always` for a step of artifacts alone.
+    pub condition: Expression,
+    /// Its failure does not count.
+    pub optional: bool,
+    /// Its outcome is inverted.
+    pub negative: bool,
+    /// It begins stopped until somebody resumes it.
+    pub paused: bool,
+    /// Tries again.
+    pub retry: Option<Retry>,
+    /// Longest run of all its operations and tries together, a duration such as `1m30s`.
+    pub timeout: Option<Template>,
+    /// It comes from the workflow's `after` list, so a cancel or a lost step does not skip it
+    /// when its condition holds.
+    pub after: bool,
+    /// What it does, in the order of the language page: delay, files, nested `setup`, run,
+    /// nested `steps`, artifacts. After a failed operation only [`Operation::Artifacts`] still
+    /// run.
+    pub operations: Vec<Operation>,
+}
+
+/// How often and until when a step is tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// Most tries after the first one; at least 1.
+    pub count: u32,
+    /// Stops when true; `passed` by default.
+    pub until: Expression,
+}
+
+/// One thing that a step does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(
+    tag = "type",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
+pub enum Operation {
+    /// Wait.
+    Delay {
+        /// A duration such as `5s`.
+        duration: Template,
+    },
+    /// Write files.
+    Files {
+        /// Index into [`Plan::containers`] of the container that sees them; the conductor
+        /// itself writes files on shared volumes when absent.
+        container: Option<usize>,
+        /// The files.
+        files: Vec<File>,
+    },
+    /// Run a process.
+    Run(Run),
+    /// Nested steps: they share a scope of `passed` and `failed`.
+    Steps {
+        /// In order.
+        steps: Vec<Step>,
+    },
+    /// Collect files; runs whether the operations before passed or not.
+    Artifacts(Artifacts),
+}
+
+/// One file of `content.files`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// Absolute, or relative to the working directory.
+    pub path: Template,
+    /// Content.
+    pub content: Template,
+    /// Permission bits; 0644 when not given.
+    pub mode: u32,
+}
+
+/// A process in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Run {
+    /// Index into [`Plan::containers`].
+    pub container: usize,
+    /// What to run.
+    pub command: Command,
+    /// Variables of this step, above [`Plan::env`].
+    pub env: Vec<EnvVar>,
+    /// Working directory; the image's when absent. A missing one is made.
+    pub working_dir: Option<Template>,
+}
+
+/// What a process is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    tag = "type",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
+pub enum Command {
+    /// A script for the container's shell, which stops at the first failing line (`set -e`).
+    Shell {
+        /// The script.
+        script: Template,
+    },
+    /// A program as Kubernetes starts it: absent or empty `command` means the image's
+    /// ENTRYPOINT; absent `args` means its CMD when `command` is absent too.
+    Exec {
+        /// Replaces ENTRYPOINT.
+        command: Option<Vec<Template>>,
+        /// Replaces CMD.
+        args: Option<Vec<Template>>,
+    },
+}
+
+/// Files to keep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Artifacts {
+    /// Index into [`Plan::containers`] of the container whose files are meant; the conductor
+    /// collects from the shared volumes when absent or when that container is gone.
+    pub container: Option<usize>,
+    /// Base of relative patterns; the step's working directory when absent.
+    pub working_dir: Option<Template>,
+    /// Globs with `**`; a leading `!` excludes.
+    pub paths: Vec<Template>,
+    /// One archive of this name instead of single files.
+    pub compress: Option<Template>,
+}

@@ -1,0 +1,35 @@
+//! Generates Rust from the protos without a `protoc` binary.
+
+use std::{env, error::Error, path::PathBuf};
+
+const RUNNER: &str = "muster/runner/v1/runner.proto";
+const API: [&str; 9] = [
+    "muster/v1/agent_link_service.proto",
+    "muster/v1/agent_service.proto",
+    "muster/v1/artifact_service.proto",
+    "muster/v1/execution.proto",
+    "muster/v1/execution_service.proto",
+    "muster/v1/log_service.proto",
+    "muster/v1/project_service.proto",
+    "muster/v1/template_service.proto",
+    "muster/v1/workflow_service.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=muster");
+    let runner = protox::compile([RUNNER], ["."])?;
+    prost_build::Config::new()
+        .bytes(["."])
+        .compile_fds(runner)?;
+
+    if env::var_os("CARGO_FEATURE_GRPC").is_some() {
+        let api = protox::compile(API, ["."])?;
+        let descriptor = PathBuf::from(env::var("OUT_DIR")?).join("muster.v1.bin");
+        tonic_prost_build::configure()
+            .bytes(".")
+            .file_descriptor_set_path(&descriptor)
+            .compile_fds_with_config(api.clone(), prost_build::Config::new())?;
+        std::fs::write(&descriptor, prost::Message::encode_to_vec(&api))?;
+    }
+    Ok(())
+}

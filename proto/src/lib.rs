@@ -1,0 +1,39 @@
+//! The wire: generated messages, clients and servers.
+//!
+//! [`v1`] is the public interface of the control plane (feature `grpc`), [`runner`] what agent,
+//! conductor and shim say to each other. Nothing here is written by hand but this file.
+
+/// `muster.v1`: for clients and agents.
+#[cfg(feature = "grpc")]
+#[expect(
+    missing_docs,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    clippy::doc_markdown,
+    clippy::large_enum_variant,
+    reason = "generated"
+)]
+pub mod v1 {
+    tonic::include_proto!("muster.v1");
+
+    /// The encoded `FileDescriptorSet` of this package, for reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] =
+        include_bytes!(concat!(env!("OUT_DIR"), "/muster.v1.bin"));
+}
+
+/// What agent, conductor and shim say to each other.
+pub mod runner {
+    /// `muster.runner.v1`.
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/muster.runner.v1.rs"));
+
+        /// The version that this program speaks.
+        pub const PROTOCOL: u32 = 1;
+        /// Longest frame on a connection, in bytes.
+        pub const MAX_FRAME: usize = 1 << 20;
+        /// Most log bytes in one message.
+        pub const MAX_LOG_DATA: usize = 64 << 10;
+        /// Most artifact bytes in one message.
+        pub const MAX_ARTIFACT_DATA: usize = 256 << 10;
+    }
+}
