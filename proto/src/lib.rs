@@ -9,6 +9,7 @@
     missing_docs,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
+    clippy::clone_on_ref_ptr,
     clippy::doc_markdown,
     clippy::large_enum_variant,
     reason = "generated"
