@@ -1,1 +1,35 @@
-//! Placeholder.
+//! What Muster keeps: [`Store`] over SQLite or PostgreSQL, [`Blobs`] over the local disk or an
+//! S3-compatible store, and the migrations.
+//!
+//! Everything of a tenant is reached through a handle that carries the project
+//! ([`Store::executions`], [`Store::workflows`], …), so an unscoped query can not be written;
+//! what an agent may touch is reached through [`Store::agent`], which checks that the attempt is
+//! its own. Rows and SQL never leave this crate, and no transition of an execution is decided
+//! here: that is `muster_core::execution`.
+
+pub mod agent;
+pub mod artifact;
+pub mod attempt;
+pub mod blob;
+mod entity;
+pub mod error;
+pub mod execution;
+pub mod log;
+pub mod manifest;
+mod migration;
+mod page;
+pub mod project;
+pub mod queue;
+pub mod request;
+pub mod store;
+mod text;
+mod time;
+pub mod token;
+mod transaction;
+pub mod work;
+
+pub use blob::{BlobWriter, Blobs};
+pub use error::Error;
+pub use page::Page;
+pub use request::{Request, Written};
+pub use store::{Options, Store};

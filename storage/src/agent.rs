@@ -1,0 +1,399 @@
+//! Agents: identity, what the administrator set, what the agent told.
+//!
+//! What an agent does with attempts is in `work`.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use muster_core::id::{AgentId, ProjectId, SessionId};
+
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect, sea_query::Expr,
+};
+use uuid::Uuid;
+
+use crate::{
+    Error, Page, Request, Store, Written, attempt,
+    entity::{self, agent as row},
+    error::Kind,
+    page, project, request, text, time,
+    transaction::Failure,
+};
+
+/// The daemon of one cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    /// Its id.
+    pub id: AgentId,
+    /// Its name, a DNS label.
+    pub name: String,
+    /// Labels that the administrator set.
+    pub labels: BTreeMap<String, String>,
+    /// Projects that it may serve; empty for all.
+    pub projects: Vec<ProjectId>,
+    /// What it told at its last connect.
+    pub told: Told,
+    /// How many attempts it holds now.
+    pub running: u32,
+    /// When it was made.
+    pub create_time: Timestamp,
+    /// When it was last heard of.
+    pub last_seen_time: Option<Timestamp>,
+}
+
+impl Agent {
+    /// Its labels as the scheduler sees them: those of the administrator win.
+    #[must_use]
+    pub fn effective_labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.told.labels.clone();
+        labels.extend(self.labels.clone());
+        labels
+    }
+}
+
+/// What an agent tells when it connects.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Its process.
+    pub session: Option<SessionId>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Version of its program.
+    pub version: String,
+    /// `kubernetes` or `process`.
+    pub backend: String,
+    /// How many attempts it runs at most.
+    pub capacity: u32,
+    /// What it can do.
+    pub capabilities: Vec<String>,
+}
+
+/// An agent to be made.
+#[derive(Debug, Clone)]
+pub struct NewAgent {
+    /// Its name, a DNS label.
+    pub name: String,
+    /// SHA-256 of its token.
+    pub token_hash: [u8; 32],
+    /// Labels that the agent itself can not change.
+    pub labels: BTreeMap<String, String>,
+    /// Projects that it may serve; empty for all.
+    pub projects: Vec<ProjectId>,
+}
+
+/// All agents of the instance.
+#[derive(Debug)]
+pub struct Agents<'a> {
+    pub(crate) store: &'a Store,
+}
+
+impl Agents<'_> {
+    /// Makes an agent.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AlreadyExists`] when the name is taken, [`Error::NotFound`] for a project.
+    pub async fn create(
+        &self,
+        new: &NewAgent,
+        request: Option<&Request>,
+    ) -> Result<Written<Agent>, Error> {
+        let now = self.store.clock().now();
+        let id = AgentId::generate();
+        self.store
+            .transaction("create_agent", |tx| async move {
+                if let Some(replay) = request::replay(request, &*tx).await? {
+                    return Ok(Written::replayed(load(&*tx, replay.resource.into()).await?));
+                }
+                request::record(request, &*tx, id.as_uuid(), 0, now).await?;
+                for project in &new.projects {
+                    project::load(&*tx, *project).await?;
+                }
+                let row = new_row(id, new, now)?;
+                entity::insert::<row::Entity, _>(&*tx, row)
+                    .await
+                    .map_err(|error| {
+                        Failure::from(error).on_unique(|| Error::AlreadyExists {
+                            kind: Kind::Agent,
+                            id: new.name.clone(),
+                        })
+                    })?;
+                Ok(Written::new(load(&*tx, id).await?))
+            })
+            .await
+    }
+
+    /// Returns an agent.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub async fn get(&self, id: AgentId) -> Result<Agent, Error> {
+        self.store
+            .read("get_agent", || load(self.store.reader(), id))
+            .await
+    }
+
+    /// Returns the agent of a name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub async fn find(&self, name: &str) -> Result<Agent, Error> {
+        self.store
+            .read("find_agent", || async {
+                let row = row::Entity::find()
+                    .filter(row::Column::Name.eq(name))
+                    .one(self.store.reader())
+                    .await?
+                    .ok_or_else(|| Error::not_found(Kind::Agent, name))?;
+                with_running(self.store.reader(), row).await
+            })
+            .await
+    }
+
+    /// Returns the agent whose token has this hash.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn find_by_token_hash(&self, hash: &[u8; 32]) -> Result<Option<Agent>, Error> {
+        self.store
+            .read("find_agent_by_token", || async {
+                let row = row::Entity::find()
+                    .filter(row::Column::TokenHash.eq(hash.to_vec()))
+                    .one(self.store.reader())
+                    .await?;
+                match row {
+                    Some(row) => Ok(Some(with_running(self.store.reader(), row).await?)),
+                    None => Ok(None),
+                }
+            })
+            .await
+    }
+
+    /// Lists agents by name.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn list(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<Agent, String>, Error> {
+        let limit = page::limit(limit);
+        self.store
+            .read("list_agents", || async {
+                let mut query = row::Entity::find()
+                    .order_by_asc(row::Column::Name)
+                    .limit(u64::from(limit) + 1);
+                if let Some(after) = after {
+                    query = query.filter(row::Column::Name.gt(after));
+                }
+                let rows = query.all(self.store.reader()).await?;
+                let ids = rows.iter().map(|row| row.id).collect();
+                let running = running(self.store.reader(), ids).await?;
+                let mut items = Vec::with_capacity(rows.len());
+                for row in rows {
+                    let running = running.get(&row.id).copied().unwrap_or(0);
+                    items.push(record(row, running)?);
+                }
+                Ok(Page::new(items, limit, |agent: &Agent| agent.name.clone()))
+            })
+            .await
+    }
+
+    /// Replaces the token of an agent.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub async fn rotate_token(
+        &self,
+        id: AgentId,
+        token_hash: &[u8; 32],
+        request: Option<&Request>,
+    ) -> Result<Written<Agent>, Error> {
+        let now = self.store.clock().now();
+        self.store
+            .transaction("rotate_agent_token", |tx| async move {
+                if request::replay(request, &*tx).await?.is_some() {
+                    return Ok(Written::replayed(load(&*tx, id).await?));
+                }
+                request::record(request, &*tx, id.as_uuid(), 0, now).await?;
+                let row = row::ActiveModel {
+                    token_hash: Set(token_hash.to_vec()),
+                    ..Default::default()
+                };
+                change(&*tx, id, row).await?;
+                Ok(Written::new(load(&*tx, id).await?))
+            })
+            .await
+    }
+
+    /// Deletes an agent. Attempts that it holds end when their leases do.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub async fn delete(
+        &self,
+        id: AgentId,
+        request: Option<&Request>,
+    ) -> Result<Written<()>, Error> {
+        let now = self.store.clock().now();
+        self.store
+            .transaction("delete_agent", |tx| async move {
+                if request::replay(request, &*tx).await?.is_some() {
+                    return Ok(Written::replayed(()));
+                }
+                request::record(request, &*tx, id.as_uuid(), 0, now).await?;
+                let deleted = row::Entity::delete_by_id(id.as_uuid()).exec(&*tx).await?;
+                if deleted.rows_affected == 0 {
+                    return Err(Error::not_found(Kind::Agent, id).into());
+                }
+                Ok(Written::new(()))
+            })
+            .await
+    }
+
+    /// Stores what an agent told at its hello; its session takes the place of an older one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub async fn connected(&self, id: AgentId, told: &Told) -> Result<Agent, Error> {
+        let now = self.store.clock().now();
+        self.store
+            .transaction("connect_agent", |tx| async move {
+                let row = row::ActiveModel {
+                    session_id: Set(told.session.map(SessionId::as_uuid)),
+                    told_labels_json: Set(text::encode(&told.labels)?),
+                    version: Set(text::reason(&told.version)),
+                    backend: Set(text::reason(&told.backend)),
+                    capacity: Set(i32::try_from(told.capacity).unwrap_or(i32::MAX)),
+                    capabilities_json: Set(text::encode(&told.capabilities)?),
+                    last_seen_time: Set(Some(time::millis(now))),
+                    ..Default::default()
+                };
+                change(&*tx, id, row).await?;
+                load(&*tx, id).await
+            })
+            .await
+    }
+
+    /// Notes that agents were heard of, in one statement for all.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn seen(&self, ids: &[AgentId]) -> Result<(), Error> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let now = time::millis(self.store.clock().now());
+        self.store
+            .transaction("note_seen_agents", |tx| async move {
+                for ids in ids.chunks(1000) {
+                    row::Entity::update_many()
+                        .col_expr(row::Column::LastSeenTime, Expr::value(now))
+                        .filter(row::Column::Id.is_in(ids.iter().map(|id| id.as_uuid())))
+                        .exec(&*tx)
+                        .await?;
+                }
+                Ok(())
+            })
+            .await
+    }
+}
+
+pub(crate) async fn load<C: ConnectionTrait>(db: &C, id: AgentId) -> Result<Agent, Failure> {
+    let row = row::Entity::find_by_id(id.as_uuid())
+        .one(db)
+        .await?
+        .ok_or_else(|| Error::not_found(Kind::Agent, id))?;
+    with_running(db, row).await
+}
+
+async fn with_running<C: ConnectionTrait>(db: &C, row: row::Model) -> Result<Agent, Failure> {
+    let running = running(db, vec![row.id]).await?;
+    let running = running.get(&row.id).copied().unwrap_or(0);
+    record(row, running)
+}
+
+/// How many attempts each agent holds.
+async fn running<C: ConnectionTrait>(
+    db: &C,
+    agents: Vec<Uuid>,
+) -> Result<BTreeMap<Uuid, u32>, Failure> {
+    let counts: Vec<(Uuid, i64)> = entity::attempt::Entity::find()
+        .select_only()
+        .column(entity::attempt::Column::AgentId)
+        .column_as(entity::attempt::Column::Id.count(), "held")
+        .filter(attempt::is_live())
+        .filter(entity::attempt::Column::AgentId.is_in(agents))
+        .group_by(entity::attempt::Column::AgentId)
+        .into_tuple()
+        .all(db)
+        .await?;
+    let counts = counts.into_iter();
+    Ok(counts
+        .map(|(id, count)| (id, u32::try_from(count).unwrap_or(u32::MAX)))
+        .collect())
+}
+
+async fn change<C: ConnectionTrait>(
+    db: &C,
+    id: AgentId,
+    change: row::ActiveModel,
+) -> Result<(), Failure> {
+    let changed = row::Entity::update_many()
+        .set(change)
+        .filter(row::Column::Id.eq(id.as_uuid()))
+        .exec(db)
+        .await?;
+    if changed.rows_affected == 0 {
+        return Err(Error::not_found(Kind::Agent, id).into());
+    }
+    Ok(())
+}
+
+fn new_row(id: AgentId, new: &NewAgent, now: Timestamp) -> Result<row::Model, Failure> {
+    Ok(row::Model {
+        id: id.as_uuid(),
+        name: new.name.clone(),
+        token_hash: new.token_hash.to_vec(),
+        labels_json: text::encode(&new.labels)?,
+        projects_json: text::encode(&new.projects)?,
+        session_id: None,
+        told_labels_json: "{}".to_owned(),
+        version: String::new(),
+        backend: String::new(),
+        capacity: 0,
+        capabilities_json: "[]".to_owned(),
+        create_time: time::millis(now),
+        last_seen_time: None,
+    })
+}
+
+fn record(row: row::Model, running: u32) -> Result<Agent, Failure> {
+    Ok(Agent {
+        id: row.id.into(),
+        name: row.name,
+        labels: text::decode(&row.labels_json)?,
+        projects: text::decode(&row.projects_json)?,
+        told: Told {
+            session: row.session_id.map(SessionId::from),
+            labels: text::decode(&row.told_labels_json)?,
+            version: row.version,
+            backend: row.backend,
+            capacity: u32::try_from(row.capacity).unwrap_or(0),
+            capabilities: text::decode(&row.capabilities_json)?,
+        },
+        running,
+        create_time: time::timestamp(row.create_time),
+        last_seen_time: row.last_seen_time.map(time::timestamp),
+    })
+}

@@ -1,0 +1,183 @@
+//! Artifacts: complete files that executions left behind. Their bytes are blobs.
+
+use jiff::Timestamp;
+use muster_core::id::{ArtifactId, AttemptId, ExecutionId, ProjectId};
+
+use sea_orm::{
+    ColumnTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr,
+};
+
+use crate::{
+    Error, Page, Store,
+    entity::{artifact as row, attempt as attempt_row},
+    error::Kind,
+    page, text, time,
+};
+
+/// How many artifacts one execution may have.
+pub const LIMIT: u32 = 10_000;
+
+/// A complete file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Artifact {
+    /// Its id.
+    pub id: ArtifactId,
+    /// Its project.
+    pub project: ProjectId,
+    /// Its execution.
+    pub execution: ExecutionId,
+    /// Attempt that collected it.
+    pub attempt: AttemptId,
+    /// Path, relative.
+    pub path: String,
+    /// Size in bytes.
+    pub size: i64,
+    /// SHA-256, lower-case hexadecimal.
+    pub sha256: String,
+    /// Media type.
+    pub content_type: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Reference of the step that collected it.
+    pub step: String,
+    /// Key of its blob.
+    pub blob: String,
+    /// When it became complete.
+    pub create_time: Timestamp,
+}
+
+/// An artifact whose blob is durable already.
+#[derive(Debug, Clone)]
+pub struct NewArtifact {
+    /// Path, relative, normalised by the caller.
+    pub path: String,
+    /// Size in bytes.
+    pub size: i64,
+    /// SHA-256, lower-case hexadecimal.
+    pub sha256: String,
+    /// Media type.
+    pub content_type: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Reference of the step that collects it.
+    pub step: String,
+    /// Key of its blob.
+    pub blob: String,
+}
+
+/// Where a list of artifacts goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// Path of the last one.
+    pub path: String,
+    /// Its id.
+    pub id: ArtifactId,
+}
+
+/// The artifacts of one project.
+#[derive(Debug)]
+pub struct Artifacts<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) project: ProjectId,
+}
+
+impl Artifacts<'_> {
+    /// Returns one artifact.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub async fn get(&self, id: ArtifactId) -> Result<Artifact, Error> {
+        self.store
+            .read("get_artifact", || async {
+                row::Entity::find_by_id(id.as_uuid())
+                    .filter(row::Column::ProjectId.eq(self.project.as_uuid()))
+                    .one(self.store.reader())
+                    .await?
+                    .map(record)
+                    .ok_or_else(|| Error::not_found(Kind::Artifact, id).into())
+            })
+            .await
+    }
+
+    /// Lists the artifacts of an execution by path.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] for the execution.
+    pub async fn list(
+        &self,
+        execution: ExecutionId,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<Page<Artifact, Cursor>, Error> {
+        let limit = page::limit(limit);
+        self.store
+            .read("list_artifacts", || async {
+                let db = self.store.reader();
+                self.store
+                    .executions(self.project)
+                    .require(db, execution)
+                    .await?;
+                let mut query = row::Entity::find()
+                    .filter(row::Column::ExecutionId.eq(execution.as_uuid()))
+                    .order_by_asc(row::Column::Path)
+                    .order_by_asc(row::Column::Id)
+                    .limit(u64::from(limit) + 1);
+                if let Some(after) = after {
+                    let last = Expr::tuple([
+                        Expr::value(after.path.clone()),
+                        Expr::value(after.id.as_uuid()),
+                    ]);
+                    let columns = [row::Column::Path, row::Column::Id];
+                    query = query.filter(Expr::tuple(columns.map(Expr::col)).gt(last));
+                }
+                let rows = query.all(db).await?;
+                let items = rows.into_iter().map(record).collect();
+                Ok(Page::new(items, limit, |item: &Artifact| Cursor {
+                    path: item.path.clone(),
+                    id: item.id,
+                }))
+            })
+            .await
+    }
+}
+
+pub(crate) fn new_row(
+    id: ArtifactId,
+    attempt: &attempt_row::Model,
+    new: &NewArtifact,
+    now: Timestamp,
+) -> row::Model {
+    row::Model {
+        id: id.as_uuid(),
+        project_id: attempt.project_id,
+        execution_id: attempt.execution_id,
+        attempt_id: attempt.id,
+        path: new.path.clone(),
+        size: new.size,
+        sha256: new.sha256.clone(),
+        content_type: text::reason(&new.content_type),
+        mode: i32::try_from(new.mode & 0o7777).unwrap_or(0),
+        step: text::reason(&new.step),
+        blob: new.blob.clone(),
+        create_time: time::millis(now),
+    }
+}
+
+pub(crate) fn record(row: row::Model) -> Artifact {
+    Artifact {
+        id: row.id.into(),
+        project: row.project_id.into(),
+        execution: row.execution_id.into(),
+        attempt: row.attempt_id.into(),
+        path: row.path,
+        size: row.size,
+        sha256: row.sha256,
+        content_type: row.content_type,
+        mode: u32::try_from(row.mode).unwrap_or(0),
+        step: row.step,
+        blob: row.blob,
+        create_time: time::timestamp(row.create_time),
+    }
+}

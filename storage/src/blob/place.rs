@@ -1,0 +1,197 @@
+//! From a URL to an object store.
+
+use std::{path::Path as FilePath, sync::Arc, time::Duration};
+
+use object_store::{
+    BackoffConfig, ClientOptions, ObjectStore, RetryConfig, aws::AmazonS3Builder,
+    local::LocalFileSystem, path::Path,
+};
+
+use super::Options;
+use crate::{Error, error::Source};
+
+/// S3 wants parts of 5 MiB or more, all of the same size, and at most 10,000 of them.
+const S3_PART: usize = 5 * 1024 * 1024;
+const LOCAL_PART: usize = 1024 * 1024;
+
+pub(super) struct Opened {
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) place: String,
+    pub(super) prefix: Path,
+    pub(super) part_size: usize,
+}
+
+pub(super) async fn open(url: &str, options: &Options) -> Result<Opened, Error> {
+    if let Some(path) = url.strip_prefix("file://") {
+        return local(FilePath::new(path)).await;
+    }
+    if let Some(rest) = url.strip_prefix("s3://") {
+        return s3(rest, options);
+    }
+    let reason = "not a blob URL; use file:///absolute/directory or s3://bucket?endpoint=…";
+    Err(refuse("blobs", reason, None))
+}
+
+async fn local(path: &FilePath) -> Result<Opened, Error> {
+    let place = format!("file://{}", path.display());
+    if !path.is_absolute() {
+        let reason = "the directory is not absolute; write file:/// and the whole path";
+        return Err(refuse(&place, reason, None));
+    }
+    let failed = |source: Source| {
+        let reason = "the directory can not be made or used; make it writable for this user";
+        refuse(&place, reason, Some(source))
+    };
+    tokio::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .await
+        .map_err(|error| failed(error.into()))?;
+    let store = LocalFileSystem::new_with_prefix(path)
+        .map_err(|error| failed(error.into()))?
+        // A blob that a row names must survive a loss of power.
+        .with_fsync(true);
+    Ok(Opened {
+        store: Arc::new(store),
+        place,
+        prefix: Path::default(),
+        part_size: LOCAL_PART,
+    })
+}
+
+fn s3(rest: &str, options: &Options) -> Result<Opened, Error> {
+    let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (bucket, prefix) = address.split_once('/').unwrap_or((address, ""));
+    let place = format!("s3://{address}");
+    let refuse = |reason: &str, source| refuse(&place, reason, source);
+    if bucket.is_empty() {
+        return Err(refuse("the bucket is missing; write s3://bucket", None));
+    }
+    let Some(credentials) = &options.credentials else {
+        let reason = "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
+        return Err(refuse(reason, None));
+    };
+    let prefix = Path::parse(prefix)
+        .map_err(|error| refuse("the prefix can not be used as a path", Some(error.into())))?;
+    let mut builder = AmazonS3Builder::new()
+        .with_bucket_name(bucket)
+        .with_region("us-east-1")
+        .with_access_key_id(&credentials.access_key_id)
+        .with_secret_access_key(&credentials.secret_access_key)
+        .with_client_options(
+            ClientOptions::new()
+                .with_connect_timeout(Duration::from_secs(5))
+                // Of one request: a part of 5 MiB must be through by then.
+                .with_timeout(Duration::from_secs(60)),
+        )
+        .with_retry(RetryConfig {
+            backoff: BackoffConfig::default(),
+            max_retries: 4,
+            retry_timeout: Duration::from_secs(15),
+        });
+    if let Some(token) = &credentials.session_token {
+        builder = builder.with_token(token);
+    }
+    let mut plain_endpoint = false;
+    let mut allow_http = false;
+    for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+        let value = decode(value);
+        match key {
+            "endpoint" => {
+                plain_endpoint = value.starts_with("http://");
+                builder = builder.with_endpoint(value);
+            }
+            "region" => builder = builder.with_region(value),
+            "allow_http" => allow_http = value == "true",
+            "virtual_hosted" => {
+                builder = builder.with_virtual_hosted_style_request(value == "true");
+            }
+            other => {
+                let reason = format!(
+                    "unknown parameter '{other}'; there are endpoint, region, allow_http and virtual_hosted"
+                );
+                return Err(refuse(&reason, None));
+            }
+        }
+    }
+    if plain_endpoint && !allow_http {
+        let reason = "the endpoint is not encrypted; use https, or add allow_http=true knowingly";
+        return Err(refuse(reason, None));
+    }
+    let store = builder
+        .with_allow_http(allow_http)
+        .build()
+        .map_err(|error| refuse("the URL can not be used", Some(error.into())))?;
+    Ok(Opened {
+        store: Arc::new(store),
+        place,
+        prefix,
+        part_size: S3_PART,
+    })
+}
+
+pub(super) fn refuse(place: &str, reason: &str, source: Option<Source>) -> Error {
+    Error::Configuration {
+        place: place.to_owned(),
+        reason: reason.to_owned(),
+        source,
+    }
+}
+
+/// Resolves `%2F` and the like; what is no such thing stays.
+fn decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        let escaped = (first == b'%')
+            .then(|| tail.get(..2))
+            .flatten()
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match escaped {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = tail.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(url: &str) -> String {
+        let options = Options {
+            credentials: Some(super::super::Credentials::default()),
+        };
+        let rest = url.strip_prefix("s3://").expect("an S3 URL");
+        match s3(rest, &options) {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_plain_endpoint_is_used_only_knowingly() {
+        assert!(reason("s3://b?endpoint=http://h:1").contains("allow_http=true"));
+        assert_eq!(reason("s3://b?endpoint=http://h:1&allow_http=true"), "");
+        assert_eq!(reason("s3://b?endpoint=https%3A%2F%2Fh%3A1"), "");
+    }
+
+    #[test]
+    fn an_unknown_parameter_is_named() {
+        assert!(reason("s3://b?regoin=x").contains("'regoin'"));
+    }
+
+    #[test]
+    fn escapes_are_resolved_and_anything_else_stays() {
+        assert_eq!(decode("a%2Fb%zz%"), "a/b%zz%");
+    }
+}

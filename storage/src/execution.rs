@@ -1,0 +1,308 @@
+//! Executions of a project: what was asked for, where it is, how it ended.
+
+mod cancel;
+mod create;
+mod list;
+mod row;
+mod step;
+mod target;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use muster_core::{
+    execution::{Effect, Lifecycle, State, Stop},
+    id::{ExecutionId, ProjectId},
+};
+
+use crate::{Error, Page, Request, Store, Written, attempt::Attempt};
+
+pub(crate) use cancel::{end_steps, reset_steps, write_steps};
+pub(crate) use list::newest_attempt;
+pub(crate) use row::{Change, record};
+pub use step::{StepResult, StepState};
+pub use target::Target;
+
+/// One requested run of a workflow.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Execution {
+    /// Its id.
+    pub id: ExecutionId,
+    /// Its project.
+    pub project: ProjectId,
+    /// Name of the workflow.
+    pub workflow: String,
+    /// Revision of the stored workflow; 0 for an inline manifest.
+    pub workflow_revision: i64,
+    /// Counts the executions of this workflow in this project from 1.
+    pub number: i64,
+    /// `{workflow}-{number}`, unique in the project.
+    pub display_name: String,
+    /// Where it is in its life.
+    pub lifecycle: Lifecycle,
+    /// Reason of the state, `UPPER_SNAKE_CASE`.
+    pub reason: String,
+    /// The reason for people.
+    pub message: String,
+    /// Tags.
+    pub tags: BTreeMap<String, String>,
+    /// Labels of the workflow.
+    pub labels: BTreeMap<String, String>,
+    /// Config values as they may be shown.
+    pub config: BTreeMap<String, String>,
+    /// Where it may run.
+    pub target: Target,
+    /// Remarks on fields that have no effect.
+    pub warnings: Vec<String>,
+    /// Greater ones are placed first.
+    pub priority: i32,
+    /// Name of the caller.
+    pub creator: String,
+    /// When it was accepted.
+    pub create_time: Timestamp,
+    /// When it was last leased to an agent.
+    pub assign_time: Option<Timestamp>,
+    /// When the conductor began to walk the plan.
+    pub start_time: Option<Timestamp>,
+    /// When it became terminal.
+    pub finish_time: Option<Timestamp>,
+    /// It ends when it waits in the queue longer than this.
+    pub queue_deadline: Option<Timestamp>,
+    /// What is known of its log. The size of a live log is only right where one execution is
+    /// read, not in lists.
+    pub log: LogSummary,
+    /// How many artifacts are complete.
+    pub artifact_count: u32,
+    /// Counts its changes; its etag.
+    pub revision: i64,
+}
+
+impl Execution {
+    /// Its state.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        self.lifecycle.state
+    }
+}
+
+/// What is known of a log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogSummary {
+    /// Bytes that are durable.
+    pub size: i64,
+    /// SHA-256 by the conductor, lower-case hexadecimal; `None` until it came.
+    pub sha256: Option<String>,
+    /// Every byte is here and the server computed the same SHA-256.
+    pub complete: bool,
+}
+
+/// What an execution is called, reserved before its plan is compiled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Its id.
+    pub id: ExecutionId,
+    /// Name of the workflow.
+    pub workflow: String,
+    /// Its number.
+    pub number: i64,
+    /// `{workflow}-{number}`.
+    pub display_name: String,
+    /// When it counts as accepted.
+    pub create_time: Timestamp,
+}
+
+/// An execution to be accepted.
+#[derive(Debug, Clone)]
+pub struct NewExecution {
+    /// What it is called, from [`Executions::reserve`].
+    pub identity: Identity,
+    /// Revision of the stored workflow; 0 for an inline manifest.
+    pub workflow_revision: i64,
+    /// Tags.
+    pub tags: BTreeMap<String, String>,
+    /// Labels of the workflow.
+    pub labels: BTreeMap<String, String>,
+    /// Config values as they may be shown.
+    pub config: BTreeMap<String, String>,
+    /// Where it may run.
+    pub target: Target,
+    /// Remarks on fields that have no effect.
+    pub warnings: Vec<String>,
+    /// Greater ones are placed first.
+    pub priority: i32,
+    /// Name of the caller.
+    pub creator: String,
+    /// It ends when it waits in the queue longer than this.
+    pub queue_deadline: Option<Timestamp>,
+    /// The compiled plan; opaque here.
+    pub plan: Bytes,
+    /// Its steps, not reached yet.
+    pub steps: Vec<StepResult>,
+}
+
+/// One execution with what hangs on it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Details {
+    /// The execution.
+    pub execution: Execution,
+    /// Results of its steps in document order.
+    pub steps: Vec<StepResult>,
+    /// Its placements, oldest first.
+    pub attempts: Vec<Attempt>,
+}
+
+/// Which executions a list shows.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Only of this workflow.
+    pub workflow: Option<String>,
+    /// Only in one of these states; empty for all.
+    pub states: Vec<State>,
+    /// Only with all of these tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// A change of an execution that was committed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Changed {
+    /// The execution as it is now.
+    pub execution: Execution,
+    /// What is to be done now; each may be done again without harm.
+    pub effects: Vec<Effect>,
+}
+
+/// An entry of an execution's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Position, from 1.
+    pub sequence: i64,
+    /// When it was committed.
+    pub time: Timestamp,
+    /// What happened, `UPPER_SNAKE_CASE`.
+    pub kind: String,
+    /// The same for people.
+    pub message: String,
+}
+
+/// The executions of one project.
+#[derive(Debug)]
+pub struct Executions<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) project: ProjectId,
+}
+
+impl Executions<'_> {
+    /// Takes the next number of a workflow. A number whose execution is never created stays
+    /// unused, so validate what can be validated before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when the project is not there.
+    pub async fn reserve(&self, workflow: &str) -> Result<Identity, Error> {
+        self.reserve_number(workflow).await
+    }
+
+    /// Returns what an earlier request with this id made; asked before the work of compiling.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RequestIdReused`] when the content was another.
+    pub async fn replay(&self, request: &Request) -> Result<Option<Execution>, Error> {
+        self.find_replay(request).await
+    }
+
+    /// Accepts an execution: row, plan, steps, first event and request id in one transaction.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RequestIdReused`]; [`Error::AlreadyExists`] when the identity was used.
+    pub async fn create(
+        &self,
+        new: &NewExecution,
+        request: Option<&Request>,
+    ) -> Result<Written<Execution>, Error> {
+        self.accept(new, request).await
+    }
+
+    /// Returns an execution.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub async fn get(&self, id: ExecutionId) -> Result<Execution, Error> {
+        self.store
+            .read("get_execution", || self.load(self.store.reader(), id))
+            .await
+    }
+
+    /// Returns the execution of a uid or a display name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub async fn find(&self, name: &str) -> Result<Execution, Error> {
+        self.load_by_name(name).await
+    }
+
+    /// Returns an execution with steps and attempts, all of one moment.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub async fn details(&self, id: ExecutionId) -> Result<Details, Error> {
+        self.load_details(id).await
+    }
+
+    /// Lists executions, newest first.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn list(
+        &self,
+        filter: &Filter,
+        after: Option<ExecutionId>,
+        limit: u32,
+    ) -> Result<Page<Execution, ExecutionId>, Error> {
+        self.load_page(filter, after, limit).await
+    }
+
+    /// Returns the plan of an execution.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub async fn plan(&self, id: ExecutionId) -> Result<Bytes, Error> {
+        self.load_plan(id).await
+    }
+
+    /// Returns what happened to an execution, oldest first, after a sequence (0 for all).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] for the execution.
+    pub async fn events(
+        &self,
+        id: ExecutionId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Page<Event, i64>, Error> {
+        self.load_events(id, after, limit).await
+    }
+
+    /// Asks for the end of an execution. One that is terminal stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub async fn cancel(
+        &self,
+        id: ExecutionId,
+        stop: Stop,
+        message: &str,
+        request: Option<&Request>,
+    ) -> Result<Changed, Error> {
+        self.request_stop(id, stop, message, request).await
+    }
+}

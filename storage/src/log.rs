@@ -1,0 +1,121 @@
+//! Reading logs: which segments hold which bytes. The bytes themselves are blobs.
+
+use muster_core::id::{AttemptId, ExecutionId, ProjectId};
+
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+
+use crate::{
+    Error, Store,
+    entity::log_segment as row,
+    execution::{self, LogSummary},
+    page,
+};
+
+/// A stretch of a log in one blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// Offset of its first byte.
+    pub start: i64,
+    /// Offset behind its last byte.
+    pub end: i64,
+    /// Key of its blob.
+    pub blob: String,
+    /// Size of its blob.
+    pub blob_size: i64,
+}
+
+/// The newest log of an execution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The attempt that wrote it; `None` before the first one.
+    pub attempt: Option<AttemptId>,
+    /// What is known of it; its size is the durable one.
+    pub summary: LogSummary,
+    /// Nothing will be added any more.
+    pub ended: bool,
+}
+
+/// The logs of one project.
+#[derive(Debug)]
+pub struct Logs<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) project: ProjectId,
+}
+
+impl Logs<'_> {
+    /// Returns how far the newest log of an execution is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] for the execution.
+    pub async fn head(&self, execution: ExecutionId) -> Result<Head, Error> {
+        self.store
+            .snapshot("get_log_head", |tx| async move {
+                let found = self
+                    .store
+                    .executions(self.project)
+                    .load(&*tx, execution)
+                    .await?;
+                let newest = execution::newest_attempt(&*tx, execution).await?;
+                Ok(Head {
+                    attempt: newest.as_ref().map(|attempt| attempt.id.into()),
+                    ended: match &newest {
+                        // One that is queued again will have another log.
+                        Some(attempt) => attempt.log_ended && found.state().is_terminal(),
+                        None => found.state().is_terminal(),
+                    },
+                    summary: found.log,
+                })
+            })
+            .await
+    }
+
+    /// Returns segments of an attempt's log in order, beginning with the one that holds `from`.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails. An attempt of another project has no segments.
+    pub async fn segments(
+        &self,
+        attempt: AttemptId,
+        from: i64,
+        limit: u32,
+    ) -> Result<Vec<Segment>, Error> {
+        self.store
+            .read("list_log_segments", || async {
+                let log = row::Entity::find()
+                    .filter(row::Column::AttemptId.eq(attempt.as_uuid()))
+                    .filter(row::Column::ProjectId.eq(self.project.as_uuid()));
+                // The first one is looked up, so that a reader at the end does not go through
+                // all of them.
+                let first: Option<i64> = log
+                    .clone()
+                    .select_only()
+                    .column(row::Column::StartOffset)
+                    .filter(row::Column::StartOffset.lte(from))
+                    .order_by_desc(row::Column::StartOffset)
+                    .limit(1)
+                    .into_tuple()
+                    .one(self.store.reader())
+                    .await?;
+                let rows = log
+                    .filter(row::Column::StartOffset.gte(first.unwrap_or(0)))
+                    .filter(row::Column::EndOffset.gt(from))
+                    .order_by_asc(row::Column::StartOffset)
+                    .limit(u64::from(page::limit(limit)))
+                    .all(self.store.reader())
+                    .await?;
+                Ok(rows.into_iter().map(record).collect())
+            })
+            .await
+    }
+}
+
+fn record(row: row::Model) -> Segment {
+    Segment {
+        start: row.start_offset,
+        end: row.end_offset,
+        blob: row.blob,
+        blob_size: row.blob_size,
+    }
+}

@@ -1,0 +1,119 @@
+//! Brings the schema up to date at every start, or refuses a database that a newer program made.
+//!
+//! A migration that was released is frozen: it declares its own SQL and never uses entities.
+
+mod m20261123_000001_create_tables;
+
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
+    TransactionOptions, TransactionTrait,
+};
+use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager};
+
+use crate::{Error, transaction::Failure};
+
+/// One lock for all servers that migrate the same PostgreSQL database; the number is arbitrary.
+const ADVISORY_LOCK: i64 = 0x006d_7573_7465_7201;
+
+struct Migrator;
+
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m20261123_000001_create_tables::CreateTables)]
+    }
+}
+
+/// Migrates all the way up in one transaction, so that a failure changes nothing and servers
+/// that start together wait for each other.
+pub(crate) async fn run(db: &DatabaseConnection) -> Result<(), Failure> {
+    let backend = db.get_database_backend();
+    let tx = db
+        .begin_with_options(TransactionOptions {
+            sqlite_transaction_mode: (backend == DbBackend::Sqlite)
+                .then_some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        })
+        .await?;
+    if backend == DbBackend::Postgres {
+        tx.execute_unprepared(&format!(
+            "SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"
+        ))
+        .await?;
+    }
+    refuse_unknown(&tx).await?;
+    Migrator::up(&tx, None).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Refuses a database whose schema this program does not know: changed by a newer one.
+async fn refuse_unknown(db: &DatabaseTransaction) -> Result<(), Failure> {
+    let schema = SchemaManager::new(db);
+    if !schema.has_table("seaql_migrations").await? {
+        if schema.has_table("executions").await? {
+            return Err(Error::UnknownSchema {
+                migration: "(none, yet there are tables)".to_owned(),
+            }
+            .into());
+        }
+        return Ok(());
+    }
+    let known: Vec<String> = Migrator::migrations()
+        .iter()
+        .map(|migration| migration.name().to_owned())
+        .collect();
+    let applied = Migrator::get_migration_models(db).await?;
+    match applied
+        .into_iter()
+        .find(|model| !known.contains(&model.version))
+    {
+        Some(model) => Err(Error::UnknownSchema {
+            migration: model.version,
+        }
+        .into()),
+        None => Ok(()),
+    }
+}
+
+/// Fills in the types that differ between the databases.
+fn dialect(sql: &str, backend: DbBackend) -> String {
+    let postgres = backend == DbBackend::Postgres;
+    let pick = |for_postgres: &'static str, for_sqlite: &'static str| {
+        if postgres { for_postgres } else { for_sqlite }
+    };
+    sql.replace("@UUID@", pick("uuid", "blob"))
+        .replace("@BYTES@", pick("bytea", "blob"))
+        .replace("@LONG@", pick("bigint", "integer"))
+        .replace("@BOOL@", pick("boolean", "integer"))
+        // Ordered by bytes in both, whatever the locale of the database is.
+        .replace("@NAME@", pick("text COLLATE \"C\"", "text"))
+        .replace("@TABLE@", pick("", "STRICT"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Options, Store};
+
+    #[tokio::test]
+    async fn every_migration_can_be_taken_back_and_done_again() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let url = format!("sqlite://{}", folder.path().join("muster.db").display());
+        let store = Store::connect(&url, &Options::default()).await;
+        let store = store.expect("a database");
+        Migrator::down(store.writer(), None).await.expect("down");
+        let schema = SchemaManager::new(store.writer());
+        assert!(!schema.has_table("projects").await.expect("a look"));
+        run(store.writer()).await.expect("up again");
+        assert_eq!(
+            store
+                .projects()
+                .list(None, 9)
+                .await
+                .expect("a list")
+                .items
+                .len(),
+            1
+        );
+    }
+}

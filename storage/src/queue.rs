@@ -1,0 +1,257 @@
+//! The instance's own work on executions of all projects: expired leases and queue deadlines,
+//! finished logs. For the server's sweeps alone; no caller's request comes here.
+
+use jiff::Timestamp;
+use muster_core::{
+    execution::{Event, State},
+    id::AttemptId,
+};
+use sea_orm::{
+    ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr,
+};
+use uuid::Uuid;
+
+use crate::{
+    Error, Store,
+    attempt::{self, Attempt, Held, Status},
+    entity::{attempt as row, execution as execution_row, request as request_row},
+    execution::{self, Change, Changed, Execution, LogSummary},
+    page, time,
+};
+
+/// When an attempt that ended without a completion record is followed by another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// At most this many attempts of one execution; 0 or 1 for never again.
+    pub max_attempts: i64,
+    /// Also when the conductor had begun to walk the plan.
+    pub after_start: bool,
+}
+
+impl Retry {
+    /// Never again.
+    pub const NEVER: Self = Self {
+        max_attempts: 0,
+        after_start: false,
+    };
+
+    /// Whether another attempt may follow the one with this epoch.
+    #[must_use]
+    pub const fn allows(self, epoch: i64, started: bool) -> bool {
+        epoch < self.max_attempts && (self.after_start || !started)
+    }
+}
+
+/// Work on the executions of all projects.
+#[derive(Debug)]
+pub struct Queue<'a> {
+    pub(crate) store: &'a Store,
+}
+
+impl Queue<'_> {
+    /// Returns live attempts whose lease has ended, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn expired(&self, now: Timestamp, limit: u32) -> Result<Vec<Attempt>, Error> {
+        self.store
+            .read("list_expired_leases", || async {
+                let rows = row::Entity::find()
+                    .filter(attempt::is_live())
+                    .filter(row::Column::LeaseExpireTime.lte(time::millis(now)))
+                    .order_by_asc(row::Column::LeaseExpireTime)
+                    .limit(u64::from(page::limit(limit)))
+                    .all(self.store.reader())
+                    .await?;
+                rows.into_iter().map(attempt::record).collect()
+            })
+            .await
+    }
+
+    /// Ends an attempt whose lease has ended by `now`; `None` when it was renewed or ended
+    /// meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub async fn expire(
+        &self,
+        attempt: AttemptId,
+        now: Timestamp,
+        retry: Retry,
+    ) -> Result<Option<Changed>, Error> {
+        self.store
+            .transaction("expire_lease", |tx| async move {
+                let mut held = Held::lock(&*tx, None, attempt, now).await?;
+                let live = attempt::status(&held.attempt)? == Status::Live;
+                if !live || held.attempt.lease_expire_time > time::millis(now) {
+                    return Ok(None);
+                }
+                let message = format!(
+                    "agent {} was not heard of until the lease ended",
+                    held.attempt.agent_name
+                );
+                held.lose(&*tx, retry, "AGENT_LOST", &message).await?;
+                Ok(Some(held.save(&*tx).await?))
+            })
+            .await
+    }
+
+    /// Extends every live lease to at least `until`: the grace after an outage of the server.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn grant_grace(&self, until: Timestamp) -> Result<u64, Error> {
+        self.store
+            .transaction("grant_grace", |tx| async move {
+                let until = time::millis(until);
+                let extended = row::Entity::update_many()
+                    .col_expr(row::Column::LeaseExpireTime, Expr::value(until))
+                    .filter(attempt::is_live())
+                    .filter(row::Column::LeaseExpireTime.lt(until))
+                    .exec(&*tx)
+                    .await?;
+                Ok(extended.rows_affected)
+            })
+            .await
+    }
+
+    /// Ends executions that waited longer than their queue deadline, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn expire_queued(&self, now: Timestamp, limit: u32) -> Result<Vec<Changed>, Error> {
+        let now_millis = time::millis(now);
+        let due = self
+            .store
+            .read("list_queue_deadlines", || async {
+                let due: Vec<Uuid> = execution_row::Entity::find()
+                    .select_only()
+                    .column(execution_row::Column::Id)
+                    .filter(Expr::cust(
+                        "state = 'queued' AND queue_deadline IS NOT NULL",
+                    ))
+                    .filter(execution_row::Column::QueueDeadline.lte(now_millis))
+                    .order_by_asc(execution_row::Column::QueueDeadline)
+                    .limit(u64::from(page::limit(limit)))
+                    .into_tuple()
+                    .all(self.store.reader())
+                    .await?;
+                Ok(due)
+            })
+            .await?;
+        let mut ended = Vec::with_capacity(due.len());
+        for id in due {
+            let changed = self
+                .store
+                .transaction("expire_queued", |tx| async move {
+                    let mut change = Change::of_attempt(&*tx, id.into(), now).await?;
+                    // Claimed or canceled meanwhile.
+                    if change.lifecycle()?.state != State::Queued {
+                        return Ok(None);
+                    }
+                    change.apply(Event::QueueDeadline)?;
+                    let message = "no agent took it before the queue deadline; see that an agent \
+                         with the labels of its target is connected and has room";
+                    change.explain("QUEUE_DEADLINE", message);
+                    change.state_event(message);
+                    execution::end_steps(&*tx, id.into(), State::Aborted).await?;
+                    Ok(Some(change.save(&*tx).await?))
+                })
+                .await?;
+            ended.extend(changed);
+        }
+        Ok(ended)
+    }
+
+    /// How many executions wait, counted up to `most`.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn depth(&self, most: u32) -> Result<u64, Error> {
+        self.store
+            .read("count_queue", || async {
+                let first = execution_row::Entity::find()
+                    .select_only()
+                    .column(execution_row::Column::Id)
+                    .filter(Expr::cust("state = 'queued'"))
+                    .limit(u64::from(most));
+                Ok(first.count(self.store.reader()).await?)
+            })
+            .await
+    }
+
+    /// Stores that the log of an attempt is complete or never will be, as the server found it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub async fn finish_log(
+        &self,
+        attempt: AttemptId,
+        summary: &LogSummary,
+    ) -> Result<Execution, Error> {
+        let now = self.store.clock().now();
+        self.store
+            .transaction("finish_log", |tx| async move {
+                let mut held = Held::lock(&*tx, None, attempt, now).await?;
+                held.attempt.log_ended = true;
+                // The log of an older attempt is not the log of the execution.
+                let newest = held.attempt.epoch == held.change.lifecycle()?.last_epoch;
+                if !newest {
+                    attempt::save_attempt(&*tx, &held.attempt).await?;
+                    return Ok(held.change.unchanged()?.execution);
+                }
+                held.change.log(summary);
+                if summary.complete {
+                    held.change.event("LOG_COMPLETE", "");
+                } else {
+                    held.change
+                        .event("LOG_INCOMPLETE", "not every byte of the log came here");
+                }
+                Ok(held.save(&*tx).await?.execution)
+            })
+            .await
+    }
+
+    /// Returns attempts with an accepted result whose log was never finished, for the sweep
+    /// after a crash, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn unfinished_logs(&self, limit: u32) -> Result<Vec<Attempt>, Error> {
+        self.store
+            .read("list_unfinished_logs", || async {
+                let rows = row::Entity::find()
+                    .filter(Expr::cust("status <> 'live' AND NOT log_ended"))
+                    .order_by_asc(row::Column::Id)
+                    .limit(u64::from(page::limit(limit)))
+                    .all(self.store.reader())
+                    .await?;
+                rows.into_iter().map(attempt::record).collect()
+            })
+            .await
+    }
+
+    /// Forgets request ids made before `before`.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn prune_requests(&self, before: Timestamp) -> Result<u64, Error> {
+        self.store
+            .transaction("prune_requests", |tx| async move {
+                let deleted = request_row::Entity::delete_many()
+                    .filter(request_row::Column::CreateTime.lt(time::millis(before)))
+                    .exec(&*tx)
+                    .await?;
+                Ok(deleted.rows_affected)
+            })
+            .await
+    }
+}

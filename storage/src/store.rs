@@ -1,0 +1,200 @@
+//! The handle on the database, and the doors to everything in it.
+//!
+//! How a connection is made is in `store/connect.rs`.
+
+mod connect;
+mod suspicion;
+
+use std::sync::Arc;
+
+use muster_core::{
+    clock::Clock,
+    id::{AgentId, ProjectId},
+};
+
+use sea_orm::{DatabaseConnection, DbBackend};
+
+use crate::{
+    Error,
+    agent::Agents,
+    artifact::Artifacts,
+    execution::Executions,
+    log::Logs,
+    manifest::{self, Manifests},
+    migration,
+    project::Projects,
+    queue::Queue,
+    token::Tokens,
+    work::Work,
+};
+
+/// How to connect.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where times come from.
+    pub clock: Clock,
+    /// Most connections: of the pool for PostgreSQL, of the read pool for SQLite, which always has
+    /// exactly one connection that writes.
+    pub max_connections: u32,
+    /// How long a call may wait for a connection.
+    pub acquire_timeout: std::time::Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            clock: Clock::system(),
+            max_connections: 16,
+            acquire_timeout: std::time::Duration::from_secs(10),
+        }
+    }
+}
+
+/// The database. Cheap to clone; clones share the connections.
+#[derive(Debug, Clone)]
+pub struct Store {
+    connections: Arc<connect::Connections>,
+    clock: Clock,
+}
+
+impl Store {
+    /// Connects and brings the schema up to date.
+    ///
+    /// `sqlite:///absolute/path` makes the file when it is not there, readable by its owner alone;
+    /// `postgres://user@host/database` needs a database that exists.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Configuration`] for a URL that can not be used, [`Error::UnknownSchema`] when a
+    /// newer program has migrated the database; then nothing is changed.
+    pub async fn connect(url: &str, options: &Options) -> Result<Self, Error> {
+        let connections = connect::connect(url, options).await?;
+        migration::run(&connections.writer)
+            .await
+            .map_err(|failure| failure.name("migrate the database"))?;
+        Ok(Self {
+            connections: Arc::new(connections),
+            clock: options.clock.clone(),
+        })
+    }
+
+    /// Whether the database answers; for health checks.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`].
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.read("ping the database", || async {
+            Ok(self.reader().ping().await?)
+        })
+        .await
+    }
+
+    /// Ends all connections, after what they do now.
+    pub async fn close(self) {
+        for connection in [&self.connections.reader, &self.connections.writer] {
+            if let Err(error) = connection.close_by_ref().await {
+                tracing::warn!(%error, "closing the database failed");
+            }
+        }
+    }
+
+    pub(crate) fn backend(&self) -> DbBackend {
+        self.connections.writer.get_database_backend()
+    }
+
+    pub(crate) fn suspicion(&self) -> &suspicion::Suspicion {
+        &self.connections.suspicion
+    }
+
+    pub(crate) fn writer(&self) -> &DatabaseConnection {
+        &self.connections.writer
+    }
+
+    pub(crate) fn reader(&self) -> &DatabaseConnection {
+        &self.connections.reader
+    }
+
+    /// The clock that all stored times come from.
+    #[must_use]
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// All projects of the instance.
+    #[must_use]
+    pub const fn projects(&self) -> Projects<'_> {
+        Projects { store: self }
+    }
+
+    /// All tokens of the instance.
+    #[must_use]
+    pub const fn tokens(&self) -> Tokens<'_> {
+        Tokens { store: self }
+    }
+
+    /// All agents of the instance.
+    #[must_use]
+    pub const fn agents(&self) -> Agents<'_> {
+        Agents { store: self }
+    }
+
+    /// Sweeps over all projects; for the server itself.
+    #[must_use]
+    pub const fn queue(&self) -> Queue<'_> {
+        Queue { store: self }
+    }
+
+    /// What one agent may do.
+    #[must_use]
+    pub const fn agent(&self, agent: AgentId) -> Work<'_> {
+        Work { store: self, agent }
+    }
+
+    /// The workflows of a project.
+    #[must_use]
+    pub const fn workflows(&self, project: ProjectId) -> Manifests<'_> {
+        Manifests {
+            store: self,
+            project,
+            kind: manifest::Kind::Workflow,
+        }
+    }
+
+    /// The templates of a project.
+    #[must_use]
+    pub const fn templates(&self, project: ProjectId) -> Manifests<'_> {
+        Manifests {
+            store: self,
+            project,
+            kind: manifest::Kind::Template,
+        }
+    }
+
+    /// The executions of a project.
+    #[must_use]
+    pub const fn executions(&self, project: ProjectId) -> Executions<'_> {
+        Executions {
+            store: self,
+            project,
+        }
+    }
+
+    /// The artifacts of a project.
+    #[must_use]
+    pub const fn artifacts(&self, project: ProjectId) -> Artifacts<'_> {
+        Artifacts {
+            store: self,
+            project,
+        }
+    }
+
+    /// The logs of a project.
+    #[must_use]
+    pub const fn logs(&self, project: ProjectId) -> Logs<'_> {
+        Logs {
+            store: self,
+            project,
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Opening the database: URLs, connection settings, and errors that name the cure.
+
+use std::{fs, io, path::Path, time::Duration};
+
+use sea_orm::{DatabaseConnection, SqlxPostgresConnector, SqlxSqliteConnector};
+use sqlx::{
+    ConnectOptions, Connection, Postgres,
+    pool::PoolOptions,
+    postgres::PgConnectOptions,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous},
+};
+
+use super::{Options, suspicion::Suspicion};
+use crate::{Error, error::Source};
+
+/// How long SQLite waits for another process that writes.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long PostgreSQL may work on one statement.
+const STATEMENT_TIMEOUT: &str = "30s";
+/// A connection that was idle for longer is tried before it is used.
+const PING_AFTER: Duration = Duration::from_secs(2);
+/// How long a transaction of a client that hangs may hold its locks.
+const IDLE_IN_TRANSACTION_TIMEOUT: &str = "60s";
+
+/// Connections for writing and for reading; the same pool for PostgreSQL.
+#[derive(Debug)]
+pub(super) struct Connections {
+    pub(super) writer: DatabaseConnection,
+    pub(super) reader: DatabaseConnection,
+    pub(super) suspicion: Suspicion,
+}
+
+pub(super) async fn connect(url: &str, options: &Options) -> Result<Connections, Error> {
+    if let Some(path) = url.strip_prefix("sqlite://") {
+        return sqlite(Path::new(path), options).await;
+    }
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        return postgres(url, options).await;
+    }
+    Err(refuse(
+        place(url),
+        "not a database URL; use sqlite:///absolute/path or postgres://user@host/database",
+        None,
+    ))
+}
+
+async fn sqlite(path: &Path, options: &Options) -> Result<Connections, Error> {
+    let place = format!("sqlite://{}", path.display());
+    if !path.is_absolute() {
+        let reason = "the path is not absolute; write sqlite:/// and the whole path";
+        return Err(refuse(place, reason, None));
+    }
+    make_private_file(path).map_err(|error| {
+        let reason = "the database file can not be made; create its directory and make it writable";
+        refuse(place.clone(), reason, Some(error.into()))
+    })?;
+    let settings = SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        // What was acknowledged survives a loss of power.
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY_TIMEOUT)
+        .foreign_keys(true)
+        .pragma("temp_store", "memory")
+        .disable_statement_logging();
+    let failed = |error: sqlx::Error| {
+        let reason = "the file can not be opened as a SQLite database; name another file, or check its permissions and its disk";
+        refuse(place.clone(), reason, Some(error.into()))
+    };
+    // One connection writes: with several, writers wait in sleeps for each other.
+    let writer: SqlitePool = pool(options, 1)
+        .connect_with(settings.clone())
+        .await
+        .map_err(failed)?;
+    let reader = pool(options, options.max_connections.max(1))
+        .connect_with(settings.pragma("query_only", "on"))
+        .await
+        .map_err(failed)?;
+    Ok(Connections {
+        writer: SqlxSqliteConnector::from_sqlx_sqlite_pool(writer),
+        reader: SqlxSqliteConnector::from_sqlx_sqlite_pool(reader),
+        suspicion: Suspicion::new(),
+    })
+}
+
+/// SQLite gives its own files beside the database the same permissions.
+fn make_private_file(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map(drop)
+}
+
+async fn postgres(url: &str, options: &Options) -> Result<Connections, Error> {
+    let place = place(url);
+    let settings: PgConnectOptions = url.parse().map_err(|error: sqlx::Error| {
+        let reason = "not a URL of PostgreSQL; use postgres://user:password@host:5432/database";
+        refuse(place.clone(), reason, Some(error.into()))
+    })?;
+    let settings = settings
+        .application_name("muster")
+        .options([
+            ("statement_timeout", STATEMENT_TIMEOUT),
+            (
+                "idle_in_transaction_session_timeout",
+                IDLE_IN_TRANSACTION_TIMEOUT,
+            ),
+        ])
+        .disable_statement_logging();
+    let suspicion = Suspicion::new();
+    let doubts = suspicion.clone();
+    let pool = pool::<Postgres>(options, options.max_connections.max(2))
+        .before_acquire(move |connection, about| {
+            let try_it = about.idle_for > PING_AFTER || doubts.holds();
+            Box::pin(async move {
+                if try_it {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+        .connect_with(settings)
+        .await
+        .map_err(|error| {
+            let reason = postgres_cure(&error);
+            refuse(place, reason, Some(error.into()))
+        })?;
+    let connection = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
+    Ok(Connections {
+        writer: connection.clone(),
+        reader: connection,
+        suspicion,
+    })
+}
+
+fn postgres_cure(error: &sqlx::Error) -> &'static str {
+    let code = error
+        .as_database_error()
+        .and_then(|error| error.code())
+        .unwrap_or_default();
+    match &*code {
+        "3D000" => "the database is not there; make it with createdb",
+        "28P01" | "28000" => "PostgreSQL refuses the user or the password; correct them in the URL",
+        "53300" => "PostgreSQL has no connection left; raise its max_connections or use fewer here",
+        _ => {
+            "PostgreSQL can not be reached; check host, port and TLS mode (sslmode) in the URL, and that it runs"
+        }
+    }
+}
+
+fn pool<DB: sqlx::Database>(options: &Options, size: u32) -> PoolOptions<DB> {
+    PoolOptions::new()
+        .max_connections(size)
+        .acquire_timeout(options.acquire_timeout)
+        // A ping before each use would double the round trips.
+        .test_before_acquire(false)
+}
+
+fn refuse(place: String, reason: &str, source: Option<Source>) -> Error {
+    Error::Configuration {
+        place,
+        reason: reason.to_owned(),
+        source,
+    }
+}
+
+/// The URL without user, password and parameters, fit for a message.
+fn place(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+            let host = authority.rsplit('@').next().unwrap_or_default();
+            format!("{scheme}://{host}/{path}")
+        }
+        None => "database".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_shows_no_credentials() {
+        assert_eq!(
+            place("postgres://me:secret@host:5432/db?password=x"),
+            "postgres://host:5432/db"
+        );
+        assert_eq!(place("me:secret"), "database");
+    }
+}

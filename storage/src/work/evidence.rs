@@ -1,0 +1,127 @@
+//! What an attempt leaves behind: segments of its log, and artifacts. Blobs are durable before
+//! they come here.
+
+use muster_core::{
+    execution::{IllegalTransition, Lease},
+    id::ArtifactId,
+};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, sea_query::Expr};
+
+use super::{Added, Appended, NewSegment, Work};
+use crate::{
+    Error,
+    artifact::{self, NewArtifact},
+    attempt::{self, Held, Status},
+    entity::{self, artifact as artifact_row, attempt as attempt_row, log_segment as segment_row},
+    time,
+    transaction::Failure,
+};
+
+impl Work<'_> {
+    pub(super) async fn store_segment(&self, segment: &NewSegment) -> Result<Appended, Error> {
+        if segment.end <= segment.start || segment.start < 0 {
+            let reason = "a segment ends behind its start, which is 0 or more";
+            return Err(Error::invalid("segment", reason));
+        }
+        let now = time::millis(self.store.clock().now());
+        self.store
+            .transaction("append_log", |tx| async move {
+                let id = segment.lease.attempt;
+                let attempt = attempt::find(&*tx, Some(self.agent), id).await?;
+                if !takes_log(&attempt, segment.lease)? {
+                    return Ok(Appended::Refused);
+                }
+                // The condition makes the offset move once, whoever else reads the same.
+                let moved = attempt_row::Entity::update_many()
+                    .col_expr(attempt_row::Column::LogOffset, Expr::value(segment.end))
+                    .filter(attempt_row::Column::Id.eq(id.as_uuid()))
+                    .filter(attempt_row::Column::LogOffset.eq(segment.start))
+                    .filter(attempt_row::Column::LogEnded.eq(false))
+                    .exec(&*tx)
+                    .await?;
+                if moved.rows_affected == 0 {
+                    let attempt = attempt::find(&*tx, Some(self.agent), id).await?;
+                    if !takes_log(&attempt, segment.lease)? {
+                        return Ok(Appended::Refused);
+                    }
+                    return Ok(Appended::Elsewhere {
+                        durable: attempt.log_offset,
+                    });
+                }
+                let row = segment_row::Model {
+                    attempt_id: id.as_uuid(),
+                    start_offset: segment.start,
+                    end_offset: segment.end,
+                    project_id: attempt.project_id,
+                    blob: segment.blob.clone(),
+                    blob_size: segment.blob_size,
+                    create_time: now,
+                };
+                entity::insert::<segment_row::Entity, _>(&*tx, row).await?;
+                Ok(Appended::Stored {
+                    durable: segment.end,
+                })
+            })
+            .await
+    }
+
+    pub(super) async fn store_artifact(
+        &self,
+        lease: Lease,
+        new: &NewArtifact,
+    ) -> Result<Added, Error> {
+        let now = self.store.clock().now();
+        let id = ArtifactId::generate();
+        self.store
+            .transaction("add_artifact", |tx| async move {
+                let mut held = Held::lock(&*tx, Some(self.agent), lease.attempt, now).await?;
+                let taken = matches!(
+                    attempt::status(&held.attempt)?,
+                    Status::Live | Status::Completed
+                );
+                if held.lease() != lease || !taken {
+                    let lost = IllegalTransition::LeaseLost { epoch: lease.epoch };
+                    return Err(Error::from(lost).into());
+                }
+                let old = artifact_row::Entity::find()
+                    .filter(artifact_row::Column::ExecutionId.eq(held.attempt.execution_id))
+                    .filter(artifact_row::Column::Path.eq(&new.path))
+                    .filter(artifact_row::Column::AttemptId.eq(held.attempt.id))
+                    .one(&*tx)
+                    .await?;
+                if let Some(old) = &old
+                    && old.sha256 == new.sha256
+                    && old.size == new.size
+                {
+                    let artifact = artifact::record(old.clone());
+                    // The same call again brings the same blob, which must stay.
+                    let discard = (artifact.blob != new.blob).then(|| new.blob.clone());
+                    return Ok(Added { artifact, discard });
+                }
+                let discard = old.as_ref().map(|old| old.blob.clone());
+                match old {
+                    Some(old) => {
+                        artifact_row::Entity::delete_by_id(old.id)
+                            .exec(&*tx)
+                            .await?;
+                    }
+                    None => held.change.count_artifact(artifact::LIMIT)?,
+                }
+                let row = artifact::new_row(id, &held.attempt, new, now);
+                entity::insert::<artifact_row::Entity, _>(&*tx, row.clone()).await?;
+                held.change.save(&*tx).await?;
+                Ok(Added {
+                    artifact: artifact::record(row),
+                    discard,
+                })
+            })
+            .await
+    }
+}
+
+/// Whether an attempt may still add to its log: while it lives, and after its completion record
+/// until the log is finished.
+fn takes_log(attempt: &attempt_row::Model, lease: Lease) -> Result<bool, Failure> {
+    let open = matches!(attempt::status(attempt)?, Status::Live | Status::Completed);
+    Ok(open && !attempt.log_ended && attempt::lease(attempt) == lease)
+}

@@ -1,0 +1,138 @@
+//! Reports of an agent, and attempts that it gives back.
+
+use jiff::Timestamp;
+use muster_core::execution::{Event, IllegalTransition, Lease, Phase};
+
+use super::{Completion, Progress, Report, Reported, Work};
+use crate::{
+    Error,
+    attempt::{self, Held, Status},
+    execution::{self, Changed},
+    text, time,
+    transaction::{Failure, Tx},
+};
+
+impl Work<'_> {
+    pub(super) async fn store_report(&self, report: &Report) -> Result<Reported, Error> {
+        let now = self.store.clock().now();
+        let result = self
+            .store
+            .transaction("record_report", |tx| async move {
+                let mut held =
+                    Held::lock(&*tx, Some(self.agent), report.lease.attempt, now).await?;
+                if let Some(answer) = known(&held, report)? {
+                    return Ok(answer);
+                }
+                held.attempt.sequence = report.sequence;
+                match &report.progress {
+                    Progress::At(phase) => advance(&mut held, report, *phase, now)?,
+                    Progress::Completed(completion) => {
+                        complete(&mut held, report, completion)?;
+                    }
+                    Progress::Lost(_) => {}
+                }
+                if !report.steps.is_empty() {
+                    execution::write_steps(&*tx, held.change.id(), &report.steps).await?;
+                }
+                if let Progress::Lost(retry) = report.progress {
+                    held.lose(&*tx, retry, &report.reason, &report.message)
+                        .await?;
+                }
+                Ok(Reported::Applied(Box::new(save(&tx, held).await?)))
+            })
+            .await;
+        match result {
+            Err(Error::IllegalTransition(IllegalTransition::LeaseLost { .. })) => {
+                Ok(Reported::LeaseLost)
+            }
+            other => other,
+        }
+    }
+
+    pub(super) async fn give_back(
+        &self,
+        lease: Lease,
+        reason: &str,
+        message: &str,
+    ) -> Result<Changed, Error> {
+        let now = self.store.clock().now();
+        self.store
+            .transaction("decline_attempt", |tx| async move {
+                let mut held = Held::lock(&*tx, Some(self.agent), lease.attempt, now).await?;
+                let repeat = attempt::status(&held.attempt)? == Status::Declined;
+                if repeat && held.lease() == lease {
+                    return held.change.unchanged();
+                }
+                held.change.apply(Event::Decline(lease))?;
+                held.end(Status::Declined, reason, message);
+                held.give_up(&*tx, "DECLINED", reason, message).await?;
+                save(&tx, held).await
+            })
+            .await
+    }
+}
+
+async fn save(tx: &Tx, held: Held) -> Result<Changed, Failure> {
+    held.save(&**tx).await
+}
+
+/// The answer to a report that says nothing new or comes too late.
+fn known(held: &Held, report: &Report) -> Result<Option<Reported>, Failure> {
+    if held.lease() != report.lease {
+        return Ok(Some(Reported::LeaseLost));
+    }
+    let sequence = held.attempt.sequence.max(report.sequence);
+    let lost = matches!(report.progress, Progress::Lost(_));
+    Ok(match attempt::status(&held.attempt)? {
+        Status::Live if report.sequence <= held.attempt.sequence => Some(Reported::Repeat {
+            sequence: held.attempt.sequence,
+        }),
+        Status::Live => None,
+        Status::Completed => Some(Reported::AlreadyEnded { sequence }),
+        // Both sides agree that it is lost.
+        Status::Lost if lost => Some(Reported::AlreadyEnded { sequence }),
+        Status::Lost | Status::Declined => Some(Reported::LeaseLost),
+    })
+}
+
+fn advance(held: &mut Held, report: &Report, phase: Phase, now: Timestamp) -> Result<(), Failure> {
+    let moved = held.change.apply(Event::Report(report.lease, phase))?;
+    held.attempt.phase = Some(attempt::phase_name(phase).to_owned());
+    held.attempt.reason = text::reason(&report.reason);
+    held.attempt.message = text::message(&report.message);
+    let walks = matches!(phase, Phase::Running | Phase::Paused | Phase::Finishing);
+    if walks && held.attempt.start_time.is_none() {
+        let at = report.start_time.unwrap_or(now);
+        held.attempt.start_time = Some(time::millis(at));
+        held.change.started(at);
+    }
+    if moved {
+        held.change.state_event(&report.message);
+    }
+    // A wish to end it stays its reason until it has ended.
+    if held.change.lifecycle()?.stop.is_none() {
+        held.change.explain(&report.reason, &report.message);
+    }
+    Ok(())
+}
+
+fn complete(held: &mut Held, report: &Report, completion: &Completion) -> Result<(), Failure> {
+    let done = Event::Complete(report.lease, completion.outcome);
+    held.change.apply(done)?;
+    if let Some(at) = report.start_time {
+        held.change.started(at);
+        let at = time::millis(at);
+        held.attempt.start_time.get_or_insert(at);
+    }
+    held.end(Status::Completed, &completion.reason, &completion.message);
+    held.attempt.log_size = Some(completion.log_size);
+    held.attempt.log_sha256 = Some(text::reason(&completion.log_sha256));
+    held.change.explain(&completion.reason, &completion.message);
+    held.change.log(&execution::LogSummary {
+        size: held.attempt.log_offset,
+        sha256: held.attempt.log_sha256.clone(),
+        complete: false,
+    });
+    held.change.state_event(&completion.message);
+    Ok(())
+}

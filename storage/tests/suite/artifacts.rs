@@ -1,0 +1,159 @@
+//! Artifacts: once per path and attempt, listed by path.
+
+use muster_core::execution::{IllegalTransition, Lease};
+use muster_storage::{Error, artifact::NewArtifact};
+
+use crate::fixture::Database;
+
+on_every_database!(
+    an_artifact_is_listed_when_it_is_complete,
+    the_same_file_again_is_a_repeat,
+    a_changed_file_replaces_the_old_one,
+    artifacts_are_listed_by_path_in_pages,
+    a_lost_lease_adds_nothing,
+);
+
+fn file(path: &str, content: &str) -> NewArtifact {
+    NewArtifact {
+        path: path.to_owned(),
+        size: 3,
+        sha256: content.repeat(32),
+        content_type: "text/plain".to_owned(),
+        mode: 0o100_644,
+        step: "s1".to_owned(),
+        blob: format!("artifacts/{path}/{content}"),
+    }
+}
+
+async fn an_artifact_is_listed_when_it_is_complete(db: Database) {
+    let (agent, assignment) = db.running().await;
+    let new = file("out/result.xml", "aa");
+    let added = db
+        .store
+        .agent(agent)
+        .add_artifact(assignment.attempt.lease(), &new)
+        .await;
+    let added = added.expect("added");
+    assert_eq!(added.discard, None);
+    assert_eq!(added.artifact.mode, 0o644);
+    let artifacts = db.store.artifacts(db.project);
+    let found = artifacts.get(added.artifact.id).await.expect("by id");
+    assert_eq!(found, added.artifact);
+    let listed = artifacts
+        .list(assignment.execution.id, None, 10)
+        .await
+        .expect("a list");
+    assert_eq!(listed.items, [found]);
+    let execution = db
+        .store
+        .executions(db.project)
+        .get(assignment.execution.id)
+        .await;
+    let execution = execution.expect("it");
+    assert_eq!(execution.artifact_count, 1);
+    assert!(
+        execution.revision > assignment.execution.revision,
+        "watchers see it"
+    );
+}
+
+async fn the_same_file_again_is_a_repeat(db: Database) {
+    let (agent, assignment) = db.running().await;
+    let (work, lease) = (db.store.agent(agent), assignment.attempt.lease());
+    let first = work
+        .add_artifact(lease, &file("a", "aa"))
+        .await
+        .expect("added");
+    let mut again = file("a", "aa");
+    again.blob = "artifacts/second".to_owned();
+    let repeat = work.add_artifact(lease, &again).await.expect("a repeat");
+    assert_eq!(repeat.artifact, first.artifact);
+    assert_eq!(repeat.discard.as_deref(), Some("artifacts/second"));
+    // The very same call must not give its own blob away.
+    let repeat = work
+        .add_artifact(lease, &file("a", "aa"))
+        .await
+        .expect("a repeat");
+    assert_eq!(repeat.discard, None);
+    let execution = db
+        .store
+        .executions(db.project)
+        .get(assignment.execution.id)
+        .await;
+    assert_eq!(execution.expect("it").artifact_count, 1);
+}
+
+async fn a_changed_file_replaces_the_old_one(db: Database) {
+    let (agent, assignment) = db.running().await;
+    let (work, lease) = (db.store.agent(agent), assignment.attempt.lease());
+    work.add_artifact(lease, &file("a", "aa"))
+        .await
+        .expect("added");
+    let changed = work
+        .add_artifact(lease, &file("a", "bb"))
+        .await
+        .expect("replaced");
+    assert_eq!(changed.discard.as_deref(), Some("artifacts/a/aa"));
+    let listed = db
+        .store
+        .artifacts(db.project)
+        .list(assignment.execution.id, None, 10)
+        .await;
+    let listed = listed.expect("a list");
+    assert_eq!(listed.items, [changed.artifact]);
+    let execution = db
+        .store
+        .executions(db.project)
+        .get(assignment.execution.id)
+        .await;
+    assert_eq!(execution.expect("it").artifact_count, 1);
+}
+
+async fn artifacts_are_listed_by_path_in_pages(db: Database) {
+    let (agent, assignment) = db.running().await;
+    let (work, lease) = (db.store.agent(agent), assignment.attempt.lease());
+    for path in ["b", "a/x", "a-y", "Z", "ä"] {
+        work.add_artifact(lease, &file(path, "aa"))
+            .await
+            .expect("added");
+    }
+    let artifacts = db.store.artifacts(db.project);
+    let mut paths = Vec::new();
+    let mut after = None;
+    loop {
+        let page = artifacts
+            .list(assignment.execution.id, after.as_ref(), 2)
+            .await;
+        let page = page.expect("a page");
+        paths.extend(page.items.into_iter().map(|item| item.path));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(paths, ["Z", "a-y", "a/x", "b", "ä"]);
+}
+
+async fn a_lost_lease_adds_nothing(db: Database) {
+    let (agent, assignment) = db.running().await;
+    let (work, lease) = (db.store.agent(agent), assignment.attempt.lease());
+    let stale = Lease { epoch: 9, ..lease };
+    let lost = |result: Result<_, Error>| {
+        matches!(
+            result,
+            Err(Error::IllegalTransition(
+                IllegalTransition::LeaseLost { .. }
+            ))
+        )
+    };
+    assert!(lost(work.add_artifact(stale, &file("a", "aa")).await));
+    work.decline(lease, "", "").await.expect("declined");
+    assert!(lost(work.add_artifact(lease, &file("a", "aa")).await));
+    let other = db.new_agent("other").await;
+    let refused = db
+        .store
+        .agent(other)
+        .add_artifact(lease, &file("a", "aa"))
+        .await;
+    assert!(refused.expect_err("not its own").is_not_found());
+}

@@ -1,0 +1,273 @@
+//! Blobs on the local disk and in a real S3-compatible store.
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use muster_storage::{
+    Blobs, Error,
+    blob::{BlobStream, Credentials, Options, PIECE},
+};
+use sha2::{Digest, Sha256};
+
+use crate::fixture::server;
+
+macro_rules! on_every_store {
+    ($($name:ident),+ $(,)?) => {
+        mod local {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    let folder = tempfile::tempdir().expect("a directory");
+                    let url = format!("file://{}/blobs", folder.path().display());
+                    let blobs = muster_storage::Blobs::open(&url, &Default::default()).await;
+                    super::spawned(super::$name(blobs.expect("blobs"))).await;
+                }
+            )+
+        }
+        mod s3 {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    if let Some(url) = crate::fixture::server("MUSTER_TEST_S3") {
+                        super::spawned(super::$name(super::open_s3(&url).await)).await;
+                    }
+                }
+            )+
+        }
+    };
+}
+
+on_every_store!(
+    a_good_place_passes_its_check,
+    a_small_blob_is_read_as_it_was_written,
+    a_large_blob_is_written_in_parts_and_hashed,
+    a_blob_is_streamed_from_any_offset,
+    a_blob_that_is_given_up_leaves_nothing,
+    a_missing_blob_is_not_found_and_deleting_it_is_no_error,
+    keys_are_unique_and_may_not_leave_their_place,
+);
+
+fn credentials() -> Credentials {
+    let variable = |name| std::env::var(name).expect("credentials for S3");
+    Credentials {
+        access_key_id: variable("AWS_ACCESS_KEY_ID"),
+        secret_access_key: variable("AWS_SECRET_ACCESS_KEY"),
+        session_token: None,
+    }
+}
+
+/// As a server runs it: in a task, so what it awaits must be able to change threads.
+async fn spawned(behaviour: impl Future<Output = ()> + Send + 'static) {
+    if let Err(error) = tokio::spawn(behaviour).await {
+        std::panic::resume_unwind(error.into_panic());
+    }
+}
+
+async fn open_s3(url: &str) -> Blobs {
+    let options = Options {
+        credentials: Some(credentials()),
+    };
+    Blobs::open(url, &options).await.expect("blobs")
+}
+
+async fn all(stream: BlobStream) -> Vec<u8> {
+    let pieces: Vec<Bytes> = stream.try_collect().await.expect("the stream ends well");
+    assert!(pieces.iter().all(|piece| piece.len() <= PIECE));
+    pieces.concat()
+}
+
+fn sha256(data: &[u8]) -> String {
+    let digest = Sha256::digest(data);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Bytes that differ from place to place.
+fn noise(size: usize) -> Vec<u8> {
+    let mut state = 0x2545_f491_u32;
+    (0..size)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state.to_le_bytes()[0]
+        })
+        .collect()
+}
+
+async fn a_good_place_passes_its_check(blobs: Blobs) {
+    blobs.check().await.expect("all is well");
+}
+
+async fn a_small_blob_is_read_as_it_was_written(blobs: Blobs) {
+    for data in [&b""[..], b"hello"] {
+        let key = blobs.key("small");
+        let info = blobs.put(&key, Bytes::copy_from_slice(data)).await;
+        let info = info.expect("written");
+        assert_eq!((info.size, info.sha256), (data.len() as u64, sha256(data)));
+        assert_eq!(&blobs.get(&key).await.expect("read")[..], data);
+        assert!(blobs.exists(&key).await.expect("a look"));
+        assert_eq!(
+            all(blobs.read(&key, 0).await.expect("a stream")).await,
+            data
+        );
+        blobs.delete(&key).await.expect("deleted");
+        assert!(!blobs.exists(&key).await.expect("a look"));
+    }
+}
+
+async fn a_large_blob_is_written_in_parts_and_hashed(blobs: Blobs) {
+    let data = noise(11 * 1024 * 1024 + 17);
+    let key = blobs.key("large");
+    let mut writer = blobs.writer(&key);
+    for piece in data.chunks(200_000) {
+        writer
+            .write(Bytes::copy_from_slice(piece))
+            .await
+            .expect("written");
+        assert!(
+            !blobs.exists(&key).await.expect("a look"),
+            "not visible before the end"
+        );
+    }
+    assert_eq!(writer.size(), data.len() as u64);
+    let info = writer.finish().await.expect("finished");
+    assert_eq!(info.sha256, sha256(&data));
+    assert_eq!(info.size, data.len() as u64);
+    let read = all(blobs.read(&key, 0).await.expect("a stream")).await;
+    assert!(read == data, "every byte comes back");
+    blobs.delete(&key).await.expect("deleted");
+
+    let small = blobs.key("large");
+    let mut writer = blobs.writer(&small);
+    writer
+        .write(Bytes::from_static(b"ab"))
+        .await
+        .expect("written");
+    writer
+        .write(Bytes::from_static(b"c"))
+        .await
+        .expect("written");
+    assert_eq!(
+        writer.finish().await.expect("finished").sha256,
+        sha256(b"abc")
+    );
+    assert_eq!(&blobs.get(&small).await.expect("read")[..], b"abc");
+}
+
+async fn a_blob_is_streamed_from_any_offset(blobs: Blobs) {
+    let data = noise(700_000);
+    let key = blobs.key("ranges");
+    blobs
+        .put(&key, Bytes::from(data.clone()))
+        .await
+        .expect("written");
+    for offset in [0, 1, PIECE, 699_999] {
+        let read = all(blobs.read(&key, offset as u64).await.expect("a stream")).await;
+        assert!(read == data[offset..], "from {offset}");
+    }
+    for offset in [700_000, 900_000] {
+        let read = all(blobs.read(&key, offset).await.expect("a stream")).await;
+        assert!(read.is_empty(), "from {offset}");
+    }
+    let part = blobs.get_range(&key, 10..20).await.expect("a part");
+    assert_eq!(&part[..], &data[10..20]);
+}
+
+async fn a_blob_that_is_given_up_leaves_nothing(blobs: Blobs) {
+    let part = Bytes::from(noise(6 * 1024 * 1024));
+    let (aborted, dropped) = (blobs.key("given-up"), blobs.key("given-up"));
+    let mut writer = blobs.writer(&aborted);
+    writer.write(part.clone()).await.expect("written");
+    writer.abort().await.expect("aborted");
+    let mut writer = blobs.writer(&dropped);
+    writer.write(part).await.expect("written");
+    drop(writer);
+    assert!(!blobs.exists(&aborted).await.expect("a look"));
+    assert!(!blobs.exists(&dropped).await.expect("a look"));
+    blobs.close().await;
+}
+
+async fn a_missing_blob_is_not_found_and_deleting_it_is_no_error(blobs: Blobs) {
+    let key = blobs.key("missing");
+    assert!(blobs.get(&key).await.expect_err("missing").is_not_found());
+    let stream = blobs.read(&key, 0).await.map(|_| ());
+    assert!(stream.expect_err("missing").is_not_found());
+    let stream = blobs.read(&key, 5).await.map(|_| ());
+    assert!(stream.expect_err("missing").is_not_found());
+    blobs.delete(&key).await.expect("no error");
+}
+
+async fn keys_are_unique_and_may_not_leave_their_place(blobs: Blobs) {
+    assert_ne!(blobs.key("a"), blobs.key("a"));
+    assert!(blobs.key("logs/x").starts_with("logs/x/"));
+    for key in ["../outside", "a/../../b", "a//b"] {
+        let refused = blobs.put(key, Bytes::from_static(b"x")).await;
+        assert!(
+            matches!(refused, Err(Error::Invalid { .. })),
+            "{key}: {refused:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_writer_leaves_no_file() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let url = format!("file://{}", folder.path().display());
+    let blobs = Blobs::open(&url, &Options::default()).await.expect("blobs");
+    let mut writer = blobs.writer("folder/file");
+    writer
+        .write(Bytes::from(noise(3 * 1024 * 1024)))
+        .await
+        .expect("written");
+    drop(writer);
+    blobs.close().await;
+    let files = std::fs::read_dir(folder.path().join("folder")).map(Iterator::count);
+    assert_eq!(files.unwrap_or(0), 0);
+}
+
+#[tokio::test]
+async fn a_place_that_can_not_be_used_is_refused_with_its_cure() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let file = folder.path().join("file");
+    std::fs::write(&file, "x").expect("a file");
+    let cases = [
+        ("ftp://x".to_owned(), "file:///absolute/directory"),
+        ("file://relative".to_owned(), "not absolute"),
+        (format!("file://{}/sub", file.display()), "writable"),
+        ("s3://bucket".to_owned(), "AWS_ACCESS_KEY_ID"),
+    ];
+    for (url, cure) in cases {
+        let error = Blobs::open(&url, &Options::default()).await;
+        let error = error.expect_err("it is refused").to_string();
+        assert!(error.contains(cure), "{url}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_bucket_and_wrong_credentials_name_the_cure() {
+    let Some(url) = server("MUSTER_TEST_S3") else {
+        return;
+    };
+    let (address, query) = url.split_once('?').expect("a URL with an endpoint");
+    let missing = open_s3(&format!("{address}-that-is-not-there?{query}")).await;
+    let error = missing
+        .check()
+        .await
+        .expect_err("no such bucket")
+        .to_string();
+    // A store may also hide whether a bucket is there.
+    assert!(error.contains("the bucket is"), "{error}");
+    let options = Options {
+        credentials: Some(Credentials {
+            secret_access_key: "wrong".to_owned(),
+            ..credentials()
+        }),
+    };
+    let denied = Blobs::open(&url, &options).await.expect("blobs");
+    let error = denied
+        .check()
+        .await
+        .expect_err("access is denied")
+        .to_string();
+    assert!(error.contains("AWS_SECRET_ACCESS_KEY"), "{error}");
+    assert!(!error.contains("wrong"), "{error}");
+}
