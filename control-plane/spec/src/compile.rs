@@ -1,0 +1,176 @@
+//! From a workflow to a plan: templates are merged, parameters checked, expressions resolved as
+//! far as is possible without the pod, settings inherited, steps put into containers.
+
+mod build;
+mod config;
+mod container;
+mod environment;
+mod execution;
+mod files;
+mod merge;
+mod name;
+mod pod;
+mod resolve;
+mod scope;
+mod template;
+
+use std::collections::BTreeMap;
+
+use crate::expression::{Budget, Value};
+use crate::plan::{EnvVar, PLAN_VERSION, Plan};
+use crate::problem::{Place, Problem, Problems};
+use crate::schema::{Template, Workflow};
+
+/// What is compiled.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// The workflow.
+    pub workflow: &'a Workflow,
+    /// Templates that it may name in `use` and `template`.
+    pub templates: &'a [Template],
+    /// Values of `spec.config` parameters, as text.
+    pub config: &'a BTreeMap<String, String>,
+    /// What is known of the execution.
+    pub execution: &'a ExecutionInfo,
+}
+
+/// What expressions may ask of an execution.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ExecutionInfo {
+    /// `execution.id`.
+    pub id: String,
+    /// `execution.name`.
+    pub name: String,
+    /// `execution.number`: counts per workflow.
+    pub number: u64,
+    /// `execution.scheduledAt`, RFC 3339.
+    pub scheduled_at: String,
+    /// `execution.tags` given with the request; they win over those of the workflow.
+    pub tags: BTreeMap<String, String>,
+    /// More variables by their path, such as `organization.id` or `dashboard.url`.
+    pub variables: BTreeMap<String, Value>,
+}
+
+/// Labels that an agent must have and must not have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Target {
+    /// All of these labels, each with one of the values.
+    pub matches: BTreeMap<String, Vec<String>>,
+    /// None of these labels with any of the values.
+    pub not: BTreeMap<String, Vec<String>>,
+}
+
+/// A compiled workflow.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Compiled {
+    /// Name of the workflow.
+    pub name: String,
+    /// What agent and pod need.
+    pub plan: Plan,
+    /// Tags of the execution: the workflow's and the request's.
+    pub tags: BTreeMap<String, String>,
+    /// Labels of the workflow.
+    pub labels: BTreeMap<String, String>,
+    /// Where it should run, when the workflow says so.
+    pub target: Option<Target>,
+    /// What the workflow asks for and has no effect.
+    pub warnings: Vec<Problem>,
+}
+
+/// Most steps of a plan.
+pub const MAX_STEPS: usize = 1000;
+/// Most containers of a pod, apart from the conductor's.
+pub const MAX_CONTAINERS: usize = 50;
+/// Largest plan, as JSON: it travels in one message.
+pub const MAX_PLAN_BYTES: usize = 2 * 1024 * 1024;
+/// Most that the templates of a workflow may hold together, in values; long texts count more.
+pub const MAX_TEMPLATE_SIZE: usize = 100_000;
+/// What resolving all expressions of a workflow may cost, in steps.
+const MAX_COST: usize = 5_000_000;
+/// Most tags of an execution, and most labels of a workflow.
+pub const MAX_TAGS: usize = 64;
+
+/// Compiles a workflow.
+///
+/// Values of `sensitive` parameters are substituted where they are used, like all others, but
+/// are not among the variables that expressions in the pod may ask for ([`Plan::context`]).
+///
+/// # Errors
+///
+/// All problems found, each with its place and cure.
+pub fn compile(input: &Input<'_>) -> Result<Compiled, Problems> {
+    let mut problems = Problems(input.workflow.unsupported.clone());
+    check(problems.clone())?;
+    let mut warnings = Problems(input.workflow.warnings.clone());
+
+    let own = &input.workflow.spec.config;
+    let base = scope::Base::new(input);
+    let config = config::of_workflow(own, input.config, &base, &mut problems);
+    check(problems.clone())?;
+
+    let scope = scope::Stage::new(&base, &config);
+    let budget = Budget::new(MAX_COST);
+    let mut spec = input.workflow.spec.clone();
+    let mut uses = input.workflow.uses.clone();
+    let mut resolver = resolve::Resolver::new(&scope, &budget, &mut problems);
+    spec.visit(&mut resolver);
+    for reference in &mut uses {
+        reference.visit(&mut resolver);
+    }
+    check(problems.clone())?;
+
+    let mut library = template::Library::new(
+        input.templates,
+        &base,
+        &budget,
+        &mut problems,
+        &mut warnings,
+    );
+    let spec = library.expand(spec, &uses);
+    check(problems.clone())?;
+
+    let mut builder = build::Builder::new(&spec, &mut problems, &mut warnings);
+    let steps = builder.steps();
+    let containers = builder.into_containers();
+    let pod = pod::build(&spec, &mut problems);
+    let execution = execution::build(input, &spec, &mut problems);
+    check(problems.clone())?;
+
+    let plan = Plan {
+        version: PLAN_VERSION,
+        context: scope.context(own, &execution.tags),
+        env: vec![EnvVar {
+            name: "CI".to_owned(),
+            value: "1".to_owned(),
+        }],
+        containers,
+        pod,
+        steps,
+    };
+    check_size(&plan)?;
+    Ok(Compiled {
+        name: input.workflow.metadata.name.clone(),
+        plan,
+        tags: execution.tags,
+        labels: input.workflow.metadata.labels.clone(),
+        target: execution.target,
+        warnings: warnings.0,
+    })
+}
+
+fn check(problems: Problems) -> Result<(), Problems> {
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(problems)
+    }
+}
+
+fn check_size(plan: &Plan) -> Result<(), Problems> {
+    let size = serde_json::to_vec(plan).map_or(usize::MAX, |bytes| bytes.len());
+    if size <= MAX_PLAN_BYTES {
+        return Ok(());
+    }
+    let message = format!("the plan has {size} bytes, at most {MAX_PLAN_BYTES} are allowed");
+    Err(Problem::new(&Place::default(), message).into())
+}

@@ -1,0 +1,102 @@
+//! Where files are written: on shared volumes by the conductor, elsewhere in each container
+//! before its first process.
+
+use std::collections::BTreeSet;
+
+use crate::plan::{self, Operation};
+use crate::schema;
+
+/// Volumes that all containers and the conductor share.
+const SHARED: [&str; 3] = ["data", "testkube", "tmp"];
+
+/// Files for the conductor, and files for containers.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    pub(super) shared: Vec<plan::File>,
+    pub(super) inside: Vec<plan::File>,
+}
+
+/// Splits files by who writes them; relative paths begin at the working directory.
+pub(super) fn split(files: &[schema::File], working_dir: Option<&str>) -> Files {
+    let mut split = Files::default();
+    for file in files {
+        let path = match working_dir {
+            Some(base) if !file.path.text.starts_with(['/', '{']) => {
+                format!("{}/{}", base.trim_end_matches('/'), file.path.text)
+            }
+            _ => file.path.text.clone(),
+        };
+        let shared = is_shared(&path);
+        let file = plan::File {
+            path,
+            content: file.content.text.clone(),
+            mode: file.mode.unwrap_or(0o644),
+        };
+        if shared {
+            split.shared.push(file);
+        } else {
+            split.inside.push(file);
+        }
+    }
+    split
+}
+
+/// Whether a path is certainly below a shared volume.
+pub(super) fn is_shared(path: &str) -> bool {
+    let mut parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
+    path.starts_with('/')
+        && !path.contains("{{")
+        && parts.clone().all(|part| part != "..")
+        && parts.next().is_some_and(|first| SHARED.contains(&first))
+}
+
+/// Puts the files before the first process of each container in these operations.
+pub(super) fn place(
+    operations: &mut Vec<Operation>,
+    files: &[plan::File],
+    done: &mut BTreeSet<usize>,
+) {
+    if files.is_empty() {
+        return;
+    }
+    let mut index = 0;
+    while index < operations.len() {
+        let container = match &mut operations[index] {
+            Operation::Run(run) if done.insert(run.container) => Some(run.container),
+            Operation::Steps { steps } => {
+                for step in steps {
+                    place(&mut step.operations, files, done);
+                }
+                None
+            }
+            _ => None,
+        };
+        if container.is_some() {
+            let files = files.to_vec();
+            operations.insert(index, Operation::Files { container, files });
+            index += 1;
+        }
+        index += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_paths_that_stay_on_shared_volumes_are_shared() {
+        for (path, shared) in [
+            ("/data/x", true),
+            ("//data/./x", true),
+            ("/tmp", true),
+            ("/database/x", false),
+            ("/data/../etc/x", false),
+            ("data/x", false),
+            ("/data/{{ env.X }}", false),
+            ("/etc/x", false),
+        ] {
+            assert_eq!(is_shared(path), shared, "{path}");
+        }
+    }
+}

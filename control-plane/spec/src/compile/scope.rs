@@ -1,0 +1,215 @@
+//! The variables that are known when a workflow is compiled, and which others may be known
+//! later, in the pod.
+
+use std::collections::BTreeMap;
+
+use indexmap::IndexMap;
+use serde_json::{Map, json};
+
+use crate::expression::{Lookup, Scope, Value};
+use crate::schema::Parameter;
+use crate::suggest;
+
+use super::Input;
+
+/// Values of parameters by name.
+pub(super) type Config = BTreeMap<String, Value>;
+
+/// What is the same for a workflow and its templates.
+#[derive(Debug)]
+pub(super) struct Base {
+    variables: Map<String, Value>,
+    given: BTreeMap<String, Value>,
+}
+
+/// Variables of the execution.
+const EXECUTION: [&str; 8] = [
+    "id",
+    "groupId",
+    "name",
+    "number",
+    "scheduledAt",
+    "disableWebhooks",
+    "tags",
+    "runningContext",
+];
+
+/// Known only in the pod.
+const LATER: [&str; 13] = [
+    "env",
+    "status",
+    "passed",
+    "failed",
+    "always",
+    "never",
+    "error",
+    "success",
+    "self",
+    "step",
+    "output",
+    "workingDir",
+    "_",
+];
+
+/// Of the language, and not supported yet.
+const UNSUPPORTED: [&str; 8] = [
+    "services",
+    "pvcs",
+    "index",
+    "count",
+    "matrix",
+    "shard",
+    "internal",
+    "credential",
+];
+
+/// Parts of an edition with tenants; empty where there are none.
+const EMPTY: [&str; 3] = ["organization", "environment", "dashboard"];
+
+impl Base {
+    pub(super) fn new(input: &Input<'_>) -> Self {
+        let execution = input.execution;
+        let metadata = &input.workflow.metadata;
+        let mut variables = Map::new();
+        variables.insert(
+            "execution".to_owned(),
+            json!({
+                "id": execution.id,
+                "groupId": execution.id,
+                "name": execution.name,
+                "number": execution.number,
+                "scheduledAt": execution.scheduled_at,
+                "disableWebhooks": false,
+                "tags": execution.tags,
+                "runningContext": {},
+            }),
+        );
+        variables.insert(
+            "workflow".to_owned(),
+            json!({"name": metadata.name, "labels": metadata.labels}),
+        );
+        variables.insert("labels".to_owned(), json!(metadata.labels));
+        variables.insert(
+            "resource".to_owned(),
+            json!({"id": execution.id, "root": execution.id, "fsPrefix": ""}),
+        );
+        Self {
+            variables,
+            given: execution.variables.clone(),
+        }
+    }
+}
+
+/// The variables of one document: the common ones and its own parameters.
+#[derive(Debug)]
+pub(super) struct Stage<'a> {
+    base: &'a Base,
+    config: &'a Config,
+}
+
+impl<'a> Stage<'a> {
+    pub(super) fn new(base: &'a Base, config: &'a Config) -> Self {
+        Self { base, config }
+    }
+
+    /// Refuses a variable that no stage knows.
+    pub(super) fn check(&self, path: &str) -> Result<(), String> {
+        let mut names = path.split('.');
+        let root = names.next().unwrap_or_default();
+        let name = names.next();
+        if self.base.given.contains_key(path) || LATER.contains(&root) || EMPTY.contains(&root) {
+            return Ok(());
+        }
+        match (root, name) {
+            ("config", Some(name)) if !self.config.contains_key(name) => {
+                let known = self.config.keys().map(String::as_str);
+                Err(unknown("parameter", name, known))
+            }
+            ("execution", Some(name)) if !EXECUTION.contains(&name) => {
+                Err(unknown("variable", path, EXECUTION))
+            }
+            ("workflow", Some(name)) if !["name", "labels"].contains(&name) => {
+                Err(unknown("variable", path, ["name", "labels"]))
+            }
+            ("config", _) => Ok(()),
+            (root, _) if self.base.variables.contains_key(root) => Ok(()),
+            (root, _) if UNSUPPORTED.contains(&root) => {
+                Err(format!("not supported yet: the variable `{root}`"))
+            }
+            (root, _) => {
+                let known = self.base.variables.keys().map(String::as_str);
+                let known = known.chain(LATER).chain(["config"]);
+                Err(unknown("variable", root, known))
+            }
+        }
+    }
+
+    /// What expressions in the pod may ask: all but parameters that are secret.
+    pub(super) fn context(
+        &self,
+        parameters: &IndexMap<String, Parameter>,
+        tags: &BTreeMap<String, String>,
+    ) -> BTreeMap<String, Value> {
+        let mut context: BTreeMap<String, Value> = self
+            .base
+            .variables
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        if let Some(execution) = context.get_mut("execution") {
+            execution["tags"] = json!(tags);
+        }
+        let public = self.config.iter().filter(|(name, _)| {
+            parameters
+                .get(*name)
+                .is_some_and(|parameter| !parameter.sensitive)
+        });
+        let public: Map<String, Value> = public
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        context.insert("config".to_owned(), Value::Object(public));
+        context
+    }
+}
+
+impl Scope for Stage<'_> {
+    fn variable(&self, path: &str) -> Lookup {
+        if let Some(value) = self.base.given.get(path) {
+            return Lookup::Known(value.clone());
+        }
+        let (root, rest) = path.split_once('.').unwrap_or((path, ""));
+        if root == "config" {
+            if rest.is_empty() {
+                let all = self.config.iter();
+                return Lookup::Known(all.map(|(k, v)| (k.clone(), v.clone())).collect());
+            }
+            return self.config.get(rest).cloned().into();
+        }
+        if EMPTY.contains(&root) && !rest.is_empty() {
+            return Lookup::Known(Value::from(""));
+        }
+        // Properties are taken of the whole by the caller.
+        if rest.is_empty() {
+            return self.base.variables.get(root).cloned().into();
+        }
+        Lookup::Unknown
+    }
+
+    fn function(&self, name: &str, _arguments: &[Value]) -> Lookup {
+        match name {
+            "secret" | "credential" => {
+                Lookup::Refused(format!("not supported yet: the function `{name}`"))
+            }
+            _ => Lookup::Unknown,
+        }
+    }
+}
+
+fn unknown<'a>(what: &str, name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let short: String = name.chars().take(60).collect();
+    let last = name.rsplit('.').next().unwrap_or(name);
+    match suggest::nearest(last, known) {
+        Some(near) => format!("there is no {what} `{short}`; did you mean `{near}`?"),
+        None => format!("there is no {what} `{short}`"),
+    }
+}

@@ -1,0 +1,202 @@
+//! Documents: the head that all have, and the two kinds.
+
+use crate::manifest::Document;
+use crate::problem::{Problem, Problems};
+use crate::suggest;
+use crate::yaml::Node;
+
+use super::field::{Found, Object, Reader};
+use super::metadata::Metadata;
+use super::spec::Spec;
+use super::template_ref::TemplateRef;
+
+/// `kind: TestWorkflow`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Workflow {
+    /// `metadata`.
+    pub metadata: Metadata,
+    /// `description`.
+    pub description: Option<String>,
+    /// `spec.use`: templates that are merged into the whole workflow.
+    pub uses: Vec<TemplateRef>,
+    /// The rest of `spec`.
+    pub spec: Spec,
+    /// Fields that the language has and this version does not: the workflow is read but can not
+    /// be compiled.
+    pub unsupported: Vec<Problem>,
+    /// Fields that have no effect.
+    pub warnings: Vec<Problem>,
+}
+
+/// `kind: TestWorkflowTemplate`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Template {
+    /// `metadata`.
+    pub metadata: Metadata,
+    /// `description`.
+    pub description: Option<String>,
+    /// `spec`.
+    pub spec: Spec,
+    /// Fields that the language has and this version does not: workflows that use the template
+    /// can not be compiled.
+    pub unsupported: Vec<Problem>,
+    /// Fields that have no effect.
+    pub warnings: Vec<Problem>,
+}
+
+/// The group of the original and Muster's own.
+const API_VERSIONS: [&str; 2] = ["testworkflows.testkube.io/v1", "muster.dev/v1"];
+
+const WORKFLOW: &str = "TestWorkflow";
+const TEMPLATE: &str = "TestWorkflowTemplate";
+
+/// Reads all documents of a file.
+pub(crate) fn read(nodes: &[Node]) -> Result<Vec<Document>, Problems> {
+    let mut documents = Vec::new();
+    let mut problems = Problems::default();
+    for node in nodes {
+        let mut reader = Reader::default();
+        // A template may be used by a workflow of another file.
+        if nodes.len() > 1 || text_of(node.get("kind")) == TEMPLATE {
+            let metadata = node.get("metadata");
+            let name = text_of(metadata.and_then(|metadata| metadata.get("name")));
+            reader.document = name.chars().take(253).collect::<String>().into();
+        }
+        let document = read_one(&mut reader, node);
+        if reader.problems.is_empty() {
+            documents.extend(document);
+        }
+        for problem in reader.problems {
+            problems.push(problem);
+        }
+    }
+    if nodes.is_empty() {
+        let place = crate::yaml::Mark::default().place("");
+        problems.push(Problem::new(&place, "the file is empty").with_cure(
+            "write a document with `apiVersion`, `kind: TestWorkflow`, `metadata` and `spec`",
+        ));
+    }
+    if problems.is_empty() {
+        Ok(documents)
+    } else {
+        Err(problems)
+    }
+}
+
+fn text_of(node: Option<&Node>) -> &str {
+    match node.map(|node| &node.content) {
+        Some(crate::yaml::Content::Scalar(scalar)) => &scalar.text,
+        _ => "",
+    }
+}
+
+fn read_one(reader: &mut Reader, node: &Node) -> Option<Document> {
+    let found = Found {
+        node,
+        path: String::new(),
+    };
+    let mut object = found.object(reader)?;
+    let kind = read_head(reader, &mut object)?;
+    let metadata = Metadata::read(reader, &mut object);
+    object.without_effect(
+        reader,
+        "status",
+        "it is what a cluster recorded of earlier runs",
+    );
+    let description = object.text(reader, "description").map(|text| text.text);
+    let spec = match object.take("spec") {
+        Some(found) => found.object(reader),
+        None => {
+            reader.problem(node.mark, "spec", "`spec` is missing");
+            None
+        }
+    };
+    object.finish(reader);
+    let mut spec = spec?;
+    let uses = if kind == WORKFLOW {
+        spec.list(reader, "use", TemplateRef::read)
+    } else {
+        if let Some(found) = spec.take("use") {
+            let message = "a template can not use templates";
+            reader.problem(found.node.mark, &found.path, message);
+        }
+        Vec::new()
+    };
+    let spec = Spec::read(reader, spec, kind == TEMPLATE);
+    let metadata = metadata?;
+    let unsupported = std::mem::take(&mut reader.unsupported).0;
+    let warnings = std::mem::take(&mut reader.warnings).0;
+    Some(if kind == WORKFLOW {
+        Document::Workflow(Workflow {
+            metadata,
+            description,
+            uses,
+            spec,
+            unsupported,
+            warnings,
+        })
+    } else {
+        Document::Template(Template {
+            metadata,
+            description,
+            spec,
+            unsupported,
+            warnings,
+        })
+    })
+}
+
+/// Checks `apiVersion` and gives the kind.
+fn read_head(reader: &mut Reader, object: &mut Object<'_>) -> Option<&'static str> {
+    let version = object.take("apiVersion");
+    let kind = object.take("kind");
+    match &version {
+        None => reader.problem(
+            object.mark(),
+            "apiVersion",
+            format!("`apiVersion` is missing: write `{}`", API_VERSIONS[0]),
+        ),
+        Some(found) => {
+            let text = found.text(reader)?;
+            if !API_VERSIONS.contains(&text.text.as_str()) {
+                let problem = Problem::new(
+                    &text.place,
+                    format!("unknown apiVersion `{}`", shorten(&text.text)),
+                );
+                let cure = format!("allowed: {}", API_VERSIONS.join(", "));
+                reader.problems.push(problem.with_cure(cure));
+            }
+        }
+    }
+    let Some(found) = kind else {
+        let message = format!("`kind` is missing: write `{WORKFLOW}` or `{TEMPLATE}`");
+        reader.problem(object.mark(), "kind", message);
+        return None;
+    };
+    let text = found.text(reader)?;
+    let kind = [WORKFLOW, TEMPLATE]
+        .into_iter()
+        .find(|known| *known == text.text);
+    if kind.is_none() {
+        let known = matches!(
+            text.text.as_str(),
+            "TestWorkflowExecution"
+                | "TestTrigger"
+                | "WorkflowTrigger"
+                | "Webhook"
+                | "WebhookTemplate"
+        );
+        let message = match known {
+            true => format!("not supported yet: kind `{}`", text.text),
+            false => format!("unknown kind `{}`", shorten(&text.text)),
+        };
+        let mut problem = Problem::new(&text.place, message);
+        problem.cure = suggest::advice(&text.text, &[WORKFLOW, TEMPLATE]);
+        reader.problems.push(problem);
+    }
+    kind
+}
+
+fn shorten(text: &str) -> String {
+    text.chars().take(60).collect()
+}

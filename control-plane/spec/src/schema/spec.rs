@@ -1,0 +1,161 @@
+//! `spec` of workflows and templates.
+
+use std::collections::BTreeMap;
+
+use indexmap::IndexMap;
+
+use super::container::Container;
+use super::content::Content;
+use super::field::{Found, Object, Reader, Text};
+use super::parameter::{self, Parameter};
+use super::pod::{Job, Pod};
+use super::step::Step;
+
+/// `spec`, without `use`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Spec {
+    /// `config`: parameters by name.
+    pub config: IndexMap<String, Parameter>,
+    /// `content`, there before all steps.
+    pub content: Content,
+    /// `container`: defaults of all steps.
+    pub container: Container,
+    /// `job`.
+    pub job: Job,
+    /// `pod`.
+    pub pod: Pod,
+    /// `system`.
+    pub system: System,
+    /// `execution`.
+    pub execution: Execution,
+    /// `setup`.
+    pub setup: Vec<Step>,
+    /// `steps`.
+    pub steps: Vec<Step>,
+    /// `after`.
+    pub after: Vec<Step>,
+}
+
+/// `system`: how steps are put into containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct System {
+    /// Steps may share a container unless they say otherwise; true by default.
+    pub pure_by_default: Option<bool>,
+    /// Every step has a container of its own.
+    pub isolated_containers: Option<bool>,
+}
+
+/// `execution`: defaults of each run.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Execution {
+    /// Tags, as templates.
+    pub tags: IndexMap<String, Text>,
+    /// Where it should run.
+    pub target: Option<Target>,
+}
+
+/// `execution.target`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Target {
+    /// Labels that an agent must have, with any of the values.
+    pub matches: BTreeMap<String, Vec<Text>>,
+    /// Labels that an agent must not have, with any of the values.
+    pub not: BTreeMap<String, Vec<Text>>,
+}
+
+impl Spec {
+    pub(super) fn read(reader: &mut Reader, mut object: Object<'_>, template: bool) -> Self {
+        object.unsupported(reader, &["services", "pvcs"]);
+        let schedules = "schedules are not supported yet";
+        object.without_effect(reader, "events", schedules);
+        object.without_effect(reader, "concurrency", "it is not supported yet");
+        object.without_effect(reader, "notifications", "it is deprecated");
+        object.without_effect(reader, "timeouts", "it is not supported yet");
+        let step = |reader: &mut Reader, found: &Found<'_>| Step::read(reader, found, !template);
+        let spec = Self {
+            config: parameter::read_all(reader, &mut object),
+            content: Content::read(reader, &mut object),
+            container: Container::read(reader, &mut object),
+            job: Job::read(reader, &mut object),
+            pod: Pod::read(reader, &mut object),
+            system: System::read(reader, &mut object),
+            execution: Execution::read(reader, &mut object),
+            setup: object.list(reader, "setup", step),
+            steps: object.list(reader, "steps", step),
+            after: object.list(reader, "after", step),
+        };
+        object.finish(reader);
+        spec
+    }
+}
+
+impl System {
+    fn read(reader: &mut Reader, spec: &mut Object<'_>) -> Self {
+        let Some(mut object) = spec.take("system").and_then(|found| found.object(reader)) else {
+            return Self::default();
+        };
+        let system = Self {
+            pure_by_default: object.flag(reader, "pureByDefault"),
+            isolated_containers: object.flag(reader, "isolatedContainers"),
+        };
+        object.finish(reader);
+        system
+    }
+}
+
+impl Execution {
+    fn read(reader: &mut Reader, spec: &mut Object<'_>) -> Self {
+        let Some(mut object) = spec
+            .take("execution")
+            .and_then(|found| found.object(reader))
+        else {
+            return Self::default();
+        };
+        let why = "there are no webhooks and metrics of workflows yet";
+        object.without_effect(reader, "silent", why);
+        let execution = Self {
+            tags: object
+                .take("tags")
+                .map(|found| found.scalars(reader, "text"))
+                .unwrap_or_default(),
+            target: object
+                .take("target")
+                .and_then(|found| Target::read(reader, &found)),
+        };
+        object.finish(reader);
+        execution
+    }
+}
+
+impl Target {
+    fn read(reader: &mut Reader, found: &Found<'_>) -> Option<Self> {
+        let mut object = found.object(reader)?;
+        object.unsupported(reader, &["replicate"]);
+        let target = Self {
+            matches: labels(reader, &mut object, "match"),
+            not: labels(reader, &mut object, "not"),
+        };
+        object.finish(reader);
+        Some(target)
+    }
+}
+
+/// Labels with one value or a list of them.
+fn labels(
+    reader: &mut Reader,
+    object: &mut Object<'_>,
+    name: &'static str,
+) -> BTreeMap<String, Vec<Text>> {
+    let Some(found) = object.take(name) else {
+        return BTreeMap::new();
+    };
+    let mut labels = BTreeMap::new();
+    for (entry, found) in found.entries(reader) {
+        let values = match found.node.content {
+            crate::yaml::Content::List(_) => found.text_list(reader),
+            _ => found.scalar(reader, "text or a list").into_iter().collect(),
+        };
+        labels.insert(entry.key.clone(), values);
+    }
+    labels
+}

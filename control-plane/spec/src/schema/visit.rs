@@ -1,0 +1,159 @@
+//! One walk over all texts of a spec, for resolving expressions in place.
+
+use indexmap::IndexMap;
+
+use super::{
+    Artifacts, Container, Content, EnvValue, Execution, Job, Json, Pod, Spec, Step, TemplateRef,
+    Text,
+};
+
+/// What is done with each text.
+pub(crate) trait Visitor {
+    /// A text with `{{ }}` parts.
+    fn template(&mut self, text: &mut Text);
+    /// A bare expression.
+    fn expression(&mut self, text: &mut Text);
+    /// A value with templates in its texts; it must be known before the pod starts.
+    fn value(&mut self, value: &mut Json);
+    /// A template that must be known before the pod starts.
+    fn early(&mut self, text: &mut Text);
+}
+
+fn each<'a>(texts: impl IntoIterator<Item = &'a mut Text>, mut visit: impl FnMut(&mut Text)) {
+    for text in texts {
+        visit(text);
+    }
+}
+
+impl Spec {
+    /// Visits all texts but those of `config`.
+    pub(crate) fn visit(&mut self, visitor: &mut dyn Visitor) {
+        self.content.visit(visitor);
+        self.container.visit(visitor);
+        self.job.visit(visitor);
+        self.pod.visit(visitor);
+        self.execution.visit(visitor);
+        for steps in [&mut self.setup, &mut self.steps, &mut self.after] {
+            for step in steps {
+                step.visit(visitor);
+            }
+        }
+    }
+}
+
+impl Step {
+    fn visit(&mut self, visitor: &mut dyn Visitor) {
+        let templates = [
+            &mut self.name,
+            &mut self.timeout,
+            &mut self.working_dir,
+            &mut self.delay,
+            &mut self.shell,
+        ];
+        each(templates.into_iter().flatten(), |text| {
+            visitor.template(text);
+        });
+        each(&mut self.condition, |text| visitor.expression(text));
+        if let Some(retry) = &mut self.retry {
+            each(&mut retry.until, |text| visitor.expression(text));
+        }
+        for template in self.uses.iter_mut().chain(&mut self.template) {
+            template.visit(visitor);
+        }
+        self.content.visit(visitor);
+        self.container.visit(visitor);
+        if let Some(run) = &mut self.run {
+            run.container.visit(visitor);
+            each(&mut run.shell, |text| visitor.template(text));
+        }
+        if let Some(artifacts) = &mut self.artifacts {
+            artifacts.visit(visitor);
+        }
+        for step in self.setup.iter_mut().chain(&mut self.steps) {
+            step.visit(visitor);
+        }
+    }
+}
+
+impl TemplateRef {
+    pub(crate) fn visit(&mut self, visitor: &mut dyn Visitor) {
+        each(self.config.values_mut(), |text| visitor.early(text));
+    }
+}
+
+impl Content {
+    fn visit(&mut self, visitor: &mut dyn Visitor) {
+        for file in &mut self.files {
+            visitor.template(&mut file.path);
+            visitor.template(&mut file.content);
+        }
+    }
+}
+
+impl Container {
+    fn visit(&mut self, visitor: &mut dyn Visitor) {
+        each(&mut self.working_dir, |text| visitor.template(text));
+        each(&mut self.image, |text| visitor.early(text));
+        each(&mut self.image_pull_policy, |text| visitor.early(text));
+        for variable in &mut self.env {
+            match &mut variable.value {
+                EnvValue::Plain(text) => visitor.template(text),
+                EnvValue::From(value) => visitor.value(value),
+            }
+        }
+        for list in [&mut self.command, &mut self.args].into_iter().flatten() {
+            each(list, |text| visitor.template(text));
+        }
+        let quantities = self.limits.values_mut().chain(self.requests.values_mut());
+        each(quantities, |text| visitor.early(text));
+        let values = self.env_from.iter_mut().chain(&mut self.volume_mounts);
+        for value in values.chain(&mut self.security_context) {
+            visitor.value(value);
+        }
+    }
+}
+
+impl Artifacts {
+    fn visit(&mut self, visitor: &mut dyn Visitor) {
+        let texts = self.working_dir.iter_mut().chain(&mut self.paths);
+        each(texts.chain(&mut self.compress), |text| {
+            visitor.template(text);
+        });
+    }
+}
+
+impl Job {
+    fn visit(&mut self, visitor: &mut dyn Visitor) {
+        visit_map(&mut self.labels, visitor);
+        visit_map(&mut self.annotations, visitor);
+        let texts = self.namespace.iter_mut();
+        each(texts.chain(&mut self.active_deadline_seconds), |text| {
+            visitor.early(text);
+        });
+    }
+}
+
+impl Pod {
+    fn visit(&mut self, visitor: &mut dyn Visitor) {
+        each(&mut self.active_deadline_seconds, |text| {
+            visitor.early(text);
+        });
+        for value in self.fields.values_mut() {
+            visitor.value(value);
+        }
+    }
+}
+
+impl Execution {
+    fn visit(&mut self, visitor: &mut dyn Visitor) {
+        visit_map(&mut self.tags, visitor);
+        if let Some(target) = &mut self.target {
+            let values = target.matches.values_mut().chain(target.not.values_mut());
+            each(values.flatten(), |text| visitor.early(text));
+        }
+    }
+}
+
+fn visit_map(map: &mut IndexMap<String, Text>, visitor: &mut dyn Visitor) {
+    each(map.values_mut(), |text| visitor.early(text));
+}

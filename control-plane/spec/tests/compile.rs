@@ -1,0 +1,434 @@
+//! Whole manifests through the public interface: plans and refusals as snapshots.
+
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests stand outside of test functions"
+)]
+
+use std::collections::BTreeMap;
+
+use muster_spec::compile::{Compiled, ExecutionInfo, Input, compile};
+use muster_spec::manifest::{self, Document};
+use muster_spec::problem::Problems;
+use muster_spec::schema::{Template, Workflow};
+use muster_spec::yaml::Limits;
+use proptest::prelude::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn no_change_of_a_manifest_panics(
+        cut in 0usize..4000,
+        length in 0usize..40,
+        put in prop::sample::select(vec![
+            "", "x", ":", "- ", "{", "}", "[", "]", "{{", "}}", "\n", "  ", "'", "\"", "&a ", "*a", "null",
+            "-1", "99999999999999999999", "true", "|", "{{ config.token }}", "{{ 1/0 }}", "!!str", "<<: ",
+        ]),
+    ) {
+        let text = include_str!("manifests/whole.yaml");
+        let from = (0..=cut.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let to = (from + length).min(text.len());
+        let changed = format!("{}{put}{}", &text[..from], text.get(to..).unwrap_or(""));
+        if let Ok(documents) = manifest::parse(&changed, Limits::default()) {
+            let templates: Vec<Template> = documents
+                .iter()
+                .filter_map(|document| match document {
+                    Document::Template(template) => Some(template.clone()),
+                    Document::Workflow(_) => None,
+                })
+                .collect();
+            for document in &documents {
+                if let Document::Workflow(workflow) = document {
+                    drop(run(workflow, &templates, &[("token", "t")]));
+                }
+            }
+        }
+    }
+}
+
+fn read(text: &str) -> (Vec<Workflow>, Vec<Template>) {
+    let documents = manifest::parse(text, Limits::default()).unwrap_or_else(|e| panic!("{e}"));
+    let mut workflows = Vec::new();
+    let mut templates = Vec::new();
+    for document in documents {
+        match document {
+            Document::Workflow(workflow) => workflows.push(workflow),
+            Document::Template(template) => templates.push(template),
+        }
+    }
+    (workflows, templates)
+}
+
+fn run(
+    workflow: &Workflow,
+    templates: &[Template],
+    config: &[(&str, &str)],
+) -> Result<Compiled, Problems> {
+    let config: BTreeMap<String, String> = config
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    let execution = ExecutionInfo {
+        id: "0190a6f0".to_owned(),
+        name: "whole-7".to_owned(),
+        number: 7,
+        scheduled_at: "2026-01-02T03:04:05Z".to_owned(),
+        tags: BTreeMap::from([("by".to_owned(), "hand".to_owned())]),
+        ..ExecutionInfo::default()
+    };
+    compile(&Input {
+        workflow,
+        templates,
+        config: &config,
+        execution: &execution,
+    })
+}
+
+/// A workflow with these steps.
+fn steps(steps: &str) -> Workflow {
+    spec(&format!("steps:\n{steps}"))
+}
+
+fn spec(fields: &str) -> Workflow {
+    let indented: String = fields.lines().map(|line| format!("  {line}\n")).collect();
+    let text = format!(
+        "apiVersion: testworkflows.testkube.io/v1\nkind: TestWorkflow\nmetadata: {{name: w}}\nspec:\n{indented}"
+    );
+    read(&text).0.remove(0)
+}
+
+fn plan(workflow: &Workflow) -> muster_spec::plan::Plan {
+    run(workflow, &[], &[])
+        .unwrap_or_else(|e| panic!("{e}"))
+        .plan
+}
+
+fn refusal(workflow: &Workflow) -> String {
+    run(workflow, &[], &[]).unwrap_err().to_string()
+}
+
+#[test]
+fn most_of_the_language_compiles() {
+    let (workflows, templates) = read(include_str!("manifests/whole.yaml"));
+    let compiled = run(&workflows[0], &templates, &[("token", "s3cret")]).unwrap();
+    insta::assert_json_snapshot!("whole", compiled.plan);
+    assert_eq!(compiled.warnings, []);
+    assert_eq!(compiled.tags["id"], "0190a6f0");
+    assert_eq!(compiled.tags["by"], "hand");
+    assert_eq!(compiled.labels["team"], "green");
+    assert_eq!(
+        compiled.target.unwrap().matches["region"],
+        ["north", "south"]
+    );
+    let again = serde_json::to_string(&compiled.plan).unwrap();
+    assert_eq!(
+        serde_json::from_str::<muster_spec::plan::Plan>(&again).unwrap(),
+        compiled.plan
+    );
+}
+
+#[test]
+fn sensitive_values_are_not_in_the_context() {
+    let (workflows, templates) = read(include_str!("manifests/whole.yaml"));
+    let compiled = run(&workflows[0], &templates, &[("token", "s3cret")]).unwrap();
+    let context = serde_json::to_string(&compiled.plan.context).unwrap();
+    assert!(!context.contains("s3cret"));
+    assert!(context.contains("greeting"));
+}
+
+#[test]
+fn a_file_with_wrong_fields_gives_all_its_problems() {
+    let error = manifest::parse(
+        include_str!("manifests/wrong-schema.yaml"),
+        Limits::default(),
+    );
+    insta::assert_snapshot!("wrong_schema", error.unwrap_err());
+}
+
+#[test]
+fn wrong_expressions_and_values_give_all_their_problems() {
+    let (workflows, templates) = read(include_str!("manifests/wrong-expressions.yaml"));
+    let mut all = String::new();
+    for workflow in &workflows {
+        let error = run(workflow, &templates, &[("unknwn", "x")]).unwrap_err();
+        all.push_str(&format!("# with an unknown value\n{error}\n"));
+        let error = run(workflow, &templates, &[]).unwrap_err();
+        all.push_str(&format!("# {}\n{error}\n\n", workflow.metadata.name));
+    }
+    insta::assert_snapshot!("wrong_expressions", all);
+}
+
+#[test]
+fn wrong_settings_give_all_their_problems() {
+    let workflow = spec(
+        "container: {image: 'a b', imagePullPolicy: always, resources: {requests: {memory: lots, cpu: 1}}}
+job: {activeDeadlineSeconds: soon}
+steps:
+- {delay: '5', timeout: 5 minutes, shell: x}
+- run: {image: '', args: [x]}
+- {content: {files: [{path: /etc/x, content: y}]}, delay: 5s}
+- {name: nothing}",
+    );
+    insta::assert_snapshot!("wrong_settings", refusal(&workflow));
+}
+
+#[test]
+fn equal_ids_are_a_warning_and_the_first_one_keeps_it() {
+    let workflow = steps("- {id: a, shell: x}\n- {id: a, shell: x}\n- {name: A, shell: x}");
+    let compiled = run(&workflow, &[], &[]).unwrap();
+    let ids: Vec<_> = compiled
+        .plan
+        .steps
+        .iter()
+        .map(|s| s.id.as_deref())
+        .collect();
+    assert_eq!(ids, [Some("a"), None, None]);
+    assert!(compiled.warnings[0].message.contains("means the first one"));
+}
+
+#[test]
+fn deep_nesting_does_not_exhaust_the_stack() {
+    let mut text = "{shell: x}".to_owned();
+    for _ in 0..29 {
+        text = format!("{{steps: [{text}]}}");
+    }
+    assert_eq!(plan(&steps(&format!("- {text}"))).steps.len(), 1);
+}
+
+#[test]
+fn poisoned_manifests_are_refused_quickly() {
+    let started = std::time::Instant::now();
+    let variables: String = (0..900)
+        .map(|i| format!("{{name: V{i}, value: '{}'}},", "x".repeat(50)))
+        .collect();
+    let many: String = (0..900).map(|_| "- shell: a\n").collect();
+    let copied = spec(&format!(
+        "container: {{env: [{variables}]}}\nsteps:\n{many}"
+    ));
+    assert!(refusal(&copied).contains("more than 2097152 bytes"));
+
+    let costly: String = (0..900)
+        .map(|_| "- shell: \"{{ len(map(range(50000), '_.value')) }}\"\n")
+        .collect();
+    assert!(refusal(&steps(&costly)).contains("too many steps"));
+
+    let template = format!(
+        "apiVersion: muster.dev/v1\nkind: TestWorkflowTemplate\nmetadata: {{name: t}}\nspec:\n  steps:\n{}",
+        "  - shell: a\n".repeat(900)
+    );
+    let (_, templates) = read(&template);
+    let user = spec(&format!(
+        "use: [{}]\nsteps:\n- shell: a",
+        "{name: t},".repeat(5000)
+    ));
+    let message = run(&user, &templates, &[]).unwrap_err().to_string();
+    assert!(
+        message.contains("templates with more than 1000 steps"),
+        "{message}"
+    );
+    assert!(started.elapsed() < std::time::Duration::from_secs(20));
+}
+
+#[test]
+fn heads_are_checked() {
+    let refused = |text: &str| {
+        manifest::parse(text, Limits::default())
+            .unwrap_err()
+            .to_string()
+    };
+    let texts = [
+        "",
+        "just text",
+        "- a\n- b",
+        "a: [",
+        "kind: TestWorkflow",
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {}",
+        "apiVersion: testworkflows.testkube.io/v1\nkind: TestWorkflw\nmetadata: {name: x}\nspec: {}",
+        "apiVersion: tests.testkube.io/v1\nkind: TestTrigger\nmetadata: {name: x}\nspec: {}",
+        "apiVersion: muster.dev/v1\nkind: TestWorkflow\nspec: {}",
+        "apiVersion: muster.dev/v1\nkind: TestWorkflow\nmetadata: {name: x}",
+        "apiVersion: muster.dev/v1\nkind: TestWorkflow\nmetadata: {name: x}\nspec: {}\nspecs: {}",
+        "apiVersion: muster.dev/v1\nkind: TestWorkflowTemplate\nmetadata: {name: x}\nspec: {use: [{name: y}], steps: [{template: {name: y}}]}",
+    ];
+    let all: Vec<String> = texts
+        .iter()
+        .map(|text| format!("{}\n=> {}\n", text.escape_debug(), refused(text)))
+        .collect();
+    insta::assert_snapshot!("heads", all.join("\n"));
+}
+
+#[test]
+fn steps_with_the_same_settings_share_a_container() {
+    let workflow = spec(
+        "container: {image: a}\nsteps:\n- shell: one\n- shell: two\n- run: {image: b, shell: three}\n- run: {image: a, command: [x]}\nafter:\n- shell: four",
+    );
+    let plan = plan(&workflow);
+    let images: Vec<_> = plan.containers.iter().map(|c| c.image.as_deref()).collect();
+    assert_eq!(images, [Some("a"), Some("b"), Some("a")]);
+    assert!(plan.steps[4].after);
+    assert!(!plan.containers[0].needs_image_config);
+}
+
+#[test]
+fn isolated_and_impure_steps_have_containers_of_their_own() {
+    let impure =
+        steps("- shell: one\n- {pure: false, run: {shell: two}, shell: three}\n- shell: four");
+    assert_eq!(plan(&impure).containers.len(), 2);
+    let isolated =
+        spec("system: {isolatedContainers: true}\nsteps:\n- shell: a\n- {pure: true, shell: b}");
+    assert_eq!(plan(&isolated).containers.len(), 2);
+}
+
+#[test]
+fn secrets_reach_only_the_containers_that_name_them() {
+    let workflow = steps(
+        "- shell: one\n- run:\n    shell: two\n    env:\n    - {name: P, valueFrom: {secretKeyRef: {name: s, key: k}}}\n- shell: three",
+    );
+    let plan = plan(&workflow);
+    assert_eq!(plan.containers.len(), 2);
+    assert!(plan.containers[0].env_from_cluster.is_empty());
+    assert_eq!(
+        plan.containers[1].env_from_cluster[0]["valueFrom"]["secretKeyRef"]["optional"],
+        true
+    );
+}
+
+#[test]
+fn entrypoints_are_asked_for_only_where_they_are_needed() {
+    let needs = |step: &str| plan(&steps(step)).containers[0].needs_image_config;
+    assert!(needs("- run: {image: a}"));
+    assert!(needs("- run: {image: a, args: [x]}"));
+    assert!(needs(
+        "- {container: {command: [x]}, run: {image: a, command: []}}"
+    ));
+    assert!(!needs("- {container: {command: [x]}, run: {image: a}}"));
+    assert!(!needs("- run: {image: a, command: [x]}"));
+    assert!(!needs("- run: {image: a, shell: x}"));
+}
+
+#[test]
+fn limits_are_named() {
+    let many: String = (0..1001).map(|_| "- shell: a\n").collect();
+    assert!(refusal(&steps(&many)).contains("more than 1000 steps"));
+    let images: String = (0..51)
+        .map(|i| format!("- run: {{image: 'i{i}', shell: a}}\n"))
+        .collect();
+    assert!(refusal(&steps(&images)).contains("more than 50 containers"));
+    assert!(refusal(&spec("steps: []")).contains("the workflow has no steps"));
+}
+
+#[test]
+fn expanded_plans_are_limited_in_size() {
+    let files: String = (0..30)
+        .map(|_| "- shell: \"{{ join(map(range(9999), '\\\"aaaaaaaaaa\\\"')) }}\"\n")
+        .collect();
+    let message = refusal(&steps(&files));
+    assert!(message.contains("more than 2097152 bytes"), "{message}");
+}
+
+#[test]
+fn files_outside_of_shared_volumes_are_written_in_each_container_once() {
+    use muster_spec::plan::Operation;
+    let workflow = spec(
+        "content: {files: [{path: /etc/x, content: y}]}\nsteps:\n- shell: a\n- shell: b\n- steps:\n  - run: {image: i, shell: c}",
+    );
+    let plan = plan(&workflow);
+    let kinds = |step: &muster_spec::plan::Step| {
+        step.operations
+            .iter()
+            .map(|operation| match operation {
+                Operation::Files { container, .. } => format!("files {container:?}"),
+                Operation::Run(run) => format!("run {}", run.container),
+                Operation::Steps { .. } => "steps".to_owned(),
+                _ => "other".to_owned(),
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(&plan.steps[0]), ["files Some(0)", "run 0"]);
+    assert_eq!(kinds(&plan.steps[1]), ["run 0"]);
+    let Operation::Steps { steps } = &plan.steps[2].operations[0] else {
+        panic!("not a group")
+    };
+    assert_eq!(kinds(&steps[0]), ["files Some(1)", "run 1"]);
+}
+
+#[test]
+fn step_templates_merge_in_their_order() {
+    let text = "\
+apiVersion: muster.dev/v1
+kind: TestWorkflowTemplate
+metadata: {name: a}
+spec: {container: {image: a, env: [{name: X, value: a}]}, steps: [{name: a1, shell: x}], after: [{name: a2, shell: x}], pod: {nodeSelector: {a: a, b: a}}}
+---
+apiVersion: muster.dev/v1
+kind: TestWorkflowTemplate
+metadata: {name: b}
+spec: {container: {image: b}, setup: [{name: b0, shell: x}], steps: [{name: b1, shell: x}], after: [{name: b2, shell: x}]}
+---
+apiVersion: muster.dev/v1
+kind: TestWorkflow
+metadata: {name: w}
+spec:
+  pod: {nodeSelector: {b: w}}
+  use: [{name: a}, {name: b}]
+  steps:
+  - name: own
+    shell: x
+  - name: grouped
+    use: [{name: a}, {name: b}]
+    container: {env: [{name: X, value: own}]}
+    shell: x
+";
+    let (workflows, templates) = read(text);
+    let plan = run(&workflows[0], &templates, &[]).unwrap().plan;
+    fn outline(steps: &[muster_spec::plan::Step]) -> String {
+        let names = steps.iter().map(|step| {
+            let nested: Vec<String> = step
+                .operations
+                .iter()
+                .filter_map(|operation| match operation {
+                    muster_spec::plan::Operation::Steps { steps } => Some(outline(steps)),
+                    muster_spec::plan::Operation::Run(_) => Some("run".to_owned()),
+                    _ => None,
+                })
+                .collect();
+            format!("{}[{}]", step.name, nested.join(" "))
+        });
+        names.collect::<Vec<_>>().join(" ")
+    }
+    assert_eq!(
+        outline(&plan.steps),
+        "b0[run] a1[run] b1[run] own[run] grouped[b0[run] run a1[run] b1[run] b2[run] a2[run]] b2[run] a2[run]"
+    );
+    assert_eq!(plan.containers[0].image.as_deref(), Some("b"));
+    assert_eq!(
+        plan.pod.spec["nodeSelector"],
+        serde_json::json!({"a": "a", "b": "w"})
+    );
+}
+
+#[test]
+fn conditions_stay_readable_and_known_ones_are_decided() {
+    let conditions = |text: &str| {
+        plan(&steps(&format!("- {{condition: {text}, shell: a}}"))).steps[0]
+            .condition
+            .clone()
+    };
+    assert_eq!(conditions("always"), "always");
+    assert_eq!(conditions("never"), "never");
+    assert_eq!(conditions("\"true\""), "true");
+    assert_eq!(conditions("true"), "true");
+    assert_eq!(conditions("\"execution.number == 7 && failed\""), "failed");
+    assert_eq!(conditions("\"execution.name == 'x'\""), "false");
+}
+
+#[test]
+fn nested_steps_have_references_by_position() {
+    let workflow = steps("- setup: [{shell: a}]\n  steps: [{shell: b}, {steps: [{shell: c}]}]");
+    let text = serde_json::to_string(&plan(&workflow)).unwrap();
+    for reference in ["\"s1\"", "\"s1.1\"", "\"s1.2\"", "\"s1.3\"", "\"s1.3.1\""] {
+        assert!(text.contains(reference), "{reference}");
+    }
+}
