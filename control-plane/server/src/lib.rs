@@ -1,1 +1,19 @@
-//! Placeholder.
+//! The control plane: gRPC and HTTP adapters ([`mod@grpc`], [`mod@http`]), use cases ([`mod@app`]),
+//! the agents' link, background tasks, and how all of it starts and stops ([`runtime`]).
+//!
+//! What is stored and how is in `muster-storage`; which state follows from which event in
+//! `muster-core`; what a manifest means in `muster-spec`.
+
+mod app;
+pub mod config;
+mod grpc;
+mod http;
+mod link;
+pub mod metrics;
+pub mod runtime;
+mod tasks;
+pub mod tls;
+pub mod token;
+
+pub use config::Config;
+pub use runtime::Server;

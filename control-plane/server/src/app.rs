@@ -1,0 +1,75 @@
+//! Use cases: what the server does, in its own words. No HTTP here, and of protobuf only the log
+//! chunk, which is stored in that very form.
+
+mod agents;
+mod artifacts;
+mod caller;
+mod error;
+mod executions;
+mod hub;
+mod logs;
+mod manifests;
+mod projects;
+mod tokens;
+
+use std::sync::Arc;
+
+use muster_core::{clock::Clock, execution::Effect};
+use muster_storage::{Blobs, Store, execution::Changed};
+use tokio_util::task::TaskTracker;
+
+pub(crate) use caller::{Access, Caller};
+pub(crate) use error::Error;
+pub(crate) use executions::{NewRun, Source};
+pub(crate) use hub::Hub;
+pub(crate) use logs::{LogItem, LogRange};
+pub(crate) use manifests::ManifestChange;
+pub(crate) use tokens::WantedToken;
+
+use crate::{config::Config, link::Link};
+
+/// All that use cases need.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) store: Store,
+    pub(crate) blobs: Blobs,
+    pub(crate) clock: Clock,
+    pub(crate) config: Config,
+    pub(crate) hub: Hub,
+    pub(crate) link: Link,
+    pub(crate) tasks: TaskTracker,
+}
+
+impl App {
+    pub(crate) fn new(store: Store, blobs: Blobs, clock: Clock, config: Config) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            blobs,
+            clock,
+            config,
+            hub: Hub::new(),
+            link: Link::new(),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// Does what follows from a committed change. Every effect may be done again without harm;
+    /// one that is lost in a crash is done by a sweep or at the agent's next connect.
+    pub(crate) fn perform(&self, changed: &Changed) {
+        self.hub.execution_changed(changed.execution.id);
+        let state = changed.execution.state();
+        if state.is_terminal() && !changed.effects.is_empty() {
+            metrics::counter!(crate::metrics::FINISHED, "state" => state.as_str()).increment(1);
+        }
+        for effect in &changed.effects {
+            match effect {
+                Effect::WakeScheduler => self.hub.queue_changed(),
+                Effect::StopAttempt(lease, stop) => {
+                    self.link
+                        .stop_attempt(*lease, *stop, &changed.execution.message);
+                }
+                Effect::CloseAttempt(lease) => self.link.close_attempt(lease.attempt),
+            }
+        }
+    }
+}

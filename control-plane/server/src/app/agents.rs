@@ -1,0 +1,116 @@
+//! Agents, as administrators see them.
+
+use std::collections::BTreeMap;
+
+use muster_core::name;
+use muster_storage::{
+    Page, Request,
+    agent::{Agent, NewAgent},
+};
+
+use super::{Access, App, Caller, Error};
+use crate::{
+    config::MAX_PAIRS,
+    token::{Holder, generate, hash},
+};
+
+impl App {
+    /// Makes an agent. The token is given only to the first of equal requests.
+    pub(crate) async fn create_agent(
+        &self,
+        caller: &Caller,
+        name: &str,
+        labels: BTreeMap<String, String>,
+        projects: &[String],
+        request: Option<&Request>,
+    ) -> Result<(Agent, Option<String>), Error> {
+        caller.require_admin()?;
+        name::check_label(name).map_err(|error| Error::invalid("agent_id", error.to_string()))?;
+        if labels.len() > MAX_PAIRS {
+            let text = format!("{} labels, at most {MAX_PAIRS} are allowed", labels.len());
+            return Err(Error::invalid("labels", text));
+        }
+        let mut allowed = Vec::with_capacity(projects.len());
+        for project in projects {
+            allowed.push(self.project(caller, project, Access::Write).await?.id);
+        }
+        let secret = generate(Holder::Agent);
+        let new = NewAgent {
+            name: name.to_owned(),
+            token_hash: hash(&secret),
+            labels,
+            projects: allowed,
+        };
+        let written = self.store.agents().create(&new, request).await?;
+        Ok((written.value, (!written.replayed).then_some(secret)))
+    }
+
+    pub(crate) async fn get_agent(&self, caller: &Caller, name: &str) -> Result<Agent, Error> {
+        caller.require_admin()?;
+        Ok(self.store.agents().find(name).await?)
+    }
+
+    pub(crate) async fn list_agents(
+        &self,
+        caller: &Caller,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<Agent, String>, Error> {
+        caller.require_admin()?;
+        Ok(self.store.agents().list(after, limit).await?)
+    }
+
+    /// Gives an agent a new token and closes its stream.
+    pub(crate) async fn rotate_agent_token(
+        &self,
+        caller: &Caller,
+        name: &str,
+        request: Option<&Request>,
+    ) -> Result<Option<String>, Error> {
+        caller.require_admin()?;
+        let agent = self.store.agents().find(name).await?;
+        let secret = generate(Holder::Agent);
+        let rotated = self
+            .store
+            .agents()
+            .rotate_token(agent.id, &hash(&secret), request)
+            .await?;
+        self.link.disconnect(agent.id);
+        Ok((!rotated.replayed).then_some(secret))
+    }
+
+    /// Deletes an agent and closes its stream.
+    pub(crate) async fn delete_agent(
+        &self,
+        caller: &Caller,
+        name: &str,
+        request: Option<&Request>,
+    ) -> Result<(), Error> {
+        caller.require_admin()?;
+        let agent = self.store.agents().find(name).await?;
+        self.store.agents().delete(agent.id, request).await?;
+        self.link.disconnect(agent.id);
+        Ok(())
+    }
+
+    /// The agent of a secret.
+    pub(crate) async fn authenticate_agent(&self, secret: &str) -> Result<Agent, Error> {
+        let found = self
+            .store
+            .agents()
+            .find_by_token_hash(&hash(secret))
+            .await?;
+        found.ok_or(Error::Unauthenticated(
+            "the agent's token is not known or was replaced: make one with `muster agents`",
+        ))
+    }
+
+    /// Names of the projects of an agent.
+    pub(crate) async fn project_names(&self, agent: &Agent) -> Result<Vec<String>, Error> {
+        let mut names = Vec::with_capacity(agent.projects.len());
+        for project in &agent.projects {
+            names.push(self.store.projects().get(*project).await?.name);
+        }
+        Ok(names)
+    }
+}

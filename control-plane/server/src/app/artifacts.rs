@@ -1,0 +1,48 @@
+//! Artifacts, as people see them.
+
+use muster_core::id::ArtifactId;
+use muster_storage::{
+    Page,
+    artifact::{Artifact, Cursor},
+    blob::BlobStream,
+};
+
+use super::{Access, App, Caller, Error};
+
+impl App {
+    pub(crate) async fn list_artifacts(
+        &self,
+        caller: &Caller,
+        project: &str,
+        execution: &str,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<Page<Artifact, Cursor>, Error> {
+        let project = self.project(caller, project, Access::Read).await?;
+        let execution = self.store.executions(project.id).find(execution).await?;
+        let artifacts = self.store.artifacts(project.id);
+        Ok(artifacts.list(execution.id, after, limit).await?)
+    }
+
+    pub(crate) async fn get_artifact(
+        &self,
+        caller: &Caller,
+        project: &str,
+        artifact: ArtifactId,
+    ) -> Result<Artifact, Error> {
+        let project = self.project(caller, project, Access::Read).await?;
+        Ok(self.store.artifacts(project.id).get(artifact).await?)
+    }
+
+    /// The bytes of an artifact from an offset on.
+    pub(crate) async fn download_artifact(
+        &self,
+        caller: &Caller,
+        project: &str,
+        artifact: ArtifactId,
+        offset: u64,
+    ) -> Result<BlobStream, Error> {
+        let artifact = self.get_artifact(caller, project, artifact).await?;
+        Ok(self.blobs.read(&artifact.blob, offset).await?)
+    }
+}

@@ -1,0 +1,364 @@
+//! Executions, as their callers see them.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use muster_core::{
+    execution::Stop,
+    id::{ExecutionId, ProjectId},
+};
+use muster_spec::{
+    compile::{self, Compiled, ExecutionInfo, Input},
+    manifest::Document,
+    plan::{Operation, Plan, Step},
+    schema::{Template, Workflow},
+};
+use muster_storage::{
+    Page, Request,
+    execution::{
+        Details, Event, Execution, Filter, Identity, NewExecution, StepResult, StepState, Target,
+    },
+};
+
+use super::{Access, App, Caller, Error, manifests::documents};
+use crate::config::{DEFAULT_QUEUE_WAIT, MAX_PAIRS};
+
+/// What is shown in the place of a sensitive value.
+const HIDDEN: &str = "********";
+/// Most stored templates that are read for one execution.
+const MAX_TEMPLATES: usize = 1000;
+
+/// What is to be run.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// A stored workflow, by name.
+    Stored(String),
+    /// Documents that travel with the request.
+    Inline {
+        /// The YAML text.
+        text: String,
+        /// Which workflow, when there are several.
+        workflow: Option<String>,
+    },
+}
+
+/// A wanted execution.
+#[derive(Debug)]
+pub(crate) struct NewRun {
+    pub(crate) source: Source,
+    pub(crate) config: BTreeMap<String, String>,
+    pub(crate) tags: BTreeMap<String, String>,
+    pub(crate) target: Option<Target>,
+    pub(crate) max_wait: Option<Duration>,
+}
+
+/// A workflow with all that it may use.
+struct Loaded {
+    workflow: Workflow,
+    templates: Vec<Template>,
+    revision: i64,
+}
+
+impl App {
+    /// Accepts a run. When this returns, the execution is durable.
+    pub(crate) async fn create_execution(
+        &self,
+        caller: &Caller,
+        project: &str,
+        new: NewRun,
+        request: Option<&Request>,
+    ) -> Result<Details, Error> {
+        let project = self.project(caller, project, Access::Write).await?;
+        let executions = self.store.executions(project.id);
+        if let Some(request) = request
+            && let Some(earlier) = executions.replay(request).await?
+        {
+            return Ok(executions.details(earlier.id).await?);
+        }
+        for (field, pairs) in [("config", &new.config), ("tags", &new.tags)] {
+            if pairs.len() > MAX_PAIRS {
+                let text = format!("{} entries, at most {MAX_PAIRS} are allowed", pairs.len());
+                return Err(Error::invalid(field, text));
+            }
+        }
+        let loaded = self.load(project.id, &new.source).await?;
+        // Compiled once before a number is taken, so that a bad manifest takes none.
+        let trial = Identity {
+            id: ExecutionId::generate(),
+            workflow: loaded.workflow.metadata.name.clone(),
+            number: 0,
+            display_name: loaded.workflow.metadata.name.clone(),
+            create_time: self.clock.now(),
+        };
+        compile(&loaded, &new, &trial)?;
+        let identity = executions.reserve(&loaded.workflow.metadata.name).await?;
+        let compiled = compile(&loaded, &new, &identity)?;
+        let record = self.record(caller, &new, &loaded, compiled, identity)?;
+        let written = executions.create(&record, request).await?;
+        if !written.replayed {
+            self.hub.queue_changed();
+        }
+        Ok(executions.details(written.value.id).await?)
+    }
+
+    pub(crate) async fn get_execution(
+        &self,
+        caller: &Caller,
+        project: &str,
+        name: &str,
+    ) -> Result<Details, Error> {
+        let project = self.project(caller, project, Access::Read).await?;
+        let executions = self.store.executions(project.id);
+        let found = executions.find(name).await?;
+        Ok(executions.details(found.id).await?)
+    }
+
+    pub(crate) async fn list_executions(
+        &self,
+        caller: &Caller,
+        project: &str,
+        filter: &Filter,
+        after: Option<ExecutionId>,
+        limit: u32,
+    ) -> Result<Page<Execution, ExecutionId>, Error> {
+        let project = self.project(caller, project, Access::Read).await?;
+        Ok(self
+            .store
+            .executions(project.id)
+            .list(filter, after, limit)
+            .await?)
+    }
+
+    pub(crate) async fn cancel_execution(
+        &self,
+        caller: &Caller,
+        project: &str,
+        name: &str,
+        stop: Stop,
+        message: &str,
+        request: Option<&Request>,
+    ) -> Result<Details, Error> {
+        let project = self.project(caller, project, Access::Write).await?;
+        let executions = self.store.executions(project.id);
+        let found = executions.find(name).await?;
+        let message = match message {
+            "" => format!("canceled by {}", caller.name),
+            given => given.to_owned(),
+        };
+        let changed = executions.cancel(found.id, stop, &message, request).await?;
+        self.perform(&changed);
+        Ok(executions.details(found.id).await?)
+    }
+
+    pub(crate) async fn list_execution_events(
+        &self,
+        caller: &Caller,
+        project: &str,
+        name: &str,
+        after: i64,
+        limit: u32,
+    ) -> Result<Page<Event, i64>, Error> {
+        let project = self.project(caller, project, Access::Read).await?;
+        let executions = self.store.executions(project.id);
+        let found = executions.find(name).await?;
+        Ok(executions.events(found.id, after, limit).await?)
+    }
+
+    async fn load(&self, project: ProjectId, source: &Source) -> Result<Loaded, Error> {
+        let (text, wanted, revision) = match source {
+            Source::Stored(name) => {
+                let stored = self.store.workflows(project).get(name, None).await?;
+                (stored.text, Some(stored.name), stored.revision)
+            }
+            Source::Inline { text, workflow } => (text.clone(), workflow.clone(), 0),
+        };
+        let (workflow, mut templates) = choose(documents(&text)?, wanted.as_deref())?;
+        // Only a manifest that can name a template makes the stored ones worth reading.
+        if text.contains("use") || text.contains("template") {
+            templates.extend(self.stored_templates(project, &templates).await?);
+        }
+        Ok(Loaded {
+            workflow,
+            templates,
+            revision,
+        })
+    }
+
+    /// Stored templates, apart from those that came with the request.
+    async fn stored_templates(
+        &self,
+        project: ProjectId,
+        known: &[Template],
+    ) -> Result<Vec<Template>, Error> {
+        let mut templates = Vec::new();
+        let mut after: Option<String> = None;
+        while templates.len() < MAX_TEMPLATES {
+            let page = self
+                .store
+                .templates(project)
+                .list(after.as_deref(), 1000)
+                .await?;
+            for stored in page.items {
+                if known
+                    .iter()
+                    .any(|template| template.metadata.name == stored.name)
+                {
+                    continue;
+                }
+                for document in documents(&stored.text)? {
+                    if let Document::Template(template) = document {
+                        templates.push(template);
+                    }
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        Ok(templates)
+    }
+
+    fn record(
+        &self,
+        caller: &Caller,
+        new: &NewRun,
+        loaded: &Loaded,
+        compiled: Compiled,
+        identity: Identity,
+    ) -> Result<NewExecution, Error> {
+        let plan =
+            serde_json::to_vec(&compiled.plan).map_err(|error| Error::Internal(error.into()))?;
+        let wait = new.max_wait.unwrap_or(DEFAULT_QUEUE_WAIT);
+        let deadline = jiff::SignedDuration::try_from(wait)
+            .ok()
+            .and_then(|wait| identity.create_time.checked_add(wait).ok());
+        Ok(NewExecution {
+            workflow_revision: loaded.revision,
+            steps: steps(&compiled.plan),
+            tags: compiled.tags,
+            labels: compiled.labels,
+            config: shown_config(&loaded.workflow, &new.config),
+            target: new
+                .target
+                .clone()
+                .unwrap_or_else(|| target(compiled.target)),
+            warnings: compiled.warnings.iter().map(ToString::to_string).collect(),
+            priority: 0,
+            creator: caller.name.clone(),
+            queue_deadline: deadline,
+            plan: Bytes::from(plan),
+            identity,
+        })
+    }
+}
+
+fn compile(loaded: &Loaded, new: &NewRun, identity: &Identity) -> Result<Compiled, Error> {
+    let execution = ExecutionInfo {
+        id: identity.id.to_string(),
+        name: identity.display_name.clone(),
+        number: u64::try_from(identity.number).unwrap_or(0),
+        scheduled_at: identity.create_time.to_string(),
+        tags: new.tags.clone(),
+        ..ExecutionInfo::default()
+    };
+    let input = Input {
+        workflow: &loaded.workflow,
+        templates: &loaded.templates,
+        config: &new.config,
+        execution: &execution,
+    };
+    Ok(compile::compile(&input)?)
+}
+
+/// The workflow to run, and the templates beside it.
+fn choose(
+    documents: Vec<Document>,
+    wanted: Option<&str>,
+) -> Result<(Workflow, Vec<Template>), Error> {
+    let mut workflows = Vec::new();
+    let mut templates = Vec::new();
+    for document in documents {
+        match document {
+            Document::Workflow(workflow) => workflows.push(workflow),
+            Document::Template(template) => templates.push(template),
+        }
+    }
+    let names: Vec<_> = workflows.iter().map(|w| w.metadata.name.clone()).collect();
+    let found = match wanted {
+        Some(name) => workflows
+            .into_iter()
+            .find(|workflow| workflow.metadata.name == name),
+        None if workflows.len() == 1 => workflows.pop(),
+        None => None,
+    };
+    let found = found.ok_or_else(|| match (wanted, names.as_slice()) {
+        (_, []) => Error::invalid("manifest", "has no TestWorkflow"),
+        (Some(name), names) => Error::invalid(
+            "workflow",
+            format!(
+                "'{name}' is not in the manifest; it has {}",
+                names.join(", ")
+            ),
+        ),
+        (None, names) => Error::invalid(
+            "workflow",
+            format!(
+                "the manifest has several workflows, name one of {}",
+                names.join(", ")
+            ),
+        ),
+    })?;
+    Ok((found, templates))
+}
+
+fn target(compiled: Option<compile::Target>) -> Target {
+    compiled.map_or_else(Target::default, |target| Target {
+        matches: target.matches,
+        not: target.not,
+    })
+}
+
+fn shown_config(workflow: &Workflow, given: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let shown = |(name, value): (&String, &String)| {
+        let parameter = workflow.spec.config.get(name);
+        let value = match parameter {
+            Some(parameter) if parameter.sensitive => HIDDEN.to_owned(),
+            _ => value.clone(),
+        };
+        (name.clone(), value)
+    };
+    given.iter().map(shown).collect()
+}
+
+/// All steps of a plan in document order, not reached yet.
+fn steps(plan: &Plan) -> Vec<StepResult> {
+    let mut all = Vec::new();
+    add_steps(&mut all, "", &plan.steps);
+    all
+}
+
+fn add_steps(all: &mut Vec<StepResult>, parent: &str, steps: &[Step]) {
+    for step in steps {
+        all.push(StepResult {
+            reference: step.reference.clone(),
+            parent: parent.to_owned(),
+            id: step.id.clone().unwrap_or_default(),
+            display_name: step.name.clone(),
+            state: StepState::Queued,
+            exit_code: None,
+            reason: String::new(),
+            message: String::new(),
+            start_time: None,
+            finish_time: None,
+            tries: 0,
+            optional: step.optional,
+            negative: step.negative,
+        });
+        for operation in &step.operations {
+            if let Operation::Steps { steps } = operation {
+                add_steps(all, &step.reference, steps);
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Who wants to know what, within this process. A sweep stands behind each of these, so a lost
+//! word costs time and nothing else.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use muster_core::id::{AttemptId, ExecutionId};
+use muster_proto::v1::LogChunk;
+use tokio::sync::{broadcast, watch};
+
+/// How many log chunks a slow reader may be behind before it reads from the store instead.
+const LOG_BACKLOG: usize = 64;
+
+/// Changes of executions, the queue and logs.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    executions: Mutex<HashMap<ExecutionId, watch::Sender<u64>>>,
+    logs: Mutex<HashMap<AttemptId, broadcast::Sender<LogChunk>>>,
+    queue: watch::Sender<u64>,
+}
+
+impl Hub {
+    pub(crate) fn new() -> Self {
+        Self {
+            executions: Mutex::default(),
+            logs: Mutex::default(),
+            queue: watch::Sender::new(0),
+        }
+    }
+
+    /// Something can be placed.
+    pub(crate) fn queue_changed(&self) {
+        self.queue.send_modify(|count| *count += 1);
+    }
+
+    /// Tells when something can be placed.
+    pub(crate) fn watch_queue(&self) -> watch::Receiver<u64> {
+        self.queue.subscribe()
+    }
+
+    /// An execution changed.
+    pub(crate) fn execution_changed(&self, id: ExecutionId) {
+        let mut all = lock(&self.executions);
+        if let Some(sender) = all.get(&id) {
+            sender.send_modify(|count| *count += 1);
+            if sender.receiver_count() == 0 {
+                all.remove(&id);
+            }
+        }
+    }
+
+    /// Tells when an execution changes.
+    pub(crate) fn watch_execution(&self, id: ExecutionId) -> watch::Receiver<u64> {
+        lock(&self.executions)
+            .entry(id)
+            .or_insert_with(|| watch::Sender::new(0))
+            .subscribe()
+    }
+
+    /// New bytes of a log, before they are durable.
+    pub(crate) fn log_chunk(&self, attempt: AttemptId, chunk: &LogChunk) {
+        let mut all = lock(&self.logs);
+        if let Some(sender) = all.get(&attempt)
+            && sender.send(chunk.clone()).is_err()
+        {
+            all.remove(&attempt);
+        }
+    }
+
+    /// New bytes of a log from now on.
+    pub(crate) fn watch_log(&self, attempt: AttemptId) -> broadcast::Receiver<LogChunk> {
+        lock(&self.logs)
+            .entry(attempt)
+            .or_insert_with(|| broadcast::Sender::new(LOG_BACKLOG))
+            .subscribe()
+    }
+
+    /// Nothing comes any more.
+    pub(crate) fn log_ended(&self, attempt: AttemptId) {
+        lock(&self.logs).remove(&attempt);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,159 @@
+//! How a server is set up, with what holds when nothing is said.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use muster_storage::blob;
+
+/// Largest manifest, in bytes.
+pub const MAX_MANIFEST: usize = 1 << 20;
+/// Largest gRPC message that is read, in bytes.
+pub const MAX_MESSAGE: usize = 4 << 20;
+/// Most tags, labels or config values of an execution.
+pub const MAX_PAIRS: usize = 64;
+/// Longest queue wait when a request says nothing.
+pub const DEFAULT_QUEUE_WAIT: Duration = Duration::from_secs(24 * 3600);
+/// How long request ids are remembered.
+pub const REQUEST_MEMORY: Duration = Duration::from_secs(24 * 3600);
+
+/// Set-up of a server.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Directory of everything that is not said to be elsewhere.
+    pub data_dir: PathBuf,
+    /// Database URL; `sqlite://` in the data directory when absent.
+    pub database: Option<String>,
+    /// Most database connections.
+    pub database_connections: u32,
+    /// Blob URL; `file://` in the data directory when absent.
+    pub blobs: Option<String>,
+    /// Credentials of the blob store.
+    pub blob_options: blob::Options,
+    /// How connections are protected.
+    pub tls: Tls,
+    /// How long a lease lives after a renewal.
+    pub lease_duration: Duration,
+    /// How often agents renew.
+    pub renew_interval: Duration,
+    /// How long open calls may take when the server stops.
+    pub stop_grace: Duration,
+}
+
+/// How connections are protected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tls {
+    /// Outside loopback with a certificate of its own, made in the data directory; on loopback
+    /// without.
+    Automatic {
+        /// Names and addresses by which clients reach the server, beside the one it listens on.
+        names: Vec<String>,
+    },
+    /// With this certificate chain and key, both PEM.
+    Files {
+        /// The chain.
+        certificate: PathBuf,
+        /// The key.
+        key: PathBuf,
+    },
+    /// Without, knowingly.
+    Plaintext,
+}
+
+/// A setting that can not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A value is out of range.
+    #[error("{name}: {reason}")]
+    Value {
+        /// The setting.
+        name: &'static str,
+        /// What is wrong and what is allowed.
+        reason: String,
+    },
+}
+
+impl Config {
+    /// The default on this data directory: loopback, SQLite and files.
+    #[must_use]
+    pub fn new(data_dir: PathBuf) -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            data_dir,
+            database: None,
+            database_connections: 16,
+            blobs: None,
+            blob_options: blob::Options::default(),
+            tls: Tls::Automatic { names: Vec::new() },
+            lease_duration: Duration::from_secs(30),
+            renew_interval: Duration::from_secs(10),
+            stop_grace: Duration::from_secs(10),
+        }
+    }
+
+    /// Checks values that depend on one another.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Value`] names the setting and what is allowed.
+    pub fn validate(&self) -> Result<(), Error> {
+        if !self.data_dir.is_absolute() {
+            return Err(Error::Value {
+                name: "data-dir",
+                reason: format!("'{}' is not an absolute path", self.data_dir.display()),
+            });
+        }
+        if self.renew_interval.is_zero() || self.lease_duration < self.renew_interval * 2 {
+            return Err(Error::Value {
+                name: "lease-duration",
+                reason: "must be at least twice the renew interval, so that one lost renewal \
+                         does not lose a lease"
+                    .to_owned(),
+            });
+        }
+        if self.database_connections == 0 {
+            return Err(Error::Value {
+                name: "database-connections",
+                reason: "must be at least 1".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The database URL.
+    #[must_use]
+    pub fn database_url(&self) -> String {
+        self.database
+            .clone()
+            .unwrap_or_else(|| format!("sqlite://{}", self.data_dir.join("muster.db").display()))
+    }
+
+    /// The blob URL.
+    #[must_use]
+    pub fn blobs_url(&self) -> String {
+        self.blobs
+            .clone()
+            .unwrap_or_else(|| format!("file://{}", self.data_dir.join("blobs").display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_shorter_than_two_renewals_is_refused() {
+        let mut config = Config::new("/d".into());
+        assert!(config.validate().is_ok());
+        config.lease_duration = Duration::from_secs(15);
+        let error = config.validate().expect_err("it is too short");
+        assert!(error.to_string().contains("lease-duration"), "{error}");
+    }
+
+    #[test]
+    fn everything_is_in_the_data_directory_unless_said() {
+        let config = Config::new("/d".into());
+        assert_eq!(config.database_url(), "sqlite:///d/muster.db");
+        assert_eq!(config.blobs_url(), "file:///d/blobs");
+    }
+}

@@ -1,0 +1,96 @@
+//! The gRPC face: handlers that authenticate, parse, call and convert, and nothing else.
+
+mod agents;
+mod artifacts;
+mod auth;
+mod convert;
+mod executions;
+mod link;
+mod logs;
+mod name;
+mod page;
+mod projects;
+mod request;
+mod status;
+mod templates;
+mod workflows;
+
+use std::{pin::Pin, sync::Arc};
+
+use muster_proto::v1::{
+    self, agent_link_service_server::AgentLinkServiceServer,
+    agent_service_server::AgentServiceServer, artifact_service_server::ArtifactServiceServer,
+    execution_service_server::ExecutionServiceServer, log_service_server::LogServiceServer,
+    project_service_server::ProjectServiceServer, template_service_server::TemplateServiceServer,
+    workflow_service_server::WorkflowServiceServer,
+};
+use tonic::{
+    Status,
+    service::{LayerExt as _, Routes},
+};
+use tonic_web::GrpcWebLayer;
+use tower::ServiceBuilder;
+
+use crate::{app::App, config::MAX_MESSAGE};
+
+pub(crate) use auth::bearer;
+
+/// A stream of answers.
+type Answers<T> = Pin<Box<dyn futures::Stream<Item = Result<T, Status>> + Send>>;
+
+/// All services.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    app: Arc<App>,
+}
+
+/// Builds the routes of all services, with health and reflection.
+///
+/// # Errors
+///
+/// When the descriptor of the services can not be read, a defect of the build.
+pub(crate) async fn routes(
+    app: &Arc<App>,
+) -> Result<axum::Router, tonic_reflection::server::Error> {
+    let api = Api {
+        app: Arc::clone(app),
+    };
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<ExecutionServiceServer<Api>>().await;
+    health.set_serving::<AgentLinkServiceServer<Api>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let reflection = ServiceBuilder::new()
+        .layer(auth::RequireToken::new(Arc::clone(app)))
+        .named_layer(reflection);
+
+    macro_rules! web {
+        ($server:ident) => {
+            ServiceBuilder::new()
+                .layer(GrpcWebLayer::new())
+                .named_layer(
+                    $server::new(api.clone())
+                        .max_decoding_message_size(MAX_MESSAGE)
+                        .max_encoding_message_size(MAX_MESSAGE * 4),
+                )
+        };
+    }
+    let link = AgentLinkServiceServer::new(api.clone())
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(usize::MAX);
+    let mut routes = Routes::builder();
+    routes
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(link)
+        .add_service(web!(ExecutionServiceServer))
+        .add_service(web!(WorkflowServiceServer))
+        .add_service(web!(TemplateServiceServer))
+        .add_service(web!(LogServiceServer))
+        .add_service(web!(ArtifactServiceServer))
+        .add_service(web!(AgentServiceServer))
+        .add_service(web!(ProjectServiceServer));
+    Ok(routes.routes().into_axum_router())
+}

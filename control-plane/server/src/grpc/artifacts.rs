@@ -1,0 +1,83 @@
+//! `muster.v1.ArtifactService`.
+
+use muster_core::id::ArtifactId;
+use muster_proto::v1::{
+    DownloadArtifactRequest, DownloadArtifactResponse, GetArtifactRequest, GetArtifactResponse,
+    ListArtifactsRequest, ListArtifactsResponse, artifact_service_server::ArtifactService,
+};
+use muster_storage::artifact::Cursor;
+use tokio_stream::StreamExt as _;
+use tonic::{Request, Response, Status};
+
+use super::{Answers, Api, convert, name, page};
+use crate::app::Error;
+
+const FORM: &str = "projects/{project}/executions/{execution}/artifacts/{artifact}";
+
+#[tonic::async_trait]
+impl ArtifactService for Api {
+    async fn list_artifacts(
+        &self,
+        request: Request<ListArtifactsRequest>,
+    ) -> Result<Response<ListArtifactsResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let [project, execution] = name::execution("parent", &message.parent)?;
+        let list = page::List::new(&["ListArtifacts", project, execution]);
+        let after: Option<(String, ArtifactId)> = list.after(&message.page_token)?;
+        let after = after.map(|(path, id)| Cursor { path, id });
+        let limit = page::size(message.page_size)?;
+        let page = self
+            .app
+            .list_artifacts(&caller, project, execution, after.as_ref(), limit)
+            .await?;
+        Ok(Response::new(ListArtifactsResponse {
+            next_page_token: list.token(page.next.map(|next| (next.path, next.id))),
+            artifacts: page
+                .items
+                .into_iter()
+                .map(|record| convert::artifact(project, record))
+                .collect(),
+        }))
+    }
+
+    async fn get_artifact(
+        &self,
+        request: Request<GetArtifactRequest>,
+    ) -> Result<Response<GetArtifactResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let (project, id) = read_name(&message.name)?;
+        let found = self.app.get_artifact(&caller, project, id).await?;
+        Ok(Response::new(GetArtifactResponse {
+            artifact: Some(convert::artifact(project, found)),
+        }))
+    }
+
+    type DownloadArtifactStream = Answers<DownloadArtifactResponse>;
+
+    async fn download_artifact(
+        &self,
+        request: Request<DownloadArtifactRequest>,
+    ) -> Result<Response<Self::DownloadArtifactStream>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let (project, id) = read_name(&message.name)?;
+        let offset = u64::try_from(message.offset)
+            .map_err(|_| Error::invalid("offset", "must not be negative"))?;
+        let pieces = self
+            .app
+            .download_artifact(&caller, project, id, offset)
+            .await?;
+        let answers = pieces.map(|piece| match piece {
+            Ok(data) => Ok(DownloadArtifactResponse { data }),
+            Err(error) => Err(Status::from(Error::from(error))),
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+fn read_name(given: &str) -> Result<(&str, ArtifactId), Error> {
+    let [project, _execution, artifact] = name::parts("name", given, FORM)?;
+    let artifact = artifact
+        .parse()
+        .map_err(|error| Error::invalid("name", format!("{error}")))?;
+    Ok((project, artifact))
+}

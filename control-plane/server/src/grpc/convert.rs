@@ -1,0 +1,254 @@
+//! From records to messages, and back where it is more than a field.
+
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::Timestamp;
+use muster_core::execution::State;
+use muster_proto::v1;
+use muster_storage::{
+    agent, artifact,
+    attempt::Attempt,
+    execution::{Details, Event, Execution, LogSummary, StepResult, StepState, Target},
+    project::Project,
+    token,
+};
+
+use crate::app::Error;
+
+/// A time for the wire.
+pub(super) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: time.as_second(),
+        nanos: time.subsec_nanosecond(),
+    }
+}
+
+fn pairs(map: BTreeMap<String, String>) -> HashMap<String, String> {
+    map.into_iter().collect()
+}
+
+pub(super) fn state(state: State) -> v1::execution::State {
+    use v1::execution::State as S;
+    match state {
+        State::Queued => S::Queued,
+        State::Assigned => S::Assigned,
+        State::Preparing => S::Preparing,
+        State::Running => S::Running,
+        State::Paused => S::Paused,
+        State::Finishing => S::Finishing,
+        State::Passed => S::Passed,
+        State::Failed => S::Failed,
+        State::Aborted => S::Aborted,
+        State::Canceled => S::Canceled,
+        State::TimedOut => S::TimedOut,
+    }
+}
+
+/// A state of a filter.
+pub(super) fn read_state(value: i32) -> Result<State, Error> {
+    State::ALL
+        .into_iter()
+        .find(|known| i32::from(state(*known)) == value)
+        .ok_or_else(|| Error::invalid("states", format!("{value} is not a state")))
+}
+
+pub(super) fn execution(project: &str, record: Execution) -> v1::Execution {
+    v1::Execution {
+        name: format!("projects/{project}/executions/{}", record.id),
+        uid: record.id.to_string(),
+        state: state(record.state()).into(),
+        cancel_requested: record.lifecycle.stop.is_some(),
+        display_name: record.display_name,
+        number: record.number,
+        workflow: record.workflow,
+        workflow_revision: record.workflow_revision,
+        reason: record.reason,
+        message: record.message,
+        tags: pairs(record.tags),
+        labels: pairs(record.labels),
+        config: pairs(record.config),
+        target: Some(target(record.target)),
+        create_time: Some(timestamp(record.create_time)),
+        assign_time: record.assign_time.map(timestamp),
+        start_time: record.start_time.map(timestamp),
+        finish_time: record.finish_time.map(timestamp),
+        steps: Vec::new(),
+        attempts: Vec::new(),
+        log: Some(log(record.log)),
+        etag: record.revision.to_string(),
+        warnings: record.warnings,
+        creator: record.creator,
+        artifact_count: i32::try_from(record.artifact_count).unwrap_or(i32::MAX),
+    }
+}
+
+pub(super) fn details(project: &str, details: Details) -> v1::Execution {
+    v1::Execution {
+        steps: details.steps.into_iter().map(step).collect(),
+        attempts: details.attempts.into_iter().map(attempt).collect(),
+        ..execution(project, details.execution)
+    }
+}
+
+fn log(summary: LogSummary) -> v1::LogSummary {
+    v1::LogSummary {
+        size_bytes: summary.size,
+        sha256: summary.sha256.unwrap_or_default(),
+        complete: summary.complete,
+    }
+}
+
+fn step(record: StepResult) -> v1::StepResult {
+    use v1::step_result::State as S;
+    let state = match record.state {
+        StepState::Queued => S::Queued,
+        StepState::Running => S::Running,
+        StepState::Paused => S::Paused,
+        StepState::Passed => S::Passed,
+        StepState::Failed => S::Failed,
+        StepState::TimedOut => S::TimedOut,
+        StepState::Skipped => S::Skipped,
+        StepState::Aborted => S::Aborted,
+        StepState::Canceled => S::Canceled,
+    };
+    v1::StepResult {
+        reference: record.reference,
+        parent: record.parent,
+        id: record.id,
+        display_name: record.display_name,
+        state: state.into(),
+        exit_code: record.exit_code,
+        reason: record.reason,
+        message: record.message,
+        start_time: record.start_time.map(timestamp),
+        finish_time: record.finish_time.map(timestamp),
+        tries: record.tries,
+        optional: record.optional,
+        negative: record.negative,
+    }
+}
+
+fn attempt(record: Attempt) -> v1::Attempt {
+    v1::Attempt {
+        uid: record.id.to_string(),
+        agent: record.agent_name,
+        epoch: record.epoch,
+        create_time: Some(timestamp(record.create_time)),
+        finish_time: record.finish_time.map(timestamp),
+        reason: record.reason,
+        message: record.message,
+    }
+}
+
+fn target(record: Target) -> v1::Target {
+    let values = |map: BTreeMap<String, Vec<String>>| {
+        map.into_iter()
+            .map(|(label, values)| (label, v1::LabelValues { values }))
+            .collect()
+    };
+    v1::Target {
+        r#match: values(record.matches),
+        not: values(record.not),
+    }
+}
+
+/// A target as a caller gives it; one without labels is none.
+pub(super) fn read_target(given: v1::Target) -> Result<Option<Target>, Error> {
+    if given.r#match.is_empty() && given.not.is_empty() {
+        return Ok(None);
+    }
+    let values = |field: &str, map: HashMap<String, v1::LabelValues>| {
+        map.into_iter()
+            .map(|(label, values)| match values.values {
+                values if values.is_empty() => Err(Error::invalid(
+                    format!("target.{field}.{label}"),
+                    "must have at least one value",
+                )),
+                values => Ok((label, values)),
+            })
+            .collect::<Result<BTreeMap<_, _>, _>>()
+    };
+    Ok(Some(Target {
+        matches: values("match", given.r#match)?,
+        not: values("not", given.not)?,
+    }))
+}
+
+pub(super) fn event(record: Event) -> v1::ExecutionEvent {
+    v1::ExecutionEvent {
+        sequence: record.sequence,
+        time: Some(timestamp(record.time)),
+        r#type: record.kind,
+        message: record.message,
+    }
+}
+
+pub(super) fn artifact(project: &str, record: artifact::Artifact) -> v1::Artifact {
+    v1::Artifact {
+        name: format!(
+            "projects/{project}/executions/{}/artifacts/{}",
+            record.execution, record.id
+        ),
+        path: record.path,
+        size_bytes: record.size,
+        sha256: record.sha256,
+        content_type: record.content_type,
+        mode: record.mode,
+        step: record.step,
+        create_time: Some(timestamp(record.create_time)),
+        attempt: record.attempt.to_string(),
+    }
+}
+
+pub(super) fn agent(record: agent::Agent, projects: Vec<String>, connected: bool) -> v1::Agent {
+    v1::Agent {
+        name: format!("agents/{}", record.name),
+        uid: record.id.to_string(),
+        labels: pairs(record.effective_labels()),
+        projects,
+        connected,
+        version: record.told.version,
+        backend: record.told.backend,
+        capacity: i32::try_from(record.told.capacity).unwrap_or(i32::MAX),
+        running: i32::try_from(record.running).unwrap_or(i32::MAX),
+        create_time: Some(timestamp(record.create_time)),
+        last_seen_time: record.last_seen_time.map(timestamp),
+    }
+}
+
+pub(super) fn project(record: Project) -> v1::Project {
+    v1::Project {
+        name: format!("projects/{}", record.name),
+        uid: record.id.to_string(),
+        display_name: record.display_name,
+        create_time: Some(timestamp(record.create_time)),
+    }
+}
+
+pub(super) fn token(record: token::Token, project: Option<String>) -> v1::Token {
+    use v1::token::Role as R;
+    let role = match record.role {
+        token::Role::Viewer => R::Viewer,
+        token::Role::Member => R::Member,
+        token::Role::Admin => R::Admin,
+    };
+    v1::Token {
+        name: format!("tokens/{}", record.id),
+        display_name: record.display_name,
+        role: role.into(),
+        project: project.map_or_else(String::new, |name| format!("projects/{name}")),
+        create_time: Some(timestamp(record.create_time)),
+        expire_time: record.expire_time.map(timestamp),
+    }
+}
+
+/// A role as a caller gives it.
+pub(super) fn read_role(role: v1::token::Role) -> Result<token::Role, Error> {
+    use v1::token::Role as R;
+    match role {
+        R::Viewer => Ok(token::Role::Viewer),
+        R::Member => Ok(token::Role::Member),
+        R::Admin => Ok(token::Role::Admin),
+        R::Unspecified => Err(Error::invalid("role", "must be viewer, member or admin")),
+    }
+}

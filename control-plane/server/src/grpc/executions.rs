@@ -1,0 +1,298 @@
+//! `muster.v1.ExecutionService`.
+
+use std::{sync::Arc, time::Duration};
+
+use muster_core::{execution::Stop, id::ExecutionId};
+use muster_proto::v1::{
+    CancelExecutionRequest, CancelExecutionResponse, CreateExecutionRequest,
+    CreateExecutionResponse, GetExecutionRequest, GetExecutionResponse, ListExecutionEventsRequest,
+    ListExecutionEventsResponse, ListExecutionsRequest, ListExecutionsResponse,
+    WatchExecutionRequest, WatchExecutionResponse, create_execution_request::Source as WireSource,
+    execution_service_server::ExecutionService,
+};
+use muster_storage::execution::Filter;
+use tonic::{Request, Response, Status};
+
+use super::{Answers, Api, convert, name, page, request::Content};
+use crate::app::{App, Caller, Error, NewRun, Source};
+
+/// How often a watcher looks without a word from anybody: another replica may write.
+const POLL: Duration = Duration::from_secs(2);
+
+#[tonic::async_trait]
+impl ExecutionService for Api {
+    async fn create_execution(
+        &self,
+        request: Request<CreateExecutionRequest>,
+    ) -> Result<Response<CreateExecutionResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let project = name::project("parent", &message.parent)?.to_owned();
+        let request = content(&message).request(&caller, &message.request_id)?;
+        let new = read_run(message)?;
+        let made = self
+            .app
+            .create_execution(&caller, &project, new, request.as_ref())
+            .await?;
+        Ok(Response::new(CreateExecutionResponse {
+            execution: Some(convert::details(&project, made)),
+        }))
+    }
+
+    async fn get_execution(
+        &self,
+        request: Request<GetExecutionRequest>,
+    ) -> Result<Response<GetExecutionResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let [project, id] = name::execution("name", &message.name)?;
+        let found = self.app.get_execution(&caller, project, id).await?;
+        Ok(Response::new(GetExecutionResponse {
+            execution: Some(convert::details(project, found)),
+        }))
+    }
+
+    async fn list_executions(
+        &self,
+        request: Request<ListExecutionsRequest>,
+    ) -> Result<Response<ListExecutionsResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let project = name::project("parent", &message.parent)?;
+        let filter = read_filter(&message)?;
+        let list = page::List::new(&["ListExecutions", project, &format!("{filter:?}")]);
+        let after: Option<ExecutionId> = list.after(&message.page_token)?;
+        let limit = page::size(message.page_size)?;
+        let page = self
+            .app
+            .list_executions(&caller, project, &filter, after, limit)
+            .await?;
+        Ok(Response::new(ListExecutionsResponse {
+            next_page_token: list.token(page.next),
+            executions: page
+                .items
+                .into_iter()
+                .map(|record| convert::execution(project, record))
+                .collect(),
+        }))
+    }
+
+    async fn cancel_execution(
+        &self,
+        request: Request<CancelExecutionRequest>,
+    ) -> Result<Response<CancelExecutionResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let [project, id] = name::execution("name", &message.name)?;
+        let stop = if message.force {
+            Stop::Forced
+        } else {
+            Stop::Orderly
+        };
+        let request = Content::new("CancelExecution")
+            .field(&message.name)
+            .field([u8::from(message.force)])
+            .field(&message.message)
+            .request(&caller, &message.request_id)?;
+        let canceled = self
+            .app
+            .cancel_execution(
+                &caller,
+                project,
+                id,
+                stop,
+                &message.message,
+                request.as_ref(),
+            )
+            .await?;
+        Ok(Response::new(CancelExecutionResponse {
+            execution: Some(convert::details(project, canceled)),
+        }))
+    }
+
+    type WatchExecutionStream = Answers<WatchExecutionResponse>;
+
+    async fn watch_execution(
+        &self,
+        request: Request<WatchExecutionRequest>,
+    ) -> Result<Response<Self::WatchExecutionStream>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let [project, id] = name::execution("name", &message.name)?;
+        // Asked once here, so that a wrong name is an error of the call and not of the stream.
+        self.app.get_execution(&caller, project, id).await?;
+        let watch = watch(
+            Arc::clone(&self.app),
+            caller,
+            project.to_owned(),
+            id.to_owned(),
+        );
+        Ok(Response::new(Box::pin(watch)))
+    }
+
+    async fn list_execution_events(
+        &self,
+        request: Request<ListExecutionEventsRequest>,
+    ) -> Result<Response<ListExecutionEventsResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let [project, id] = name::execution("parent", &message.parent)?;
+        let list = page::List::new(&["ListExecutionEvents", project, id]);
+        let after = list.after(&message.page_token)?.unwrap_or(0);
+        let limit = page::size(message.page_size)?;
+        let page = self
+            .app
+            .list_execution_events(&caller, project, id, after, limit)
+            .await?;
+        Ok(Response::new(ListExecutionEventsResponse {
+            next_page_token: list.token(page.next),
+            events: page.items.into_iter().map(convert::event).collect(),
+        }))
+    }
+}
+
+/// The execution now and after every change, until it is terminal and its log has ended.
+fn watch(
+    app: Arc<App>,
+    caller: Caller,
+    project: String,
+    id: String,
+) -> impl futures::Stream<Item = Result<WatchExecutionResponse, Status>> {
+    struct Watch {
+        app: Arc<App>,
+        caller: Caller,
+        project: String,
+        id: String,
+        changes: Option<tokio::sync::watch::Receiver<u64>>,
+        sent: Option<i64>,
+        done: bool,
+    }
+    let watch = Watch {
+        app,
+        caller,
+        project,
+        id,
+        changes: None,
+        sent: None,
+        done: false,
+    };
+    futures::stream::try_unfold(watch, |mut watch| async move {
+        loop {
+            if watch.done {
+                return Ok(None);
+            }
+            if let Some(changes) = &mut watch.changes {
+                tokio::select! {
+                    // The sender lives in the hub, as long as the server.
+                    _ = changes.changed() => {}
+                    () = tokio::time::sleep(POLL) => {}
+                    () = watch.app.link.drain.cancelled() => {
+                        return Err(Status::unavailable("the server stops; watch again"));
+                    }
+                }
+            }
+            let found = watch
+                .app
+                .get_execution(&watch.caller, &watch.project, &watch.id)
+                .await?;
+            if watch.changes.is_none() {
+                // From here on no change is missed; look once more, since one may have been.
+                watch.changes = Some(watch.app.hub.watch_execution(found.execution.id));
+                if let Some(changes) = &mut watch.changes {
+                    changes.mark_changed();
+                }
+            }
+            let revision = found.execution.revision;
+            if watch.sent == Some(revision) {
+                continue;
+            }
+            watch.sent = Some(revision);
+            watch.done = found.execution.state().is_terminal() && log_has_ended(&found);
+            let execution = Some(convert::details(&watch.project, found));
+            return Ok(Some((WatchExecutionResponse { execution }, watch)));
+        }
+    })
+}
+
+/// Whether nothing will be added to the log of a terminal execution.
+fn log_has_ended(found: &muster_storage::execution::Details) -> bool {
+    found
+        .attempts
+        .last()
+        .is_none_or(|attempt| attempt.log_ended)
+}
+
+fn content(message: &CreateExecutionRequest) -> Content {
+    let source = match &message.source {
+        Some(WireSource::Workflow(name)) => Content::new("CreateExecution").field(name),
+        Some(WireSource::Inline(inline)) => Content::new("CreateExecution")
+            .field(&inline.manifest)
+            .field(&inline.workflow),
+        None => Content::new("CreateExecution"),
+    };
+    let target = message.target.clone().unwrap_or_default();
+    let mut labels: Vec<_> = target
+        .r#match
+        .iter()
+        .map(|(label, values)| format!("={label}={:?}", values.values))
+        .chain(
+            target
+                .not
+                .iter()
+                .map(|(label, values)| format!("!{label}={:?}", values.values)),
+        )
+        .collect();
+    labels.sort();
+    source
+        .field(&message.parent)
+        .pairs(&message.config)
+        .pairs(&message.tags)
+        .field(labels.join("\n"))
+}
+
+fn read_run(message: CreateExecutionRequest) -> Result<NewRun, Error> {
+    let source = match message.source {
+        Some(WireSource::Workflow(workflow)) => {
+            let form = "projects/{project}/workflows/{workflow}";
+            let [project, workflow] = name::parts("workflow", &workflow, form)?;
+            if project != name::project("parent", &message.parent)? {
+                return Err(Error::invalid(
+                    "workflow",
+                    "must be in the project of `parent`",
+                ));
+            }
+            Source::Stored(workflow.to_owned())
+        }
+        Some(WireSource::Inline(inline)) => Source::Inline {
+            text: inline.manifest,
+            workflow: (!inline.workflow.is_empty()).then_some(inline.workflow),
+        },
+        None => {
+            return Err(Error::invalid(
+                "source",
+                "give a stored `workflow` or an `inline` one",
+            ));
+        }
+    };
+    let max_wait = message
+        .queue_policy
+        .and_then(|policy| policy.max_wait)
+        .map(|wait| {
+            Duration::try_from(wait)
+                .map_err(|_| Error::invalid("queue_policy.max_wait", "must not be negative"))
+        })
+        .transpose()?;
+    Ok(NewRun {
+        source,
+        config: message.config.into_iter().collect(),
+        tags: message.tags.into_iter().collect(),
+        target: convert::read_target(message.target.unwrap_or_default())?,
+        max_wait,
+    })
+}
+
+fn read_filter(message: &ListExecutionsRequest) -> Result<Filter, Error> {
+    Ok(Filter {
+        workflow: (!message.workflow.is_empty()).then(|| message.workflow.clone()),
+        states: message
+            .states
+            .iter()
+            .map(|state| convert::read_state(*state))
+            .collect::<Result<_, _>>()?,
+        tags: message.tags.clone().into_iter().collect(),
+    })
+}

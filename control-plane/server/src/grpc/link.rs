@@ -1,0 +1,168 @@
+//! `muster.v1.AgentLinkService`: the agents' streams.
+
+use std::{sync::Arc, time::Duration};
+
+use muster_core::execution::Lease;
+use muster_proto::v1::{
+    LinkRequest, LinkResponse, StreamLogRequest, StreamLogResponse, UploadArtifactRequest,
+    UploadArtifactResponse, agent_link_service_server::AgentLinkService,
+    upload_artifact_request::Part,
+};
+use muster_storage::agent::Agent;
+use tokio::{sync::mpsc, time::Instant};
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Answers, Api};
+use crate::{
+    app::{App, Error},
+    link::session,
+};
+
+/// Longest time that log bytes wait to become durable.
+const FLUSH: Duration = Duration::from_secs(1);
+/// How long a silent stream waits before what it sent becomes durable.
+const IDLE_FLUSH: Duration = Duration::from_millis(100);
+
+#[tonic::async_trait]
+impl AgentLinkService for Api {
+    type LinkStream = Answers<LinkResponse>;
+
+    async fn link(
+        &self,
+        request: Request<Streaming<LinkRequest>>,
+    ) -> Result<Response<Self::LinkStream>, Status> {
+        let (agent, requests) = self.authenticate_agent(request).await?;
+        let answers = session::serve(&self.app, agent, requests);
+        Ok(Response::new(Box::pin(
+            ReceiverStream::new(answers).map(Ok),
+        )))
+    }
+
+    type StreamLogStream = Answers<StreamLogResponse>;
+
+    async fn stream_log(
+        &self,
+        request: Request<Streaming<StreamLogRequest>>,
+    ) -> Result<Response<Self::StreamLogStream>, Status> {
+        let (agent, requests) = self.authenticate_agent(request).await?;
+        let (sender, answers) = mpsc::channel(16);
+        let app = Arc::clone(&self.app);
+        self.app.tasks.spawn(async move {
+            if let Err(error) = take_log(&app, &agent, requests, &sender).await {
+                // The agent may be gone, which is no news.
+                let _gone = sender.send(Err(error)).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+
+    async fn upload_artifact(
+        &self,
+        request: Request<Streaming<UploadArtifactRequest>>,
+    ) -> Result<Response<UploadArtifactResponse>, Status> {
+        let (agent, mut parts) = self.authenticate_agent(request).await?;
+        let Some(Part::Header(header)) = next_part(&mut parts).await? else {
+            return Err(Error::invalid("part", "the first message must be the header").into());
+        };
+        let mut upload = self.app.begin_artifact(agent.id, header).await?;
+        loop {
+            match next_part(&mut parts).await {
+                Ok(Some(Part::Data(data))) => upload.write(data).await?,
+                Ok(Some(Part::Footer(footer))) => {
+                    let artifact = self.app.end_artifact(upload, &footer).await?;
+                    let project = self.app.project_name(artifact.project).await?;
+                    let name = format!(
+                        "projects/{project}/executions/{}/artifacts/{}",
+                        artifact.execution, artifact.id
+                    );
+                    return Ok(Response::new(UploadArtifactResponse { name }));
+                }
+                Ok(Some(Part::Header(_)) | None) => {
+                    upload.abort().await;
+                    return Err(Error::invalid("part", "the footer is missing").into());
+                }
+                Err(broken) => {
+                    upload.abort().await;
+                    return Err(broken);
+                }
+            }
+        }
+    }
+}
+
+async fn next_part(parts: &mut Streaming<UploadArtifactRequest>) -> Result<Option<Part>, Status> {
+    Ok(parts.message().await?.and_then(|message| message.part))
+}
+
+/// Takes a log in until its stream ends; what was taken is durable then.
+async fn take_log(
+    app: &App,
+    agent: &Agent,
+    mut requests: Streaming<StreamLogRequest>,
+    answers: &mpsc::Sender<Result<StreamLogResponse, Status>>,
+) -> Result<(), Status> {
+    let Some(first) = requests.message().await? else {
+        return Ok(());
+    };
+    let attempt = first
+        .attempt
+        .parse()
+        .map_err(|error| Error::invalid("attempt", format!("{error}")))?;
+    let lease = Lease {
+        attempt,
+        epoch: first.epoch,
+    };
+    let log = app.open_log(agent.id, lease).await?;
+    let tell = |durable| {
+        answers.send(Ok(StreamLogResponse {
+            durable_offset: durable,
+        }))
+    };
+    let mut told = log.lock().await.durable();
+    if tell(told).await.is_err() {
+        return Ok(());
+    }
+    let mut waiting_since: Option<Instant> = None;
+    loop {
+        let now = Instant::now();
+        let deadline = match waiting_since {
+            Some(since) => (since + FLUSH).min(now + IDLE_FLUSH),
+            None => now + Duration::from_secs(3600),
+        };
+        let message = tokio::select! {
+            message = requests.message() => Some(message),
+            () = tokio::time::sleep_until(deadline) => None,
+        };
+        let mut log = log.lock().await;
+        let mut flush = message.is_none();
+        let mut ended = false;
+        match message {
+            Some(Ok(Some(message))) => {
+                for chunk in message.chunks {
+                    log.take(chunk, app)?;
+                }
+                if log.is_waiting() {
+                    waiting_since.get_or_insert(now);
+                }
+                flush |= log.is_full();
+            }
+            // The agent says that this is all, or it is gone: what is here is kept.
+            Some(Ok(None) | Err(_)) => ended = true,
+            None => {}
+        }
+        if flush || ended {
+            log.flush(app).await?;
+            waiting_since = None;
+        }
+        if log.durable() > told || ended {
+            told = log.durable();
+            if tell(told).await.is_err() {
+                return Ok(());
+            }
+        }
+        if ended {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! `muster.v1.ProjectService`.
+
+use std::collections::HashMap;
+
+use muster_core::id::{ProjectId, TokenId};
+use muster_proto::v1::{
+    CreateProjectRequest, CreateProjectResponse, CreateTokenRequest, CreateTokenResponse,
+    DeleteTokenRequest, DeleteTokenResponse, GetProjectRequest, GetProjectResponse,
+    ListProjectsRequest, ListProjectsResponse, ListTokensRequest, ListTokensResponse,
+    project_service_server::ProjectService,
+};
+use muster_storage::project::NewProject;
+use tonic::{Request, Response, Status};
+
+use super::{Api, convert, name, page, request::Content};
+use crate::app::Error;
+
+#[tonic::async_trait]
+impl ProjectService for Api {
+    async fn create_project(
+        &self,
+        request: Request<CreateProjectRequest>,
+    ) -> Result<Response<CreateProjectResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let request = Content::new("CreateProject")
+            .field(&message.project_id)
+            .field(&message.display_name)
+            .request(&caller, &message.request_id)?;
+        let new = NewProject {
+            name: message.project_id,
+            display_name: message.display_name,
+        };
+        let made = self
+            .app
+            .create_project(&caller, &new, request.as_ref())
+            .await?;
+        Ok(Response::new(CreateProjectResponse {
+            project: Some(convert::project(made)),
+        }))
+    }
+
+    async fn get_project(
+        &self,
+        request: Request<GetProjectRequest>,
+    ) -> Result<Response<GetProjectResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let project = name::project("name", &message.name)?;
+        let found = self.app.get_project(&caller, project).await?;
+        Ok(Response::new(GetProjectResponse {
+            project: Some(convert::project(found)),
+        }))
+    }
+
+    async fn list_projects(
+        &self,
+        request: Request<ListProjectsRequest>,
+    ) -> Result<Response<ListProjectsResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let list = page::List::new(&["ListProjects"]);
+        let after: Option<String> = list.after(&message.page_token)?;
+        let limit = page::size(message.page_size)?;
+        let page = self
+            .app
+            .list_projects(&caller, after.as_deref(), limit)
+            .await?;
+        Ok(Response::new(ListProjectsResponse {
+            next_page_token: list.token(page.next),
+            projects: page.items.into_iter().map(convert::project).collect(),
+        }))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<CreateTokenRequest>,
+    ) -> Result<Response<CreateTokenResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let role = convert::read_role(message.role())?;
+        let project = match message.project.as_str() {
+            "" => None,
+            given => Some(name::project("project", given)?),
+        };
+        let expire_time = message
+            .expire_time
+            .map(|time| {
+                jiff::Timestamp::new(time.seconds, time.nanos)
+                    .map_err(|error| Error::invalid("expire_time", error.to_string()))
+            })
+            .transpose()?;
+        let request = Content::new("CreateToken")
+            .field(&message.display_name)
+            .field(message.role.to_be_bytes())
+            .field(&message.project)
+            .field(format!("{expire_time:?}"))
+            .request(&caller, &message.request_id)?;
+        let (made, secret) = self
+            .app
+            .create_token(
+                &caller,
+                &crate::app::WantedToken {
+                    display_name: &message.display_name,
+                    role,
+                    project,
+                    expire_time,
+                },
+                request.as_ref(),
+            )
+            .await?;
+        Ok(Response::new(CreateTokenResponse {
+            token: Some(convert::token(made, project.map(str::to_owned))),
+            secret: secret.unwrap_or_default(),
+        }))
+    }
+
+    async fn list_tokens(
+        &self,
+        request: Request<ListTokensRequest>,
+    ) -> Result<Response<ListTokensResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let list = page::List::new(&["ListTokens"]);
+        let after: Option<TokenId> = list.after(&message.page_token)?;
+        let limit = page::size(message.page_size)?;
+        let page = self.app.list_tokens(&caller, after, limit).await?;
+        let mut names: HashMap<ProjectId, String> = HashMap::new();
+        let mut tokens = Vec::with_capacity(page.items.len());
+        for token in page.items {
+            let project = match token.project {
+                Some(id) => match names.get(&id) {
+                    Some(name) => Some(name.clone()),
+                    None => {
+                        let name = self.app.project_name(id).await?;
+                        names.insert(id, name.clone());
+                        Some(name)
+                    }
+                },
+                None => None,
+            };
+            tokens.push(convert::token(token, project));
+        }
+        Ok(Response::new(ListTokensResponse {
+            next_page_token: list.token(page.next),
+            tokens,
+        }))
+    }
+
+    async fn delete_token(
+        &self,
+        request: Request<DeleteTokenRequest>,
+    ) -> Result<Response<DeleteTokenResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let [id] = name::parts("name", &message.name, "tokens/{token}")?;
+        let token = id
+            .parse()
+            .map_err(|error| Error::invalid("name", format!("{error}")))?;
+        let request = Content::new("DeleteToken")
+            .field(&message.name)
+            .request(&caller, &message.request_id)?;
+        self.app
+            .delete_token(&caller, token, request.as_ref())
+            .await?;
+        Ok(Response::new(DeleteTokenResponse {}))
+    }
+}

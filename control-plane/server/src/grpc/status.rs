@@ -1,0 +1,136 @@
+//! From an error of a use case to a gRPC status: the only place where that is decided. Details
+//! are `google.rpc` messages (AIP-193).
+
+use muster_proto::v1::refusal::Reason;
+use prost::Message;
+use tonic::{Code, Status};
+
+use crate::app::Error;
+
+/// Domain of the reasons in `google.rpc.ErrorInfo`.
+const DOMAIN: &str = "muster.dev";
+
+/// `google.rpc.Status`.
+#[derive(Clone, PartialEq, Message)]
+struct RpcStatus {
+    #[prost(int32, tag = "1")]
+    code: i32,
+    #[prost(string, tag = "2")]
+    message: String,
+    #[prost(message, repeated, tag = "3")]
+    details: Vec<prost_types::Any>,
+}
+
+/// `google.rpc.ErrorInfo`, without metadata.
+#[derive(Clone, PartialEq, Message)]
+struct ErrorInfo {
+    #[prost(string, tag = "1")]
+    reason: String,
+    #[prost(string, tag = "2")]
+    domain: String,
+}
+
+/// `google.rpc.BadRequest`.
+#[derive(Clone, PartialEq, Message)]
+struct BadRequest {
+    #[prost(message, repeated, tag = "1")]
+    field_violations: Vec<FieldViolation>,
+}
+
+/// `google.rpc.BadRequest.FieldViolation`.
+#[derive(Clone, PartialEq, Message)]
+struct FieldViolation {
+    #[prost(string, tag = "1")]
+    field: String,
+    #[prost(string, tag = "2")]
+    description: String,
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let (code, reason) = match &error {
+            Error::Unauthenticated(_) => (Code::Unauthenticated, "UNAUTHENTICATED"),
+            Error::PermissionDenied(_) => (Code::PermissionDenied, "PERMISSION_DENIED"),
+            Error::NotFound(_) => (Code::NotFound, "NOT_FOUND"),
+            Error::AlreadyExists(_) => (Code::AlreadyExists, "ALREADY_EXISTS"),
+            Error::Conflict(_) => (Code::Aborted, "CONFLICT"),
+            Error::Invalid(_) => (Code::InvalidArgument, "INVALID"),
+            Error::FailedPrecondition(_) => (Code::FailedPrecondition, "FAILED_PRECONDITION"),
+            Error::LeaseLost { .. } => (Code::Aborted, Reason::LeaseLost.as_str_name()),
+            Error::LimitReached(_) => (Code::ResourceExhausted, "LIMIT_REACHED"),
+            Error::Unavailable(source) => {
+                tracing::warn!(error = %chain(source), "a call could not be served");
+                (Code::Unavailable, "UNAVAILABLE")
+            }
+            Error::Internal(source) => {
+                tracing::error!(error = %chain(source.as_ref()), "a call failed");
+                (Code::Internal, "INTERNAL")
+            }
+        };
+        let mut details = vec![any(
+            "ErrorInfo",
+            &ErrorInfo {
+                reason: reason.to_owned(),
+                domain: DOMAIN.to_owned(),
+            },
+        )];
+        if let Error::Invalid(violations) = &error {
+            let field_violations = violations
+                .iter()
+                .map(|violation| FieldViolation {
+                    field: violation.field.clone(),
+                    description: violation.description.clone(),
+                })
+                .collect();
+            details.push(any("BadRequest", &BadRequest { field_violations }));
+        }
+        let message = error.to_string();
+        let status = RpcStatus {
+            code: code.into(),
+            message: message.clone(),
+            details,
+        };
+        Self::with_details(code, message, status.encode_to_vec().into())
+    }
+}
+
+fn any(name: &str, message: &impl Message) -> prost_types::Any {
+    prost_types::Any {
+        type_url: format!("type.googleapis.com/google.rpc.{name}"),
+        value: message.encode_to_vec(),
+    }
+}
+
+/// An error with all that lies below it, for the log.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut below = error.source();
+    while let Some(source) = below {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        below = source.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inner_text_never_reaches_a_client() {
+        let status = Status::from(Error::Internal("password of the database".into()));
+        assert_eq!(status.code(), Code::Internal);
+        assert_eq!(status.message(), "internal error");
+        let details = String::from_utf8_lossy(status.details()).into_owned();
+        assert!(!details.contains("password"));
+    }
+
+    #[test]
+    fn every_wrong_field_is_a_violation() {
+        let status = Status::from(Error::invalid("spec.steps[0]", "is wrong"));
+        let decoded = RpcStatus::decode(status.details()).expect("it is a status");
+        let bad = BadRequest::decode(&*decoded.details[1].value).expect("it is a bad request");
+        assert_eq!(bad.field_violations[0].field, "spec.steps[0]");
+    }
+}

@@ -1,0 +1,286 @@
+//! Taking logs in: bytes in order, at once to live readers, soon to the blob store, with a
+//! running SHA-256. What is acknowledged is durable: blob first, then the row that names it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use muster_core::{
+    execution::Lease,
+    id::{AgentId, AttemptId, ProjectId},
+};
+use muster_proto::v1::LogChunk;
+use muster_storage::{
+    attempt::Status,
+    execution::LogSummary,
+    work::{Appended, NewSegment},
+};
+use sha2::{Digest as _, Sha256};
+
+use super::segment;
+use crate::app::{App, Error};
+
+/// Bytes at which a segment is written.
+pub(crate) const SEGMENT: usize = 256 << 10;
+/// Segments that are read at once when a digest is computed again.
+const PAGE: u32 = 100;
+
+/// The logs that are being written now.
+#[derive(Debug, Default)]
+pub(crate) struct Ingests(Mutex<HashMap<AttemptId, Arc<tokio::sync::Mutex<Ingest>>>>);
+
+/// One log that is being written.
+#[derive(Debug)]
+pub(crate) struct Ingest {
+    lease: Lease,
+    agent: AgentId,
+    /// Every byte below is durable.
+    durable: i64,
+    /// Every byte below has arrived.
+    end: i64,
+    waiting: Vec<LogChunk>,
+    waiting_bytes: usize,
+    /// Of the durable bytes.
+    durable_digest: Sha256,
+    /// Of all bytes that have arrived.
+    digest: Sha256,
+}
+
+impl Ingests {
+    fn get(&self, attempt: AttemptId) -> Option<Arc<tokio::sync::Mutex<Ingest>>> {
+        self.lock().get(&attempt).map(Arc::clone)
+    }
+
+    fn put(&self, attempt: AttemptId, ingest: Ingest) -> Arc<tokio::sync::Mutex<Ingest>> {
+        let ingest = Arc::new(tokio::sync::Mutex::new(ingest));
+        Arc::clone(self.lock().entry(attempt).or_insert(ingest))
+    }
+
+    fn remove(&self, attempt: AttemptId) {
+        self.lock().remove(&attempt);
+    }
+
+    fn lock(
+        &self,
+    ) -> std::sync::MutexGuard<'_, HashMap<AttemptId, Arc<tokio::sync::Mutex<Ingest>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ingest {
+    /// Every byte below is durable.
+    pub(crate) const fn durable(&self) -> i64 {
+        self.durable
+    }
+
+    /// Whether a segment is full.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.waiting_bytes >= SEGMENT
+    }
+
+    /// Whether anything waits to become durable.
+    pub(crate) const fn is_waiting(&self) -> bool {
+        self.waiting_bytes > 0
+    }
+
+    /// Forgets what is not durable: a new stream begins at the durable offset.
+    fn rewind(&mut self) {
+        self.waiting.clear();
+        self.waiting_bytes = 0;
+        self.end = self.durable;
+        self.digest = self.durable_digest.clone();
+    }
+
+    /// Takes the next bytes. A repeat is dropped, a gap refused with the wanted offset.
+    pub(crate) fn take(&mut self, mut chunk: LogChunk, app: &App) -> Result<(), Error> {
+        let size = i64::try_from(chunk.data.len()).unwrap_or(i64::MAX);
+        if chunk.offset < 0 || chunk.offset > self.end {
+            return Err(Error::invalid(
+                "chunks.offset",
+                format!("is {}, the next byte wanted is {}", chunk.offset, self.end),
+            ));
+        }
+        let known = self.end - chunk.offset;
+        if known >= size {
+            return Ok(());
+        }
+        if let Ok(known) = usize::try_from(known)
+            && known > 0
+        {
+            chunk.data = chunk.data.slice(known..);
+            chunk.offset = self.end;
+        }
+        self.digest.update(&chunk.data);
+        self.end += i64::try_from(chunk.data.len()).unwrap_or(i64::MAX);
+        self.waiting_bytes += chunk.data.len();
+        app.hub.log_chunk(self.lease.attempt, &chunk);
+        self.waiting.push(chunk);
+        Ok(())
+    }
+
+    /// Makes durable what waits.
+    pub(crate) async fn flush(&mut self, app: &App) -> Result<(), Error> {
+        if !self.is_waiting() {
+            return Ok(());
+        }
+        let packed =
+            segment::encode(&self.waiting).map_err(|error| Error::Internal(error.into()))?;
+        let key = app.blobs.key(&format!("logs/{}", self.lease.attempt));
+        let blob = app.blobs.put(&key, packed).await?;
+        let new = NewSegment {
+            lease: self.lease,
+            start: self.durable,
+            end: self.end,
+            blob: blob.key,
+            blob_size: i64::try_from(blob.size).unwrap_or(i64::MAX),
+        };
+        match app.store.agent(self.agent).append_log(&new).await? {
+            Appended::Stored { durable } => {
+                let bytes = u64::try_from(self.end - self.durable).unwrap_or(0);
+                metrics::counter!(crate::metrics::LOG_BYTES).increment(bytes);
+                self.durable = durable;
+                self.durable_digest = self.digest.clone();
+                self.waiting.clear();
+                self.waiting_bytes = 0;
+                Ok(())
+            }
+            Appended::Elsewhere { .. } => {
+                drop_blob(app, &key).await;
+                app.link.ingests.remove(self.lease.attempt);
+                Err(Error::Conflict(
+                    "another stream has written this log; open a new one".to_owned(),
+                ))
+            }
+            Appended::Refused => {
+                drop_blob(app, &key).await;
+                app.link.ingests.remove(self.lease.attempt);
+                Err(Error::LeaseLost {
+                    epoch: self.lease.epoch,
+                })
+            }
+        }
+    }
+}
+
+async fn drop_blob(app: &App, key: &str) {
+    if let Err(error) = app.blobs.delete(key).await {
+        tracing::warn!(key, %error, "an unused blob stays until the sweep");
+    }
+}
+
+impl App {
+    /// Opens the log of an attempt for a new stream, which must go on at the durable offset.
+    pub(crate) async fn open_log(
+        &self,
+        agent: AgentId,
+        lease: Lease,
+    ) -> Result<Arc<tokio::sync::Mutex<Ingest>>, Error> {
+        let attempt = self.store.agent(agent).attempt(lease.attempt).await?;
+        if attempt.epoch != lease.epoch || attempt.status != Status::Live {
+            return Err(Error::LeaseLost { epoch: lease.epoch });
+        }
+        if let Some(known) = self.link.ingests.get(lease.attempt) {
+            let mut ingest = known.lock().await;
+            if ingest.durable == attempt.log_offset {
+                ingest.rewind();
+                drop(ingest);
+                return Ok(known);
+            }
+            drop(ingest);
+            self.link.ingests.remove(lease.attempt);
+        }
+        let digest = self
+            .stored_digest(attempt.project, lease.attempt, attempt.log_offset)
+            .await?;
+        let ingest = Ingest {
+            lease,
+            agent,
+            durable: attempt.log_offset,
+            end: attempt.log_offset,
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            durable_digest: digest.clone(),
+            digest,
+        };
+        Ok(self.link.ingests.put(lease.attempt, ingest))
+    }
+
+    /// The SHA-256 of what is stored below an offset.
+    async fn stored_digest(
+        &self,
+        project: ProjectId,
+        attempt: AttemptId,
+        below: i64,
+    ) -> Result<Sha256, Error> {
+        let mut digest = Sha256::new();
+        let mut at = 0;
+        while at < below {
+            let segments = self.store.logs(project).segments(attempt, at, PAGE).await?;
+            if segments.is_empty() {
+                break;
+            }
+            for stored in segments {
+                let packed = self.blobs.get(&stored.blob).await?;
+                let chunks = segment::decode(&packed).map_err(|e| Error::Internal(e.into()))?;
+                for chunk in chunks {
+                    digest.update(&chunk.data);
+                }
+                at = stored.end;
+            }
+        }
+        Ok(digest)
+    }
+
+    /// Ends the log of an attempt whose result is committed: compares the conductor's length and
+    /// SHA-256 with what is stored. May be done again.
+    pub(crate) async fn finish_log(&self, agent: AgentId, attempt: AttemptId) -> Result<(), Error> {
+        let known = self.link.ingests.get(attempt);
+        if let Some(known) = &known {
+            let mut ingest = known.lock().await;
+            if let Err(error) = ingest.flush(self).await {
+                tracing::warn!(%attempt, %error, "the end of the log was not stored");
+            }
+        }
+        let stored = self.store.agent(agent).attempt(attempt).await?;
+        let durable = stored.log_offset;
+        let digest = match &known {
+            Some(known) if known.lock().await.durable == durable => {
+                known.lock().await.durable_digest.clone()
+            }
+            _ => self.stored_digest(stored.project, attempt, durable).await?,
+        };
+        let own = hexadecimal(&digest.finalize());
+        let summary = match &stored.told_log {
+            Some(told) => LogSummary {
+                size: durable,
+                sha256: Some(told.sha256.clone()),
+                complete: told.size == durable && told.sha256 == own,
+            },
+            None => LogSummary {
+                size: durable,
+                sha256: None,
+                complete: false,
+            },
+        };
+        if stored.told_log.is_some() && !summary.complete {
+            tracing::warn!(%attempt, durable, "the log is not complete");
+        }
+        let execution = self.store.queue().finish_log(attempt, &summary).await?;
+        self.link.ingests.remove(attempt);
+        self.hub.log_ended(attempt);
+        self.hub.execution_changed(execution.id);
+        Ok(())
+    }
+}
+
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            // Writing to a string does not fail.
+            let _infallible = write!(text, "{byte:02x}");
+            text
+        })
+}

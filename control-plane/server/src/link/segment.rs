@@ -1,0 +1,81 @@
+//! The stored form of a stretch of log: four bytes of format, then a zstd frame of
+//! length-delimited `muster.v1.LogChunk` messages.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use muster_proto::v1::LogChunk;
+use prost::Message as _;
+
+/// The first bytes of a segment of this format.
+const FORMAT: &[u8; 4] = b"MLS1";
+/// Compression level: logs are written once and seldom read.
+const LEVEL: i32 = 3;
+/// Largest segment after decompression; ours are far smaller.
+const MAX_PLAIN: usize = 16 << 20;
+
+/// A segment that can not be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// It has another format.
+    #[error("the log segment has an unknown format; was it written by a newer version?")]
+    Format,
+    /// It is damaged.
+    #[error("the log segment is damaged")]
+    Damaged(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Writes chunks.
+pub(crate) fn encode(chunks: &[LogChunk]) -> Result<Bytes, std::io::Error> {
+    let mut plain = BytesMut::new();
+    for chunk in chunks {
+        let length = chunk.encoded_len() + 10;
+        plain.reserve(length);
+        if chunk.encode_length_delimited(&mut plain).is_err() {
+            return Err(std::io::ErrorKind::OutOfMemory.into());
+        }
+    }
+    let packed = zstd::bulk::compress(&plain, LEVEL)?;
+    let mut segment = BytesMut::with_capacity(FORMAT.len() + packed.len());
+    segment.put_slice(FORMAT);
+    segment.put_slice(&packed);
+    Ok(segment.freeze())
+}
+
+/// Reads chunks.
+pub(crate) fn decode(segment: &[u8]) -> Result<Vec<LogChunk>, Error> {
+    let packed = segment.strip_prefix(FORMAT).ok_or(Error::Format)?;
+    let plain =
+        zstd::bulk::decompress(packed, MAX_PLAIN).map_err(|error| Error::Damaged(error.into()))?;
+    let mut plain = Bytes::from(plain);
+    let mut chunks = Vec::new();
+    while !plain.is_empty() {
+        let chunk = LogChunk::decode_length_delimited(&mut plain)
+            .map_err(|error| Error::Damaged(error.into()))?;
+        chunks.push(chunk);
+    }
+    Ok(chunks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_equals_what_was_written() {
+        let chunks: Vec<_> = (0..10)
+            .map(|number| LogChunk {
+                offset: number * 100,
+                data: vec![7; 100].into(),
+                step: "s1".to_owned(),
+                ..LogChunk::default()
+            })
+            .collect();
+        let segment = encode(&chunks).expect("it can be written");
+        assert_eq!(decode(&segment).expect("it can be read"), chunks);
+    }
+
+    #[test]
+    fn another_format_and_damage_are_told_apart() {
+        assert!(matches!(decode(b"MLS9rest"), Err(Error::Format)));
+        assert!(matches!(decode(b"MLS1rest"), Err(Error::Damaged(_))));
+    }
+}

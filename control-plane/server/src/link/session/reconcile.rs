@@ -1,0 +1,105 @@
+//! What to do with each attempt when an agent connects: the store is right, whatever the agent
+//! believes.
+
+use std::collections::{HashMap, HashSet};
+
+use muster_core::{execution::Lease, id::AttemptId};
+use muster_proto::v1::{AttemptOrder, AttemptRef, attempt_order::Action, link_response::Message};
+use muster_storage::{attempt::Status, work::Live};
+
+use super::{Stage, assignment, lease};
+use crate::{app::Error, link::cancel_attempt};
+
+impl Stage {
+    /// An order for every attempt that the agent told, and for those that it should know.
+    pub(super) async fn reconcile(&self, told: &[AttemptRef]) -> Result<Vec<AttemptOrder>, Error> {
+        let work = self.app.store.agent(self.agent.id);
+        // The leases are renewed first: an agent that is here is alive.
+        let live = work.live().await?;
+        let leases: Vec<Lease> = live.iter().map(|live| live.attempt.lease()).collect();
+        let lost: HashSet<_> = work
+            .renew(&leases, self.lease_end())
+            .await?
+            .into_iter()
+            .map(|lease| lease.attempt)
+            .collect();
+        let live: Vec<Live> = live
+            .into_iter()
+            .filter(|live| !lost.contains(&live.attempt.id))
+            .collect();
+        let ids: Vec<AttemptId> = live.iter().map(|live| live.attempt.id).collect();
+        let mut assignments: HashMap<_, _> = work
+            .assignments(&ids)
+            .await?
+            .into_iter()
+            .map(|work| (work.attempt.id, work))
+            .collect();
+        let mut orders = Vec::new();
+        for live in &live {
+            let attempt = &live.attempt;
+            self.app.link.hold(attempt.id, self.agent.id);
+            orders.push(AttemptOrder {
+                attempt: attempt.id.to_string(),
+                epoch: attempt.epoch,
+                action: Action::Adopt.into(),
+                sequence: attempt.sequence,
+                log_offset: attempt.log_offset,
+                assignment: assignments.remove(&attempt.id).as_ref().map(assignment),
+                cancel: live
+                    .execution
+                    .lifecycle
+                    .stop
+                    .map(|stop| cancel_attempt(attempt.lease(), stop, &live.execution.message)),
+            });
+        }
+        let strangers: Vec<_> = told
+            .iter()
+            .filter(|told| {
+                !live.iter().any(|live| {
+                    live.attempt.id.to_string() == told.attempt && live.attempt.epoch == told.epoch
+                })
+            })
+            .collect();
+        let ids: Vec<AttemptId> = strangers
+            .iter()
+            .filter_map(|told| lease(&told.attempt, told.epoch))
+            .map(|lease| lease.attempt)
+            .collect();
+        let ended: HashMap<_, _> = work
+            .attempts(&ids)
+            .await?
+            .into_iter()
+            .map(|attempt| (attempt.id.to_string(), attempt))
+            .collect();
+        for told in strangers {
+            let known = ended.get(&told.attempt);
+            let committed = known.is_some_and(|attempt| attempt.status == Status::Completed);
+            orders.push(AttemptOrder {
+                attempt: told.attempt.clone(),
+                epoch: told.epoch,
+                action: if committed {
+                    Action::Forget
+                } else {
+                    Action::Kill
+                }
+                .into(),
+                sequence: known.map_or(0, |attempt| attempt.sequence),
+                log_offset: known.map_or(0, |attempt| attempt.log_offset),
+                ..AttemptOrder::default()
+            });
+        }
+        Ok(orders)
+    }
+
+    /// Tells again what should end: the word may have been lost, or spoken to another replica.
+    pub(super) async fn repeat_stops(&self) -> Result<(), Error> {
+        for live in self.app.store.agent(self.agent.id).live().await? {
+            if let Some(stop) = live.execution.lifecycle.stop {
+                let lease = live.attempt.lease();
+                let cancel = cancel_attempt(lease, stop, &live.execution.message);
+                self.say(Message::Cancel(cancel)).await;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,199 @@
+//! Taking an artifact in: path rules, streaming to the blob store, size and SHA-256 compared,
+//! then the row. Before the row there is no artifact.
+
+use bytes::Bytes;
+use muster_core::{
+    execution::Lease,
+    id::{AgentId, AttemptId},
+};
+use muster_proto::v1::{ArtifactFooter, ArtifactHeader};
+use muster_storage::{
+    artifact::{Artifact, NewArtifact},
+    attempt::Status,
+    blob::BlobWriter,
+};
+
+use crate::app::{App, Error};
+
+/// Longest path, in bytes.
+const MAX_PATH: usize = 1024;
+
+/// An artifact that is on its way.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    agent: AgentId,
+    lease: Lease,
+    header: ArtifactHeader,
+    key: String,
+    writer: BlobWriter,
+}
+
+impl App {
+    /// Begins an artifact.
+    pub(crate) async fn begin_artifact(
+        &self,
+        agent: AgentId,
+        header: ArtifactHeader,
+    ) -> Result<Upload, Error> {
+        check_path(&header.path)?;
+        let attempt: AttemptId = header
+            .attempt
+            .parse()
+            .map_err(|error| Error::invalid("header.attempt", format!("{error}")))?;
+        let lease = Lease {
+            attempt,
+            epoch: header.epoch,
+        };
+        let stored = self.store.agent(agent).attempt(attempt).await?;
+        if stored.epoch != lease.epoch || stored.status != Status::Live {
+            return Err(Error::LeaseLost { epoch: lease.epoch });
+        }
+        let key = self.blobs.key(&format!("artifacts/{}", stored.execution));
+        Ok(Upload {
+            agent,
+            lease,
+            header,
+            writer: self.blobs.writer(&key),
+            key,
+        })
+    }
+
+    /// Ends an artifact: from here on it is listed.
+    pub(crate) async fn end_artifact(
+        &self,
+        upload: Upload,
+        footer: &ArtifactFooter,
+    ) -> Result<Artifact, Error> {
+        let blob = upload.writer.finish().await?;
+        let size = i64::try_from(blob.size).unwrap_or(i64::MAX);
+        if size != footer.size_bytes || blob.sha256 != footer.sha256 {
+            self.discard(&upload.key).await;
+            return Err(Error::invalid(
+                "footer",
+                format!(
+                    "{} bytes with SHA-256 {} arrived, {} with {} were told: send it again",
+                    size, blob.sha256, footer.size_bytes, footer.sha256
+                ),
+            ));
+        }
+        let new = NewArtifact {
+            content_type: content_type(&upload.header.path).to_owned(),
+            path: upload.header.path,
+            size,
+            sha256: blob.sha256,
+            mode: upload.header.mode,
+            step: upload.header.step,
+            blob: blob.key,
+        };
+        let added = self
+            .store
+            .agent(upload.agent)
+            .add_artifact(upload.lease, &new)
+            .await;
+        let added = match added {
+            Ok(added) => added,
+            Err(error) => {
+                // With an unknown commit the row may name the blob: the sweep decides then.
+                if !matches!(error, muster_storage::Error::CommitUnknown { .. }) {
+                    self.discard(&upload.key).await;
+                }
+                return Err(error.into());
+            }
+        };
+        if let Some(unused) = &added.discard {
+            self.discard(unused).await;
+        }
+        metrics::counter!(crate::metrics::ARTIFACT_BYTES)
+            .increment(u64::try_from(size).unwrap_or(0));
+        self.hub.execution_changed(added.artifact.execution);
+        Ok(added.artifact)
+    }
+
+    async fn discard(&self, key: &str) {
+        if let Err(error) = self.blobs.delete(key).await {
+            tracing::warn!(key, %error, "an unused blob stays until the sweep");
+        }
+    }
+}
+
+impl Upload {
+    /// Adds bytes.
+    pub(crate) async fn write(&mut self, data: Bytes) -> Result<(), Error> {
+        Ok(self.writer.write(data).await?)
+    }
+
+    /// Gives it up.
+    pub(crate) async fn abort(self) {
+        if let Err(error) = self.writer.abort().await {
+            tracing::warn!(%error, "an unfinished upload stays until the sweep");
+        }
+    }
+}
+
+/// A path is relative and normalised, and nothing in it can surprise whoever writes it to disk.
+fn check_path(path: &str) -> Result<(), Error> {
+    let refused = |reason: &str| {
+        let shown: String = path.chars().take(200).collect();
+        Err(Error::invalid(
+            "header.path",
+            format!("'{}': {reason}", shown.escape_debug()),
+        ))
+    };
+    if path.is_empty() || path.len() > MAX_PATH {
+        return refused("must have 1 to 1024 bytes");
+    }
+    if path.starts_with('/') {
+        return refused("must be relative");
+    }
+    if path.chars().any(char::is_control) {
+        return refused("must not have control characters");
+    }
+    if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return refused("must not have empty parts, '.' or '..'");
+    }
+    Ok(())
+}
+
+/// A media type by the file's ending.
+fn content_type(path: &str) -> &'static str {
+    let ending = path.rsplit_once('.').map_or("", |(_, ending)| ending);
+    match ending.to_ascii_lowercase().as_str() {
+        "txt" | "log" => "text/plain; charset=utf-8",
+        "html" | "htm" => "text/html; charset=utf-8",
+        "css" => "text/css",
+        "csv" => "text/csv",
+        "js" | "mjs" => "text/javascript",
+        "md" => "text/markdown",
+        "json" => "application/json",
+        "xml" => "application/xml",
+        "yaml" | "yml" => "application/yaml",
+        "pdf" => "application/pdf",
+        "zip" => "application/zip",
+        "gz" | "tgz" => "application/gzip",
+        "png" => "image/png",
+        "jpg" | "jpeg" => "image/jpeg",
+        "gif" => "image/gif",
+        "svg" => "image/svg+xml",
+        "webp" => "image/webp",
+        "mp4" => "video/mp4",
+        "webm" => "video/webm",
+        _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_leave_their_place_are_refused() {
+        for bad in [
+            "", "/a", "a/../b", "..", "a//b", "a/", "./a", "a\nb", "a\0b",
+        ] {
+            assert!(check_path(bad).is_err(), "{bad:?}");
+        }
+        for good in ["a", "a/b.xml", "..a/b", "ä/ö"] {
+            assert!(check_path(good).is_ok(), "{good}");
+        }
+    }
+}

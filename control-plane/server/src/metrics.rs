@@ -1,0 +1,33 @@
+//! Names and meanings of all metrics of the server. Those of the store begin with
+//! `muster_store_` and are described there.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+/// Calls by method and code.
+pub const CALLS: &str = "muster_grpc_calls_total";
+/// How long calls take until their first answer.
+pub const CALL_SECONDS: &str = "muster_grpc_call_seconds";
+/// Agents with a stream to this server.
+pub const AGENTS: &str = "muster_agents_connected";
+/// Attempts that were given to agents.
+pub const ASSIGNMENTS: &str = "muster_assignments_total";
+/// Executions that became terminal, by state.
+pub const FINISHED: &str = "muster_executions_finished_total";
+/// Messages of agents that were refused, by reason.
+pub const REFUSALS: &str = "muster_link_refusals_total";
+/// Log bytes that became durable.
+pub const LOG_BYTES: &str = "muster_log_bytes_total";
+/// Bytes of complete artifacts.
+pub const ARTIFACT_BYTES: &str = "muster_artifact_bytes_total";
+
+/// Describes all of them; without effect when there is no recorder.
+pub fn describe() {
+    describe_counter!(CALLS, "gRPC calls by method and code");
+    describe_histogram!(CALL_SECONDS, Unit::Seconds, "time until the first answer");
+    describe_gauge!(AGENTS, "agents with a stream to this server");
+    describe_counter!(ASSIGNMENTS, "attempts given to agents");
+    describe_counter!(FINISHED, "executions that became terminal, by state");
+    describe_counter!(REFUSALS, "messages of agents that were refused, by reason");
+    describe_counter!(LOG_BYTES, Unit::Bytes, "log bytes that became durable");
+    describe_counter!(ARTIFACT_BYTES, Unit::Bytes, "bytes of complete artifacts");
+}

@@ -1,0 +1,315 @@
+//! How a server starts and stops.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use muster_core::clock::Clock;
+use muster_storage::{
+    Blobs, Store,
+    token::{NewToken, Role},
+};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    app::App,
+    config::{self, Config, Tls},
+    http, tasks, tls,
+    token::{Holder, generate, hash},
+};
+
+/// Name of the file with the first administrator's token.
+const ADMIN_TOKEN: &str = "admin-token";
+/// How long streams may take to say farewell before connections are closed.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A setting can not be used.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// The database or the blob store can not be used.
+    #[error(transparent)]
+    Storage(#[from] muster_storage::Error),
+    /// There is no usable certificate.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+    /// The address can not be listened on.
+    #[error("can not listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The data directory can not be used.
+    #[error("{path}: {source}")]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A defect of the build.
+    #[error("the services can not be set up: {0}")]
+    Services(String),
+}
+
+/// A server that runs. Dropped without [`Server::stop`] it is cut off.
+#[derive(Debug)]
+pub struct Server {
+    app: Arc<App>,
+    address: SocketAddr,
+    secure: bool,
+    ca: Option<PathBuf>,
+    admin_token: Option<PathBuf>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    serving: JoinHandle<()>,
+}
+
+impl Server {
+    /// Starts a server.
+    ///
+    /// The first start on a database writes an administrator's token to `admin-token` in the data
+    /// directory, readable by its owner alone; it is never written again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]; then nothing runs.
+    pub async fn start(
+        config: Config,
+        clock: Clock,
+        metrics: Option<PrometheusHandle>,
+    ) -> Result<Self, Error> {
+        config.validate()?;
+        make_private(&config.data_dir)?;
+        let (app, listener) = prepare(config, clock).await?;
+        let admin_token = write_first_token(&app).await?;
+        let mut server = Self::serve(app, listener, metrics).await?;
+        server.admin_token = admin_token;
+        Ok(server)
+    }
+
+    /// Starts a server for this process alone: on a free port of loopback, with a token that is
+    /// returned and ends with this process.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]; then nothing runs.
+    pub async fn start_embedded(data_dir: &Path, clock: Clock) -> Result<(Self, String), Error> {
+        let mut config = Config::new(data_dir.to_owned());
+        config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        config.tls = Tls::Plaintext;
+        config.validate()?;
+        make_private(&config.data_dir)?;
+        let (app, listener) = prepare(config, clock).await?;
+        let secret = generate(Holder::Person);
+        let expire_time = app
+            .clock
+            .now()
+            .checked_add(jiff::SignedDuration::from_hours(24 * 7))
+            .ok();
+        let new = NewToken {
+            hash: hash(&secret),
+            display_name: embedded_name(),
+            role: Role::Admin,
+            project: None,
+            expire_time,
+        };
+        let token = app.store.tokens().create(&new, None).await?.value;
+        let server = Self::serve(Arc::clone(&app), listener, None).await?;
+        server.tasks.spawn({
+            let stop = server.stop.clone();
+            async move {
+                stop.cancelled().await;
+                if let Err(error) = app.store.tokens().delete(token.id, None).await {
+                    tracing::warn!(%error, "this process's token stays until it expires");
+                }
+            }
+        });
+        Ok((server, secret))
+    }
+
+    async fn serve(
+        app: Arc<App>,
+        listener: TcpListener,
+        metrics: Option<PrometheusHandle>,
+    ) -> Result<Self, Error> {
+        let address = app.config.listen;
+        let files = certificate(&app.config)?;
+        let config = files.as_ref().map(tls::load).transpose()?;
+        tasks::grant_grace(&app)
+            .await
+            .map_err(|error| Error::Services(error.to_string()))?;
+        let router = http::router(&app, metrics)
+            .await
+            .map_err(|error| Error::Services(error.to_string()))?;
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        tasks.spawn(tasks::run(Arc::clone(&app), stop.clone()));
+        let grace = app.config.stop_grace;
+        let closing = CancellationToken::new();
+        tasks.spawn({
+            let (stop, closing, drain) = (stop.clone(), closing.clone(), app.link.drain.clone());
+            async move {
+                stop.cancelled().await;
+                // Agents are told to go before their connections are closed.
+                drain.cancel();
+                tokio::time::sleep(FAREWELL).await;
+                closing.cancel();
+            }
+        });
+        let secure = config.is_some();
+        let serving = tasks.spawn(http::serve(listener, router, config, closing, grace));
+        Ok(Self {
+            app,
+            address,
+            secure,
+            ca: files.and_then(|files| files.ca),
+            admin_token: None,
+            stop,
+            tasks,
+            serving,
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether connections are protected by TLS.
+    #[must_use]
+    pub const fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    /// The certificate authority that clients must trust, when the server made its own.
+    #[must_use]
+    pub fn ca(&self) -> Option<&Path> {
+        self.ca.as_deref()
+    }
+
+    /// The file with the first administrator's token, when this start wrote it.
+    #[must_use]
+    pub fn admin_token(&self) -> Option<&Path> {
+        self.admin_token.as_deref()
+    }
+
+    /// Waits until the listener has ended by itself, which it never should.
+    pub async fn ended(&mut self) {
+        if let Err(error) = (&mut self.serving).await {
+            tracing::error!(%error, "the listener failed");
+        }
+    }
+
+    /// Stops in order: agents are told, calls end, logs become durable, the database is closed.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.app.tasks.close();
+        self.tasks.close();
+        let grace = self.app.config.stop_grace + FAREWELL;
+        let ended = async {
+            self.app.tasks.wait().await;
+            self.tasks.wait().await;
+        };
+        if tokio::time::timeout(grace, ended).await.is_err() {
+            tracing::warn!("some work did not end in time; it is taken up at the next start");
+        }
+        self.app.blobs.clone().close().await;
+        self.app.store.clone().close().await;
+    }
+}
+
+async fn prepare(mut config: Config, clock: Clock) -> Result<(Arc<App>, TcpListener), Error> {
+    crate::metrics::describe();
+    let options = muster_storage::Options {
+        clock: clock.clone(),
+        max_connections: config.database_connections,
+        ..muster_storage::Options::default()
+    };
+    let store = Store::connect(&config.database_url(), &options).await?;
+    let blobs = Blobs::open(&config.blobs_url(), &config.blob_options).await?;
+    blobs.check().await?;
+    let address = config.listen;
+    let listen = |source| Error::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(listen)?;
+    config.listen = listener.local_addr().map_err(listen)?;
+    Ok((App::new(store, blobs, clock, config), listener))
+}
+
+fn certificate(config: &Config) -> Result<Option<tls::Files>, Error> {
+    Ok(match &config.tls {
+        Tls::Plaintext => None,
+        Tls::Automatic { .. } if config.listen.ip().is_loopback() => None,
+        Tls::Automatic { names } => {
+            let names = tls::names(config.listen.ip(), names);
+            Some(tls::make(&config.data_dir, &names)?)
+        }
+        Tls::Files { certificate, key } => Some(tls::Files {
+            certificate: certificate.clone(),
+            key: key.clone(),
+            ca: None,
+        }),
+    })
+}
+
+/// Makes the data directory, for its owner alone.
+fn make_private(path: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+    let failed = |source| Error::DataDir {
+        path: path.to_owned(),
+        source,
+    };
+    if path.is_dir() {
+        return Ok(());
+    }
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(failed)
+}
+
+async fn write_first_token(app: &App) -> Result<Option<PathBuf>, Error> {
+    let secret = generate(Holder::Person);
+    let new = NewToken {
+        hash: hash(&secret),
+        display_name: "admin".to_owned(),
+        role: Role::Admin,
+        project: None,
+        expire_time: None,
+    };
+    if app.store.tokens().create_first(&new).await?.is_none() {
+        return Ok(None);
+    }
+    let path = app.config.data_dir.join(ADMIN_TOKEN);
+    tls::write(&path, &format!("{secret}\n"), 0o600)?;
+    Ok(Some(path))
+}
+
+/// Who an execution of the embedded server was made by.
+fn embedded_name() -> String {
+    let read = |path: &str| {
+        std::fs::read_to_string(path).map_or_else(|_| String::new(), |text| text.trim().to_owned())
+    };
+    let host = read("/proc/sys/kernel/hostname");
+    let user = ["USER", "LOGNAME"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok())
+        .unwrap_or_else(|| "local".to_owned());
+    if host.is_empty() {
+        user
+    } else {
+        format!("{user}@{host}")
+    }
+}

@@ -1,0 +1,85 @@
+//! Reconcilers: each takes no input, may run at any time and any number of times, and stands
+//! behind a word that may have been lost.
+
+use std::{sync::Arc, time::Duration};
+
+use muster_storage::execution::Changed;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    app::{App, Error},
+    config::REQUEST_MEMORY,
+    link::session::report::RETRY,
+};
+
+/// How often leases are looked at.
+const LEASES: Duration = Duration::from_secs(1);
+/// How often the rest is looked at.
+const HOUSEKEEPING: Duration = Duration::from_secs(30);
+/// Most rows of one sweep.
+const BATCH: u32 = 500;
+
+/// Gives every lease a whole grace period: the server was down, agents could not renew.
+pub(crate) async fn grant_grace(app: &App) -> Result<(), Error> {
+    let now = app.clock.now();
+    let until = now.checked_add(app.config.lease_duration).unwrap_or(now);
+    let extended = app.store.queue().grant_grace(until).await?;
+    if extended > 0 {
+        tracing::info!(extended, "leases were extended after the server was down");
+    }
+    Ok(())
+}
+
+/// Runs all sweeps until `stop`.
+pub(crate) async fn run(app: Arc<App>, stop: CancellationToken) {
+    let mut leases = tokio::time::interval(LEASES);
+    leases.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+    housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let (name, result) = tokio::select! {
+            _ = leases.tick() => ("leases", expire_leases(&app).await),
+            _ = housekeeping.tick() => ("housekeeping", keep_house(&app).await),
+            () = stop.cancelled() => return,
+        };
+        if let Err(error) = result {
+            tracing::warn!(sweep = name, %error, "a sweep failed; it is tried again");
+        }
+    }
+}
+
+/// Ends attempts whose agent was not heard of.
+async fn expire_leases(app: &App) -> Result<(), Error> {
+    let now = app.clock.now();
+    for attempt in app.store.queue().expired(now, BATCH).await? {
+        let Some(changed) = app.store.queue().expire(attempt.id, now, RETRY).await? else {
+            continue;
+        };
+        tracing::warn!(
+            execution = changed.execution.display_name,
+            agent = attempt.agent_name,
+            state = changed.execution.state().as_str(),
+            "a lease ended"
+        );
+        app.perform(&changed);
+        app.finish_log(attempt.agent, attempt.id).await?;
+    }
+    Ok(())
+}
+
+async fn keep_house(app: &App) -> Result<(), Error> {
+    let now = app.clock.now();
+    let expired: Vec<Changed> = app.store.queue().expire_queued(now, BATCH).await?;
+    for changed in &expired {
+        app.perform(changed);
+    }
+    for attempt in app.store.queue().unfinished_logs(BATCH).await? {
+        app.finish_log(attempt.agent, attempt.id).await?;
+    }
+    let memory = jiff::SignedDuration::try_from(REQUEST_MEMORY).unwrap_or_default();
+    if let Ok(before) = now.checked_sub(memory) {
+        app.store.queue().prune_requests(before).await?;
+    }
+    Ok(())
+}
