@@ -197,7 +197,7 @@ impl Reader {
                 offset: self.at,
                 size: chunk.offset - self.at,
             };
-            self.sender.send(Ok(gap)).await.map_err(|_| Gone)?;
+            self.sender.send(Ok(gap)).await.map_err(|_refused| Gone)?;
         } else if let Ok(known) = usize::try_from(self.at - chunk.offset) {
             chunk.data = chunk.data.slice(known..);
             chunk.offset = self.at;
@@ -209,7 +209,7 @@ impl Reader {
         self.sender
             .send(Ok(LogItem::Chunk(chunk)))
             .await
-            .map_err(|_| Gone)
+            .map_err(|_refused| Gone)
     }
 
     /// Sends the end, and before it what is missing to the told length.

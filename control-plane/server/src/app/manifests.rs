@@ -92,7 +92,7 @@ impl App {
         }
         let expected = match etag {
             "" => None,
-            etag => Some(etag.parse().map_err(|_| {
+            etag => Some(etag.parse().map_err(|_refused| {
                 Error::invalid("etag", format!("'{etag}' is not an etag of this server"))
             })?),
         };

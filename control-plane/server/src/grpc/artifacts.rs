@@ -61,7 +61,7 @@ impl ArtifactService for Api {
         let (caller, message) = self.authenticate(request).await?;
         let (project, id) = read_name(&message.name)?;
         let offset = u64::try_from(message.offset)
-            .map_err(|_| Error::invalid("offset", "must not be negative"))?;
+            .map_err(|_refused| Error::invalid("offset", "must not be negative"))?;
         let pieces = self
             .app
             .download_artifact(&caller, project, id, offset)

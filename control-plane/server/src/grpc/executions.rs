@@ -273,7 +273,7 @@ fn read_run(message: CreateExecutionRequest) -> Result<NewRun, Error> {
         .and_then(|policy| policy.max_wait)
         .map(|wait| {
             Duration::try_from(wait)
-                .map_err(|_| Error::invalid("queue_policy.max_wait", "must not be negative"))
+                .map_err(|_refused| Error::invalid("queue_policy.max_wait", "must not be negative"))
         })
         .transpose()?;
     Ok(NewRun {

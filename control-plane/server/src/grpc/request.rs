@@ -48,7 +48,7 @@ impl Content {
         }
         let id = id
             .parse()
-            .map_err(|_| Error::invalid("request_id", "must be a UUID"))?;
+            .map_err(|_refused| Error::invalid("request_id", "must be a UUID"))?;
         Ok(Some(Request {
             caller: caller.token,
             method: self.method,

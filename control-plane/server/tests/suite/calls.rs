@@ -1,0 +1,183 @@
+//! Calls of people and programs.
+
+use muster_proto::v1::{
+    CancelExecutionRequest, CreateWorkflowRequest, ListExecutionsRequest, UpdateWorkflowRequest,
+    create_execution_request::Source, execution::State,
+};
+use tonic::Code;
+
+use super::fixture::{Fixture, WORKFLOW, run};
+
+#[tokio::test]
+async fn executions_are_numbered_listed_newest_first_and_paged() {
+    let fixture = Fixture::start().await;
+    let mut admin = fixture.admin().await;
+    for number in 1..=5 {
+        let made = admin.create(run()).await;
+        assert_eq!(made.display_name, format!("smoke-{number}"));
+        assert_eq!(made.state(), State::Queued);
+        assert_eq!(made.steps.len(), 1);
+    }
+    let mut names = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = ListExecutionsRequest {
+            parent: "projects/default".to_owned(),
+            page_size: 2,
+            page_token,
+            ..ListExecutionsRequest::default()
+        };
+        let page = admin
+            .executions
+            .list_executions(request)
+            .await
+            .expect("a page")
+            .into_inner();
+        assert!(page.executions.len() <= 2);
+        names.extend(page.executions.into_iter().map(|e| e.display_name));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(
+        names,
+        ["smoke-5", "smoke-4", "smoke-3", "smoke-2", "smoke-1"]
+    );
+}
+
+#[tokio::test]
+async fn the_same_request_id_gives_the_same_execution_and_another_content_is_refused() {
+    let fixture = Fixture::start().await;
+    let mut admin = fixture.admin().await;
+    let mut request = run();
+    request.request_id = uuid::Uuid::now_v7().to_string();
+    request
+        .config
+        .insert("greeting".to_owned(), "hi".to_owned());
+    let first = admin.create(request.clone()).await;
+    let second = admin.create(request.clone()).await;
+    assert_eq!(first.uid, second.uid);
+    request
+        .config
+        .insert("greeting".to_owned(), "bye".to_owned());
+    let status = admin
+        .executions
+        .create_execution(request)
+        .await
+        .expect_err("other content");
+    assert_eq!(status.code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn a_bad_manifest_names_line_and_field_and_takes_no_number() {
+    let fixture = Fixture::start().await;
+    let mut admin = fixture.admin().await;
+    let mut request = run();
+    if let Some(Source::Inline(inline)) = &mut request.source {
+        inline.manifest = WORKFLOW.replace("shell:", "shel:");
+    }
+    let status = admin
+        .executions
+        .create_execution(request)
+        .await
+        .expect_err("a bad field");
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(
+        status.message().contains("spec.steps[0].shel"),
+        "{}",
+        status.message()
+    );
+    assert!(status.message().contains("line 11"), "{}", status.message());
+    assert!(String::from_utf8_lossy(status.details()).contains("google.rpc.BadRequest"));
+    assert_eq!(admin.create(run()).await.number, 1);
+}
+
+#[tokio::test]
+async fn a_stored_workflow_runs_by_name_and_an_old_etag_is_refused() {
+    let fixture = Fixture::start().await;
+    let mut admin = fixture.admin().await;
+    let parent = "projects/default".to_owned();
+    let new = CreateWorkflowRequest {
+        parent: parent.clone(),
+        manifest: WORKFLOW.to_owned(),
+        ..CreateWorkflowRequest::default()
+    };
+    let stored = admin
+        .workflows
+        .create_workflow(new)
+        .await
+        .expect("it is good")
+        .into_inner();
+    let stored = stored.workflow.expect("it is told");
+    assert_eq!(
+        (stored.revision, stored.labels["team"].as_str()),
+        (1, "core")
+    );
+    let change = UpdateWorkflowRequest {
+        name: stored.name.clone(),
+        manifest: WORKFLOW.replace("hello", "hallo"),
+        etag: stored.etag,
+        ..UpdateWorkflowRequest::default()
+    };
+    admin
+        .workflows
+        .update_workflow(change.clone())
+        .await
+        .expect("the etag is new");
+    let status = admin
+        .workflows
+        .update_workflow(change)
+        .await
+        .expect_err("the etag is old");
+    assert_eq!(status.code(), Code::Aborted);
+    let mut request = run();
+    request.source = Some(Source::Workflow(stored.name));
+    assert_eq!(admin.create(request).await.workflow_revision, 2);
+}
+
+#[tokio::test]
+async fn a_queued_execution_is_canceled_at_once() {
+    let fixture = Fixture::start().await;
+    let mut admin = fixture.admin().await;
+    let made = admin.create(run()).await;
+    let request = CancelExecutionRequest {
+        name: made.name.clone(),
+        message: "not today".to_owned(),
+        ..CancelExecutionRequest::default()
+    };
+    admin
+        .executions
+        .cancel_execution(request)
+        .await
+        .expect("it can be canceled");
+    let canceled = admin.get(&made.name).await;
+    assert_eq!(canceled.state(), State::Canceled);
+    assert_eq!(canceled.message, "not today");
+}
+
+#[tokio::test]
+async fn an_oversized_message_is_refused_with_its_limit() {
+    let fixture = Fixture::start().await;
+    let mut admin = fixture.admin().await;
+    let mut request = run();
+    if let Some(Source::Inline(inline)) = &mut request.source {
+        inline.manifest = format!("{WORKFLOW}# {}", "x".repeat(2 << 20));
+    }
+    let status = admin
+        .executions
+        .create_execution(request.clone())
+        .await
+        .expect_err("too long");
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().contains("1048576"), "{}", status.message());
+    if let Some(Source::Inline(inline)) = &mut request.source {
+        inline.manifest = "x".repeat(5 << 20);
+    }
+    let status = admin
+        .executions
+        .create_execution(request)
+        .await
+        .expect_err("too large");
+    assert!(status.message().contains("4194304"), "{}", status.message());
+}

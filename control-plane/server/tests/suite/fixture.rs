@@ -1,0 +1,225 @@
+//! A server in a temporary directory, and clients for it.
+
+use std::{collections::HashMap, time::Duration};
+
+use muster_core::clock::Clock;
+use muster_proto::v1::{
+    CreateAgentRequest, CreateExecutionRequest, CreateProjectRequest, CreateTokenRequest,
+    Execution, InlineWorkflow, agent_link_service_client::AgentLinkServiceClient,
+    agent_service_client::AgentServiceClient, artifact_service_client::ArtifactServiceClient,
+    create_execution_request::Source, execution_service_client::ExecutionServiceClient,
+    log_service_client::LogServiceClient, project_service_client::ProjectServiceClient,
+    template_service_client::TemplateServiceClient, token::Role,
+    workflow_service_client::WorkflowServiceClient,
+};
+use muster_server::{Config, Server};
+use tonic::{
+    Request, Status,
+    metadata::MetadataValue,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::Channel,
+};
+
+/// A workflow of one step.
+pub(crate) const WORKFLOW: &str = "\
+apiVersion: testworkflows.testkube.io/v1
+kind: TestWorkflow
+metadata:
+  name: smoke
+  labels: {team: core}
+spec:
+  config:
+    greeting: {type: string, default: hello}
+  steps:
+  - name: Greet
+    shell: echo {{ config.greeting }}
+";
+
+/// Puts a token on every call.
+#[derive(Debug, Clone)]
+pub(crate) struct Bearer(pub(crate) String);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if !self.0.is_empty() {
+            let value = MetadataValue::try_from(format!("Bearer {}", self.0)).expect("plain text");
+            request.metadata_mut().insert("authorization", value);
+        }
+        Ok(request)
+    }
+}
+
+pub(crate) type Authed = InterceptedService<Channel, Bearer>;
+
+/// A server and a directory that ends with it.
+pub(crate) struct Fixture {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) server: Server,
+    pub(crate) admin: String,
+}
+
+/// All clients with one token.
+#[derive(Clone)]
+pub(crate) struct Clients {
+    pub(crate) executions: ExecutionServiceClient<Authed>,
+    pub(crate) workflows: WorkflowServiceClient<Authed>,
+    pub(crate) templates: TemplateServiceClient<Authed>,
+    pub(crate) logs: LogServiceClient<Authed>,
+    pub(crate) artifacts: ArtifactServiceClient<Authed>,
+    pub(crate) agents: AgentServiceClient<Authed>,
+    pub(crate) projects: ProjectServiceClient<Authed>,
+    pub(crate) link: AgentLinkServiceClient<Authed>,
+}
+
+impl Fixture {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let server = Self::serve(dir.path(), change).await;
+        let path = server
+            .admin_token()
+            .expect("the first start writes a token");
+        let admin = std::fs::read_to_string(path)
+            .expect("it is there")
+            .trim()
+            .to_owned();
+        Self { dir, server, admin }
+    }
+
+    async fn serve(dir: &std::path::Path, change: impl FnOnce(&mut Config)) -> Server {
+        let mut config = Config::new(dir.to_owned());
+        config.listen.set_port(0);
+        config.lease_duration = Duration::from_secs(4);
+        config.renew_interval = Duration::from_secs(2);
+        change(&mut config);
+        Server::start(config, Clock::system(), None)
+            .await
+            .expect("it starts")
+    }
+
+    /// Stops the server and starts another one on the same directory.
+    pub(crate) async fn restart(self) -> Self {
+        let Self { dir, server, admin } = self;
+        server.stop().await;
+        let server = Self::serve(dir.path(), |_| {}).await;
+        assert!(server.admin_token().is_none(), "the token is written once");
+        Self { dir, server, admin }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.server.address())
+    }
+
+    pub(crate) async fn channel(&self) -> Channel {
+        Channel::from_shared(self.url())
+            .expect("a URL")
+            .connect()
+            .await
+            .expect("the server listens")
+    }
+
+    pub(crate) async fn clients(&self, token: &str) -> Clients {
+        let channel = self.channel().await;
+        let bearer = Bearer(token.to_owned());
+        macro_rules! client {
+            ($client:ident) => {
+                $client::with_interceptor(channel.clone(), bearer.clone())
+            };
+        }
+        Clients {
+            executions: client!(ExecutionServiceClient),
+            workflows: client!(WorkflowServiceClient),
+            templates: client!(TemplateServiceClient),
+            logs: client!(LogServiceClient),
+            artifacts: client!(ArtifactServiceClient),
+            agents: client!(AgentServiceClient),
+            projects: client!(ProjectServiceClient),
+            link: client!(AgentLinkServiceClient),
+        }
+    }
+
+    pub(crate) async fn admin(&self) -> Clients {
+        self.clients(&self.admin).await
+    }
+
+    /// Clients with a member's token of a new project.
+    pub(crate) async fn member_of_new_project(&self, project: &str) -> Clients {
+        let mut admin = self.admin().await;
+        let new = CreateProjectRequest {
+            project_id: project.to_owned(),
+            ..CreateProjectRequest::default()
+        };
+        admin
+            .projects
+            .create_project(new)
+            .await
+            .expect("it can be made");
+        let new = CreateTokenRequest {
+            display_name: "a member".to_owned(),
+            role: Role::Member.into(),
+            project: format!("projects/{project}"),
+            ..CreateTokenRequest::default()
+        };
+        let made = admin
+            .projects
+            .create_token(new)
+            .await
+            .expect("it can be made");
+        self.clients(&made.into_inner().secret).await
+    }
+
+    /// The token of a new agent.
+    pub(crate) async fn agent(&self, name: &str) -> String {
+        let new = CreateAgentRequest {
+            agent_id: name.to_owned(),
+            labels: HashMap::from([("region".to_owned(), name.to_owned())]),
+            ..CreateAgentRequest::default()
+        };
+        let made = self
+            .admin()
+            .await
+            .agents
+            .create_agent(new)
+            .await
+            .expect("it can be made");
+        made.into_inner().token
+    }
+}
+
+/// A request to run [`WORKFLOW`].
+pub(crate) fn run() -> CreateExecutionRequest {
+    CreateExecutionRequest {
+        parent: "projects/default".to_owned(),
+        source: Some(Source::Inline(InlineWorkflow {
+            manifest: WORKFLOW.to_owned(),
+            workflow: String::new(),
+        })),
+        ..CreateExecutionRequest::default()
+    }
+}
+
+impl Clients {
+    pub(crate) async fn create(&mut self, request: CreateExecutionRequest) -> Execution {
+        let made = self
+            .executions
+            .create_execution(request)
+            .await
+            .expect("it is accepted");
+        made.into_inner().execution.expect("it is told")
+    }
+
+    pub(crate) async fn get(&mut self, name: &str) -> Execution {
+        let request = muster_proto::v1::GetExecutionRequest {
+            name: name.to_owned(),
+        };
+        let got = self
+            .executions
+            .get_execution(request)
+            .await
+            .expect("it is there");
+        got.into_inner().execution.expect("it is told")
+    }
+}

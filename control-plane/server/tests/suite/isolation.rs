@@ -1,0 +1,140 @@
+//! Tenants: nothing of another project can be seen, by no method.
+
+use muster_proto::v1::{
+    CancelExecutionRequest, CreateProjectRequest, DeleteTemplateRequest, DeleteWorkflowRequest,
+    DownloadArtifactRequest, GetArtifactRequest, GetExecutionRequest, GetProjectRequest,
+    GetTemplateRequest, GetWorkflowRequest, ListArtifactsRequest, ListExecutionEventsRequest,
+    ListExecutionsRequest, ListTemplatesRequest, ListTokensRequest, ListWorkflowsRequest,
+    ReadLogRequest, UpdateTemplateRequest, UpdateWorkflowRequest, WatchExecutionRequest,
+};
+use muster_proto::v1::{
+    CreateAgentRequest, CreateTemplateRequest, CreateTokenRequest, CreateWorkflowRequest,
+    DeleteAgentRequest, DeleteTokenRequest, GetAgentRequest, ListAgentsRequest,
+    RotateAgentTokenRequest,
+};
+use tonic::Code;
+
+use super::fixture::{Fixture, run};
+
+#[tokio::test]
+async fn everything_of_a_foreign_project_is_not_found() {
+    let fixture = Fixture::start().await;
+    let made = fixture.admin().await.create(run()).await;
+    let mut other = fixture.member_of_new_project("other").await;
+    let id = uuid::Uuid::now_v7();
+    let mut refused = 0;
+    macro_rules! not_found {
+        ($client:ident.$method:ident($request:ident { $field:ident: $value:expr })) => {
+            let request = $request {
+                $field: $value,
+                ..$request::default()
+            };
+            let status = other
+                .$client
+                .$method(request)
+                .await
+                .map(drop)
+                .expect_err(stringify!($method));
+            assert_eq!(
+                status.code(),
+                Code::NotFound,
+                "{}: {status}",
+                stringify!($method)
+            );
+            refused += 1;
+        };
+    }
+    let parent = || "projects/default".to_owned();
+    let execution = || made.name.clone();
+    let artifact = || format!("{}/artifacts/{id}", made.name);
+    let workflow = || "projects/default/workflows/smoke".to_owned();
+    let template = || "projects/default/templates/base".to_owned();
+    let status = other
+        .executions
+        .create_execution(run())
+        .await
+        .expect_err("foreign");
+    assert_eq!(status.code(), Code::NotFound);
+    not_found!(executions.get_execution(GetExecutionRequest { name: execution() }));
+    not_found!(executions.list_executions(ListExecutionsRequest { parent: parent() }));
+    not_found!(executions.cancel_execution(CancelExecutionRequest { name: execution() }));
+    not_found!(executions.watch_execution(WatchExecutionRequest { name: execution() }));
+    not_found!(
+        executions.list_execution_events(ListExecutionEventsRequest {
+            parent: execution()
+        })
+    );
+    not_found!(workflows.create_workflow(CreateWorkflowRequest { parent: parent() }));
+    not_found!(workflows.get_workflow(GetWorkflowRequest { name: workflow() }));
+    not_found!(workflows.list_workflows(ListWorkflowsRequest { parent: parent() }));
+    not_found!(workflows.update_workflow(UpdateWorkflowRequest { name: workflow() }));
+    not_found!(workflows.delete_workflow(DeleteWorkflowRequest { name: workflow() }));
+    not_found!(templates.create_template(CreateTemplateRequest { parent: parent() }));
+    not_found!(templates.get_template(GetTemplateRequest { name: template() }));
+    not_found!(templates.list_templates(ListTemplatesRequest { parent: parent() }));
+    not_found!(templates.update_template(UpdateTemplateRequest { name: template() }));
+    not_found!(templates.delete_template(DeleteTemplateRequest { name: template() }));
+    not_found!(logs.read_log(ReadLogRequest { name: execution() }));
+    not_found!(artifacts.list_artifacts(ListArtifactsRequest {
+        parent: execution()
+    }));
+    not_found!(artifacts.get_artifact(GetArtifactRequest { name: artifact() }));
+    not_found!(artifacts.download_artifact(DownloadArtifactRequest { name: artifact() }));
+    not_found!(projects.get_project(GetProjectRequest { name: parent() }));
+    assert_eq!(refused, 20, "a method without a line here is not checked");
+
+    // The same id in a project that the caller can see leads nowhere either.
+    let name = made.name.replace("projects/default", "projects/other");
+    let request = GetExecutionRequest { name };
+    let status = other
+        .executions
+        .get_execution(request)
+        .await
+        .expect_err("elsewhere");
+    assert_eq!(status.code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn only_an_administrator_manages_the_instance() {
+    let fixture = Fixture::start().await;
+    let mut member = fixture.member_of_new_project("other").await;
+    macro_rules! denied {
+        ($client:ident.$method:ident($request:expr)) => {
+            let status = member
+                .$client
+                .$method($request)
+                .await
+                .map(drop)
+                .expect_err(stringify!($method));
+            assert_eq!(
+                status.code(),
+                Code::PermissionDenied,
+                "{}: {status}",
+                stringify!($method)
+            );
+        };
+    }
+    let agent = || "agents/a".to_owned();
+    denied!(projects.create_project(CreateProjectRequest::default()));
+    denied!(projects.create_token(CreateTokenRequest {
+        role: 1,
+        ..CreateTokenRequest::default()
+    }));
+    denied!(projects.list_tokens(ListTokensRequest::default()));
+    let name = format!("tokens/{}", uuid::Uuid::now_v7());
+    denied!(projects.delete_token(DeleteTokenRequest {
+        name,
+        ..DeleteTokenRequest::default()
+    }));
+    denied!(agents.create_agent(CreateAgentRequest::default()));
+    denied!(agents.get_agent(GetAgentRequest { name: agent() }));
+    denied!(agents.list_agents(ListAgentsRequest::default()));
+    denied!(agents.rotate_agent_token(RotateAgentTokenRequest {
+        name: agent(),
+        ..RotateAgentTokenRequest::default()
+    }));
+    denied!(agents.delete_agent(DeleteAgentRequest {
+        name: agent(),
+        ..DeleteAgentRequest::default()
+    }));
+}
