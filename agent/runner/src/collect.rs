@@ -1,0 +1,189 @@
+//! Collecting files by patterns: the same code in a shim and, for shared folders, in the
+//! conductor. Blocks; runs on a thread of its own.
+//!
+//! A file below the base of its pattern is named relative to the base; any other by its
+//! absolute path without the leading slash.
+
+mod archive;
+mod walk;
+
+use std::{
+    fs::File,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use muster_proto::runner::v1::MAX_ARTIFACT_DATA;
+use tokio::sync::mpsc;
+
+use crate::{pattern::Patterns, volumes::Volumes};
+
+/// Most files of one collection; what is beyond is named as a problem.
+const MOST_FILES: u64 = 10_000;
+/// Most problems that are told one by one.
+const MOST_PROBLEMS: usize = 50;
+
+/// What to collect.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    /// Base of relative patterns; absolute.
+    pub(crate) base: PathBuf,
+    /// Globs.
+    pub(crate) patterns: Vec<String>,
+    /// One archive of this name instead of single files.
+    pub(crate) archive: Option<String>,
+    /// Nothing outside of the folders that all containers share.
+    pub(crate) shared_only: bool,
+}
+
+/// A part of what was collected.
+#[derive(Debug)]
+pub(crate) enum Item {
+    /// A file begins.
+    File {
+        /// Its relative path.
+        path: String,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// The next bytes of it.
+    Data(Bytes),
+    /// It ends.
+    FileEnd,
+    /// Nothing more comes.
+    End {
+        /// Files that were sent.
+        files: u64,
+        /// What could not be sent, one line each.
+        problems: Vec<String>,
+    },
+}
+
+/// Nobody wants the rest.
+#[derive(Debug, thiserror::Error)]
+#[error("the receiver is gone")]
+pub(crate) struct Closed;
+
+/// Collects and sends everything, with [`Item::End`] at last.
+pub(crate) fn collect(request: &Request, volumes: &Volumes, items: mpsc::Sender<Item>) {
+    let mut collection = Collection {
+        items,
+        files: 0,
+        problems: Vec::new(),
+        untold: 0,
+    };
+    drop(collection.run(request, volumes));
+}
+
+struct Collection {
+    items: mpsc::Sender<Item>,
+    files: u64,
+    problems: Vec<String>,
+    untold: usize,
+}
+
+impl Collection {
+    fn run(&mut self, request: &Request, volumes: &Volumes) -> Result<(), Closed> {
+        match Patterns::parse(&request.base, &request.patterns) {
+            Err(error) => self.problem(error.to_string()),
+            Ok(patterns) => {
+                let found = |found: walk::Found| match name_of(&found.path, &request.base) {
+                    Some(name) => Ok((name, found)),
+                    None => Err(format!("{}: the name is not UTF-8", found.path.display())),
+                };
+                let files = walk::Walk::new(&patterns, volumes, request.shared_only);
+                match &request.archive {
+                    None => self.single(files, found)?,
+                    Some(name) => archive::write(self, name, files, found)?,
+                }
+            }
+        }
+        if self.untold > 0 {
+            self.problems.push(format!("and {} more", self.untold));
+        }
+        let end = Item::End {
+            files: self.files,
+            problems: std::mem::take(&mut self.problems),
+        };
+        self.send(end)
+    }
+
+    fn single(
+        &mut self,
+        files: walk::Walk<'_>,
+        named: impl Fn(walk::Found) -> Result<(String, walk::Found), String>,
+    ) -> Result<(), Closed> {
+        for file in files {
+            let Some((path, mut found)) = self.accept(file, &named) else {
+                continue;
+            };
+            if self.files >= MOST_FILES {
+                self.problem(format!("only the first {MOST_FILES} files are kept"));
+                break;
+            }
+            self.files += 1;
+            let name = path.clone();
+            self.send(Item::File {
+                path,
+                mode: found.mode,
+            })?;
+            if let Err(error) = self.content(&mut found.file)? {
+                self.problem(format!("{name}: {error}; it was kept up to there"));
+            }
+            self.send(Item::FileEnd)?;
+        }
+        Ok(())
+    }
+
+    /// The next file with its name, or notes why it is none.
+    fn accept(
+        &mut self,
+        file: Result<walk::Found, String>,
+        named: &impl Fn(walk::Found) -> Result<(String, walk::Found), String>,
+    ) -> Option<(String, walk::Found)> {
+        match file.and_then(named) {
+            Ok(named) => Some(named),
+            Err(problem) => {
+                self.problem(problem);
+                None
+            }
+        }
+    }
+
+    fn content(&mut self, file: &mut File) -> Result<std::io::Result<()>, Closed> {
+        loop {
+            let mut buffer = Vec::with_capacity(MAX_ARTIFACT_DATA);
+            let limit = MAX_ARTIFACT_DATA as u64;
+            match file.take(limit).read_to_end(&mut buffer) {
+                Ok(0) => return Ok(Ok(())),
+                Ok(_) => self.send(Item::Data(buffer.into()))?,
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+    }
+
+    fn problem(&mut self, problem: String) {
+        if self.problems.len() < MOST_PROBLEMS {
+            self.problems.push(problem);
+        } else {
+            self.untold += 1;
+        }
+    }
+
+    fn send(&self, item: Item) -> Result<(), Closed> {
+        self.items.blocking_send(item).map_err(|_closed| Closed)
+    }
+}
+
+/// The name of a file as an artifact; `None` when it is not UTF-8.
+fn name_of(path: &Path, base: &Path) -> Option<String> {
+    let relative = match path.strip_prefix(base) {
+        Ok(relative) if !relative.as_os_str().is_empty() => relative,
+        _ => path.strip_prefix("/").unwrap_or(path),
+    };
+    relative.to_str().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests;

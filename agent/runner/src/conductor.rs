@@ -1,0 +1,171 @@
+//! Mode `conductor`: the one brain of a run. It gets the plan from the agent, walks it, keeps
+//! the log until it is durable, and ends only when its completion record is committed.
+//!
+//! The way of a run: `link` brings the plan; `pod` waits for shims; `walk` goes through the
+//! steps; `spool` and `board` hold what happened until `link` has told it.
+
+mod agent;
+mod artifacts;
+mod board;
+mod halt;
+mod launch;
+mod link;
+mod operation;
+mod options;
+mod pod;
+mod process;
+mod scope;
+mod spool;
+mod upload;
+mod walk;
+
+use std::{collections::HashMap, io, process::ExitCode, rc::Rc, sync::Arc};
+
+use muster_proto::runner::v1::{Cancel, Completed, ImageConfig, Outcome};
+use muster_spec::plan::{PLAN_VERSION, Plan};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::LocalSet,
+};
+
+use crate::{
+    arguments::{Arguments, Itself},
+    clock::now_ms,
+    fail,
+    volumes::Volumes,
+};
+use agent::Agent;
+use board::Board;
+use halt::Halt;
+use options::Options;
+use pod::Pod;
+use spool::Spool;
+
+/// All that the parts of a run share.
+struct Run {
+    plan: Plan,
+    options: Options,
+    board: Arc<Board>,
+    spool: Arc<Spool>,
+    pod: Arc<Pod>,
+    volumes: Volumes,
+    agent: Arc<Agent>,
+    image_configs: HashMap<String, ImageConfig>,
+}
+
+pub(crate) fn main(arguments: Arguments, itself: Itself) -> ExitCode {
+    let options = match Options::parse(arguments) {
+        Ok(options) => options,
+        Err(error) => return fail::fail(error, ""),
+    };
+    match start(options, &itself) {
+        Ok(code) => code,
+        Err(error) => fail::end(error),
+    }
+}
+
+fn start(options: Options, itself: &Itself) -> io::Result<ExitCode> {
+    if options.die_with_parent {
+        let kill = Some(rustix::process::Signal::KILL);
+        rustix::process::set_parent_process_death_signal(kill)?;
+    }
+    let agent = Agent::from_environment()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(2)
+        .build()?;
+    LocalSet::new().block_on(&runtime, conduct(options, Arc::new(agent), itself))
+}
+
+async fn conduct(options: Options, agent: Arc<Agent>, itself: &Itself) -> io::Result<ExitCode> {
+    let volumes = options
+        .sandbox
+        .as_ref()
+        .map_or_else(Volumes::in_place, Volumes::below);
+    let halt = Halt::new(options.after_grace);
+    let spool = Arc::new(Spool::open(
+        &options.spool_directory(),
+        options.spool_limit,
+    )?);
+    let pod = Arc::new(Pod::listen(&options.socket(), options.sandbox.is_none())?);
+    let accept = tokio::task::spawn_local(Arc::clone(&pod).accept());
+    let terminate = tokio::task::spawn_local(heed_termination(halt.clone()));
+
+    let Ok(first) = link::first(&agent, &spool).await else {
+        return Ok(ExitCode::FAILURE);
+    };
+    let plan: Plan = serde_json::from_slice(&first.welcome.plan)?;
+    if plan.version > PLAN_VERSION {
+        return Err(io::Error::other(format!(
+            "the plan has version {}, this runner knows {PLAN_VERSION}: update the runner",
+            plan.version
+        )));
+    }
+    let image_configs = first.welcome.image_configs.clone();
+    let board = Arc::new(Board::new(&plan));
+    let parts = link::Parts {
+        agent: Arc::clone(&agent),
+        spool: Arc::clone(&spool),
+        board: Arc::clone(&board),
+        pod: Arc::clone(&pod),
+        halt: halt.clone(),
+        end: link::End::default(),
+    };
+    let end = parts.end.clone();
+    let linked = tokio::task::spawn_local(link::keep(parts, first));
+    let children = launch::start(&options, &plan, itself, &spool).await;
+    let run = Rc::new(Run {
+        plan,
+        options,
+        board,
+        spool,
+        pod: Arc::clone(&pod),
+        volumes,
+        agent,
+        image_configs,
+    });
+    let code = tokio::select! {
+        ended = walk::walk(Rc::clone(&run), halt.clone()) => {
+            end.set(complete(&run, ended));
+            match linked.await {
+                Ok(Ok(())) => ExitCode::SUCCESS,
+                Ok(Err(link::Refused)) | Err(_) => ExitCode::FAILURE,
+            }
+        }
+        // The attempt is lost: nothing of it may go on.
+        () = halt.lost() => ExitCode::FAILURE,
+    };
+    accept.abort();
+    terminate.abort();
+    pod.dismiss().await;
+    launch::end(children).await;
+    Ok(code)
+}
+
+/// The pod is being stopped by somebody else: what can be saved is saved.
+async fn heed_termination(halt: Halt) {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return;
+    };
+    while terminate.recv().await.is_some() {
+        halt.cancel(&Cancel {
+            force: false,
+            outcome: Outcome::Aborted.into(),
+            message: "the pod is being stopped from outside".to_owned(),
+        });
+    }
+}
+
+fn complete(run: &Run, ended: walk::Ended) -> Completed {
+    run.board.finish();
+    let (log_size, log_sha256) = run.spool.digest();
+    Completed {
+        outcome: ended.outcome.into(),
+        reason: ended.reason,
+        message: ended.message,
+        log_size,
+        log_sha256: log_sha256.into(),
+        finish_time_ms: now_ms(),
+        progress: Some(run.board.snapshot()),
+    }
+}

@@ -1,0 +1,239 @@
+//! What can end steps before their time: a cancel, a lost attempt, timeouts.
+
+use std::time::Duration;
+
+use muster_proto::runner::v1::Outcome;
+use tokio::{sync::watch, time::Instant};
+
+/// How long `after` steps and artifacts may take after an orderly cancel, unless another time is
+/// given.
+pub(crate) const AFTER_GRACE: Duration = Duration::from_secs(300);
+
+/// A wish to end the run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cancel {
+    /// No `after` steps.
+    pub(crate) force: bool,
+    /// What to record.
+    pub(crate) outcome: Outcome,
+    /// For people.
+    pub(crate) message: String,
+    /// When `after` steps must be done.
+    pub(crate) deadline: Instant,
+}
+
+/// The wishes of the agent.
+#[derive(Debug, Clone)]
+pub(crate) struct Halt {
+    cancel: watch::Sender<Option<Cancel>>,
+    lost: watch::Sender<bool>,
+    grace: Duration,
+}
+
+impl Halt {
+    /// With the time that `after` steps have after an orderly cancel.
+    pub(crate) fn new(grace: Duration) -> Self {
+        Self {
+            grace,
+            cancel: watch::Sender::new(None),
+            lost: watch::Sender::new(false),
+        }
+    }
+
+    /// Takes note of a cancel; only a forced one can follow another.
+    pub(crate) fn cancel(&self, message: &muster_proto::runner::v1::Cancel) {
+        self.cancel.send_if_modified(|cancel| {
+            if cancel
+                .as_ref()
+                .is_some_and(|known| known.force || !message.force)
+            {
+                return false;
+            }
+            let outcome = match message.outcome() {
+                outcome @ (Outcome::Aborted | Outcome::TimedOut) => outcome,
+                _ => Outcome::Canceled,
+            };
+            *cancel = Some(Cancel {
+                force: message.force,
+                outcome,
+                message: message.message.clone(),
+                deadline: Instant::now() + self.grace,
+            });
+            true
+        });
+    }
+
+    /// The attempt is lost: nothing may go on.
+    pub(crate) fn lose(&self) {
+        self.lost.send_replace(true);
+    }
+
+    /// Waits until the attempt is lost.
+    pub(crate) async fn lost(&self) {
+        let mut lost = self.lost.subscribe();
+        // The sender lives in `self`, so this ends only when it is true.
+        let _closed = lost.wait_for(|lost| *lost).await;
+    }
+
+    /// The cancel, if there is one.
+    pub(crate) fn canceled(&self) -> Option<Cancel> {
+        self.cancel.borrow().clone()
+    }
+}
+
+/// Why a step has to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The timeout of this step or of one around it passed.
+    Timeout {
+        /// Reference of the step whose timeout it is.
+        step: String,
+        /// The timeout.
+        after: Duration,
+    },
+    /// A cancel.
+    Cancel(Cancel),
+}
+
+/// What a step must obey: the cancel, and the timeouts around it.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    halt: Halt,
+    /// It survives an orderly cancel until its deadline.
+    after: bool,
+    deadlines: Vec<Deadline>,
+}
+
+#[derive(Debug, Clone)]
+struct Deadline {
+    at: Instant,
+    step: String,
+    after: Duration,
+}
+
+impl Limits {
+    pub(crate) fn new(halt: Halt) -> Self {
+        Self {
+            halt,
+            after: false,
+            deadlines: Vec::new(),
+        }
+    }
+
+    /// The same for `after` steps and artifacts.
+    pub(crate) fn surviving_cancel(&self) -> Self {
+        Self {
+            after: true,
+            ..self.clone()
+        }
+    }
+
+    /// The same with a timeout that begins now.
+    pub(crate) fn with_timeout(&self, step: &str, after: Duration) -> Self {
+        let mut limits = self.clone();
+        limits.deadlines.push(Deadline {
+            at: Instant::now() + after,
+            step: step.to_owned(),
+            after,
+        });
+        limits
+    }
+
+    /// Whether somebody wants the run to end, also where that does not concern this step.
+    pub(crate) fn is_canceled(&self) -> bool {
+        self.halt.canceled().is_some()
+    }
+
+    /// Waits until a forced cancel.
+    pub(crate) async fn forced(&self) {
+        let mut cancel = self.halt.cancel.subscribe();
+        // The sender lives in `self`, so this ends only when it is true.
+        let _closed = cancel
+            .wait_for(|cancel| cancel.as_ref().is_some_and(|cancel| cancel.force))
+            .await;
+    }
+
+    /// Why to end now, if so.
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        let now = Instant::now();
+        if let Some(cancel) = self.halt.canceled()
+            && (cancel.force || !self.after || cancel.deadline <= now)
+        {
+            return Some(Cause::Cancel(cancel));
+        }
+        let passed = self.deadlines.iter().filter(|deadline| deadline.at <= now);
+        passed
+            .min_by_key(|deadline| deadline.at)
+            .map(|deadline| Cause::Timeout {
+                step: deadline.step.clone(),
+                after: deadline.after,
+            })
+    }
+
+    /// Waits until there is a cause.
+    pub(crate) async fn reached(&self) -> Cause {
+        let mut cancel = self.halt.cancel.subscribe();
+        loop {
+            if let Some(cause) = self.cause() {
+                return cause;
+            }
+            let grace = self.halt.canceled().map(|cancel| cancel.deadline);
+            let next = self.deadlines.iter().map(|d| d.at).chain(grace).min();
+            let timer = async {
+                match next {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = timer => {}
+                // The sender lives in `self`.
+                _ = cancel.changed() => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cancel(force: bool) -> muster_proto::runner::v1::Cancel {
+        muster_proto::runner::v1::Cancel {
+            force,
+            ..muster_proto::runner::v1::Cancel::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn after_steps_survive_an_orderly_cancel_until_the_grace_is_over() {
+        let halt = Halt::new(Duration::from_millis(30));
+        let limits = Limits::new(halt.clone());
+        let after = limits.surviving_cancel();
+        halt.cancel(&cancel(false));
+        assert!(limits.cause().is_some());
+        assert!(after.cause().is_none());
+        let begun = Instant::now();
+        after.reached().await;
+        assert!(begun.elapsed() >= Duration::from_millis(30));
+    }
+
+    #[tokio::test]
+    async fn the_timeout_that_passed_first_is_named() {
+        let limits = Limits::new(Halt::new(AFTER_GRACE))
+            .with_timeout("s1", Duration::from_secs(20))
+            .with_timeout("s1.1", Duration::from_millis(5));
+        let Cause::Timeout { step, .. } = limits.reached().await else {
+            panic!("nobody canceled");
+        };
+        assert_eq!(step, "s1.1");
+    }
+
+    #[tokio::test]
+    async fn a_forced_cancel_follows_an_orderly_one_and_not_the_other_way() {
+        let halt = Halt::new(AFTER_GRACE);
+        halt.cancel(&cancel(true));
+        halt.cancel(&cancel(false));
+        assert!(halt.canceled().expect("it is canceled").force);
+    }
+}

@@ -1,0 +1,169 @@
+//! Following one process in a shim: its output to the log, signals when it has to end.
+
+use std::io;
+
+use muster_proto::runner::v1::{
+    self as wire, Exited, LogStream, Output, Signal, shim_message::Message, shim_request,
+};
+use tokio::time::Instant;
+
+use super::{
+    Run,
+    halt::{Cause, Limits},
+    pod::{Gone, Line, Shim},
+};
+
+const TERM: i32 = 15;
+const KILL: i32 = 9;
+
+/// How a process ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// It never ran.
+    NotStarted { reason: String, message: String },
+    /// It ran.
+    Exited(Exited),
+}
+
+/// Why its end is not known.
+#[derive(Debug)]
+pub(super) enum Error {
+    /// The shim is gone.
+    Gone,
+    /// The log can not be written.
+    Log(io::Error),
+}
+
+impl From<Gone> for Error {
+    fn from(Gone: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+/// Ends a process step by step: SIGTERM, grace, SIGKILL.
+struct Stopper<'a> {
+    run: &'a Run,
+    limits: &'a Limits,
+    id: u64,
+    cause: Option<Cause>,
+    kill_at: Option<Instant>,
+    killed: bool,
+}
+
+/// What a stopper wants done now.
+enum Urge {
+    Stop(Cause),
+    Kill,
+}
+
+impl Stopper<'_> {
+    /// Waits until something is to be done.
+    async fn urge(&self) -> Urge {
+        if self.killed {
+            return std::future::pending().await;
+        }
+        let Some(kill_at) = self.kill_at else {
+            return Urge::Stop(self.limits.reached().await);
+        };
+        tokio::select! {
+            () = tokio::time::sleep_until(kill_at) => Urge::Kill,
+            () = self.limits.forced() => Urge::Kill,
+        }
+    }
+
+    async fn obey(&mut self, urge: Urge, line: &mut Line) -> Result<(), Gone> {
+        let signal = match urge {
+            Urge::Stop(cause) => {
+                let force = matches!(&cause, Cause::Cancel(cancel) if cancel.force);
+                self.cause = Some(cause);
+                self.killed = force;
+                self.kill_at = Some(Instant::now() + self.run.options.grace);
+                if force { KILL } else { TERM }
+            }
+            Urge::Kill => {
+                self.killed = true;
+                KILL
+            }
+        };
+        let id = self.id;
+        line.say(shim_request::Message::Signal(Signal { id, signal }))
+            .await
+    }
+}
+
+/// Runs a process to its end. The cause is there when it was made to end.
+pub(super) async fn follow(
+    run: &Run,
+    shim: &Shim,
+    mut request: wire::Run,
+    limits: &Limits,
+    step: &str,
+) -> Result<(Ended, Option<Cause>), Error> {
+    let mut line = shim.line.lock().await;
+    line.last_id += 1;
+    let id = line.last_id;
+    request.id = id;
+    line.say(shim_request::Message::Run(request)).await?;
+    let mut stopper = Stopper {
+        run,
+        limits,
+        id,
+        cause: None,
+        kill_at: None,
+        killed: false,
+    };
+    loop {
+        let message = tokio::select! {
+            message = line.hear() => message?,
+            urge = stopper.urge() => {
+                stopper.obey(urge, &mut line).await?;
+                continue;
+            }
+        };
+        match message {
+            Message::Output(output) if output.id == id => {
+                keep(run, step, &output, &mut stopper, &mut line).await?;
+            }
+            Message::Started(started) if started.id == id && !started.error.is_empty() => {
+                let ended = Ended::NotStarted {
+                    reason: started.reason,
+                    message: started.error,
+                };
+                return Ok((ended, stopper.cause));
+            }
+            Message::Exited(exited) if exited.id == id => {
+                return Ok((Ended::Exited(exited), stopper.cause));
+            }
+            // Answers to something older.
+            _ => {}
+        }
+    }
+}
+
+/// Appends output to the log. While the log is full a process can still be made to end.
+async fn keep(
+    run: &Run,
+    step: &str,
+    output: &Output,
+    stopper: &mut Stopper<'_>,
+    line: &mut Line,
+) -> Result<(), Error> {
+    let stream = match output.stream() {
+        LogStream::Stderr => LogStream::Stderr,
+        _ => LogStream::Stdout,
+    };
+    let append = run.spool.append(stream, step, &output.data);
+    tokio::pin!(append);
+    loop {
+        tokio::select! {
+            biased;
+            appended = &mut append => {
+                appended.map_err(Error::Log)?;
+                break;
+            }
+            urge = stopper.urge() => stopper.obey(urge, line).await?,
+        }
+    }
+    line.grant(output.data.len()).await?;
+    Ok(())
+}

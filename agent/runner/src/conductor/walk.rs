@@ -1,0 +1,416 @@
+//! Walking the plan: conditions, tries, timeouts, nesting, and what it all comes to.
+
+use std::{cell::RefCell, collections::BTreeMap, fs, future::Future, path::Path, pin::Pin, rc::Rc};
+
+use muster_proto::runner::v1::{Outcome, StepState, StepStatus};
+use muster_spec::{
+    duration,
+    expression::{Expression, resolve_template},
+    plan::{Operation, Step},
+};
+
+use super::{
+    Run,
+    halt::{Halt, Limits},
+    operation::{At, Failure, Kind},
+    scope::{Known, Results, Scope, Sight},
+};
+use crate::clock::now_ms;
+
+/// Where a step leaves its outputs, and the longest one that counts, in bytes.
+const OUTPUTS: (&str, u64) = ("/testkube/outputs", 4096);
+
+/// What the run came to.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) outcome: Outcome,
+    pub(super) reason: String,
+    pub(super) message: String,
+}
+
+/// Walks the whole plan.
+pub(super) async fn walk(run: Rc<Run>, halt: Halt) -> Ended {
+    let walk = Walk {
+        context: Rc::new(run.plan.context.clone()),
+        results: Rc::default(),
+        first_failure: RefCell::default(),
+        run: Rc::clone(&run),
+    };
+    let passed = walk
+        .steps(&run.plan.steps, true, &Limits::new(halt.clone()))
+        .await;
+    if let Some(cancel) = halt.canceled() {
+        let reason = match cancel.outcome {
+            Outcome::Aborted => "STOPPED",
+            Outcome::TimedOut => "DEADLINE",
+            _ => "CANCELED",
+        };
+        return Ended {
+            outcome: cancel.outcome,
+            reason: reason.to_owned(),
+            message: cancel.message,
+        };
+    }
+    if passed {
+        return Ended {
+            outcome: Outcome::Passed,
+            reason: String::new(),
+            message: String::new(),
+        };
+    }
+    Ended {
+        outcome: Outcome::Failed,
+        reason: "STEP_FAILED".to_owned(),
+        message: walk.first_failure.take().unwrap_or_default(),
+    }
+}
+
+struct Walk {
+    run: Rc<Run>,
+    context: Rc<BTreeMap<String, serde_json::Value>>,
+    results: Rc<Results>,
+    /// The first step that failed and counts, in words.
+    first_failure: RefCell<Option<String>>,
+}
+
+impl Walk {
+    /// Walks the steps of one group, in which `passed` is about these steps alone. Returns
+    /// whether all that count passed.
+    fn steps<'a>(
+        &'a self,
+        steps: &'a [Step],
+        mut passed: bool,
+        limits: &'a Limits,
+    ) -> Pin<Box<dyn Future<Output = bool> + 'a>> {
+        Box::pin(async move {
+            for step in steps {
+                let limits = if step.after {
+                    limits.surviving_cancel()
+                } else {
+                    limits.clone()
+                };
+                // A cancel is a failure for conditions, so that `after` steps can tell.
+                let canceled = limits.is_canceled();
+                passed &= self.step(step, passed && !canceled, &limits).await;
+            }
+            passed
+        })
+    }
+
+    /// Walks one step. Returns whether the group around it still passes.
+    async fn step(&self, step: &Step, passed: bool, limits: &Limits) -> bool {
+        let reference = step.reference.as_str();
+        if let Some(cause) = limits.cause() {
+            let failure = Failure::stopped(&cause, reference);
+            let state = match failure.kind {
+                Kind::TimedOut => StepState::Skipped,
+                _ => state(failure.kind),
+            };
+            self.mark(step, state, &failure);
+            return false;
+        }
+        let sight = self.sight(passed, None);
+        let name = self.name(step, &sight);
+        match self.condition(&step.condition, &sight) {
+            Ok(true) => {}
+            Ok(false) => {
+                let why = format!("its condition is false: {}", step.condition);
+                self.mark(step, StepState::Skipped, &Failure::new("CONDITION", why));
+                self.know(step, "skipped", false);
+                return true;
+            }
+            Err(failure) => {
+                self.begin(step, &name);
+                self.finish(step, &name, 1, Err(failure)).await;
+                return step.optional;
+            }
+        }
+        self.begin(step, &name);
+        let own_limits = match self.timeout(step, &sight, limits) {
+            Ok(own_limits) => own_limits,
+            Err(failure) => {
+                self.finish(step, &name, 1, Err(failure)).await;
+                return step.optional;
+            }
+        };
+        let (tries, result) = self.tries(step, passed, &own_limits).await;
+        let result = self.artifacts(step, &sight, limits, result).await;
+        self.finish(step, &name, tries, result).await || step.optional
+    }
+
+    /// Tries a step as often as it may be tried.
+    async fn tries(
+        &self,
+        step: &Step,
+        passed: bool,
+        limits: &Limits,
+    ) -> (u32, Result<(), Failure>) {
+        let mut tries = 1;
+        loop {
+            let result = invert(step.negative, self.operations(step, passed, limits).await);
+            let Some(retry) = &step.retry else {
+                return (tries, result);
+            };
+            if tries > retry.count || limits.cause().is_some() {
+                return (tries, result);
+            }
+            let own = status(&result);
+            let sight = self.sight(result.is_ok(), Some(own));
+            match self.condition(&retry.until, &sight) {
+                Ok(true) => return (tries, result),
+                Ok(false) => {}
+                Err(failure) => return (tries, Err(failure)),
+            }
+            tries += 1;
+            let text = format!("try {tries} of {}", retry.count + 1);
+            self.run.spool.remark(&step.reference, &text).await;
+            self.run
+                .board
+                .update(&step.reference, |status| status.tries = tries);
+        }
+    }
+
+    /// All operations but artifacts, until one fails.
+    async fn operations(&self, step: &Step, passed: bool, limits: &Limits) -> Result<(), Failure> {
+        let mut result = Ok(());
+        let sight = self.sight(passed, None);
+        let at = At {
+            run: &self.run,
+            sight: &sight,
+            step: &step.reference,
+            limits,
+        };
+        for operation in &step.operations {
+            if let Operation::Steps { steps } = operation {
+                // Nested steps are walked even after a failure: their conditions decide.
+                let all = self.steps(steps, result.is_ok(), limits).await;
+                if !all && result.is_ok() {
+                    result = Err(match limits.cause() {
+                        Some(cause) => Failure::stopped(&cause, &step.reference),
+                        None => Failure::new("STEP_FAILED", "a step in it failed"),
+                    });
+                }
+                continue;
+            }
+            if result.is_err() {
+                continue;
+            }
+            if let Some(cause) = limits.cause() {
+                result = Err(Failure::stopped(&cause, &step.reference));
+                continue;
+            }
+            result = match operation {
+                Operation::Delay { duration } => at.delay(duration).await,
+                Operation::Files { container, files } => at.files(*container, files).await,
+                Operation::Run(process) => at.process(process).await,
+                Operation::Steps { .. } | Operation::Artifacts(_) => Ok(()),
+            };
+        }
+        result
+    }
+
+    /// Collects artifacts, whatever the operations came to.
+    async fn artifacts(
+        &self,
+        step: &Step,
+        sight: &Sight,
+        limits: &Limits,
+        result: Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let limits = limits.surviving_cancel();
+        let mut result = result;
+        for operation in &step.operations {
+            let Operation::Artifacts(artifacts) = operation else {
+                continue;
+            };
+            let at = At {
+                run: &self.run,
+                sight,
+                step: &step.reference,
+                limits: &limits,
+            };
+            let collected = at.collect(artifacts).await;
+            if result.is_ok() {
+                result = collected;
+            }
+        }
+        result
+    }
+
+    fn begin(&self, step: &Step, name: &str) {
+        self.run.board.update(&step.reference, |status| {
+            status.state = StepState::Running.into();
+            name.clone_into(&mut status.display_name);
+            status.start_time_ms = now_ms();
+            status.tries = 1;
+        });
+    }
+
+    /// Writes down what a step came to. Returns whether it passed.
+    async fn finish(
+        &self,
+        step: &Step,
+        name: &str,
+        tries: u32,
+        result: Result<(), Failure>,
+    ) -> bool {
+        let passed = result.is_ok();
+        let known = status(&result);
+        if let Err(failure) = &result {
+            let remark = format!("{name}: {}", failure.message);
+            self.run.spool.remark(&step.reference, &remark).await;
+            if !step.optional {
+                let mut first = self.first_failure.borrow_mut();
+                // The innermost step says more than the groups around it.
+                first.get_or_insert(format!(
+                    "step {} ({name}): {}",
+                    step.reference, failure.message
+                ));
+            }
+        }
+        self.know(step, known, passed);
+        self.run.board.update(&step.reference, |status| {
+            status.tries = tries;
+            settle(status, &result, step.negative);
+        });
+        passed
+    }
+
+    /// Marks a step and all in it that are not reached any more.
+    fn mark(&self, step: &Step, state: StepState, failure: &Failure) {
+        self.run.board.update(&step.reference, |status| {
+            status.state = state.into();
+            status.reason.clone_from(&failure.reason);
+            status.message.clone_from(&failure.message);
+        });
+        for operation in &step.operations {
+            if let Operation::Steps { steps } = operation {
+                for step in steps {
+                    self.mark(step, state, failure);
+                }
+            }
+        }
+    }
+
+    /// Remembers a step for `step.<id>.*`.
+    fn know(&self, step: &Step, status: &'static str, outputs: bool) {
+        if let Some(id) = &step.id {
+            let outputs = if outputs {
+                self.outputs()
+            } else {
+                BTreeMap::new()
+            };
+            self.results.set(id, Known { status, outputs });
+        }
+    }
+
+    /// Takes the outputs that a step left, so that the next one's are its own.
+    fn outputs(&self) -> BTreeMap<String, String> {
+        let folder = self.run.volumes.real(Path::new(OUTPUTS.0));
+        let mut outputs = BTreeMap::new();
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let fits = entry
+                .metadata()
+                .is_ok_and(|meta| meta.is_file() && meta.len() <= OUTPUTS.1);
+            if fits && let Ok(value) = fs::read_to_string(entry.path()) {
+                outputs.insert(entry.file_name().to_string_lossy().into_owned(), value);
+            }
+        }
+        outputs
+    }
+
+    fn sight(&self, passed: bool, own: Option<&'static str>) -> Sight {
+        Sight {
+            context: Rc::clone(&self.context),
+            results: Rc::clone(&self.results),
+            passed,
+            own,
+        }
+    }
+
+    fn condition(&self, text: &str, sight: &Sight) -> Result<bool, Failure> {
+        let scope = Scope {
+            sight,
+            environment: &BTreeMap::new(),
+        };
+        Expression::parse(text)
+            .and_then(|expression| expression.evaluate_bool(&scope))
+            .map_err(|error| Failure::new("EXPRESSION", format!("'{text}': {error}")))
+    }
+
+    fn name(&self, step: &Step, sight: &Sight) -> String {
+        let scope = Scope {
+            sight,
+            environment: &BTreeMap::new(),
+        };
+        resolve_template(&step.name, &scope)
+            .map_or_else(|_| step.name.clone(), |name| name.to_string())
+    }
+
+    fn timeout(&self, step: &Step, sight: &Sight, limits: &Limits) -> Result<Limits, Failure> {
+        let Some(timeout) = &step.timeout else {
+            return Ok(limits.clone());
+        };
+        let at = At {
+            run: &self.run,
+            sight,
+            step: &step.reference,
+            limits,
+        };
+        let text = at.template("timeout", timeout, &BTreeMap::new())?;
+        let after = duration::parse(&text)
+            .map_err(|error| Failure::new("EXPRESSION", format!("timeout: {error}")))?;
+        Ok(limits.with_timeout(&step.reference, after))
+    }
+}
+
+/// Inverts an outcome that is the step's own; a timeout or a cancel stays what it is.
+fn invert(negative: bool, result: Result<(), Failure>) -> Result<(), Failure> {
+    match result {
+        result if !negative => result,
+        Ok(()) => Err(Failure::new(
+            "NEGATIVE",
+            "it passed, and was expected to fail",
+        )),
+        Err(failure) if failure.kind == Kind::Failed => Ok(()),
+        stopped => stopped,
+    }
+}
+
+fn state(kind: Kind) -> StepState {
+    match kind {
+        Kind::Failed => StepState::Failed,
+        Kind::TimedOut => StepState::TimedOut,
+        Kind::Canceled => StepState::Canceled,
+        Kind::Aborted => StepState::Aborted,
+    }
+}
+
+/// The status as expressions know it.
+fn status(result: &Result<(), Failure>) -> &'static str {
+    match result.as_ref().map_err(|failure| failure.kind) {
+        Ok(()) => "passed",
+        Err(Kind::Failed) => "failed",
+        Err(Kind::TimedOut) => "timeout",
+        Err(Kind::Canceled) => "canceled",
+        Err(Kind::Aborted) => "aborted",
+    }
+}
+
+fn settle(status: &mut StepStatus, result: &Result<(), Failure>, negative: bool) {
+    status.finish_time_ms = now_ms();
+    match result {
+        Ok(()) => {
+            status.state = StepState::Passed.into();
+            status.exit_code = (!negative).then_some(0);
+            status.reason = String::new();
+            status.message = String::new();
+        }
+        Err(failure) => {
+            status.state = state(failure.kind).into();
+            status.exit_code = failure.exit_code;
+            status.reason.clone_from(&failure.reason);
+            status.message.clone_from(&failure.message);
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The file system of a sandbox: the host's top-level folders, with the shared folders of the
+//! run in place of its own. Nothing is written to the host's file system to get there.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    mount::{
+        MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind,
+        mount_bind_recursive, mount_change, mount_remount, unmount,
+    },
+    process::{chdir, pivot_root},
+};
+
+use super::Error;
+use crate::volumes::SHARED;
+
+/// This program in the sandbox, whatever is mounted over its own path.
+pub(super) const PROGRAM: &str = ".muster/bin/muster-runner";
+
+/// Builds the file system below the folder of a run; gives remarks for people.
+pub(super) fn build(run: &Path) -> Result<String, Error> {
+    mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )
+    .map_err(|error| Error::new("can not keep mounts apart from the host's", error))?;
+    let root = place(run);
+    make(&root)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    mount("tmpfs", &root, "tmpfs", flags, c"size=1m,mode=755")
+        .map_err(|error| Error::new("can not mount a tmpfs", error))?;
+    let mut remarks = String::new();
+    for entry in fs::read_dir("/").map_err(|error| Error::new("can not list /", error))? {
+        let Ok(entry) = entry else { continue };
+        let name = entry.file_name();
+        let taken = SHARED.iter().any(|(path, _)| Path::new(path) == entry.path());
+        if taken || name == "proc" {
+            continue;
+        }
+        if let Err(error) = show(&entry, &root.join(&name)) {
+            remarks.push_str(&format!("{} is not visible: {error}; ", entry.path().display()));
+        }
+    }
+    for (path, folder) in SHARED {
+        let target = root.join(path.trim_start_matches('/'));
+        make(&target)?;
+        mount_bind(run.join(folder), &target)
+            .map_err(|error| Error::new(format!("can not mount {path}"), error))?;
+    }
+    show_program(&root)?;
+    remarks.push_str(processes(&root)?);
+    Ok(remarks)
+}
+
+fn place(run: &Path) -> PathBuf {
+    run.join("root")
+}
+
+fn make(folder: &Path) -> Result<(), Error> {
+    fs::create_dir_all(folder)
+        .map_err(|error| Error::new(format!("can not make {}", folder.display()), error))
+}
+
+/// Shows a top-level entry of the host.
+fn show(entry: &fs::DirEntry, target: &Path) -> io::Result<()> {
+    let kind = entry.file_type()?;
+    if kind.is_symlink() {
+        return symlink(fs::read_link(entry.path())?, target);
+    }
+    if kind.is_dir() {
+        fs::create_dir(target)?;
+        mount_bind_recursive(entry.path(), target)?;
+    } else if kind.is_file() {
+        File::create(target)?;
+        mount_bind(entry.path(), target)?;
+    }
+    Ok(())
+}
+
+fn show_program(root: &Path) -> Result<(), Error> {
+    let target = root.join(PROGRAM);
+    if let Some(folder) = target.parent() {
+        make(folder)?;
+    }
+    let error = |error| Error::new("can not show the runner", error);
+    File::options()
+        .create(true)
+        .append(true)
+        .open(&target)
+        .map_err(error)?;
+    let program = fs::read_link("/proc/self/exe").map_err(error)?;
+    mount_bind(program, &target).map_err(|refused| error(refused.into()))
+}
+
+/// Shows the processes of the sandbox alone; where the kernel refuses, the host's.
+fn processes(root: &Path) -> Result<&'static str, Error> {
+    let target = root.join("proc");
+    make(&target)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    if mount("proc", &target, "proc", flags, None).is_ok() {
+        return Ok("");
+    }
+    mount_bind_recursive("/proc", &target)
+        .map_err(|error| Error::new("can not mount /proc", error))?;
+    Ok("/proc shows the processes of the host; ")
+}
+
+/// Makes it the root of this process, and the data folder its working directory.
+pub(super) fn enter(run: &Path) -> Result<(), Error> {
+    let error = |error| Error::new("can not change the root", error);
+    let root = place(run);
+    chdir(&root).map_err(error)?;
+    pivot_root(".", ".").map_err(error)?;
+    unmount(".", UnmountFlags::DETACH).map_err(error)?;
+    let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+    mount_remount("/", flags, c"").map_err(error)?;
+    chdir("/data").map_err(error)
+}

@@ -1,0 +1,275 @@
+//! Mode `shim`: stands as process 1 in a step container and runs what the conductor says, one
+//! thing at a time. Which things, and why, is the conductor's business.
+
+mod environment;
+pub(crate) mod file;
+mod memory;
+mod output;
+mod peer;
+mod process;
+mod program;
+mod shell;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use muster_proto::runner::v1::{
+    Collect, CollectEnd, CollectedData, CollectedFile, FileRead, FileWritten, ShimHello,
+    shim_message, shim_request,
+};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+    time::Instant,
+};
+
+use crate::{
+    arguments::{Arguments, Error as ArgumentError},
+    collect, fail, lineage,
+    reaper::Reaper,
+    socket,
+    volumes::{Volumes, resolve},
+};
+use environment::Environment;
+use peer::{Gone, Peer};
+
+/// Where the conductor listens.
+const SOCKET: &str = "/.muster/run/conductor.sock";
+/// Variable with the run's own folder, where the shared folders are not at their place.
+pub(crate) const ROOT: &str = "MUSTER_ROOT";
+/// How long the conductor may take to listen.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How long a process may take to end when the container is asked to end.
+const FAREWELL: Duration = Duration::from_secs(8);
+/// Exit code after SIGTERM.
+const TERMINATED: u8 = 143;
+
+/// Why a shim ends before its time.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("the conductor does not listen on {0}")]
+    NoConductor(PathBuf),
+    #[error("the conductor is gone")]
+    Gone(#[source] Gone),
+    #[error("the kernel refuses what a shim needs: {0}")]
+    Kernel(#[source] std::io::Error),
+}
+
+/// Ends the shim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The conductor said so.
+    Told,
+    /// SIGTERM.
+    Terminated,
+}
+
+#[derive(Debug)]
+struct Options {
+    container: String,
+    socket: PathBuf,
+    prefer_bash: bool,
+    volumes: Volumes,
+}
+
+impl Options {
+    fn parse(mut arguments: Arguments) -> Result<Self, ArgumentError> {
+        let volumes = std::env::var_os(ROOT).map_or_else(Volumes::in_place, Volumes::below);
+        let mut container = None;
+        let mut socket = volumes.real(Path::new(SOCKET));
+        let mut prefer_bash = false;
+        while let Some(name) = arguments.next() {
+            match name.as_str() {
+                "--container" => container = Some(arguments.text(&name)?),
+                "--socket" => socket = arguments.path(&name)?,
+                "--prefer-bash" => prefer_bash = true,
+                _ => return Err(ArgumentError::Unknown(name)),
+            }
+        }
+        Ok(Self {
+            container: container.ok_or(ArgumentError::Missing("--container"))?,
+            socket,
+            prefer_bash,
+            volumes,
+        })
+    }
+}
+
+pub(crate) fn main(arguments: Arguments) -> ExitCode {
+    let options = match Options::parse(arguments) {
+        Ok(options) => options,
+        Err(error) => return fail::fail(error, ""),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build();
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(serve(options)),
+        Err(error) => Err(Error::Kernel(error)),
+    };
+    match ended {
+        Ok(End::Told) => ExitCode::SUCCESS,
+        Ok(End::Terminated) => ExitCode::from(TERMINATED),
+        Err(error) => fail::end(error),
+    }
+}
+
+async fn serve(options: Options) -> Result<End, Error> {
+    lineage::adopt_orphans();
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Kernel)?;
+    let reaper = Reaper::new().map_err(Error::Kernel)?;
+    let peer = tokio::select! {
+        peer = connect(&options.socket) => peer?,
+        _ = terminate.recv() => return Ok(End::Terminated),
+    };
+    let mut shim = Shim {
+        environment: Environment::of_container(),
+        working_dir: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
+        volumes: options.volumes,
+        prefer_bash: options.prefer_bash,
+        terminate,
+        reaper,
+        peer,
+    };
+    let end = shim.run(options.container).await;
+    if end.is_err() {
+        lineage::kill_all(None, || drop(shim.reaper.take())).await;
+    }
+    end.map_err(Error::Gone)
+}
+
+async fn connect(path: &Path) -> Result<Peer, Error> {
+    let end = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_millis(5);
+    loop {
+        match socket::connect(path).await {
+            Ok(stream) => return Ok(Peer::new(stream)),
+            Err(_) if Instant::now() < end => {}
+            Err(_) => return Err(Error::NoConductor(path.to_owned())),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(500));
+    }
+}
+
+struct Shim {
+    environment: Environment,
+    /// Working directory of the image.
+    working_dir: PathBuf,
+    volumes: Volumes,
+    prefer_bash: bool,
+    terminate: Signal,
+    reaper: Reaper,
+    peer: Peer,
+}
+
+impl Shim {
+    async fn run(&mut self, container: String) -> Result<End, Gone> {
+        let hello = ShimHello {
+            container,
+            protocol: muster_proto::runner::v1::PROTOCOL,
+            working_dir: self.working_dir.to_string_lossy().into_owned(),
+            environment: self.environment.lines(),
+        };
+        self.send(shim_message::Message::Hello(hello)).await?;
+        loop {
+            let request = tokio::select! {
+                request = self.peer.next() => request?,
+                () = self.reaper.woken() => {
+                    drop(self.reaper.take());
+                    continue;
+                }
+                _ = self.terminate.recv() => return Ok(End::Terminated),
+            };
+            if let Some(end) = self.serve(request).await? {
+                return Ok(end);
+            }
+        }
+    }
+
+    async fn serve(&mut self, request: shim_request::Message) -> Result<Option<End>, Gone> {
+        match request {
+            shim_request::Message::Run(run) => return self.process(run).await,
+            shim_request::Message::WriteFile(write) => {
+                let path = self.real(&write.path);
+                let error = file::write(&path, &write.content, write.mode);
+                let answer = FileWritten {
+                    id: write.id,
+                    error: error.err().unwrap_or_default(),
+                };
+                self.send(shim_message::Message::FileWritten(answer))
+                    .await?;
+            }
+            shim_request::Message::ReadFile(read) => {
+                let (content, error) = match file::read(&self.real(&read.path)) {
+                    Ok(content) => (content, String::new()),
+                    Err(error) => (Vec::new(), error),
+                };
+                let answer = FileRead {
+                    id: read.id,
+                    content: content.into(),
+                    error,
+                };
+                self.send(shim_message::Message::FileRead(answer)).await?;
+            }
+            shim_request::Message::Collect(wanted) => self.collect(wanted).await?,
+            shim_request::Message::Exit(_) => return Ok(Some(End::Told)),
+            // A signal for a process that has just ended.
+            shim_request::Message::Signal(_) | shim_request::Message::Grant(_) => {}
+        }
+        Ok(None)
+    }
+
+    async fn collect(&mut self, wanted: Collect) -> Result<(), Gone> {
+        let request = collect::Request {
+            base: resolve(&self.working_dir, &wanted.working_dir),
+            patterns: wanted.patterns,
+            archive: Some(wanted.compress).filter(|name| !name.is_empty()),
+            shared_only: false,
+        };
+        let volumes = self.volumes.clone();
+        let (sender, mut items) = mpsc::channel(2);
+        // Ends by itself when the receiver is dropped.
+        drop(tokio::task::spawn_blocking(move || {
+            collect::collect(&request, &volumes, sender);
+        }));
+        let id = wanted.id;
+        while let Some(item) = items.recv().await {
+            let message = match item {
+                collect::Item::File { path, mode } => {
+                    shim_message::Message::File(CollectedFile { id, path, mode })
+                }
+                collect::Item::Data(data) => {
+                    self.peer.spend(data.len()).await?;
+                    shim_message::Message::Data(CollectedData { id, data })
+                }
+                collect::Item::FileEnd => shim_message::Message::Data(CollectedData {
+                    id,
+                    ..CollectedData::default()
+                }),
+                collect::Item::End { files, problems } => {
+                    shim_message::Message::CollectEnd(CollectEnd {
+                        id,
+                        files,
+                        problems,
+                    })
+                }
+            };
+            self.send(message).await?;
+        }
+        Ok(())
+    }
+
+    /// Where a path of a request is on this machine.
+    fn real(&self, path: &str) -> PathBuf {
+        self.volumes.real(&resolve(&self.working_dir, path))
+    }
+
+    async fn send(&mut self, message: shim_message::Message) -> Result<(), Gone> {
+        self.peer.send(message).await
+    }
+}

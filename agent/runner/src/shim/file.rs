@@ -1,0 +1,74 @@
+//! Small files that the conductor writes and reads in the container.
+
+use std::{
+    fs::{self, File},
+    io::Read as _,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+};
+
+/// Largest file that is read.
+const LARGEST: u64 = 512 << 10;
+
+/// Writes a file and makes the folders above it.
+pub(crate) fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), String> {
+    let shown = path.display();
+    let error = |error: std::io::Error| format!("can not write '{shown}': {error}");
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(error)?;
+    }
+    fs::write(path, content).map_err(error)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(error)
+}
+
+/// Reads a file.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let shown = path.display();
+    let error = |error: std::io::Error| format!("can not read '{shown}': {error}");
+    let metadata = fs::metadata(path).map_err(error)?;
+    if !metadata.is_file() {
+        return Err(format!("can not read '{shown}': not a plain file"));
+    }
+    let mut content = Vec::new();
+    let file = File::open(path).map_err(error)?;
+    file.take(LARGEST + 1)
+        .read_to_end(&mut content)
+        .map_err(error)?;
+    if content.len() as u64 > LARGEST {
+        return Err(format!(
+            "can not read '{shown}': larger than {LARGEST} bytes"
+        ));
+    }
+    Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_is_written_with_its_mode_and_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/c");
+        write(&path, b"content", 0o750).unwrap();
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o750
+        );
+        assert_eq!(read(&path).unwrap(), b"content");
+    }
+
+    #[test]
+    fn too_large_files_and_folders_are_refused_with_their_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("large");
+        fs::write(&path, vec![0; (512 << 10) + 1]).unwrap();
+        assert!(read(&path).unwrap_err().contains("larger than 524288"));
+        assert!(
+            read(folder.path())
+                .unwrap_err()
+                .contains("not a plain file")
+        );
+        assert!(write(folder.path(), b"", 0o644).is_err());
+    }
+}
