@@ -1,0 +1,131 @@
+//! A running agent: starts its parts in order and stops them in order.
+
+use std::{sync::Arc, time::Duration};
+
+use muster_core::id::SessionId;
+use tokio::{
+    sync::{oneshot, watch},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Config, Error, attempt::supervise::supervise, attempts::Attempts, backend::Backend,
+    backoff::Backoff, context::Context, link, relay,
+};
+
+/// How long a stop may take.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
+/// How long the backend is asked for its attempts before the agent goes on without.
+const LIST_LIMIT: Duration = Duration::from_secs(15);
+
+/// A running agent. Dropping it stops nothing in an orderly way; call [`stop`](Self::stop).
+#[derive(Debug)]
+pub struct Agent {
+    stop: CancellationToken,
+    end: oneshot::Receiver<Result<(), Error>>,
+}
+
+impl Agent {
+    /// Starts an agent in the background. It connects, and reconnects, by itself.
+    ///
+    /// # Errors
+    ///
+    /// When a setting is wrong, the backend can not be used or the door for conductors can not be
+    /// opened. That the server can not be reached is no error: it may come back.
+    pub async fn start(config: Config) -> Result<Self, Error> {
+        config.validate()?;
+        let attempts = Arc::new(Attempts::default());
+        let (backend, listener) = Backend::open(&config, &attempts).await?;
+        let context = Arc::new(Context {
+            config,
+            session: SessionId::generate(),
+            attempts,
+            backend,
+            uplink: watch::Sender::new(None),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        });
+        find(&context).await;
+        context.backend.watch(&context);
+        context.spawn(relay::serve(Arc::clone(&context), listener));
+        let (done, end) = oneshot::channel();
+        let stop = context.stop.clone();
+        let tasks = context.tasks.clone();
+        tasks.spawn(async move {
+            let result = tokio::select! {
+                () = context.stop.cancelled() => Ok(()),
+                error = link::run(&context) => Err(error),
+            };
+            context.backend.close(&context.attempts).await;
+            context.stop.cancel();
+            context.tasks.close();
+            // The receiver may be gone: then nobody asks.
+            let _unasked = done.send(result);
+        });
+        Ok(Self { stop, end })
+    }
+
+    /// Waits until the agent ends by itself, which it does only for an error that no retry cures.
+    ///
+    /// # Errors
+    ///
+    /// That error.
+    pub async fn ended(&mut self) -> Result<(), Error> {
+        (&mut self.end).await.unwrap_or(Ok(()))
+    }
+
+    /// Stops the agent. Attempts go on without it, unless the agent is embedded in a command.
+    ///
+    /// # Errors
+    ///
+    /// The error for which it had ended by itself before.
+    pub async fn stop(mut self) -> Result<(), Error> {
+        self.stop.cancel();
+        timeout(STOP_LIMIT, self.ended())
+            .await
+            .unwrap_or_else(|_elapsed| {
+                tracing::warn!("the agent did not stop in time");
+                Ok(())
+            })
+    }
+}
+
+/// Runs an agent until `stop` is cancelled.
+///
+/// # Errors
+///
+/// As [`Agent::start`] and [`Agent::ended`].
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
+    let mut agent = Agent::start(config).await?;
+    tokio::select! {
+        result = agent.ended() => return result,
+        () = stop.cancelled() => {}
+    }
+    agent.stop().await
+}
+
+/// Finds the attempts of an earlier process. Goes on without them when the backend does not
+/// answer: the server names them, and starting what is there does nothing.
+async fn find(context: &Arc<Context>) {
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(3));
+    let list = async {
+        loop {
+            match context.backend.list().await {
+                Ok(found) => return found,
+                Err(error) => tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot list attempts yet"
+                ),
+            }
+            backoff.wait().await;
+        }
+    };
+    for found in timeout(LIST_LIMIT, list).await.unwrap_or_default() {
+        let (attempt, new) = context.attempts.add(found.attempt, found.epoch, true);
+        if new {
+            tracing::info!(attempt = %attempt.id, "found an attempt of an earlier process");
+            context.spawn(supervise(Arc::clone(context), attempt));
+        }
+    }
+}

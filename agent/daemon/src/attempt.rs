@@ -1,0 +1,431 @@
+//! One attempt: all that this process knows of it, and what is to be reported.
+//!
+//! Backend, relay and link change it through its methods and watch it for changes; nobody sends
+//! messages about it. Its life is driven by [`supervise`].
+
+mod snapshot;
+pub(crate) mod supervise;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use muster_core::id::AttemptId;
+use muster_proto::{
+    runner::v1::{Completed, ContainerStatus, Progress},
+    v1::{Assignment, AttemptReport, CancelAttempt, StepResult},
+};
+use muster_spec::plan::{PLAN_VERSION, Plan};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, timeout},
+};
+
+/// What there is to do.
+#[derive(Debug)]
+pub(crate) struct Work {
+    /// UUID of the execution.
+    pub(crate) execution: String,
+    /// Name of the project.
+    pub(crate) project: String,
+    /// Display name of the execution.
+    pub(crate) display_name: String,
+    /// The plan as the server sent it.
+    pub(crate) bytes: Bytes,
+    /// The same, read.
+    pub(crate) plan: Plan,
+}
+
+impl Work {
+    fn read(assignment: Assignment) -> Result<Self, String> {
+        let plan: Plan = serde_json::from_slice(&assignment.plan)
+            .map_err(|error| format!("the plan is not readable: {error}"))?;
+        if plan.version > PLAN_VERSION {
+            return Err(format!(
+                "the plan has version {} and this agent reads up to {PLAN_VERSION}; upgrade the agent",
+                plan.version
+            ));
+        }
+        Ok(Self {
+            execution: assignment.execution,
+            project: assignment.project,
+            display_name: assignment.display_name,
+            bytes: assignment.plan,
+            plan,
+        })
+    }
+}
+
+/// Why an attempt is over for this agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The server has its result: clean up.
+    Committed,
+    /// Its lease is lost: kill it and say nothing.
+    Killed,
+}
+
+/// The place of an attempt as the backend and the conductor tell.
+#[derive(Debug, Clone, Default)]
+enum Stage {
+    /// Pod and images are on their way.
+    #[default]
+    Preparing,
+    /// The conductor has spoken.
+    Progress(Progress),
+    /// The completion record is here.
+    Completed(Box<Completed>),
+    /// It ended without one.
+    Lost,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    work: Option<Arc<Work>>,
+    stage: Stage,
+    reason: String,
+    message: String,
+    steps: Vec<StepResult>,
+    start_time_ms: i64,
+    /// Sequence of the newest snapshot; 0 before the first.
+    sequence: i64,
+    /// Sequence up to which the server has committed.
+    committed: i64,
+    /// Snapshots of the conductor that the server has.
+    committed_progress: u64,
+    containers: BTreeMap<String, ContainerStatus>,
+    cancel: Option<(CancelAttempt, Instant)>,
+    /// Bytes of the log that the server has.
+    durable: u64,
+    /// No more of the log will come: a completion record may go without the rest.
+    log_is_over: bool,
+    /// Number of the newest control connection; 0 when there is none.
+    connection: u64,
+    connections: u64,
+    end: Option<End>,
+}
+
+/// What a control connection has to tell its conductor.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Orders {
+    pub(crate) containers: BTreeMap<String, ContainerStatus>,
+    pub(crate) cancel: Option<CancelAttempt>,
+    pub(crate) durable: u64,
+    pub(crate) progress: u64,
+    pub(crate) end: Option<End>,
+    /// A newer connection has taken its place, or the attempt is lost.
+    pub(crate) superseded: bool,
+}
+
+/// One attempt.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    /// Its id.
+    pub(crate) id: AttemptId,
+    /// Epoch of its lease.
+    pub(crate) epoch: i64,
+    /// The backend had it when this process started.
+    pub(crate) found: bool,
+    state: Mutex<State>,
+    changed: watch::Sender<()>,
+    wake: Arc<Notify>,
+}
+
+impl Attempt {
+    /// An attempt of which nothing is known yet; `wake` is told of every change to report.
+    pub(crate) fn new(id: AttemptId, epoch: i64, found: bool, wake: Arc<Notify>) -> Self {
+        Self {
+            id,
+            epoch,
+            found,
+            state: Mutex::default(),
+            changed: watch::Sender::new(()),
+            wake,
+        }
+    }
+
+    /// Is told after every change.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state; a new snapshot when `change` says so.
+    fn update(&self, change: impl FnOnce(&mut State) -> bool) {
+        {
+            let mut state = self.lock();
+            if state.end.is_some() {
+                return;
+            }
+            if change(&mut state) {
+                state.sequence += 1;
+            }
+        }
+        self.changed.send_replace(());
+        self.wake.notify_one();
+    }
+
+    /// Takes the work; a plan that can not be read makes the attempt lost.
+    pub(crate) fn assign(&self, assignment: Assignment) {
+        if self.work().is_some() {
+            return;
+        }
+        match Work::read(assignment) {
+            Ok(work) => self.update(|state| {
+                state.work = Some(Arc::new(work));
+                false
+            }),
+            Err(message) => self.lost("PLAN_UNREADABLE", &message),
+        }
+    }
+
+    /// Goes on from what the server knows: the sequence of reports and the durable log.
+    pub(crate) fn resume(&self, sequence: i64, log_offset: u64) {
+        self.update(|state| {
+            state.durable = state.durable.max(log_offset);
+            let ahead = state.sequence > state.committed;
+            state.committed = state.committed.max(sequence);
+            if state.sequence <= sequence {
+                state.sequence = sequence;
+                // A snapshot with a number that the server counts as old needs a new one.
+                return ahead && !matches!(state.stage, Stage::Preparing);
+            }
+            false
+        });
+    }
+
+    /// What there is to do, once it is known.
+    pub(crate) fn work(&self) -> Option<Arc<Work>> {
+        self.lock().work.clone()
+    }
+
+    /// The pod is on its way, and what it waits for.
+    pub(crate) fn preparing(&self, reason: &str, message: &str) {
+        self.update(|state| {
+            let first = state.sequence == 0;
+            if !matches!(state.stage, Stage::Preparing)
+                || (!first && state.reason == reason && state.message == message)
+            {
+                return false;
+            }
+            reason.clone_into(&mut state.reason);
+            message.clone_into(&mut state.message);
+            true
+        });
+    }
+
+    /// The backend says that there will be no completion record. A record that came before wins.
+    pub(crate) fn lost(&self, reason: &str, message: &str) {
+        self.update(|state| match state.stage {
+            Stage::Completed(_) => {
+                let held = !snapshot::is_terminal(state);
+                state.log_is_over = true;
+                held
+            }
+            Stage::Lost => false,
+            Stage::Preparing | Stage::Progress(_) => {
+                state.stage = Stage::Lost;
+                reason.clone_into(&mut state.reason);
+                message.clone_into(&mut state.message);
+                true
+            }
+        });
+    }
+
+    /// A snapshot of the conductor.
+    pub(crate) fn progress(&self, progress: Progress) {
+        self.update(|state| {
+            if let Stage::Progress(last) = &state.stage
+                && progress.sequence <= last.sequence
+            {
+                return false;
+            }
+            if !matches!(state.stage, Stage::Preparing | Stage::Progress(_)) {
+                return false;
+            }
+            state.reason.clear();
+            state.message.clear();
+            snapshot::take_steps(state, &progress);
+            state.stage = Stage::Progress(progress);
+            true
+        });
+    }
+
+    /// The completion record. It is reported once the log is durable.
+    pub(crate) fn completed(&self, record: Completed) {
+        self.update(|state| {
+            if !matches!(state.stage, Stage::Preparing | Stage::Progress(_)) {
+                return false;
+            }
+            if let Some(progress) = &record.progress {
+                snapshot::take_steps(state, progress);
+            }
+            state.reason.clear();
+            state.message.clear();
+            state.stage = Stage::Completed(Box::new(record));
+            true
+        });
+    }
+
+    /// What the cluster says of a container.
+    pub(crate) fn container(&self, status: ContainerStatus) {
+        self.update(|state| {
+            state.containers.insert(status.container.clone(), status);
+            false
+        });
+    }
+
+    /// A wish to end it; the strongest one stays.
+    pub(crate) fn cancel(&self, order: CancelAttempt) {
+        self.update(|state| {
+            let stronger = match &state.cancel {
+                None => true,
+                Some((held, _)) => order.force && !held.force,
+            };
+            if stronger {
+                state.cancel = Some((order, Instant::now()));
+            }
+            false
+        });
+    }
+
+    /// The wish to end it and when it came.
+    pub(crate) fn canceled(&self) -> Option<(CancelAttempt, Instant)> {
+        self.lock().cancel.clone()
+    }
+
+    /// The server has all bytes of the log below `offset`.
+    pub(crate) fn durable(&self, offset: u64) {
+        self.update(|state| {
+            if offset <= state.durable {
+                return false;
+            }
+            let held = !snapshot::is_terminal(state);
+            state.durable = offset;
+            held && snapshot::is_terminal(state)
+        });
+    }
+
+    /// How much of the log the server has, as far as is known.
+    pub(crate) fn durable_offset(&self) -> u64 {
+        self.lock().durable
+    }
+
+    /// The snapshot to report, if the server does not have it.
+    pub(crate) fn report(&self) -> Option<AttemptReport> {
+        let state = self.lock();
+        (state.end.is_none() && state.sequence > state.committed)
+            .then(|| snapshot::report(self, &state))
+    }
+
+    /// The sequence of the snapshot that the server does not have.
+    pub(crate) fn unreported(&self) -> Option<i64> {
+        let state = self.lock();
+        (state.end.is_none() && state.sequence > state.committed).then_some(state.sequence)
+    }
+
+    /// The server has committed reports up to `sequence`.
+    pub(crate) fn acknowledge(&self, sequence: i64) {
+        self.update(|state| {
+            state.committed = state.committed.max(sequence);
+            if state.committed >= state.sequence {
+                if let Stage::Progress(progress) = &state.stage {
+                    state.committed_progress = progress.sequence;
+                }
+                if snapshot::is_terminal(state) {
+                    state.end = Some(End::Committed);
+                }
+            }
+            false
+        });
+    }
+
+    /// It is over for this agent.
+    pub(crate) fn finish(&self, end: End) {
+        self.update(|state| {
+            state.end = Some(end);
+            false
+        });
+    }
+
+    /// Whether and why it is over for this agent.
+    pub(crate) fn end(&self) -> Option<End> {
+        self.lock().end
+    }
+
+    /// Whether its process is over: lost, or its record is here.
+    pub(crate) fn is_done(&self) -> bool {
+        let state = self.lock();
+        state.end.is_some() || matches!(state.stage, Stage::Lost | Stage::Completed(_))
+    }
+
+    /// Whether it is lost, and why.
+    pub(crate) fn is_lost(&self) -> Option<String> {
+        let state = self.lock();
+        matches!(state.stage, Stage::Lost).then(|| state.message.clone())
+    }
+
+    /// A control connection begins: it takes the place of an older one. Returns its number.
+    pub(crate) fn connect(&self) -> u64 {
+        let mut number = 0;
+        self.update(|state| {
+            state.connections += 1;
+            state.connection = state.connections;
+            number = state.connection;
+            false
+        });
+        number
+    }
+
+    /// A control connection ended.
+    pub(crate) fn disconnect(&self, number: u64) {
+        {
+            let mut state = self.lock();
+            if state.connection == number {
+                state.connection = 0;
+            }
+        }
+        self.changed.send_replace(());
+    }
+
+    /// Whether a conductor is connected.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.lock().connection != 0
+    }
+
+    /// Whether a conductor has ever spoken to this process.
+    pub(crate) fn was_connected(&self) -> bool {
+        self.lock().connections != 0
+    }
+
+    /// Waits until no conductor is connected; not longer than `limit`.
+    pub(crate) async fn hung_up(&self, limit: Duration) {
+        let mut changes = self.subscribe();
+        let gone = async { while self.is_connected() && changes.changed().await.is_ok() {} };
+        if timeout(limit, gone).await.is_err() {
+            tracing::debug!(attempt = %self.id, "the conductor did not hang up");
+        }
+    }
+
+    /// What a control connection has to tell now.
+    pub(crate) fn orders(&self, connection: u64) -> Orders {
+        let state = self.lock();
+        Orders {
+            containers: state.containers.clone(),
+            cancel: state.cancel.as_ref().map(|(order, _)| order.clone()),
+            durable: state.durable,
+            progress: state.committed_progress,
+            end: state.end,
+            superseded: state.connection != connection || matches!(state.stage, Stage::Lost),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,229 @@
+//! Making the Job of an attempt: checked, with its Secret, once.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use k8s_openapi::{
+    ByteString,
+    api::{
+        batch::v1::Job,
+        core::v1::{Namespace, Secret},
+    },
+};
+use kube::{
+    Api,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+
+use super::{
+    Shared,
+    client::{Trouble, limited},
+    job::{self, Blueprint},
+    policy,
+    security::Level,
+};
+use crate::{
+    attempt::{Attempt, Work},
+    backend::Denied,
+    backoff::Backoff,
+    config::PodSecurity,
+};
+
+const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
+
+/// Makes the Job of an attempt, unless it is there. Retries what may pass.
+pub(super) async fn create(
+    shared: &Arc<Shared>,
+    attempt: &Arc<Attempt>,
+    work: &Work,
+) -> Result<(), Denied> {
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(15));
+    while !attempt.is_done() {
+        match Box::pin(try_create(shared, attempt, work)).await {
+            Ok(()) => return Ok(()),
+            Err(Failed::Denied(denied)) => return Err(denied),
+            Err(Failed::Passing(message)) => {
+                tracing::warn!(attempt = %attempt.id, message, "cannot make a Job yet");
+                attempt.preparing("CLUSTER_UNAVAILABLE", &message);
+            }
+        }
+        backoff.wait().await;
+    }
+    Ok(())
+}
+
+enum Failed {
+    Denied(Denied),
+    Passing(String),
+}
+
+impl From<Trouble> for Failed {
+    fn from(trouble: Trouble) -> Self {
+        let denied = |reason, message| Self::Denied(Denied { reason, message });
+        match trouble {
+            Trouble::Missing(message) => denied("NAMESPACE_NOT_FOUND", message),
+            Trouble::Refused { code, message } => denied(refusal(code, &message), message),
+            Trouble::Exists => Self::Passing("an object of that name is there already".to_owned()),
+            Trouble::Passing(source) => Self::Passing(source.to_string()),
+        }
+    }
+}
+
+/// The kind of a refusal, by the API server's words.
+pub(super) fn refusal(code: u16, message: &str) -> &'static str {
+    if message.contains("exceeded quota") {
+        "QUOTA"
+    } else if message.contains("violates PodSecurity")
+        || message.contains("denied the request")
+        || message.contains("admission webhook")
+    {
+        "ADMISSION_DENIED"
+    } else if code == 422 || message.contains("is invalid") {
+        "INVALID_POD"
+    } else {
+        "FORBIDDEN"
+    }
+}
+
+async fn try_create(shared: &Arc<Shared>, attempt: &Attempt, work: &Work) -> Result<(), Failed> {
+    let namespace = shared.namespace(&work.plan);
+    let level = level(shared, namespace).await?;
+    policy::check(&work.plan, &shared.settings, level).map_err(Failed::Denied)?;
+    let invalid = |message: String| {
+        Failed::Denied(Denied {
+            reason: "INVALID_POD",
+            message,
+        })
+    };
+    let blueprint = Blueprint {
+        attempt: attempt.id,
+        epoch: attempt.epoch,
+        execution: &work.execution,
+        project: &work.project,
+        display_name: &work.display_name,
+        plan: &work.plan,
+        settings: &shared.settings,
+        agent: &shared.identity,
+        certificate: &shared.certificate,
+        level,
+    };
+    let made = blueprint.job().map_err(invalid)?;
+    let made: Job = serde_json::from_value(made)
+        .map_err(|error| invalid(format!("a field of the pod has the wrong type: {error}")))?;
+
+    // First of all, so that a Job whose creation was cut short is looked for.
+    shared.jobs().insert(attempt.id, namespace.to_owned());
+    let secrets: Api<Secret> = shared.api(namespace);
+    let secret = token_secret(shared, attempt);
+    match limited(secrets.create(&PostParams::default(), &secret)).await {
+        Ok(_) | Err(Trouble::Exists) => {}
+        Err(trouble) => return Err(trouble.into()),
+    }
+    let jobs: Api<Job> = shared.api(namespace);
+    let uid = match limited(jobs.create(&PostParams::default(), &made)).await {
+        Ok(job) => job.metadata.uid,
+        Err(Trouble::Exists) => existing(&jobs, attempt).await?,
+        Err(trouble) => return Err(trouble.into()),
+    };
+    own(&secrets, attempt, uid.as_deref()).await;
+    Ok(())
+}
+
+/// The Job that is there already, if it is the attempt's.
+async fn existing(jobs: &Api<Job>, attempt: &Attempt) -> Result<Option<String>, Failed> {
+    let job = limited(jobs.get(&job::name(attempt.id))).await?;
+    let labels = job.metadata.labels.unwrap_or_default();
+    if labels.get(job::ATTEMPT) == Some(&attempt.id.to_string()) {
+        return Ok(job.metadata.uid);
+    }
+    Err(Failed::Denied(Denied {
+        reason: "JOB_EXISTS",
+        message: format!(
+            "a Job {} that is not this agent's is there already",
+            job::name(attempt.id)
+        ),
+    }))
+}
+
+fn token_secret(shared: &Shared, attempt: &Attempt) -> Secret {
+    let mut secret = Secret::default();
+    secret.metadata.name = Some(job::name(attempt.id));
+    secret.metadata.labels = Some(job::labels(attempt.id, attempt.epoch, &shared.identity));
+    let token = ByteString(shared.token.attempt(attempt.id).into_bytes());
+    secret.data = Some(BTreeMap::from([(job::TOKEN.to_owned(), token)]));
+    secret.immutable = Some(true);
+    secret
+}
+
+/// Makes the Secret go with its Job. Without that the agent deletes it.
+async fn own(secrets: &Api<Secret>, attempt: &Attempt, uid: Option<&str>) {
+    let name = job::name(attempt.id);
+    let owner = json!({"metadata": {"ownerReferences": [{
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "name": name,
+        "uid": uid,
+    }]}});
+    let patch = Patch::Merge(&owner);
+    if let Err(trouble) = limited(secrets.patch(&name, &PatchParams::default(), &patch)).await {
+        tracing::warn!(attempt = %attempt.id, ?trouble, "cannot give a Secret to its Job");
+    }
+}
+
+/// What holds for the pods of a namespace.
+async fn level(shared: &Shared, namespace: &str) -> Result<Level, Failed> {
+    match shared.settings.policy.level {
+        PodSecurity::Restricted => return Ok(Level::Restricted),
+        PodSecurity::Baseline => return Ok(Level::Baseline),
+        PodSecurity::Privileged => return Ok(Level::Privileged),
+        PodSecurity::Auto => {}
+    }
+    let namespaces: Api<Namespace> = Api::all(shared.client.clone());
+    let labels = match limited(namespaces.get(namespace)).await {
+        Ok(found) => found.metadata.labels.unwrap_or_default(),
+        Err(Trouble::Refused { message, .. }) => {
+            tracing::debug!(namespace, message, "cannot read the namespace's labels");
+            BTreeMap::new()
+        }
+        Err(trouble) => return Err(trouble.into()),
+    };
+    match labels.get(ENFORCE).map(String::as_str) {
+        Some("restricted") => Ok(Level::Restricted),
+        _ => Ok(Level::Baseline),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_told_apart_by_the_words_of_the_cluster() {
+        let cases = [
+            (
+                403,
+                "pods \"x\" is forbidden: exceeded quota: q, requested: pods=1",
+                "QUOTA",
+            ),
+            (
+                403,
+                "pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\": …",
+                "ADMISSION_DENIED",
+            ),
+            (
+                400,
+                "admission webhook \"w\" denied the request: no",
+                "ADMISSION_DENIED",
+            ),
+            (422, "Job.batch \"x\" is invalid: spec: …", "INVALID_POD"),
+            (
+                403,
+                "jobs.batch is forbidden: User \"u\" cannot create resource",
+                "FORBIDDEN",
+            ),
+        ];
+        for (code, message, reason) in cases {
+            assert_eq!(refusal(code, message), reason, "{message}");
+        }
+    }
+}

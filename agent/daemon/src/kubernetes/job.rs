@@ -1,0 +1,276 @@
+//! The Job of an attempt, made from its plan. Pure: nothing here asks the cluster.
+//!
+//! What a plan may ask for is checked before, in [`super::policy`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use muster_core::id::AttemptId;
+use muster_spec::plan::{Container, Plan, Resources};
+use serde_json::{Map, Value, json};
+
+use super::{
+    resources,
+    security::{self, Level},
+};
+use crate::config;
+
+/// Label of everything that an agent makes.
+pub(super) const MANAGED: (&str, &str) = ("app.kubernetes.io/managed-by", "muster");
+/// Label with the agent.
+pub(super) const AGENT: &str = "muster.dev/agent";
+/// Label with the attempt.
+pub(super) const ATTEMPT: &str = "muster.dev/attempt";
+/// Label with the epoch of the attempt's lease.
+pub(super) const EPOCH: &str = "muster.dev/epoch";
+/// Name of the conductor's container.
+pub(super) const CONDUCTOR: &str = "conductor";
+/// Key of the token in an attempt's Secret.
+pub(super) const TOKEN: &str = "token";
+
+const RUNNER: &str = "/.muster/bin/muster-runner";
+/// Volumes of every container.
+const VOLUMES: [(&str, &str); 4] = [
+    ("muster-runner", "/.muster"),
+    ("muster-data", "/data"),
+    ("muster-testkube", "/testkube"),
+    ("muster-tmp", "/tmp"),
+];
+/// Fields of the pod that are taken as they are, once the policy has let them through.
+const TAKEN: [&str; 18] = [
+    "affinity",
+    "dnsConfig",
+    "dnsPolicy",
+    "hostAliases",
+    "hostIPC",
+    "hostNetwork",
+    "hostPID",
+    "hostname",
+    "nodeName",
+    "nodeSelector",
+    "preemptionPolicy",
+    "priorityClassName",
+    "resourceClaims",
+    "schedulingGates",
+    "serviceAccountName",
+    "subdomain",
+    "tolerations",
+    "topologySpreadConstraints",
+];
+
+/// All that a Job is made from.
+pub(super) struct Blueprint<'a> {
+    pub(super) attempt: AttemptId,
+    pub(super) epoch: i64,
+    pub(super) execution: &'a str,
+    pub(super) project: &'a str,
+    pub(super) display_name: &'a str,
+    pub(super) plan: &'a Plan,
+    pub(super) settings: &'a config::Kubernetes,
+    /// Short name of the agent.
+    pub(super) agent: &'a str,
+    /// Certificate that conductors trust.
+    pub(super) certificate: &'a str,
+    pub(super) level: Level,
+}
+
+/// Name of an attempt's Job and Secret.
+pub(super) fn name(attempt: AttemptId) -> String {
+    format!("{}{attempt}", super::policy::OWN)
+}
+
+/// The attempt of a Job's name.
+pub(super) fn attempt_of(name: &str) -> Option<AttemptId> {
+    name.strip_prefix(super::policy::OWN)?.parse().ok()
+}
+
+/// Labels of everything that belongs to an attempt.
+pub(super) fn labels(attempt: AttemptId, epoch: i64, agent: &str) -> BTreeMap<String, String> {
+    let pairs = [
+        (MANAGED.0, MANAGED.1.to_owned()),
+        (AGENT, agent.to_owned()),
+        (ATTEMPT, attempt.to_string()),
+        (EPOCH, epoch.to_string()),
+    ];
+    let owned = pairs
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value));
+    owned.collect()
+}
+
+impl Blueprint<'_> {
+    /// The Job.
+    ///
+    /// # Errors
+    ///
+    /// What the plan gives and Kubernetes can not take.
+    pub(super) fn job(&self) -> Result<Value, String> {
+        let pod = &self.plan.pod;
+        let own = labels(self.attempt, self.epoch, self.agent);
+        let mut job_labels = pod.job_labels.clone();
+        job_labels.extend(own.clone());
+        let mut annotations = pod.job_annotations.clone();
+        annotations.extend([
+            ("muster.dev/execution".to_owned(), self.execution.to_owned()),
+            ("muster.dev/project".to_owned(), self.project.to_owned()),
+            ("muster.dev/name".to_owned(), self.display_name.to_owned()),
+        ]);
+        let mut pod_labels = strings(pod.spec.get("labels"));
+        pod_labels.extend(own);
+        let mut spec = json!({
+            "backoffLimit": 0,
+            "ttlSecondsAfterFinished": 3600,
+            "template": {
+                "metadata": {
+                    "labels": pod_labels,
+                    "annotations": strings(pod.spec.get("annotations")),
+                },
+                "spec": self.pod()?,
+            },
+        });
+        if let Some(seconds) = pod.active_deadline_seconds {
+            spec["activeDeadlineSeconds"] = json!(seconds);
+        }
+        Ok(json!({
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {
+                "name": name(self.attempt),
+                "labels": job_labels,
+                "annotations": annotations,
+            },
+            "spec": spec,
+        }))
+    }
+
+    fn pod(&self) -> Result<Value, String> {
+        let given = &self.plan.pod.spec;
+        let own_group = given.get("disableFsGroupDefaulting") != Some(&Value::Bool(true));
+        let resources: Vec<&Resources> =
+            self.plan.containers.iter().map(|c| &c.resources).collect();
+        let shared = resources::share(&resources)?;
+        let mut containers = vec![self.conductor()];
+        for (container, resources) in self.plan.containers.iter().zip(&shared) {
+            containers.push(self.container(container, resources));
+        }
+        let mut volumes: Vec<Value> = VOLUMES
+            .iter()
+            .map(|(name, _)| json!({"name": name, "emptyDir": {}}))
+            .collect();
+        volumes.extend(list(given.get("volumes")));
+        let mut spec = Map::new();
+        for field in TAKEN {
+            if let Some(value) = given.get(field) {
+                spec.insert(field.to_owned(), value.clone());
+            }
+        }
+        let own = json!({
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": false,
+            "enableServiceLinks": false,
+            "terminationGracePeriodSeconds": 30,
+            "securityContext": security::pod(given.get("securityContext"), own_group),
+            "imagePullSecrets": self.pull_secrets().iter().map(|name| json!({"name": name})).collect::<Vec<_>>(),
+            "containers": containers,
+            "volumes": volumes,
+        });
+        if let Value::Object(own) = own {
+            spec.extend(own);
+        }
+        Ok(Value::Object(spec))
+    }
+
+    /// Names of the pod's pull secrets.
+    fn pull_secrets(&self) -> BTreeSet<String> {
+        pull_secrets(self.plan, self.settings)
+    }
+
+    fn conductor(&self) -> Value {
+        let token = json!({"secretKeyRef": {"name": name(self.attempt), "key": TOKEN}});
+        let mut container = json!({
+            "name": CONDUCTOR,
+            "image": self.settings.runner_image,
+            "command": ["/muster-runner", "conductor"],
+            "env": [
+                {"name": "MUSTER_AGENT_ADDRESS", "value": self.settings.relay_advertise},
+                {"name": "MUSTER_AGENT_TLS_CA", "value": self.certificate},
+                {"name": "MUSTER_ATTEMPT", "value": self.attempt.to_string()},
+                {"name": "MUSTER_ATTEMPT_TOKEN", "valueFrom": token},
+            ],
+            "resources": {
+                "requests": {"cpu": "5m", "memory": "16Mi"},
+                "limits": {"memory": "128Mi"},
+            },
+            "securityContext": security::conductor(),
+            "volumeMounts": mounts(&[]),
+            "lifecycle": {
+                "postStart": {"exec": {"command": ["/muster-runner", "install", "/.muster"]}},
+            },
+        });
+        if let Some(policy) = &self.settings.image_pull_policy {
+            container["imagePullPolicy"] = json!(policy);
+        }
+        container
+    }
+
+    fn container(&self, container: &Container, resources: &Resources) -> Value {
+        let image = container.image.as_ref();
+        let policy = match image {
+            Some(_) => container.image_pull_policy.as_ref(),
+            None => self.settings.image_pull_policy.as_ref(),
+        };
+        let mut made = json!({
+            "name": container.name,
+            "image": image.unwrap_or(&self.settings.runner_image),
+            "command": [RUNNER, "shim", "--container", container.name],
+            "env": container.env_from_cluster,
+            "envFrom": container.env_from,
+            "resources": resources,
+            "securityContext": security::container(container.security_context.as_ref(), self.level),
+            "volumeMounts": mounts(&container.volume_mounts),
+        });
+        if let Some(policy) = policy {
+            made["imagePullPolicy"] = json!(policy);
+        }
+        made
+    }
+}
+
+/// Names of the pull secrets of a plan's pod.
+pub(super) fn pull_secrets(plan: &Plan, settings: &config::Kubernetes) -> BTreeSet<String> {
+    let given = list(plan.pod.spec.get("imagePullSecrets"));
+    let names = given.iter().filter_map(|secret| secret["name"].as_str());
+    let own = settings.image_pull_secrets.iter().map(String::as_str);
+    own.chain(names).map(str::to_owned).collect()
+}
+
+/// The language's volumes, apart from those in whose place a workflow mounts its own.
+fn mounts(given: &[Value]) -> Vec<Value> {
+    let taken: Vec<_> = given
+        .iter()
+        .filter_map(|mount| mount["mountPath"].as_str())
+        .map(|path| path.trim_end_matches('/'))
+        .collect();
+    let own = VOLUMES.iter().filter(|(_, path)| !taken.contains(path));
+    own.map(|(name, path)| json!({"name": name, "mountPath": path}))
+        .chain(given.iter().cloned())
+        .collect()
+}
+
+fn list(value: Option<&Value>) -> Vec<Value> {
+    value.and_then(Value::as_array).cloned().unwrap_or_default()
+}
+
+fn strings(value: Option<&Value>) -> BTreeMap<String, String> {
+    let pairs = value.and_then(Value::as_object).into_iter().flatten();
+    pairs
+        .map(|(key, value)| {
+            let text = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            (key.clone(), text)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,128 @@
+//! Jobs as they are sent to the cluster.
+
+use k8s_openapi::api::batch::v1::Job;
+use muster_spec::plan::{PLAN_VERSION, Pod};
+
+use super::*;
+
+pub(in crate::kubernetes) fn container(name: &str, image: Option<&str>) -> Container {
+    Container {
+        name: name.to_owned(),
+        image: image.map(str::to_owned),
+        image_pull_policy: None,
+        needs_image_config: false,
+        env_from_cluster: Vec::new(),
+        env_from: Vec::new(),
+        resources: Resources::default(),
+        security_context: None,
+        volume_mounts: Vec::new(),
+    }
+}
+
+pub(in crate::kubernetes) fn plan_of(containers: Vec<Container>) -> Plan {
+    Plan {
+        version: PLAN_VERSION,
+        context: BTreeMap::new(),
+        env: Vec::new(),
+        containers,
+        pod: Pod::default(),
+        steps: Vec::new(),
+    }
+}
+
+fn job(plan: &Plan, level: Level) -> Value {
+    let mut settings = config::Kubernetes::new("tests", "runner:1", "10.0.0.1:8444");
+    settings.image_pull_secrets = vec!["mirror".to_owned()];
+    let blueprint = Blueprint {
+        attempt: "0198b7a2-0000-7000-8000-000000000001"
+            .parse()
+            .expect("an id"),
+        epoch: 2,
+        execution: "0198b7a2-0000-7000-8000-000000000002",
+        project: "default",
+        display_name: "smoke-7",
+        plan,
+        settings: &settings,
+        agent: "0123456789abcdef",
+        certificate: "PEM",
+        level,
+    };
+    blueprint.job().expect("the plan is good")
+}
+
+#[test]
+fn the_smallest_plan() {
+    let plan = plan_of(vec![container("c1", None)]);
+    insta::assert_json_snapshot!(job(&plan, Level::Baseline));
+}
+
+#[test]
+fn a_plan_with_everything() {
+    let mut first = container("web", Some("example.com/web:1"));
+    first.image_pull_policy = Some("Always".to_owned());
+    first
+        .resources
+        .requests
+        .insert("cpu".to_owned(), "2".to_owned());
+    first
+        .resources
+        .limits
+        .insert("memory".to_owned(), "1Gi".to_owned());
+    first.security_context = Some(json!({"runAsUser": 1000, "readOnlyRootFilesystem": true}));
+    let key = json!({"secretKeyRef": {"name": "db", "key": "password", "optional": true}});
+    first.env_from_cluster = vec![json!({"name": "PASSWORD", "valueFrom": key})];
+    first.env_from = vec![json!({"configMapRef": {"name": "settings"}})];
+    first.volume_mounts = vec![json!({"name": "cache", "mountPath": "/tmp/"})];
+    let mut plan = plan_of(vec![first, container("tools", None)]);
+    plan.pod.active_deadline_seconds = Some(600);
+    plan.pod
+        .job_labels
+        .insert("team".to_owned(), "web".to_owned());
+    plan.pod.spec = json!({
+        "labels": {"mesh": "off"},
+        "annotations": {"note": "x"},
+        "nodeSelector": {"pool": "tests"},
+        "imagePullSecrets": [{"name": "registry"}],
+        "securityContext": {"runAsGroup": 1000},
+        "volumes": [{"name": "cache", "emptyDir": {}}],
+        "disableFsGroupDefaulting": true,
+    })
+    .as_object()
+    .cloned()
+    .expect("an object");
+    insta::assert_json_snapshot!(job(&plan, Level::Restricted));
+}
+
+#[test]
+fn a_job_is_what_kubernetes_knows() {
+    let plan = plan_of(vec![container("c1", Some("alpine"))]);
+    let made = job(&plan, Level::Restricted);
+    let typed: Job = serde_json::from_value(made).expect("all fields have their types");
+    let pod = typed
+        .spec
+        .and_then(|spec| spec.template.spec)
+        .expect("a pod");
+    assert_eq!(pod.containers.len(), 2);
+    assert_eq!(pod.containers[0].name, CONDUCTOR);
+}
+
+#[test]
+fn labels_of_a_workflow_do_not_replace_those_of_the_agent() {
+    let mut plan = plan_of(vec![container("c1", None)]);
+    plan.pod
+        .job_labels
+        .insert(ATTEMPT.to_owned(), "x".to_owned());
+    plan.pod
+        .spec
+        .insert("labels".to_owned(), json!({AGENT: "x"}));
+    let made = job(&plan, Level::Baseline);
+    assert_ne!(made["metadata"]["labels"][ATTEMPT], "x");
+    assert_ne!(made["spec"]["template"]["metadata"]["labels"][AGENT], "x");
+}
+
+#[test]
+fn a_name_leads_back_to_its_attempt() {
+    let attempt = AttemptId::generate();
+    assert_eq!(attempt_of(&name(attempt)), Some(attempt));
+    assert_eq!(attempt_of("muster-agent-relay"), None);
+}

@@ -1,0 +1,295 @@
+//! One watch on the pods of a namespace, one on the events of Jobs whose pods are refused.
+//!
+//! A watch loses things; so what is expected is compared with what is there, again and again, and
+//! a pod counts as gone only when the API server says so when asked for it.
+
+mod absent;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::{Stream, StreamExt as _};
+use k8s_openapi::api::core::v1::{Event as Happening, Pod};
+use kube::{
+    Api,
+    runtime::{WatchStreamExt as _, watcher, watcher::Event},
+};
+use muster_core::id::AttemptId;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::{
+    Shared,
+    create::refusal,
+    job,
+    status::{Limits, Notice, Tracker},
+};
+use crate::{attempt::Attempt, context::Context};
+
+/// How often deadlines are looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// How often what is missing is looked for.
+const LOOK: Duration = Duration::from_secs(5);
+/// How long what a dead conductor has sent may take to be read.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// What is known of one attempt's pod.
+struct Watched {
+    tracker: Tracker,
+    pod: Option<Pod>,
+    seen: bool,
+    looked: Instant,
+    lost: bool,
+}
+
+impl Watched {
+    fn new(now: Instant) -> Self {
+        Self {
+            tracker: Tracker::new(now),
+            pod: None,
+            seen: false,
+            looked: now,
+            lost: false,
+        }
+    }
+}
+
+struct Watch {
+    context: Arc<Context>,
+    shared: Arc<Shared>,
+    namespace: String,
+    watched: BTreeMap<AttemptId, Watched>,
+    /// The attempts of a list that is on its way.
+    listed: BTreeSet<AttemptId>,
+    /// A list was complete once.
+    is_complete: bool,
+}
+
+/// Watches one namespace.
+pub(super) async fn run(context: Arc<Context>, shared: Arc<Shared>, namespace: String) {
+    let mut pods = std::pin::pin!(pods(shared.api(&namespace), &shared.selector()));
+    let mut happenings = std::pin::pin!(happenings(shared.api(&namespace)));
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut watch = Watch {
+        context,
+        shared,
+        namespace,
+        watched: BTreeMap::new(),
+        listed: BTreeSet::new(),
+        is_complete: false,
+    };
+    loop {
+        tokio::select! {
+            Some(event) = pods.next() => match event {
+                Ok(event) => watch.pod_event(event),
+                Err(error) => tracing::debug!(namespace = watch.namespace, %error, "the watch of pods is interrupted"),
+            },
+            Some(event) = happenings.next() => match event {
+                Ok(Event::Apply(happening) | Event::InitApply(happening)) => watch.happened(&happening),
+                Ok(Event::Delete(_) | Event::Init | Event::InitDone) => {}
+                Err(error) => tracing::debug!(namespace = watch.namespace, %error, "the watch of events is interrupted"),
+            },
+            _ = ticks.tick() => watch.tick(),
+        }
+    }
+}
+
+fn pods(
+    api: Api<Pod>,
+    selector: &str,
+) -> impl Stream<Item = watcher::Result<Event<Pod>>> + Send + use<> {
+    let config = watcher::Config::default().labels(selector).page_size(200);
+    watcher(api, config).default_backoff().modify(|pod| {
+        // Statuses are all that counts; specs and history are most of the bytes.
+        pod.metadata.managed_fields = None;
+        pod.spec = None;
+    })
+}
+
+fn happenings(api: Api<Happening>) -> impl Stream<Item = watcher::Result<Event<Happening>>> + Send {
+    let config = watcher::Config::default()
+        .fields("involvedObject.kind=Job,reason=FailedCreate")
+        .page_size(200);
+    watcher(api, config).default_backoff()
+}
+
+fn attempt_of(pod: &Pod) -> Option<AttemptId> {
+    pod.metadata
+        .labels
+        .as_ref()?
+        .get(job::ATTEMPT)?
+        .parse()
+        .ok()
+}
+
+impl Watch {
+    fn pod_event(&mut self, event: Event<Pod>) {
+        match event {
+            Event::Init => self.listed.clear(),
+            Event::InitApply(pod) => {
+                self.listed.extend(attempt_of(&pod));
+                self.apply(pod);
+            }
+            Event::Apply(pod) => self.apply(pod),
+            Event::Delete(pod) => {
+                if let Some(id) = attempt_of(&pod) {
+                    self.apply(pod);
+                    self.forget_pod(id);
+                }
+            }
+            Event::InitDone => {
+                let missing: Vec<_> = self
+                    .watched
+                    .keys()
+                    .filter(|id| !self.listed.contains(id))
+                    .copied()
+                    .collect();
+                for id in missing {
+                    self.forget_pod(id);
+                }
+                self.is_complete = true;
+            }
+        }
+    }
+
+    /// The pod seems to be gone: ask.
+    fn forget_pod(&mut self, id: AttemptId) {
+        if let Some(watched) = self.watched.get_mut(&id) {
+            watched.pod = None;
+        }
+        self.look_for(id);
+    }
+
+    fn apply(&mut self, pod: Pod) {
+        let Some(id) = attempt_of(&pod) else { return };
+        if self.context.attempts.get(id).is_none() {
+            return;
+        }
+        let now = Instant::now();
+        let watched = self.watched.entry(id).or_insert_with(|| Watched::new(now));
+        watched.pod = Some(pod);
+        watched.seen = true;
+        self.observe(id, now);
+    }
+
+    /// Tells the attempt what its pod's status means now.
+    fn observe(&mut self, id: AttemptId, now: Instant) {
+        let Some(attempt) = self.context.attempts.get(id) else {
+            return;
+        };
+        let limits = Limits {
+            image_pull: self.shared.settings.image_pull_deadline,
+            start: self.shared.settings.start_deadline,
+        };
+        let Some(watched) = self.watched.get_mut(&id) else {
+            return;
+        };
+        let Some(pod) = &watched.pod else { return };
+        for notice in watched.tracker.observe(pod, now, limits) {
+            match notice {
+                Notice::Container(status) => attempt.container(status),
+                Notice::Preparing { reason, message } => attempt.preparing(&reason, &message),
+                // A conductor that still talks is not lost, whatever its node says.
+                Notice::Lost { reason, .. } if reason == "NODE_LOST" && attempt.is_connected() => {}
+                Notice::Lost { reason, .. }
+                    if reason == "START_DEADLINE" && attempt.was_connected() => {}
+                Notice::Lost { reason, message } => {
+                    if !watched.lost {
+                        watched.lost = true;
+                        self.context
+                            .spawn(lose(Arc::clone(&attempt), reason, message));
+                    }
+                }
+            }
+        }
+    }
+
+    /// A pod was refused.
+    fn happened(&self, happening: &Happening) {
+        let name = happening
+            .involved_object
+            .name
+            .as_deref()
+            .unwrap_or_default();
+        let Some(attempt) = job::attempt_of(name).and_then(|id| self.context.attempts.get(id))
+        else {
+            return;
+        };
+        if self
+            .watched
+            .get(&attempt.id)
+            .is_some_and(|watched| watched.seen)
+        {
+            return;
+        }
+        let message = happening.message.as_deref().unwrap_or_default();
+        if message.contains("forbidden")
+            || message.contains("denied")
+            || message.contains("is invalid")
+        {
+            attempt.lost(refusal(403, message), message);
+        } else {
+            attempt.preparing("POD_NOT_CREATED", message);
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        self.expect(now);
+        let attempts = &self.context.attempts;
+        self.watched
+            .retain(|id, _| attempts.get(*id).is_some_and(|a| a.end().is_none()));
+        let ids: Vec<_> = self.watched.keys().copied().collect();
+        for id in ids {
+            let Some(watched) = self.watched.get(&id) else {
+                continue;
+            };
+            if watched.pod.is_some() {
+                self.observe(id, now);
+            } else if self.is_complete && now - watched.looked >= LOOK {
+                self.look_for(id);
+            }
+        }
+    }
+
+    /// Every attempt with a Job in this namespace should have a pod.
+    fn expect(&mut self, now: Instant) {
+        let jobs = self.shared.jobs();
+        for (id, namespace) in jobs.iter() {
+            if *namespace == self.namespace && self.context.attempts.get(*id).is_some() {
+                self.watched.entry(*id).or_insert_with(|| Watched::new(now));
+            }
+        }
+    }
+
+    /// Asks the API server what became of an attempt without a pod.
+    fn look_for(&mut self, id: AttemptId) {
+        let Some(attempt) = self.context.attempts.get(id) else {
+            return;
+        };
+        let Some(watched) = self.watched.get_mut(&id) else {
+            return;
+        };
+        watched.looked = Instant::now();
+        let absence = absent::Absence {
+            seen: watched.seen,
+            since: watched.tracker.since(),
+            disruption: watched.tracker.disruption(),
+        };
+        self.context.spawn(absent::look(
+            Arc::clone(&self.shared),
+            self.namespace.clone(),
+            attempt,
+            absence,
+        ));
+    }
+}
+
+/// The attempt is lost, unless its record is on its way.
+async fn lose(attempt: Arc<Attempt>, reason: String, message: String) {
+    attempt.hung_up(LAST_WORDS).await;
+    attempt.lost(&reason, &message);
+}

@@ -1,0 +1,190 @@
+//! What the server says on a stream, and what follows from it.
+
+use std::{sync::Arc, time::Duration};
+
+use muster_core::id::AttemptId;
+use muster_proto::v1::{
+    Assignment, AttemptOrder, DeclineAttempt, Drain, LeasesRenewed, LinkResponse, Refusal,
+    attempt_order::Action, link_response::Message, refusal::Reason,
+};
+use tokio::time::Instant;
+
+use super::{
+    Ended,
+    session::{Session, slots},
+};
+use crate::{
+    Error,
+    attempt::{Attempt, End, supervise::supervise},
+    context::Context,
+    convert,
+};
+
+/// Carries out one message. Returns how the stream ends, if it does.
+pub(super) fn handle(
+    context: &Arc<Context>,
+    session: &mut Session,
+    response: LinkResponse,
+) -> Option<Ended> {
+    match response.message? {
+        Message::Welcome(_) => tracing::warn!("the server sent a second welcome"),
+        Message::Assignment(assignment) => assigned(context, session, assignment),
+        Message::ReportAck(ack) => {
+            if let Some(attempt) = known(context, &ack.attempt, None) {
+                attempt.acknowledge(ack.sequence);
+            }
+        }
+        Message::Renewed(renewed) => renewed_leases(context, session, &renewed),
+        Message::Cancel(cancel) => {
+            if let Some(attempt) = known(context, &cancel.attempt, Some(cancel.epoch)) {
+                tracing::info!(attempt = %attempt.id, force = cancel.force, "cancel");
+                attempt.cancel(cancel);
+            }
+        }
+        Message::Refusal(refusal) => return refused(context, &refusal),
+        Message::Drain(drain) => return Some(drained(drain)),
+    }
+    None
+}
+
+/// The attempt with this id, under this epoch where one is given.
+fn known(context: &Context, id: &str, epoch: Option<i64>) -> Option<Arc<Attempt>> {
+    let attempt = context.attempts.get(id.parse::<AttemptId>().ok()?)?;
+    epoch
+        .is_none_or(|epoch| epoch == attempt.epoch)
+        .then_some(attempt)
+}
+
+/// Carries out an order of the welcome.
+pub(super) fn order(context: &Arc<Context>, order: AttemptOrder) {
+    let Ok(id) = order.attempt.parse::<AttemptId>() else {
+        tracing::warn!(attempt = order.attempt, "an order names no attempt");
+        return;
+    };
+    let end = match order.action() {
+        Action::Adopt => return adopt(context, id, order),
+        Action::Kill => End::Killed,
+        Action::Forget => End::Committed,
+        Action::Unspecified => return,
+    };
+    if let Some(attempt) = known(context, &order.attempt, Some(order.epoch)) {
+        tracing::info!(attempt = %id, ?end, "ordered to end an attempt");
+        attempt.finish(end);
+    }
+}
+
+fn adopt(context: &Arc<Context>, id: AttemptId, order: AttemptOrder) {
+    let (attempt, new) = context.attempts.add(id, order.epoch, false);
+    tracing::info!(attempt = %id, new, sequence = order.sequence, log_offset = order.log_offset, "go on with an attempt");
+    attempt.resume(order.sequence, convert::unsigned(order.log_offset));
+    if new && order.log_offset > 0 {
+        // It has run before; a second run under the same lease would mix two results.
+        attempt.lost(
+            "POD_GONE",
+            "it had run, but nothing of it is there any more",
+        );
+    }
+    if let Some(cancel) = order.cancel {
+        attempt.cancel(cancel);
+    }
+    if let Some(assignment) = order.assignment {
+        attempt.assign(assignment);
+    }
+    if new {
+        context.spawn(supervise(Arc::clone(context), attempt));
+    }
+}
+
+fn assigned(context: &Arc<Context>, session: &mut Session, assignment: Assignment) {
+    let Ok(id) = assignment.attempt.parse::<AttemptId>() else {
+        tracing::warn!(
+            attempt = assignment.attempt,
+            "an assignment names no attempt"
+        );
+        return;
+    };
+    if let Some(attempt) = context.attempts.get(id) {
+        attempt.assign(assignment);
+        return;
+    }
+    if slots(context) == 0 {
+        session.declined.push(DeclineAttempt {
+            attempt: assignment.attempt,
+            epoch: assignment.epoch,
+            reason: "NO_CAPACITY".to_owned(),
+            message: format!(
+                "the agent runs {} attempts already",
+                context.config.capacity
+            ),
+        });
+        return;
+    }
+    let (attempt, new) = context.attempts.add(id, assignment.epoch, false);
+    attempt.assign(assignment);
+    metrics::counter!("muster_agent_attempts_total").increment(1);
+    if new {
+        context.spawn(supervise(Arc::clone(context), attempt));
+    }
+}
+
+fn renewed_leases(context: &Context, session: &mut Session, renewed: &LeasesRenewed) {
+    if renewed.sequence >= session.renewal {
+        session.unanswered_since = None;
+    } else if session.unanswered_since.is_some() {
+        session.unanswered_since = Some(Instant::now());
+    }
+    for lost in &renewed.lost {
+        if let Some(attempt) = known(context, &lost.attempt, Some(lost.epoch)) {
+            tracing::warn!(attempt = %attempt.id, "the lease is lost, killing the attempt");
+            attempt.finish(End::Killed);
+        }
+    }
+}
+
+fn refused(context: &Context, refusal: &Refusal) -> Option<Ended> {
+    match refusal.reason() {
+        Reason::LeaseLost => {
+            if let Some(attempt) = known(context, &refusal.attempt, Some(refusal.epoch)) {
+                tracing::warn!(attempt = %attempt.id, message = refusal.message, "the lease is lost, killing the attempt");
+                attempt.finish(End::Killed);
+            }
+            None
+        }
+        Reason::Superseded => Some(Ended::Fatal(Error::Superseded)),
+        Reason::UnsupportedProtocol => Some(refused_hello(refusal)),
+        Reason::Invalid | Reason::Unspecified => {
+            tracing::error!(
+                attempt = refusal.attempt,
+                message = refusal.message,
+                "the server refused a message"
+            );
+            None
+        }
+    }
+}
+
+/// What follows when the hello itself is refused.
+pub(super) fn refused_hello(refusal: &Refusal) -> Ended {
+    match refusal.reason() {
+        Reason::Superseded => Ended::Fatal(Error::Superseded),
+        Reason::UnsupportedProtocol => Ended::Fatal(Error::Protocol {
+            message: refusal.message.clone(),
+        }),
+        Reason::LeaseLost | Reason::Invalid | Reason::Unspecified => Ended::Lost {
+            why: format!("the hello was refused: {}", refusal.message),
+            lived: false,
+        },
+    }
+}
+
+/// What follows when the server stops.
+pub(super) fn drained(drain: Drain) -> Ended {
+    let spread = drain
+        .spread
+        .and_then(|spread| Duration::try_from(spread).ok());
+    Ended::Drained(
+        spread
+            .unwrap_or(Duration::from_secs(1))
+            .min(Duration::from_secs(60)),
+    )
+}

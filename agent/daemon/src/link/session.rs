@@ -1,0 +1,253 @@
+//! One stream to the server: hello, welcome, then reports, credit and renewals one way, work and
+//! orders the other. All that is sent follows from the state of the attempts, so nothing has to
+//! be queued, and a message that is lost with its stream is made again on the next one.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use muster_core::id::AttemptId;
+use muster_proto::v1::{
+    AgentHello, AttemptRef, Credit, DeclineAttempt, LinkRequest, LinkResponse, RenewLeases,
+    link_request::Message as Out, link_response::Message as In,
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+use tonic::Streaming;
+
+use super::{Ended, channel::Channels, incoming};
+use crate::{context::Context, convert};
+
+/// Versions of the protocol that this agent speaks.
+const PROTOCOL: u32 = 1;
+/// How long a server may take to answer the hello.
+const WELCOME_LIMIT: Duration = Duration::from_secs(20);
+/// How often to renew when the server does not say.
+const RENEW_INTERVAL: Duration = Duration::from_secs(10);
+/// Most attempts in one message.
+const MAX_NAMED: usize = 10_000;
+/// Messages that wait for the connection.
+const OUTBOX: usize = 16;
+
+/// What this stream has sent and heard.
+pub(super) struct Session {
+    /// Sequence of the newest report sent, by attempt.
+    pub(super) sent: HashMap<AttemptId, i64>,
+    /// The slots last asked for.
+    pub(super) slots: Option<u32>,
+    /// Attempts to give back.
+    pub(super) declined: Vec<DeclineAttempt>,
+    /// When the next renewal is due.
+    pub(super) renew_at: Instant,
+    /// How often to renew.
+    pub(super) renew_interval: Duration,
+    /// Sequence of the last renewal sent.
+    pub(super) renewal: i64,
+    /// Since when a renewal waits for its answer.
+    pub(super) unanswered_since: Option<Instant>,
+}
+
+impl Session {
+    fn new(interval: Option<Duration>) -> Self {
+        let renew_interval = interval
+            .filter(|interval| !interval.is_zero())
+            .unwrap_or(RENEW_INTERVAL);
+        Self {
+            sent: HashMap::new(),
+            slots: None,
+            declined: Vec::new(),
+            renew_at: Instant::now() + renew_interval,
+            renew_interval,
+            renewal: 0,
+            unanswered_since: None,
+        }
+    }
+
+    /// When silence means that the way back is cut: a connection that only sends is no lease.
+    fn silent_at(&self) -> Instant {
+        self.unanswered_since.unwrap_or(self.renew_at) + self.renew_interval * 3
+    }
+}
+
+/// Runs one stream to its end.
+pub(super) async fn run(context: &Arc<Context>, mut channels: Channels) -> Ended {
+    let (outbox, requests) = mpsc::channel(OUTBOX);
+    let hello = LinkRequest {
+        message: Some(Out::Hello(hello(context))),
+    };
+    if outbox.try_send(hello).is_err() {
+        return lost("the stream ended before it began", false);
+    }
+    let opened = timeout(WELCOME_LIMIT, async {
+        let mut incoming = channels
+            .link
+            .link(ReceiverStream::new(requests))
+            .await?
+            .into_inner();
+        Ok::<_, tonic::Status>((incoming.message().await?, incoming))
+    });
+    let (first, incoming) = match opened.await {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(status)) => return Ended::from_status(&status, false),
+        Err(_elapsed) => return lost("the server did not answer the hello", false),
+    };
+    let welcome = match first.and_then(|response| response.message) {
+        Some(In::Welcome(welcome)) => welcome,
+        Some(In::Refusal(refusal)) => return incoming::refused_hello(&refusal),
+        Some(In::Drain(drain)) => return incoming::drained(drain),
+        _ => return lost("the server did not begin with a welcome", false),
+    };
+    tracing::info!(
+        protocol = welcome.protocol,
+        orders = welcome.orders.len(),
+        "linked"
+    );
+    let interval = welcome.renew_interval.and_then(|d| d.try_into().ok());
+    let mut session = Session::new(interval);
+    for order in welcome.orders {
+        incoming::order(context, order);
+    }
+    context.attempts.reconciled();
+    context.uplink.send_replace(Some(channels.data));
+    talk(context, &mut session, incoming, &outbox).await
+}
+
+/// Says and hears everything after the welcome.
+async fn talk(
+    context: &Arc<Context>,
+    session: &mut Session,
+    mut incoming: Streaming<LinkResponse>,
+    outbox: &mpsc::Sender<LinkRequest>,
+) -> Ended {
+    loop {
+        let due = Instant::now() >= session.renew_at;
+        let wants = due || has_news(context, session);
+        tokio::select! {
+            heard = incoming.next() => match heard {
+                Some(Ok(response)) => {
+                    if let Some(ended) = incoming::handle(context, session, response) {
+                        return ended;
+                    }
+                }
+                Some(Err(status)) => return Ended::from_status(&status, true),
+                None => return lost("the server ended the stream", true),
+            },
+            permit = outbox.reserve(), if wants => {
+                let Ok(permit) = permit else {
+                    return lost("the connection is closed", true);
+                };
+                if let Some(message) = next(context, session) {
+                    permit.send(LinkRequest { message: Some(message) });
+                }
+            }
+            () = context.attempts.woken() => {}
+            () = sleep_until(session.renew_at), if !due => {}
+            () = sleep_until(session.silent_at()) => {
+                return lost("the server answers no renewal", true);
+            }
+        }
+    }
+}
+
+fn lost(why: &str, lived: bool) -> Ended {
+    Ended::Lost {
+        why: why.to_owned(),
+        lived,
+    }
+}
+
+fn hello(context: &Context) -> AgentHello {
+    let config = &context.config;
+    AgentHello {
+        min_protocol: PROTOCOL,
+        max_protocol: PROTOCOL,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        session: context.session.to_string(),
+        labels: config.labels.clone().into_iter().collect(),
+        capacity: config.capacity,
+        backend: context.backend.name().to_owned(),
+        capabilities: context.backend.capabilities(),
+        attempts: held(context),
+    }
+}
+
+fn held(context: &Context) -> Vec<AttemptRef> {
+    let held = context.attempts.held().into_iter().take(MAX_NAMED);
+    held.map(|attempt| AttemptRef {
+        attempt: attempt.id.to_string(),
+        epoch: attempt.epoch,
+    })
+    .collect()
+}
+
+/// How many more attempts can be taken now.
+pub(super) fn slots(context: &Context) -> u32 {
+    let held = u32::try_from(context.attempts.held().len()).unwrap_or(u32::MAX);
+    context.config.capacity.saturating_sub(held)
+}
+
+fn has_news(context: &Context, session: &Session) -> bool {
+    !session.declined.is_empty()
+        || session.slots != Some(slots(context))
+        || context
+            .attempts
+            .held()
+            .iter()
+            .any(|attempt| unsent(session, attempt).is_some())
+}
+
+/// The sequence of a report that this stream has not sent.
+fn unsent(session: &Session, attempt: &crate::attempt::Attempt) -> Option<i64> {
+    let newest = attempt.unreported()?;
+    (session.sent.get(&attempt.id) != Some(&newest)).then_some(newest)
+}
+
+/// The next message, the most urgent first.
+fn next(context: &Context, session: &mut Session) -> Option<Out> {
+    if Instant::now() >= session.renew_at {
+        return Some(renewal(context, session));
+    }
+    if let Some(decline) = session.declined.pop() {
+        return Some(Out::Decline(decline));
+    }
+    for attempt in context.attempts.held() {
+        if unsent(session, &attempt).is_none() {
+            continue;
+        }
+        if let Some(report) = attempt.report() {
+            session.sent.insert(attempt.id, report.sequence);
+            return Some(Out::Report(report));
+        }
+    }
+    let slots = slots(context);
+    if session.slots == Some(slots) {
+        return None;
+    }
+    session.slots = Some(slots);
+    metrics::gauge!("muster_agent_slots_free").set(f64::from(slots));
+    Some(Out::Credit(Credit { slots }))
+}
+
+fn renewal(context: &Context, session: &mut Session) -> Out {
+    let now = Instant::now();
+    session.renewal += 1;
+    session.renew_at = now + session.renew_interval;
+    session.unanswered_since.get_or_insert(now);
+    let attempts = held(context);
+    let live: HashSet<_> = context.attempts.held().iter().map(|a| a.id).collect();
+    session.sent.retain(|id, _| live.contains(id));
+    tracing::trace!(
+        sequence = session.renewal,
+        attempts = convert::signed(attempts.len() as u64),
+        "renewing"
+    );
+    Out::Renew(RenewLeases {
+        sequence: session.renewal,
+        attempts,
+    })
+}

@@ -1,0 +1,342 @@
+//! The other end of the link: real gRPC on loopback, told by a test what to say.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use muster_proto::v1::{
+    AgentHello, Assignment, AttemptOrder, AttemptReport, LinkRequest, LinkResponse, ReportAck,
+    StreamLogRequest, StreamLogResponse, UploadArtifactRequest, UploadArtifactResponse, Welcome,
+    agent_link_service_server::{AgentLinkService, AgentLinkServiceServer},
+    link_request::Message as Told,
+    link_response::Message as Say,
+    upload_artifact_request::Part,
+};
+use tokio::{net::TcpListener, sync::mpsc, time::timeout};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+/// How long a test waits for what must come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What survives a restart of the server.
+#[derive(Default)]
+pub(crate) struct Store {
+    /// Durable log by attempt.
+    pub(crate) logs: Mutex<HashMap<String, Vec<u8>>>,
+    /// Artifacts by path.
+    pub(crate) artifacts: Mutex<HashMap<String, Vec<u8>>>,
+    /// Answer log streams with this many bytes as durable at most; then say nothing more.
+    pub(crate) durable_limit: Mutex<Option<usize>>,
+}
+
+impl Store {
+    pub(crate) fn log(&self, attempt: &str) -> String {
+        let logs = self.logs.lock().expect("no panic");
+        String::from_utf8_lossy(logs.get(attempt).map_or(&[], Vec::as_slice)).into_owned()
+    }
+}
+
+/// A server on loopback.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) store: Arc<Store>,
+    links: mpsc::Receiver<Link>,
+    stop: CancellationToken,
+}
+
+/// One link of an agent.
+pub(crate) struct Link {
+    pub(crate) hello: AgentHello,
+    pub(crate) authorization: String,
+    requests: Streaming<LinkRequest>,
+    responses: mpsc::Sender<Result<LinkResponse, Status>>,
+}
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        Self::start_at("127.0.0.1:0".parse().expect("an address"), Arc::default())
+    }
+
+    /// Starts at an address with what an earlier server has stored.
+    pub(crate) fn start_at(address: SocketAddr, store: Arc<Store>) -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.set_reuseaddr(true).expect("an option");
+        socket.bind(address).expect("the address is free");
+        let listener: TcpListener = socket.listen(64).expect("it listens");
+        let address = listener.local_addr().expect("an address");
+        let (sender, links) = mpsc::channel(8);
+        let stop = CancellationToken::new();
+        let service = Service {
+            store: Arc::clone(&store),
+            links: sender,
+            stop: stop.clone(),
+        };
+        let stopped = stop.clone();
+        tokio::spawn(async move {
+            let serve = tonic::transport::Server::builder()
+                .add_service(AgentLinkServiceServer::new(service))
+                .serve_with_incoming(TcpListenerStream::new(listener));
+            // Dropping it cuts every connection, as a killed process would.
+            tokio::select! {
+                _ = serve => {}
+                () = stopped.cancelled() => {}
+            }
+        });
+        Self {
+            address,
+            store,
+            links,
+            stop,
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The next link.
+    pub(crate) async fn link(&mut self) -> Link {
+        timeout(PATIENCE, self.links.recv())
+            .await
+            .expect("an agent links in time")
+            .expect("a link")
+    }
+
+    /// The next link, welcomed with these orders.
+    pub(crate) async fn welcome(&mut self, orders: Vec<AttemptOrder>) -> Link {
+        let link = self.link().await;
+        link.say(Say::Welcome(Welcome {
+            protocol: 1,
+            orders,
+            renew_interval: Some(prost_types::Duration {
+                seconds: 1,
+                nanos: 0,
+            }),
+            lease_duration: Some(prost_types::Duration {
+                seconds: 30,
+                nanos: 0,
+            }),
+        }))
+        .await;
+        link
+    }
+
+    /// Ends the server at once.
+    pub(crate) fn kill(self) -> (SocketAddr, Arc<Store>) {
+        self.stop.cancel();
+        (self.address, Arc::clone(&self.store))
+    }
+}
+
+impl Link {
+    pub(crate) async fn say(&self, message: Say) {
+        let response = LinkResponse {
+            message: Some(message),
+        };
+        self.responses
+            .send(Ok(response))
+            .await
+            .expect("the agent listens");
+    }
+
+    pub(crate) async fn assign(&self, assignment: Assignment) {
+        self.say(Say::Assignment(assignment)).await;
+    }
+
+    pub(crate) async fn fail(self, status: Status) {
+        self.responses
+            .send(Err(status))
+            .await
+            .expect("the agent listens");
+    }
+
+    /// The next message; renewals are answered and left out.
+    pub(crate) async fn told(&mut self) -> Told {
+        loop {
+            let message = timeout(PATIENCE, self.requests.message())
+                .await
+                .expect("the agent speaks in time")
+                .expect("the stream is whole")
+                .expect("the stream goes on");
+            match message.message.expect("a message") {
+                Told::Renew(renew) => {
+                    let renewed = muster_proto::v1::LeasesRenewed {
+                        sequence: renew.sequence,
+                        lost: Vec::new(),
+                    };
+                    self.say(Say::Renewed(renewed)).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// The next credit.
+    pub(crate) async fn credit(&mut self) -> u32 {
+        loop {
+            if let Told::Credit(credit) = self.told().await {
+                return credit.slots;
+            }
+        }
+    }
+
+    /// Acknowledges reports until one fits, which is not acknowledged.
+    pub(crate) async fn report(&mut self, fits: impl Fn(&AttemptReport) -> bool) -> AttemptReport {
+        loop {
+            if let Told::Report(report) = self.told().await {
+                if fits(&report) {
+                    return report;
+                }
+                self.acknowledge(&report).await;
+            }
+        }
+    }
+
+    pub(crate) async fn acknowledge(&self, report: &AttemptReport) {
+        let ack = ReportAck {
+            attempt: report.attempt.clone(),
+            sequence: report.sequence,
+        };
+        self.say(Say::ReportAck(ack)).await;
+    }
+}
+
+struct Service {
+    store: Arc<Store>,
+    links: mpsc::Sender<Link>,
+    stop: CancellationToken,
+}
+
+fn authorization<T>(request: &Request<T>) -> String {
+    let header = request.metadata().get("authorization");
+    header
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default()
+        .to_owned()
+}
+
+#[tonic::async_trait]
+impl AgentLinkService for Service {
+    type LinkStream = ReceiverStream<Result<LinkResponse, Status>>;
+    type StreamLogStream = ReceiverStream<Result<StreamLogResponse, Status>>;
+
+    async fn link(
+        &self,
+        request: Request<Streaming<LinkRequest>>,
+    ) -> Result<Response<Self::LinkStream>, Status> {
+        let authorization = authorization(&request);
+        let mut requests = request.into_inner();
+        let first = requests.message().await?.and_then(|first| first.message);
+        let Some(Told::Hello(hello)) = first else {
+            return Err(Status::invalid_argument("no hello"));
+        };
+        let (responses, outgoing) = mpsc::channel(64);
+        let link = Link {
+            hello,
+            authorization,
+            requests,
+            responses,
+        };
+        self.links
+            .send(link)
+            .await
+            .map_err(|_closed| Status::unavailable("the test is over"))?;
+        Ok(Response::new(ReceiverStream::new(outgoing)))
+    }
+
+    async fn stream_log(
+        &self,
+        request: Request<Streaming<StreamLogRequest>>,
+    ) -> Result<Response<Self::StreamLogStream>, Status> {
+        let mut requests = request.into_inner();
+        let first = requests
+            .message()
+            .await?
+            .ok_or_else(|| Status::invalid_argument("empty"))?;
+        let store = Arc::clone(&self.store);
+        let stop = self.stop.clone();
+        let (responses, outgoing) = mpsc::channel(64);
+        tokio::spawn(async move {
+            let write = async {
+                let durable = |store: &Store| {
+                    let logs = store.logs.lock().expect("no panic");
+                    logs.get(&first.attempt).map_or(0, Vec::len)
+                };
+                let say = |offset: usize| {
+                    let durable_offset = i64::try_from(offset).expect("it is small");
+                    responses.send(Ok(StreamLogResponse { durable_offset }))
+                };
+                say(durable(&store)).await.ok();
+                while let Ok(Some(request)) = requests.message().await {
+                    for chunk in request.chunks {
+                        store.append(&first.attempt, chunk.offset, &chunk.data);
+                    }
+                    say(durable(&store)).await.ok();
+                }
+            };
+            tokio::select! {
+                () = write => {}
+                () = stop.cancelled() => {}
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(outgoing)))
+    }
+
+    async fn upload_artifact(
+        &self,
+        request: Request<Streaming<UploadArtifactRequest>>,
+    ) -> Result<Response<UploadArtifactResponse>, Status> {
+        let mut requests = request.into_inner();
+        let (mut path, mut bytes, mut whole) = (String::new(), Vec::new(), false);
+        while let Some(request) = requests.message().await? {
+            match request.part.expect("a part") {
+                Part::Header(header) if header.path.contains("..") => {
+                    return Err(Status::invalid_argument("bad path"));
+                }
+                Part::Header(header) => path = header.path,
+                Part::Data(data) => bytes.extend_from_slice(&data),
+                Part::Footer(footer) => whole = footer.size_bytes == bytes.len() as i64,
+            }
+        }
+        if !whole {
+            return Err(Status::data_loss("cut short"));
+        }
+        self.store
+            .artifacts
+            .lock()
+            .expect("no panic")
+            .insert(path.clone(), bytes);
+        Ok(Response::new(UploadArtifactResponse { name: path }))
+    }
+}
+
+impl Store {
+    /// Takes what is new of a chunk; a gap is a fault of the agent. Forgets what is beyond the
+    /// limit, as a server that dies before it has stored it.
+    fn append(&self, attempt: &str, offset: i64, data: &[u8]) {
+        let mut logs = self.logs.lock().expect("no panic");
+        let log = logs.entry(attempt.to_owned()).or_default();
+        let offset = usize::try_from(offset).expect("an offset");
+        let limit = self
+            .durable_limit
+            .lock()
+            .expect("no panic")
+            .unwrap_or(usize::MAX);
+        if log.len() >= limit {
+            return;
+        }
+        assert!(
+            offset <= log.len(),
+            "a gap: {} bytes, then offset {offset}",
+            log.len()
+        );
+        let new = data.get(log.len() - offset..).unwrap_or_default();
+        log.extend_from_slice(new);
+        log.truncate(limit);
+    }
+}

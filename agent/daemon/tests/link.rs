@@ -1,0 +1,521 @@
+//! The agent between a scripted server and a played conductor: real gRPC, a real socket, a real
+//! process in the conductor's place.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail the test"
+)]
+
+#[path = "harness/conductor.rs"]
+mod conductor;
+#[path = "harness/server.rs"]
+mod server;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use conductor::{Connection, Given, hello};
+use muster_agent::{
+    Agent, Config, Error,
+    config::{Backend, Process, Token, Trust},
+};
+use muster_core::id::{AttemptId, ExecutionId};
+use muster_proto::{
+    runner::v1::{agent_message::Message as Heard, conductor_hello::Purpose},
+    v1::{
+        Assignment, AttemptOrder, AttemptRef, CancelAttempt, LeasesRenewed, Refusal,
+        attempt_order::Action, attempt_report::Phase, execution::State,
+        link_request::Message as Told, link_response::Message as Say, refusal::Reason,
+    },
+};
+use server::{PATIENCE, Server};
+use tonic::Status;
+
+/// Waits for something that no message tells.
+pub(crate) async fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let end = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = check() {
+            return found;
+        }
+        assert!(tokio::time::Instant::now() < end, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Stands in the conductor's place: tells the test what it got, and stays.
+const STANDIN: &str = r#"
+printf '%s\n' "$MUSTER_AGENT_SOCKET" "$MUSTER_ATTEMPT_TOKEN" "$$" > given.draft
+mv given.draft given
+exec sleep 600
+"#;
+
+fn config(server: &Server, runs: &Path, script: &str) -> Config {
+    let words = ["sh", "-c", script, "runner"];
+    Config {
+        servers: vec![server.url()],
+        token: Token::new("msa_test"),
+        trust: Trust::System,
+        insecure: false,
+        labels: BTreeMap::from([("zone".to_owned(), "z".to_owned())]),
+        capacity: 2,
+        backend: Backend::Process(Process {
+            directory: runs.to_owned(),
+            runner: words.map(str::to_owned).to_vec(),
+            embedded: false,
+        }),
+    }
+}
+
+const PLAN: &str = r#"{"version":1,"context":{},"env":[],"containers":[],"pod":{"activeDeadlineSeconds":null,"jobLabels":{},"jobAnnotations":{},"namespace":null,"spec":{}},"steps":[]}"#;
+
+fn assignment() -> Assignment {
+    Assignment {
+        attempt: AttemptId::generate().to_string(),
+        epoch: 1,
+        execution: ExecutionId::generate().to_string(),
+        project: "default".to_owned(),
+        display_name: "smoke-1".to_owned(),
+        plan: PLAN.into(),
+    }
+}
+
+fn order(assignment: &Assignment, action: Action) -> AttemptOrder {
+    AttemptOrder {
+        attempt: assignment.attempt.clone(),
+        epoch: assignment.epoch,
+        action: action.into(),
+        assignment: Some(assignment.clone()),
+        ..AttemptOrder::default()
+    }
+}
+
+fn runs(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')')
+        .is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}
+
+struct Run {
+    directory: tempfile::TempDir,
+    server: Server,
+    agent: Agent,
+}
+
+impl Run {
+    async fn start(script: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let server = Server::start();
+        let agent = Agent::start(config(&server, &directory.path().join("runs"), script))
+            .await
+            .expect("the agent starts");
+        Self {
+            directory,
+            server,
+            agent,
+        }
+    }
+
+    fn runs(&self) -> PathBuf {
+        self.directory.path().join("runs")
+    }
+
+    async fn given(&self, assignment: &Assignment) -> Given {
+        Given::read(&self.runs(), &assignment.attempt).await
+    }
+
+    fn has_directory(&self, assignment: &Assignment) -> bool {
+        self.runs().join(&assignment.attempt).exists()
+    }
+}
+
+#[tokio::test]
+async fn an_assignment_runs_to_its_committed_record() {
+    let mut run = Run::start(STANDIN).await;
+    let mut link = run.server.welcome(Vec::new()).await;
+    assert_eq!(link.authorization, "Bearer msa_test");
+    assert_eq!(
+        (link.hello.capacity, link.hello.backend.as_str()),
+        (2, "process")
+    );
+    assert_eq!(link.credit().await, 2);
+    let work = assignment();
+    link.assign(work.clone()).await;
+    let preparing = link
+        .report(|report| report.phase() == Phase::Preparing)
+        .await;
+    assert_eq!(preparing.sequence, 1);
+    assert_eq!(link.credit().await, 1);
+
+    let given = run.given(&work).await;
+    let (mut control, welcome) = Connection::control(&given, &work.attempt, false).await;
+    assert_eq!(welcome.plan, work.plan);
+    control.progress(1).await;
+    let running = link.report(|report| report.phase() == Phase::Running).await;
+    link.acknowledge(&running).await;
+
+    let text = "one\ntwo\nthree\n";
+    control.log(0, "one\n").await;
+    control.log(4, "two\n").await;
+    control.log(8, "three\n").await;
+    control.durable(text.len() as u64).await;
+    control.completed(text).await;
+    let completed = link
+        .report(|report| report.phase() == Phase::Completed)
+        .await;
+    let record = completed.completion.clone().expect("a record");
+    assert_eq!(record.outcome(), State::Passed);
+    assert_eq!(record.log_size_bytes, 14);
+    assert_eq!(record.log_sha256.len(), 64);
+    assert_eq!(run.server.store.log(&work.attempt), text);
+
+    link.acknowledge(&completed).await;
+    control
+        .hears(|heard| matches!(heard, Heard::CompletedAck(_)).then_some(()))
+        .await;
+    drop(control);
+    assert_eq!(link.credit().await, 2);
+    eventually("its directory is removed", || {
+        (!run.has_directory(&work)).then_some(())
+    })
+    .await;
+    assert!(!runs(given.pid));
+    run.agent.stop().await.expect("no error");
+}
+
+#[tokio::test]
+async fn a_killed_server_costs_no_byte_and_no_report() {
+    let mut run = Run::start(STANDIN).await;
+    let mut link = run.server.welcome(Vec::new()).await;
+    let work = assignment();
+    link.assign(work.clone()).await;
+    let given = run.given(&work).await;
+    let (mut control, _) = Connection::control(&given, &work.attempt, false).await;
+    // The server will have taken more than it has stored.
+    *run.server.store.durable_limit.lock().expect("no panic") = Some(4);
+    control.progress(1).await;
+    control.log(0, "one\n").await;
+    control.log(4, "two\n").await;
+    control.durable(4).await;
+    let unacknowledged = link.report(|report| report.phase() == Phase::Running).await;
+    let (address, store) = run.server.kill();
+    drop(link);
+    *store.durable_limit.lock().expect("no panic") = None;
+
+    // What was taken and not stored is asked for again.
+    while control.heard().await.is_some() {}
+    let (mut control, welcome) = Connection::control(&given, &work.attempt, true).await;
+    assert!(welcome.plan.is_empty());
+    assert_eq!(welcome.log_offset, 4);
+    control.log(4, "two\n").await;
+    control.completed("one\ntwo\n").await;
+
+    run.server = Server::start_at(address, store);
+    let adopt = AttemptOrder {
+        sequence: unacknowledged.sequence - 1,
+        log_offset: 4,
+        ..order(&work, Action::Adopt)
+    };
+    let mut link = run.server.welcome(vec![adopt]).await;
+    let named = AttemptRef {
+        attempt: work.attempt.clone(),
+        epoch: 1,
+    };
+    assert_eq!(link.hello.attempts, [named]);
+    let completed = link
+        .report(|report| report.phase() == Phase::Completed)
+        .await;
+    assert!(completed.sequence > unacknowledged.sequence);
+    assert_eq!(run.server.store.log(&work.attempt), "one\ntwo\n");
+}
+
+#[tokio::test]
+async fn an_agent_that_starts_again_finds_its_attempts() {
+    let mut run = Run::start(STANDIN).await;
+    let link = run.server.welcome(Vec::new()).await;
+    let work = assignment();
+    link.assign(work.clone()).await;
+    let given = run.given(&work).await;
+    let (mut control, _) = Connection::control(&given, &work.attempt, false).await;
+    control.log(0, "one\n").await;
+    control.durable(4).await;
+    drop(link);
+    run.agent.stop().await.expect("no error");
+    assert!(runs(given.pid), "the conductor outlives the agent");
+
+    let agent = Agent::start(config(
+        &run.server,
+        &run.directory.path().join("runs"),
+        STANDIN,
+    ))
+    .await;
+    let _agent = agent.expect("it starts again");
+    // Before the server has spoken the plan is not known, which is no reason to give up.
+    let mut early = Connection::open(
+        &given,
+        hello(&given, &work.attempt, Purpose::Control, false),
+    )
+    .await;
+    assert!(matches!(early.heard().await, Some(Heard::Refused(refused)) if !refused.permanent));
+    let adopt = AttemptOrder {
+        sequence: 7,
+        log_offset: 4,
+        ..order(&work, Action::Adopt)
+    };
+    let mut link = run.server.welcome(vec![adopt]).await;
+    assert_eq!(link.hello.attempts.len(), 1);
+    let (mut control, welcome) = Connection::control(&given, &work.attempt, true).await;
+    assert_eq!(welcome.log_offset, 4);
+    control.log(4, "two\n").await;
+    control.completed("one\ntwo\n").await;
+    let completed = link
+        .report(|report| report.phase() == Phase::Completed)
+        .await;
+    assert!(completed.sequence > 7);
+    assert_eq!(run.server.store.log(&work.attempt), "one\ntwo\n");
+    link.acknowledge(&completed).await;
+    eventually("the conductor is ended", || {
+        (!runs(given.pid)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lost_lease_ends_the_attempt_without_a_report() {
+    let mut run = Run::start(STANDIN).await;
+    let mut link = run.server.welcome(Vec::new()).await;
+    let work = assignment();
+    link.assign(work.clone()).await;
+    let given = run.given(&work).await;
+    let (mut control, _) = Connection::control(&given, &work.attempt, false).await;
+    let lost = AttemptRef {
+        attempt: work.attempt.clone(),
+        epoch: 1,
+    };
+    link.say(Say::Renewed(LeasesRenewed {
+        sequence: 0,
+        lost: vec![lost],
+    }))
+    .await;
+    let refused = control
+        .hears(|heard| match heard {
+            Heard::Refused(refused) => Some(refused.clone()),
+            _ => None,
+        })
+        .await;
+    assert!(refused.permanent);
+    eventually("its directory is removed", || {
+        (!run.has_directory(&work)).then_some(())
+    })
+    .await;
+    assert!(!runs(given.pid));
+    // The slot is free again, and nothing was said of a loss.
+    loop {
+        match link.told().await {
+            Told::Credit(credit) if credit.slots == 2 => break,
+            Told::Report(report) => assert_eq!(report.phase(), Phase::Preparing),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn orders_of_the_welcome_start_and_end_attempts() {
+    let mut run = Run::start(STANDIN).await;
+    let (lost, fresh) = (assignment(), assignment());
+    let link = run.server.welcome(vec![order(&lost, Action::Adopt)]).await;
+    let given = run.given(&lost).await;
+    link.fail(Status::unavailable("again")).await;
+    let orders = vec![order(&lost, Action::Kill), order(&fresh, Action::Adopt)];
+    let _link = run.server.welcome(orders).await;
+    run.given(&fresh).await;
+    eventually("the killed one is ended", || {
+        (!runs(given.pid)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_attempt_that_has_run_is_not_run_again() {
+    let mut run = Run::start(STANDIN).await;
+    let work = assignment();
+    let adopt = AttemptOrder {
+        sequence: 3,
+        log_offset: 10,
+        ..order(&work, Action::Adopt)
+    };
+    let mut link = run.server.welcome(vec![adopt]).await;
+    let lost = link.report(|report| report.phase() == Phase::Lost).await;
+    assert_eq!((lost.reason.as_str(), lost.sequence), ("POD_GONE", 4));
+    assert!(!run.has_directory(&work));
+}
+
+#[tokio::test]
+async fn a_cancel_reaches_the_conductor_also_when_it_comes_back() {
+    let mut run = Run::start(STANDIN).await;
+    let mut link = run.server.welcome(Vec::new()).await;
+    let work = assignment();
+    link.assign(work.clone()).await;
+    let given = run.given(&work).await;
+    let (mut control, _) = Connection::control(&given, &work.attempt, false).await;
+    let cancel = CancelAttempt {
+        attempt: work.attempt.clone(),
+        epoch: 1,
+        force: false,
+        outcome: State::Canceled.into(),
+        message: "enough".to_owned(),
+    };
+    link.say(Say::Cancel(cancel)).await;
+    let heard = control
+        .hears(|heard| match heard {
+            Heard::Cancel(cancel) => Some(cancel.message.clone()),
+            _ => None,
+        })
+        .await;
+    assert_eq!(heard, "enough");
+    drop(control);
+    let (_control, welcome) = Connection::control(&given, &work.attempt, true).await;
+    assert_eq!(
+        welcome.cancel.map(|cancel| cancel.message),
+        Some("enough".to_owned())
+    );
+    assert!(
+        runs(given.pid),
+        "an orderly cancel is the conductor's to carry out"
+    );
+    link.say(Say::Refusal(Refusal {
+        attempt: work.attempt.clone(),
+        epoch: 1,
+        reason: Reason::LeaseLost.into(),
+        message: String::new(),
+    }))
+    .await;
+    eventually("it is ended", || (!runs(given.pid)).then_some(())).await;
+    while link.credit().await != 2 {}
+}
+
+#[tokio::test]
+async fn a_cancel_before_the_conductor_has_come_ends_it_at_once() {
+    let mut run = Run::start(STANDIN).await;
+    let mut link = run.server.welcome(Vec::new()).await;
+    let work = assignment();
+    link.assign(work.clone()).await;
+    let given = run.given(&work).await;
+    let cancel = CancelAttempt {
+        attempt: work.attempt.clone(),
+        epoch: 1,
+        ..CancelAttempt::default()
+    };
+    link.say(Say::Cancel(cancel)).await;
+    let lost = link.report(|report| report.phase() == Phase::Lost).await;
+    assert_eq!(lost.reason, "CANCELED");
+    eventually("it is ended", || (!runs(given.pid)).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_conductor_that_dies_is_lost_with_its_last_words() {
+    let mut run = Run::start("echo out of luck >&2; exit 3").await;
+    let mut link = run.server.welcome(Vec::new()).await;
+    link.assign(assignment()).await;
+    let lost = link.report(|report| report.phase() == Phase::Lost).await;
+    assert_eq!(lost.reason, "CONDUCTOR_EXITED");
+    assert!(lost.message.contains("out of luck"), "{}", lost.message);
+    assert!(lost.message.contains('3'), "{}", lost.message);
+}
+
+#[tokio::test]
+async fn more_work_than_there_is_room_for_is_given_back() {
+    let mut run = Run::start(STANDIN).await;
+    let mut link = run.server.welcome(Vec::new()).await;
+    for _ in 0..2 {
+        link.assign(assignment()).await;
+    }
+    let third = assignment();
+    link.assign(third.clone()).await;
+    let declined = loop {
+        if let Told::Decline(declined) = link.told().await {
+            break declined;
+        }
+    };
+    assert_eq!(declined.attempt, third.attempt);
+    assert_eq!(declined.reason, "NO_CAPACITY");
+}
+
+#[tokio::test]
+async fn strangers_are_refused() {
+    let mut run = Run::start(STANDIN).await;
+    let link = run.server.welcome(Vec::new()).await;
+    let work = assignment();
+    link.assign(work.clone()).await;
+    let given = run.given(&work).await;
+    let thief = Given {
+        token: "x".repeat(43),
+        ..given.clone()
+    };
+    let other = AttemptId::generate().to_string();
+    for (given, attempt) in [(&thief, &work.attempt), (&given, &other)] {
+        let mut connection =
+            Connection::open(given, hello(given, attempt, Purpose::Control, false)).await;
+        let heard = connection.heard().await;
+        assert!(
+            matches!(&heard, Some(Heard::Refused(refused)) if refused.permanent),
+            "{heard:?}"
+        );
+        assert!(connection.heard().await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn artifacts_are_relayed_whole_or_not_at_all() {
+    let mut run = Run::start(STANDIN).await;
+    let link = run.server.welcome(Vec::new()).await;
+    let work = assignment();
+    link.assign(work.clone()).await;
+    let given = run.given(&work).await;
+    let sent = Connection::artifact(&given, &work.attempt, "a/b.txt", &["one", "two"]).await;
+    assert_eq!(sent.as_deref(), Some(""));
+    let refused = Connection::artifact(&given, &work.attempt, "../b", &["x"]).await;
+    assert_eq!(refused.as_deref(), Some("bad path"));
+    let artifacts = run.server.store.artifacts.lock().expect("no panic").clone();
+    assert_eq!(
+        artifacts.get("a/b.txt").map(Vec::as_slice),
+        Some(b"onetwo".as_slice())
+    );
+    assert_eq!(artifacts.len(), 1);
+}
+
+#[tokio::test]
+async fn a_revoked_token_and_a_newer_process_stop_the_agent() {
+    let mut run = Run::start(STANDIN).await;
+    run.server
+        .welcome(Vec::new())
+        .await
+        .fail(Status::unauthenticated("revoked"))
+        .await;
+    assert!(matches!(
+        run.agent.ended().await,
+        Err(Error::Unauthenticated { .. })
+    ));
+
+    let mut run = Run::start(STANDIN).await;
+    let link = run.server.welcome(Vec::new()).await;
+    link.say(Say::Refusal(Refusal {
+        reason: Reason::Superseded.into(),
+        ..Refusal::default()
+    }))
+    .await;
+    assert!(matches!(run.agent.ended().await, Err(Error::Superseded)));
+}
+
+#[tokio::test]
+async fn renewals_without_answers_make_the_agent_connect_again() {
+    let mut run = Run::start(STANDIN).await;
+    let silent = run.server.welcome(Vec::new()).await;
+    // Nobody answers on this link; the agent hangs up and comes back.
+    let again = run.server.link().await;
+    assert_eq!(again.hello.session, silent.hello.session);
+}
