@@ -1,1 +1,31 @@
-fn main() {}
+//! The `muster` command: parses the command line, runs one command, and ends with its exit code.
+
+mod arguments;
+mod client;
+mod command;
+mod context;
+mod embedded;
+mod error;
+mod exit;
+mod follow;
+mod json;
+mod manifest;
+mod place;
+mod report;
+mod signal;
+mod terminal;
+mod trace;
+mod view;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // The runner's own command line is parsed by the runner: it stands in pods and sandboxes.
+    if let Some(arguments) = command::runner::arguments() {
+        return command::runner::run(arguments);
+    }
+    let cli = arguments::parse();
+    // An error means that one is installed already.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    command::execute(cli)
+}

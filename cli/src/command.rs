@@ -1,0 +1,131 @@
+//! Runs one command: picks the runtime and the log that fit it, and turns its end into an exit
+//! code. What a command does is in its own file.
+
+pub(crate) mod agent;
+pub(crate) mod agents;
+pub(crate) mod artifacts;
+pub(crate) mod cancel;
+pub(crate) mod completions;
+pub(crate) mod context;
+pub(crate) mod events;
+pub(crate) mod get;
+pub(crate) mod logs;
+pub(crate) mod ls;
+pub(crate) mod projects;
+pub(crate) mod run;
+pub(crate) mod runner;
+pub(crate) mod server;
+pub(crate) mod stored;
+pub(crate) mod tokens;
+pub(crate) mod version;
+pub(crate) mod wait;
+
+use std::{io::Write as _, process::ExitCode, time::Duration};
+
+use crate::{
+    arguments::{Cli, Command, Global},
+    error::Error,
+    exit::{self, Exit},
+    terminal::{Style, Terminal},
+    trace::{self, Audience},
+};
+
+/// Threads of a daemon and of a command: they wait most of the time, and each costs memory.
+const THREADS: usize = 2;
+/// Threads for blocking work, such as files.
+const BLOCKING_THREADS: usize = 16;
+/// How long tasks may take to end behind a command.
+const SHUTDOWN: Duration = Duration::from_secs(2);
+
+/// Runs the command.
+pub(crate) fn execute(cli: Cli) -> ExitCode {
+    let audience = match cli.command {
+        Command::Server(_) | Command::Agent(_) => Audience::Operator,
+        _ => Audience::User,
+    };
+    trace::install(&cli.global, audience);
+    let terminal = cli.global.stderr();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build()
+        .map_err(|error| Error::Local(format!("can not start threads: {error}")));
+    let result = runtime.and_then(|runtime| {
+        let result = runtime.block_on(dispatch(cli));
+        runtime.shutdown_timeout(SHUTDOWN);
+        result
+    });
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            complain(&error, &terminal);
+            error.exit().into()
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<Exit, Error> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Run(arguments) => Box::pin(run::execute(*arguments, global)).await,
+        Command::Ls(arguments) => ls::execute(arguments, global).await,
+        Command::Get(arguments) => get::execute(arguments, global).await,
+        Command::Logs(arguments) => logs::execute(arguments, global).await,
+        Command::Artifacts(arguments) => artifacts::execute(arguments, global).await,
+        Command::Cancel(arguments) => cancel::execute(arguments, global).await,
+        Command::Wait(arguments) => wait::execute(arguments, global).await,
+        Command::Events(arguments) => events::execute(arguments, global).await,
+        Command::Workflows(command) => {
+            stored::execute(command, stored::Kind::Workflow, global).await
+        }
+        Command::Templates(command) => {
+            stored::execute(command, stored::Kind::Template, global).await
+        }
+        Command::Context(arguments) => context::execute(arguments, global),
+        Command::Server(arguments) => Box::pin(server::execute(*arguments, global)).await,
+        Command::Agent(arguments) => Box::pin(agent::execute(*arguments, global)).await,
+        Command::Agents(arguments) => agents::execute(arguments, global).await,
+        Command::Projects(arguments) => projects::execute(arguments, global).await,
+        Command::Tokens(arguments) => tokens::execute(arguments, global).await,
+        Command::Completions(arguments) => completions::execute(&arguments),
+        Command::Version(_) => version::execute(global),
+        Command::ExitCodes => {
+            print(&format!("{}\n", exit::TABLE))?;
+            Ok(Exit::Success)
+        }
+        Command::Runner => Err(Error::Usage("this is for agents only".to_owned())),
+    }
+}
+
+/// Prints to standard output.
+pub(crate) fn print(text: &str) -> Result<(), Error> {
+    write(text.as_bytes())
+}
+
+/// Writes bytes to standard output.
+pub(crate) fn write(bytes: &[u8]) -> Result<(), Error> {
+    let mut stdout = std::io::stdout().lock();
+    stdout
+        .write_all(bytes)
+        .and_then(|()| stdout.flush())
+        .map_err(Error::output)
+}
+
+/// Prints a line for people to standard error.
+pub(crate) fn note(global: &Global, text: &str) {
+    let terminal = global.stderr();
+    let text = terminal.paint(Style::Dim, &crate::terminal::escape::visible_lines(text));
+    // When nobody reads it, nobody misses it.
+    let _unread = writeln!(std::io::stderr(), "{text}");
+}
+
+fn complain(error: &Error, terminal: &Terminal) {
+    if matches!(error, Error::OutputClosed) {
+        return;
+    }
+    let word = terminal.paint(Style::Red, "error:");
+    let text = crate::terminal::escape::visible_lines(&error.to_string());
+    // When nobody reads it, nobody misses it.
+    let _unread = writeln!(std::io::stderr(), "{word} {text}");
+}

@@ -1,0 +1,158 @@
+//! `muster ls`: executions, newest first.
+
+use clap::Args;
+use jiff::Timestamp;
+use muster_proto::v1::{Execution, ListExecutionsRequest, execution::State};
+use serde::Serialize;
+
+use crate::{
+    arguments::{Global, pair},
+    client::Client,
+    error::Error,
+    exit::Exit,
+    json,
+    place::Session,
+    report,
+    terminal::{
+        measure,
+        table::{Cell, Table},
+    },
+};
+
+/// Largest page of the server.
+const PAGE: i32 = 1000;
+
+const EXAMPLES: &str = "\
+Examples:
+  muster ls
+  muster ls --state failed --state aborted --limit 5
+  muster ls --workflow smoke --tag branch=main --output json";
+
+/// List executions, newest first
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// Only those of this workflow
+    #[arg(long, value_name = "NAME")]
+    workflow: Option<String>,
+    /// Only those in this state; may be given several times
+    #[arg(long = "state", value_name = "STATE", value_parser = parse_state)]
+    states: Vec<State>,
+    /// Only those with this tag; may be given several times
+    #[arg(long = "tag", value_name = "NAME=VALUE", value_parser = pair)]
+    tags: Vec<(String, String)>,
+    /// At most so many; 0 for all
+    #[arg(long, default_value_t = 20, value_name = "COUNT")]
+    limit: usize,
+}
+
+#[derive(Serialize)]
+struct Executions {
+    executions: Vec<json::Execution>,
+}
+
+/// Runs it.
+pub(crate) async fn execute(arguments: Arguments, global: &Global) -> Result<Exit, Error> {
+    let session = Session::open(global).await?;
+    let executions = list(&session.client, &arguments).await;
+    session.close().await;
+    let executions = executions?;
+    if global.json() {
+        let executions = executions.iter().map(|one| json::Execution::new(one, &[]));
+        json::print(&Executions {
+            executions: executions.collect(),
+        })?;
+    } else if executions.is_empty() {
+        super::note(global, "no executions; `muster run FILE` makes one");
+    } else {
+        super::print(&table(&executions).render(&global.stdout()))?;
+    }
+    Ok(Exit::Success)
+}
+
+async fn list(client: &Client, arguments: &Arguments) -> Result<Vec<Execution>, Error> {
+    let limit = match arguments.limit {
+        0 => usize::MAX,
+        limit => limit,
+    };
+    let mut request = ListExecutionsRequest {
+        parent: client.parent(),
+        page_token: String::new(),
+        page_size: 0,
+        workflow: arguments.workflow.clone().unwrap_or_default(),
+        states: arguments.states.iter().map(|&state| state.into()).collect(),
+        tags: arguments.tags.iter().cloned().collect(),
+    };
+    let mut executions = Vec::new();
+    loop {
+        let missing = limit - executions.len();
+        request.page_size = i32::try_from(missing).unwrap_or(PAGE).min(PAGE);
+        let response = client
+            .call(async || client.executions().list_executions(request.clone()).await)
+            .await?;
+        executions.extend(response.executions);
+        request.page_token = response.next_page_token;
+        if request.page_token.is_empty() || executions.len() >= limit {
+            executions.truncate(limit);
+            return Ok(executions);
+        }
+    }
+}
+
+fn table(executions: &[Execution]) -> Table {
+    let now = muster_core::clock::Clock::system().now();
+    let mut table = Table::new(&["NAME", "STATE", "CREATED", "DURATION", "AGENT", "TAGS"]);
+    for execution in executions {
+        let state = execution.state();
+        let word = json::state(state).replace('_', " ");
+        table.row([
+            execution.display_name.as_str().into(),
+            Cell::styled(word, report::state_style(state)),
+            age(execution, now).into(),
+            duration(execution, now).into(),
+            agent(execution).into(),
+            super::get::pairs(&execution.tags).into(),
+        ]);
+    }
+    table
+}
+
+fn age(execution: &Execution, now: Timestamp) -> String {
+    let created = json::time(execution.create_time.as_ref());
+    created.map_or_else(String::new, |created| measure::age(created, now))
+}
+
+fn duration(execution: &Execution, now: Timestamp) -> String {
+    let start = json::time(execution.start_time.as_ref());
+    let finish = json::time(execution.finish_time.as_ref()).or(Some(now));
+    measure::between(start, finish).map_or_else(String::new, measure::duration)
+}
+
+fn agent(execution: &Execution) -> String {
+    let last = execution.attempts.last();
+    last.map_or_else(String::new, |attempt| attempt.agent.clone())
+}
+
+fn parse_state(text: &str) -> Result<State, String> {
+    let wanted = format!("STATE_{}", text.replace('-', "_").to_ascii_uppercase());
+    let known = || (1..=11).filter_map(|number| State::try_from(number).ok());
+    known()
+        .find(|state| state.as_str_name() == wanted)
+        .ok_or_else(|| {
+            let names: Vec<_> = known().map(json::state).collect();
+            format!("'{text}' is no state; there are {}", names.join(", "))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_named_as_they_are_shown() {
+        assert_eq!(parse_state("timed_out"), Ok(State::TimedOut));
+        assert_eq!(parse_state("timed-out"), Ok(State::TimedOut));
+        assert!(parse_state("green").is_err_and(|error| error.contains("passed")));
+        assert!(parse_state("unspecified").is_err());
+    }
+}

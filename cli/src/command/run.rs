@@ -1,0 +1,399 @@
+//! `muster run`: runs a workflow here or on a server, shows it, and ends with its exit code. How
+//! it is followed to its end is in [`watch`].
+
+mod watch;
+
+use std::{collections::HashMap, path::PathBuf, time::Instant};
+
+use clap::Args;
+use muster_proto::v1::{
+    Artifact, CreateExecutionRequest, Execution, InlineWorkflow, LabelValues, QueuePolicy, Target,
+    create_execution_request::Source,
+};
+use uuid::Uuid;
+
+use crate::{
+    arguments::{Global, pair},
+    client::Client,
+    embedded::LocalAgent,
+    error::Error,
+    exit::{self, Exit},
+    follow::is_terminal,
+    json,
+    manifest::Manifest,
+    place::{self, Place, Session},
+    report,
+    signal::Interruptions,
+    terminal::{Style, Terminal, escape},
+    view::{View, screen::Screen},
+};
+
+use watch::Ended;
+
+/// How long a run of this machine may wait for its agent, which is in the same process: what
+/// waits longer was left by a process that was killed.
+const LOCAL_WAIT: prost_types::Duration = prost_types::Duration {
+    seconds: 120,
+    nanos: 0,
+};
+
+/// Run a workflow and show its progress, log and outcome
+///
+/// Without a server, control plane and agent run in this process, steps run as processes of this
+/// machine, and the results stay in the data folder. Ctrl-C cancels: `after` steps still run;
+/// Ctrl-C again kills everything.
+#[derive(Debug, Args)]
+#[command(after_help = examples())]
+pub(crate) struct Arguments {
+    /// Manifest, or - for standard input
+    #[arg(value_name = "FILE", required_unless_present = "workflow")]
+    file: Option<PathBuf>,
+    /// Workflow of FILE to run, when it holds several
+    #[arg(long, value_name = "WORKFLOW")]
+    name: Option<String>,
+    /// Run a workflow that is stored, in place of FILE
+    #[arg(long, value_name = "WORKFLOW", conflicts_with_all = ["file", "name"])]
+    workflow: Option<String>,
+    /// Value of a parameter in the workflow's `config`; may be given several times
+    #[arg(long = "config", short, value_name = "NAME=VALUE", value_parser = pair)]
+    config: Vec<(String, String)>,
+    /// Tag of the execution; may be given several times
+    #[arg(long = "tag", short, value_name = "NAME=VALUE", value_parser = pair)]
+    tags: Vec<(String, String)>,
+    /// Label that the agent must have; NAME!=VALUE for one that it must not have; several values
+    /// of one name are alternatives
+    #[arg(long = "target", value_name = "NAME=VALUE", value_parser = pair)]
+    target: Vec<(String, String)>,
+    /// Print the name and leave; the server goes on
+    #[arg(long, conflicts_with_all = ["artifacts", "quiet"])]
+    detach: bool,
+    /// Download the artifacts into this folder at the end
+    #[arg(long, value_name = "DIR")]
+    artifacts: Option<PathBuf>,
+    /// Show only the summary
+    #[arg(long, short)]
+    quiet: bool,
+    /// Leave every byte of the log as it is, even on a terminal
+    #[arg(long)]
+    raw: bool,
+    /// UUID of the request; the same one again finds the same execution
+    #[arg(long, value_name = "UUID")]
+    request_id: Option<Uuid>,
+}
+
+fn examples() -> String {
+    format!(
+        "Examples:\n  \
+         muster run examples/smoke.yaml\n  \
+         muster run suite.yaml --name login --config url=http://localhost:3000 --artifacts out\n  \
+         generate | muster run - --output json | jq .state\n  \
+         muster run smoke.yaml --server https://muster.example:8443 --target region=east --detach\n\n{}",
+        exit::TABLE
+    )
+}
+
+/// Runs it.
+pub(crate) async fn execute(arguments: Arguments, global: &Global) -> Result<Exit, Error> {
+    let manifest = read(&arguments)?;
+    let local = place::place(global)? == Place::Local;
+    if local {
+        check_local(&arguments)?;
+    }
+    let mut interruptions = Interruptions::listen()?;
+    let session = tokio::select! {
+        session = Session::open(global) => session?,
+        () = interruptions.next() => return Err(Error::Interrupted),
+    };
+    let done = Box::pin(run(
+        &session,
+        manifest,
+        &arguments,
+        global,
+        &mut interruptions,
+    ))
+    .await;
+    session.close().await;
+    done
+}
+
+fn read(arguments: &Arguments) -> Result<Option<Manifest>, Error> {
+    let Some(path) = &arguments.file else {
+        return Ok(None);
+    };
+    let manifest = Manifest::read(path)?;
+    manifest.choose(arguments.name.as_deref())?;
+    Ok(Some(manifest))
+}
+
+fn check_local(arguments: &Arguments) -> Result<(), Error> {
+    let needs = |what: &str, why: &str| {
+        Err(Error::Usage(format!(
+            "{what} needs a server: {why}; give --server or choose a context"
+        )))
+    };
+    if arguments.detach {
+        return needs("--detach", "nothing would run it after this command ends");
+    }
+    if !arguments.target.is_empty() {
+        return needs("--target", "there is only one agent, this machine");
+    }
+    Ok(())
+}
+
+async fn run(
+    session: &Session,
+    manifest: Option<Manifest>,
+    arguments: &Arguments,
+    global: &Global,
+    interruptions: &mut Interruptions,
+) -> Result<Exit, Error> {
+    let client = &session.client;
+    let label = Uuid::new_v4().to_string();
+    let request = request(client, manifest.as_ref(), arguments, session, &label)?;
+    let (execution, interrupted) =
+        create(client, request, interruptions)
+            .await
+            .map_err(|error| match &manifest {
+                Some(manifest) => manifest.place(error),
+                None => error,
+            })?;
+    if arguments.detach {
+        return detach(client, execution, interrupted, global).await;
+    }
+    let mut agent = match session.local() {
+        Some(local) => Some(local.start_agent(client, &label).await?),
+        None => None,
+    };
+    let name = execution.name.clone();
+    let view = open_view(execution, arguments, global, agent.is_some());
+    let ended = watch::watch(client, view, &mut agent, interruptions, interrupted).await;
+    let told = match ended {
+        Ok(ended) => Box::pin(tell(client, &name, ended, arguments, global)).await,
+        Err(error) => Err(error),
+    };
+    if let Some(agent) = agent {
+        agent.close(client).await;
+    }
+    told
+}
+
+fn request(
+    client: &Client,
+    manifest: Option<&Manifest>,
+    arguments: &Arguments,
+    session: &Session,
+    label: &str,
+) -> Result<CreateExecutionRequest, Error> {
+    let source = match (manifest, &arguments.workflow) {
+        (Some(manifest), _) => Source::Inline(InlineWorkflow {
+            manifest: manifest.text.clone(),
+            workflow: arguments.name.clone().unwrap_or_default(),
+        }),
+        (None, Some(name)) => Source::Workflow(client.resource_name("workflows", name)?),
+        (None, None) => return Err(Error::Usage("give a FILE".to_owned())),
+    };
+    let target = match session.local() {
+        Some(_) => Some(target(&[(LocalAgent::LABEL.to_owned(), label.to_owned())])),
+        None if arguments.target.is_empty() => None,
+        None => Some(target(&arguments.target)),
+    };
+    let request_id = arguments.request_id.unwrap_or_else(Uuid::new_v4);
+    Ok(CreateExecutionRequest {
+        parent: client.parent(),
+        request_id: request_id.to_string(),
+        config: unique("config", &arguments.config)?,
+        tags: unique("tag", &arguments.tags)?,
+        target,
+        queue_policy: session.local().map(|_| QueuePolicy {
+            max_wait: Some(LOCAL_WAIT),
+        }),
+        source: Some(source),
+    })
+}
+
+fn unique(flag: &str, pairs: &[(String, String)]) -> Result<HashMap<String, String>, Error> {
+    let mut map = HashMap::new();
+    for (key, value) in pairs {
+        if map.insert(key.clone(), value.clone()).is_some() {
+            return Err(Error::Usage(format!("--{flag} {key} is given twice")));
+        }
+    }
+    Ok(map)
+}
+
+fn target(pairs: &[(String, String)]) -> Target {
+    let mut target = Target::default();
+    for (key, value) in pairs {
+        let (map, key) = match key.strip_suffix('!') {
+            Some(key) => (&mut target.not, key),
+            None => (&mut target.r#match, key.as_str()),
+        };
+        let values: &mut LabelValues = map.entry(key.to_owned()).or_default();
+        values.values.push(value.clone());
+    }
+    target
+}
+
+/// Creates the execution. An interruption meanwhile is remembered: the server may have accepted
+/// it already, so it must be canceled and not forgotten.
+async fn create(
+    client: &Client,
+    request: CreateExecutionRequest,
+    interruptions: &mut Interruptions,
+) -> Result<(Execution, bool), Error> {
+    let call = client.call(async || client.executions().create_execution(request.clone()).await);
+    let mut call = std::pin::pin!(call);
+    let mut interrupted = false;
+    let response = loop {
+        tokio::select! {
+            response = &mut call => break response?,
+            () = interruptions.next() => {
+                if std::mem::replace(&mut interrupted, true) {
+                    return Err(Error::Interrupted);
+                }
+            }
+        }
+    };
+    match response.execution {
+        Some(execution) => Ok((execution, interrupted)),
+        None => Err(Error::Corrupt("the server sent an empty answer".to_owned())),
+    }
+}
+
+async fn detach(
+    client: &Client,
+    execution: Execution,
+    interrupted: bool,
+    global: &Global,
+) -> Result<Exit, Error> {
+    if interrupted {
+        super::cancel::cancel(client, execution.name, false, "interrupted").await?;
+        return Err(Error::Interrupted);
+    }
+    let name = escape::visible(&execution.display_name);
+    for warning in &execution.warnings {
+        super::note(global, &format!("warning: {warning}"));
+    }
+    if global.json() {
+        json::print(&json::Execution::new(&execution, &[]))?;
+    } else {
+        super::print(&format!("{name}\n"))?;
+        super::note(
+            global,
+            &format!(
+                "queued; `muster logs {name} -f` follows it, `muster wait {name}` waits for it"
+            ),
+        );
+    }
+    Ok(Exit::Success)
+}
+
+fn open_view(execution: Execution, arguments: &Arguments, global: &Global, local: bool) -> View {
+    let terminal = terminal(global);
+    let screen = if arguments.quiet {
+        Screen::silent(terminal)
+    } else if global.json() {
+        Screen::new(Box::new(std::io::stderr()), terminal, arguments.raw)
+    } else {
+        Screen::new(Box::new(std::io::stdout()), terminal, arguments.raw)
+    };
+    let name = escape::visible(&execution.display_name);
+    let name = terminal.paint(Style::Bold, &name);
+    let place = match local {
+        true => "runs on this machine",
+        false => "is queued",
+    };
+    let mut view = View::new(screen, execution, Instant::now());
+    view.open(&format!("{name} {}", terminal.paint(Style::Dim, place)));
+    view
+}
+
+/// Where progress goes: with JSON, standard output is for the document alone.
+fn terminal(global: &Global) -> Terminal {
+    match global.json() {
+        true => global.stderr(),
+        false => global.stdout(),
+    }
+}
+
+/// Tells what became of it: artifacts, summary, document, exit code.
+async fn tell(
+    client: &Client,
+    name: &str,
+    ended: Ended,
+    arguments: &Arguments,
+    global: &Global,
+) -> Result<Exit, Error> {
+    let execution = ended.execution;
+    let exit = match (ended.forced, execution.state()) {
+        (true, _) => Exit::Interrupted,
+        (false, state) => Exit::of_state(state),
+    };
+    if !is_terminal(execution.state()) {
+        let name = escape::visible(&execution.display_name);
+        super::note(
+            global,
+            &format!("left while it still ends; see `muster get {name}`"),
+        );
+        return Ok(exit);
+    }
+    let artifacts = super::artifacts::list(client, name).await?;
+    let proof = (!arguments.quiet).then_some(&ended.proof);
+    summarize(&execution, &artifacts, proof, arguments, global)?;
+    let downloaded = match &arguments.artifacts {
+        Some(folder) => super::artifacts::download::all(client, &artifacts, folder, global).await,
+        None => Ok(()),
+    };
+    if global.json() {
+        json::print(&json::Execution::new(&execution, &artifacts))?;
+    }
+    // A failed download must not hide how the run ended, and a pass without its artifacts is none.
+    match (downloaded, exit) {
+        (Ok(()), exit) => Ok(exit),
+        (Err(error), Exit::Success) => Err(error),
+        (Err(error), exit) => {
+            super::note(global, &error.to_string());
+            Ok(exit)
+        }
+    }
+}
+
+fn summarize(
+    execution: &Execution,
+    artifacts: &[Artifact],
+    proof: Option<&crate::view::LogProof>,
+    arguments: &Arguments,
+    global: &Global,
+) -> Result<(), Error> {
+    let text = report::summary(execution, artifacts, proof, &terminal(global));
+    let space = if arguments.quiet { "" } else { "\n" };
+    if !global.json() {
+        return super::print(&format!("{space}{text}"));
+    }
+    if !arguments.quiet {
+        use std::io::Write as _;
+        // Nobody reads it: the document is what counts.
+        let _unread = write!(std::io::stderr(), "{space}{text}");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_of_one_name_are_alternatives() {
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let target = target(&[pair("a", "1"), pair("a", "2"), pair("b!", "3")]);
+        assert_eq!(target.r#match["a"].values, ["1", "2"]);
+        assert_eq!(target.not["b"].values, ["3"]);
+    }
+
+    #[test]
+    fn a_config_value_given_twice_is_refused() {
+        let pair = ("a".to_owned(), "1".to_owned());
+        let error = unique("config", &[pair.clone(), pair]).unwrap_err();
+        assert_eq!(error.exit(), Exit::Usage);
+    }
+}

@@ -1,0 +1,188 @@
+//! `muster server`: the control plane as a daemon. What it does is `muster_server`'s business.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::Args;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use muster_core::clock::Clock;
+use muster_server::{Config, Server, config::Tls};
+use muster_storage::blob;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    arguments::Global,
+    error::{self, Error},
+    exit::Exit,
+    place,
+    signal::Interruptions,
+};
+
+/// How often recorded metrics are summed up.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+const EXAMPLES: &str = "\
+Examples:
+  muster server
+  muster server --listen 0.0.0.0:8443 --data-dir /var/lib/muster --tls-name muster.example
+  muster server --listen 0.0.0.0:8443 --tls-cert tls.crt --tls-key tls.key \\
+      --database postgres://muster@db/muster --blobs 's3://bucket?endpoint=https://s3.example'
+
+The first start writes an administrator's token to DATA_DIR/admin-token, and never again. Outside
+loopback the server speaks TLS; without --tls-cert it makes an authority and a certificate, and
+clients trust DATA_DIR/tls/ca.pem. Credentials of S3 come from AWS_ACCESS_KEY_ID,
+AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN; MUSTER_DATABASE may hold the URL of the database.";
+
+/// Run the control plane
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Database
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "Database, sqlite:///path or postgres://… [env: MUSTER_DATABASE] [default: sqlite in the data folder]"
+    )]
+    database: Option<String>,
+    /// Most connections to the database
+    #[arg(long, value_name = "COUNT", default_value_t = 16)]
+    database_connections: u32,
+    /// Blobs
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "Blobs, file:///path or s3://bucket/prefix?endpoint=… [default: files in the data folder]"
+    )]
+    blobs: Option<String>,
+    /// Certificate chain, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Key of the certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Name or address for the certificate that the server makes; may be given several times
+    #[arg(long = "tls-name", value_name = "NAME", conflicts_with = "tls_cert")]
+    tls_names: Vec<String>,
+    /// Speak plain text outside loopback: everybody on the way can read tokens and logs
+    #[arg(long, conflicts_with_all = ["tls_cert", "tls_names"])]
+    insecure_plaintext: bool,
+    /// How long an agent may be silent before its work counts as lost
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    lease_duration: Duration,
+    /// How often agents say that they live
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    renew_interval: Duration,
+    /// How long open calls may take when the server stops
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    stop_grace: Duration,
+}
+
+/// Runs it until SIGTERM or Ctrl-C.
+pub(crate) async fn execute(arguments: Arguments, global: &Global) -> Result<Exit, Error> {
+    let config = config(arguments, global)?;
+    let stop = CancellationToken::new();
+    let _signals = stop_on_signal(&stop)?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting a server");
+    let mut tasks = JoinSet::new();
+    let metrics = record_metrics(&mut tasks)?;
+    let started = Box::pin(Server::start(config, Clock::system(), Some(metrics))).await;
+    let mut server = started.map_err(|error| Error::Local(error::chain(&error)))?;
+    announce(&server);
+    let ended = tokio::select! {
+        () = stop.cancelled() => false,
+        () = server.ended() => true,
+    };
+    server.stop().await;
+    if ended {
+        return Err(Error::Local(
+            "the server ended by itself; see its log".to_owned(),
+        ));
+    }
+    tracing::info!("stopped");
+    Ok(Exit::Success)
+}
+
+/// Records metrics; what they sum up is kept small by a task.
+fn record_metrics(tasks: &mut JoinSet<()>) -> Result<PrometheusHandle, Error> {
+    let metrics = PrometheusBuilder::new()
+        .install_recorder()
+        .map_err(|error| Error::Local(error::chain(&error)))?;
+    let handle = metrics.clone();
+    tasks.spawn(async move {
+        let mut ticks = tokio::time::interval(UPKEEP);
+        loop {
+            ticks.tick().await;
+            handle.run_upkeep();
+        }
+    });
+    Ok(metrics)
+}
+
+fn announce(server: &Server) {
+    let scheme = if server.is_secure() { "https" } else { "http" };
+    let url = format!("{scheme}://{}", server.address());
+    tracing::info!(url, "listening");
+    if let Some(path) = server.admin_token() {
+        tracing::info!(file = %path.display(), "wrote the administrator's token, once and never again");
+    }
+    if let Some(path) = server.ca() {
+        tracing::info!(file = %path.display(), "clients trust this authority by --ca-file");
+    }
+}
+
+fn config(arguments: Arguments, global: &Global) -> Result<Config, Error> {
+    let tls = match (arguments.tls_cert, arguments.tls_key) {
+        (Some(certificate), Some(key)) => Tls::Files { certificate, key },
+        _ if arguments.insecure_plaintext => Tls::Plaintext,
+        _ => Tls::Automatic {
+            names: arguments.tls_names,
+        },
+    };
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let credentials = variable("AWS_ACCESS_KEY_ID")
+        .zip(variable("AWS_SECRET_ACCESS_KEY"))
+        .map(|(access_key_id, secret_access_key)| blob::Credentials {
+            access_key_id,
+            secret_access_key,
+            session_token: variable("AWS_SESSION_TOKEN"),
+        });
+    let config = Config {
+        listen: arguments.listen,
+        database: arguments.database.or_else(|| variable("MUSTER_DATABASE")),
+        database_connections: arguments.database_connections,
+        blobs: arguments.blobs,
+        blob_options: blob::Options { credentials },
+        tls,
+        lease_duration: arguments.lease_duration,
+        renew_interval: arguments.renew_interval,
+        stop_grace: arguments.stop_grace,
+        ..Config::new(place::data_dir(global)?)
+    };
+    config
+        .validate()
+        .map_err(|error| Error::Usage(format!("--{error}")))?;
+    Ok(config)
+}
+
+/// Parses a duration such as `1m30s`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    muster_spec::duration::parse(text).map_err(|error| error.to_string())
+}
+
+/// Cancels `stop` at the first signal; a second one ends the process at once.
+pub(super) fn stop_on_signal(stop: &CancellationToken) -> Result<JoinSet<()>, Error> {
+    let mut interruptions = Interruptions::listen()?;
+    let stop = stop.clone();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        interruptions.next().await;
+        tracing::info!("stopping; once more to stop at once");
+        stop.cancel();
+        interruptions.next().await;
+        std::process::exit(Exit::Interrupted.code().into());
+    });
+    Ok(tasks)
+}

@@ -1,0 +1,213 @@
+//! The calls of the two services that keep manifests; they differ in nothing but their names.
+
+use muster_proto::v1::{
+    CreateTemplateRequest, CreateWorkflowRequest, DeleteTemplateRequest, DeleteWorkflowRequest,
+    GetTemplateRequest, GetWorkflowRequest, ListTemplatesRequest, ListWorkflowsRequest, Template,
+    UpdateTemplateRequest, UpdateWorkflowRequest, Workflow,
+};
+
+use super::Kind;
+use crate::{
+    client::{Client, request_id},
+    error::Error,
+};
+
+/// Largest page of the server.
+const PAGE: i32 = 1000;
+
+/// A manifest that a server keeps.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) name: String,
+    pub(super) revision: i64,
+    pub(super) manifest: String,
+    pub(super) description: String,
+    pub(super) update_time: Option<prost_types::Timestamp>,
+}
+
+impl From<Workflow> for Stored {
+    fn from(workflow: Workflow) -> Self {
+        Self {
+            name: workflow.name,
+            revision: workflow.revision,
+            manifest: workflow.manifest,
+            description: workflow.description,
+            update_time: workflow.update_time,
+        }
+    }
+}
+
+impl From<Template> for Stored {
+    fn from(template: Template) -> Self {
+        Self {
+            name: template.name,
+            revision: template.revision,
+            manifest: template.manifest,
+            description: template.description,
+            update_time: template.update_time,
+        }
+    }
+}
+
+/// Stores a new manifest.
+pub(super) async fn create(client: &Client, kind: Kind, manifest: String) -> Result<Stored, Error> {
+    let (parent, request_id) = (client.parent(), request_id());
+    match kind {
+        Kind::Workflow => {
+            let request = CreateWorkflowRequest {
+                parent,
+                request_id,
+                manifest,
+            };
+            let response = client
+                .call(async || client.workflows().create_workflow(request.clone()).await)
+                .await?;
+            there(response.workflow)
+        }
+        Kind::Template => {
+            let request = CreateTemplateRequest {
+                parent,
+                request_id,
+                manifest,
+            };
+            let response = client
+                .call(async || client.templates().create_template(request.clone()).await)
+                .await?;
+            there(response.template)
+        }
+    }
+}
+
+/// Stores a new revision.
+pub(super) async fn update(
+    client: &Client,
+    kind: Kind,
+    name: String,
+    manifest: String,
+) -> Result<Stored, Error> {
+    let (request_id, etag) = (request_id(), String::new());
+    match kind {
+        Kind::Workflow => {
+            let request = UpdateWorkflowRequest {
+                name,
+                request_id,
+                manifest,
+                etag,
+            };
+            let response = client
+                .call(async || client.workflows().update_workflow(request.clone()).await)
+                .await?;
+            there(response.workflow)
+        }
+        Kind::Template => {
+            let request = UpdateTemplateRequest {
+                name,
+                request_id,
+                manifest,
+                etag,
+            };
+            let response = client
+                .call(async || client.templates().update_template(request.clone()).await)
+                .await?;
+            there(response.template)
+        }
+    }
+}
+
+/// Returns a revision; 0 for the newest.
+pub(super) async fn get(
+    client: &Client,
+    kind: Kind,
+    name: String,
+    revision: i64,
+) -> Result<Stored, Error> {
+    match kind {
+        Kind::Workflow => {
+            let request = GetWorkflowRequest { name, revision };
+            let response = client
+                .call(async || client.workflows().get_workflow(request.clone()).await)
+                .await?;
+            there(response.workflow)
+        }
+        Kind::Template => {
+            let request = GetTemplateRequest { name, revision };
+            let response = client
+                .call(async || client.templates().get_template(request.clone()).await)
+                .await?;
+            there(response.template)
+        }
+    }
+}
+
+/// Returns all of the project, by name.
+pub(super) async fn list(client: &Client, kind: Kind) -> Result<Vec<Stored>, Error> {
+    let mut all = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        page_token = page(client, kind, page_token, &mut all).await?;
+        if page_token.is_empty() {
+            return Ok(all);
+        }
+    }
+}
+
+async fn page(
+    client: &Client,
+    kind: Kind,
+    page_token: String,
+    all: &mut Vec<Stored>,
+) -> Result<String, Error> {
+    let (parent, page_size) = (client.parent(), PAGE);
+    match kind {
+        Kind::Workflow => {
+            let request = ListWorkflowsRequest {
+                parent,
+                page_size,
+                page_token,
+            };
+            let response = client
+                .call(async || client.workflows().list_workflows(request.clone()).await)
+                .await?;
+            all.extend(response.workflows.into_iter().map(Stored::from));
+            Ok(response.next_page_token)
+        }
+        Kind::Template => {
+            let request = ListTemplatesRequest {
+                parent,
+                page_size,
+                page_token,
+            };
+            let response = client
+                .call(async || client.templates().list_templates(request.clone()).await)
+                .await?;
+            all.extend(response.templates.into_iter().map(Stored::from));
+            Ok(response.next_page_token)
+        }
+    }
+}
+
+/// Deletes it.
+pub(super) async fn delete(client: &Client, kind: Kind, name: String) -> Result<(), Error> {
+    let request_id = request_id();
+    match kind {
+        Kind::Workflow => {
+            let request = DeleteWorkflowRequest { name, request_id };
+            client
+                .call(async || client.workflows().delete_workflow(request.clone()).await)
+                .await?;
+        }
+        Kind::Template => {
+            let request = DeleteTemplateRequest { name, request_id };
+            client
+                .call(async || client.templates().delete_template(request.clone()).await)
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+fn there(stored: Option<impl Into<Stored>>) -> Result<Stored, Error> {
+    stored
+        .map(Into::into)
+        .ok_or_else(|| Error::Corrupt("the server sent an empty answer".to_owned()))
+}

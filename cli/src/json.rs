@@ -1,0 +1,202 @@
+//! The JSON documents of `--output json`: an interface for programs, so fields are only added.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use muster_proto::v1::{self, step_result};
+use serde::Serialize;
+
+use crate::error::Error;
+
+/// A whole execution.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Execution {
+    id: String,
+    name: String,
+    project: String,
+    workflow: String,
+    number: i64,
+    state: String,
+    reason: String,
+    message: String,
+    cancel_requested: bool,
+    creator: String,
+    tags: BTreeMap<String, String>,
+    config: BTreeMap<String, String>,
+    create_time: Option<Timestamp>,
+    start_time: Option<Timestamp>,
+    finish_time: Option<Timestamp>,
+    steps: Vec<Step>,
+    attempts: Vec<Attempt>,
+    artifacts: Vec<Artifact>,
+    log: Log,
+    warnings: Vec<String>,
+}
+
+/// One step.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Step {
+    reference: String,
+    parent: String,
+    id: String,
+    name: String,
+    state: String,
+    exit_code: Option<i32>,
+    reason: String,
+    message: String,
+    start_time: Option<Timestamp>,
+    finish_time: Option<Timestamp>,
+    tries: i32,
+    optional: bool,
+    negative: bool,
+}
+
+/// One placement.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Attempt {
+    id: String,
+    agent: String,
+    epoch: i64,
+    create_time: Option<Timestamp>,
+    finish_time: Option<Timestamp>,
+    reason: String,
+    message: String,
+}
+
+/// One artifact.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Artifact {
+    path: String,
+    size: i64,
+    sha256: String,
+    content_type: String,
+    mode: u32,
+    step: String,
+}
+
+/// The log as a whole.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Log {
+    size: i64,
+    sha256: String,
+    complete: bool,
+}
+
+impl Execution {
+    /// The document of an execution and its artifacts.
+    pub(crate) fn new(execution: &v1::Execution, artifacts: &[v1::Artifact]) -> Self {
+        let log = execution.log.clone().unwrap_or_default();
+        let sorted = |map: &std::collections::HashMap<String, String>| {
+            map.iter()
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect()
+        };
+        let project = execution.name.split('/').nth(1).unwrap_or_default();
+        Self {
+            id: execution.uid.clone(),
+            name: execution.display_name.clone(),
+            project: project.to_owned(),
+            workflow: execution.workflow.clone(),
+            number: execution.number,
+            state: state(execution.state()),
+            reason: execution.reason.clone(),
+            message: execution.message.clone(),
+            cancel_requested: execution.cancel_requested,
+            creator: execution.creator.clone(),
+            tags: sorted(&execution.tags),
+            config: sorted(&execution.config),
+            create_time: time(execution.create_time.as_ref()),
+            start_time: time(execution.start_time.as_ref()),
+            finish_time: time(execution.finish_time.as_ref()),
+            steps: execution.steps.iter().map(Step::new).collect(),
+            attempts: execution.attempts.iter().map(Attempt::new).collect(),
+            artifacts: artifacts.iter().map(Artifact::new).collect(),
+            log: Log {
+                size: log.size_bytes,
+                sha256: log.sha256,
+                complete: log.complete,
+            },
+            warnings: execution.warnings.clone(),
+        }
+    }
+}
+
+impl Step {
+    fn new(step: &v1::StepResult) -> Self {
+        Self {
+            reference: step.reference.clone(),
+            parent: step.parent.clone(),
+            id: step.id.clone(),
+            name: step.display_name.clone(),
+            state: step_state(step.state()),
+            exit_code: step.exit_code,
+            reason: step.reason.clone(),
+            message: step.message.clone(),
+            start_time: time(step.start_time.as_ref()),
+            finish_time: time(step.finish_time.as_ref()),
+            tries: step.tries,
+            optional: step.optional,
+            negative: step.negative,
+        }
+    }
+}
+
+impl Attempt {
+    fn new(attempt: &v1::Attempt) -> Self {
+        Self {
+            id: attempt.uid.clone(),
+            agent: attempt.agent.clone(),
+            epoch: attempt.epoch,
+            create_time: time(attempt.create_time.as_ref()),
+            finish_time: time(attempt.finish_time.as_ref()),
+            reason: attempt.reason.clone(),
+            message: attempt.message.clone(),
+        }
+    }
+}
+
+impl Artifact {
+    /// The description of one artifact.
+    pub(crate) fn new(artifact: &v1::Artifact) -> Self {
+        Self {
+            path: artifact.path.clone(),
+            size: artifact.size_bytes,
+            sha256: artifact.sha256.clone(),
+            content_type: artifact.content_type.clone(),
+            mode: artifact.mode,
+            step: artifact.step.clone(),
+        }
+    }
+}
+
+/// The name of a state: `passed`, `timed_out`.
+pub(crate) fn state(state: v1::execution::State) -> String {
+    name(state.as_str_name())
+}
+
+/// The name of a step's state.
+pub(crate) fn step_state(state: step_result::State) -> String {
+    name(state.as_str_name())
+}
+
+fn name(proto: &str) -> String {
+    proto.trim_start_matches("STATE_").to_ascii_lowercase()
+}
+
+/// A time of the wire; none when it is not set or out of range.
+pub(crate) fn time(time: Option<&prost_types::Timestamp>) -> Option<Timestamp> {
+    let time = time?;
+    Timestamp::new(time.seconds, time.nanos).ok()
+}
+
+/// Writes one document to standard output.
+pub(crate) fn print(document: &impl Serialize) -> Result<(), Error> {
+    let text = serde_json::to_string_pretty(document)
+        .map_err(|error| Error::Corrupt(error.to_string()))?;
+    crate::command::print(&format!("{text}\n"))
+}

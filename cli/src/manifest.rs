@@ -1,0 +1,226 @@
+//! Manifest files on this machine: reads them, and finds what is wrong with them before anything
+//! is started. What they mean is `muster_spec`'s business.
+
+use std::{io::Read as _, path::Path};
+
+use muster_spec::{
+    manifest::{Document, parse},
+    problem::{Problem, Problems},
+    yaml::Limits,
+};
+
+use crate::error::{Error, status::Violation};
+
+/// Longest manifest, as the server has it.
+pub(crate) const MAX_BYTES: usize = 1 << 20;
+
+/// A file and its text.
+#[derive(Debug)]
+pub(crate) struct Manifest {
+    /// Its name for messages; `standard input` for `-`.
+    pub(crate) file: String,
+    /// Its text.
+    pub(crate) text: String,
+}
+
+impl Manifest {
+    /// Reads a file, or standard input for `-`.
+    pub(crate) fn read(path: &Path) -> Result<Self, Error> {
+        let (file, bytes) = if path == Path::new("-") {
+            let name = "standard input";
+            (
+                name.to_owned(),
+                read_limited(std::io::stdin(), Path::new(name))?,
+            )
+        } else {
+            let opened = std::fs::File::open(path).map_err(Error::file("read", path))?;
+            (path.display().to_string(), read_limited(opened, path)?)
+        };
+        if bytes.len() > MAX_BYTES {
+            return Err(Error::Usage(format!(
+                "{file} is larger than {MAX_BYTES} bytes, the most that a manifest may have"
+            )));
+        }
+        match String::from_utf8(bytes) {
+            Ok(text) => Ok(Self { file, text }),
+            Err(error) => {
+                let before = error
+                    .as_bytes()
+                    .iter()
+                    .take(error.utf8_error().valid_up_to());
+                let line = before.filter(|byte| **byte == b'\n').count() + 1;
+                Err(Error::Manifest {
+                    subject: file.clone(),
+                    lines: vec![format!("  {file}:{line}: is not UTF-8 text")],
+                })
+            }
+        }
+    }
+
+    /// Reads its documents.
+    pub(crate) fn documents(&self) -> Result<Vec<Document>, Error> {
+        parse(&self.text, Limits::default()).map_err(|problems| self.refused(problems))
+    }
+
+    /// Checks that one workflow of it is meant: the only one, or that of `name`.
+    pub(crate) fn choose(&self, name: Option<&str>) -> Result<(), Error> {
+        let documents = self.documents()?;
+        let names: Vec<_> = documents
+            .iter()
+            .filter(|document| matches!(document, Document::Workflow(_)))
+            .map(Document::name)
+            .collect();
+        let problem = match (name, names.as_slice()) {
+            (Some(name), all) if all.contains(&name) => return Ok(()),
+            (None, [_]) => return Ok(()),
+            (_, []) => format!("{} holds no TestWorkflow", self.file),
+            (Some(name), all) => {
+                format!(
+                    "{} holds no workflow '{name}', only {}",
+                    self.file,
+                    all.join(", ")
+                )
+            }
+            (None, all) => format!(
+                "{} holds {} workflows; choose one by --name: {}",
+                self.file,
+                all.len(),
+                all.join(", ")
+            ),
+        };
+        Err(Error::Usage(problem))
+    }
+
+    /// The text of each document of `kind`, with its name.
+    pub(crate) fn texts(&self, kind: &str) -> Result<Vec<(String, String)>, Error> {
+        // The whole file first: its problems have the right lines.
+        self.documents()?;
+        let mut texts = Vec::new();
+        for text in split(&self.text) {
+            let documents =
+                parse(&text, Limits::default()).map_err(|problems| self.refused(problems))?;
+            for document in documents.iter().filter(|document| document.kind() == kind) {
+                texts.push((document.name().to_owned(), text.clone()));
+            }
+        }
+        Ok(texts)
+    }
+
+    /// The error for what `muster_spec` found.
+    fn refused(&self, problems: Problems) -> Error {
+        Error::Manifest {
+            subject: self.file.clone(),
+            lines: problems
+                .into_iter()
+                .map(|problem| self.line(&problem))
+                .collect(),
+        }
+    }
+
+    /// The error for what the server found: places in the file where it names them.
+    pub(crate) fn place(&self, error: Error) -> Error {
+        match error {
+            Error::Refused {
+                usage: true,
+                violations,
+                ..
+            } if !violations.is_empty() => Error::Manifest {
+                subject: self.file.clone(),
+                lines: violations
+                    .iter()
+                    .map(|violation| self.violation(violation))
+                    .collect(),
+            },
+            other => other,
+        }
+    }
+
+    fn line(&self, problem: &Problem) -> String {
+        let mut line = format!("  {}", self.file);
+        if problem.place.line > 0 {
+            line.push_str(&format!(":{}:{}", problem.place.line, problem.place.column));
+        }
+        line.push_str(": ");
+        for part in [&problem.place.document, &problem.place.path] {
+            if !part.is_empty() {
+                line.push_str(&format!("{part}: "));
+            }
+        }
+        line.push_str(&problem.message);
+        if let Some(cure) = &problem.cure {
+            line.push_str(&format!("; {cure}"));
+        }
+        crate::terminal::escape::visible(&line)
+    }
+
+    fn violation(&self, violation: &Violation) -> String {
+        let Violation { field, description } = violation;
+        match place_of(description) {
+            Some((line, column, rest)) => format!("  {}:{line}:{column}: {rest}", self.file),
+            // Most descriptions begin with the path already.
+            None if description.contains(field.as_str()) => {
+                format!("  {}: {description}", self.file)
+            }
+            None => format!("  {}: {field}: {description}", self.file),
+        }
+    }
+}
+
+/// Splits off the place of `line 3, column 5, rest`, as `muster_spec` writes it.
+fn place_of(text: &str) -> Option<(&str, &str, &str)> {
+    let (line, rest) = text.strip_prefix("line ")?.split_once(", column ")?;
+    let end = rest.find(|character: char| !character.is_ascii_digit())?;
+    let (column, rest) = rest.split_at_checked(end)?;
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let rest = rest.trim_start_matches([',', ':', ' ']);
+    (number(line) && number(column)).then_some((line, column, rest))
+}
+
+/// The documents of a file as texts: a line that begins with `---` is a border wherever it
+/// stands, by the rules of YAML even within a block of text.
+fn split(text: &str) -> Vec<String> {
+    let mut documents = vec![String::new()];
+    for line in text.split_inclusive('\n') {
+        let mark = line
+            .strip_prefix("---")
+            .filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
+        if mark.is_some() {
+            documents.push(String::new());
+        } else if let Some(last) = documents.last_mut() {
+            last.push_str(line);
+        }
+    }
+    let blank = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    documents.retain(|document| !document.lines().all(blank));
+    documents
+}
+
+fn read_limited(reader: impl std::io::Read, path: &Path) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let limit = MAX_BYTES as u64 + 1;
+    reader
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(Error::file("read", path))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_are_split_at_their_marks_only() {
+        let parts = split("# head\n---\na: 1\n--- # next\nb: |\n  ---\n---\n# nothing\n");
+        assert_eq!(parts, ["a: 1\n", "b: |\n  ---\n"]);
+    }
+
+    #[test]
+    fn the_place_of_a_problem_is_found_in_its_text() {
+        assert_eq!(
+            place_of("line 3, column 5, spec.x: unknown"),
+            Some(("3", "5", "spec.x: unknown"))
+        );
+        assert_eq!(place_of("line 3 is bad"), None);
+    }
+}

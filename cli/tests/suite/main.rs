@@ -1,0 +1,16 @@
+//! The real `muster` binary, as a user has it: an empty home, a terminal that is none, no
+//! configuration. Needs no servers and no network.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that can not go on fails"
+)]
+
+mod bad_input;
+mod home;
+mod interrupt;
+mod local;
+mod loss;
+mod remote;
+mod words;
