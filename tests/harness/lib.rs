@@ -1,1 +1,22 @@
-//! Placeholder.
+//! What the suites stand on: the real `muster` binary as server and agents, real clusters, and
+//! a client. Nothing here stands in for our own code.
+//!
+//! The suites themselves are in `api/` (one machine) and `cluster/` (Kubernetes); measurements
+//! are in `bench/`. `docs/testing.md` names the environment variables.
+
+pub mod agent;
+pub mod cluster;
+pub mod container;
+pub mod control_plane;
+pub mod image;
+pub mod installation;
+pub mod log;
+pub mod memory;
+pub mod namespace;
+pub mod node;
+pub mod port;
+pub mod process;
+pub mod program;
+pub mod run;
+pub mod site;
+pub mod wait;

@@ -1,0 +1,6 @@
+//! The api suite: a real server and real agents as processes of this machine, spoken to over
+//! gRPC as any client would. Needs no cluster and no database server.
+
+mod call;
+mod failure;
+mod workflow;

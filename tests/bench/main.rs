@@ -1,0 +1,81 @@
+//! `muster-bench`: what a run through Muster costs beside the same work by hand, on a real cluster.
+//!
+//! Prints a table and one JSON document; writes nothing. `docs/performance.md` tells how to read it.
+
+mod batch;
+mod by_hand;
+mod idle;
+mod latency;
+mod report;
+
+use anyhow::{Context as _, bail};
+use muster_tests::{
+    agent::Agent, cluster::Clusters, control_plane::ControlPlane, namespace::Namespace, program,
+};
+
+const USAGE: &str = "\
+usage: muster-bench [--runs N] [--rounds N] [--latencies N]
+
+  --runs N       runs in one batch, all submitted at once (default 40)
+  --rounds N     batches of each kind, in turn; medians are printed (default 3)
+  --latencies N  single runs that are timed to their first log line (default 15)
+
+Takes the first cluster of MUSTER_TEST_KUBECONFIGS; see docs/testing.md for the other variables.";
+
+struct Options {
+    runs: usize,
+    rounds: usize,
+    latencies: usize,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let Some(options) = parse(std::env::args().skip(1))? else {
+        eprintln!("{USAGE}");
+        return Ok(());
+    };
+    let clusters = Clusters::from_environment()?.context("no cluster to measure on")?;
+    let namespace = Namespace::create(&clusters.all[0], "baseline").await?;
+    let helpers = Namespace::create(&clusters.all[0], "privileged").await?;
+    let server = ControlPlane::start_at(clusters.host).await?;
+    let capacity = options.runs.to_string();
+    let agent =
+        Agent::with_capacity(&server, "bench", &clusters, &namespace, Some(&capacity)).await?;
+
+    eprintln!("binary: {}", program::path()?.display());
+    let idle = idle::measure(&server, &agent, &namespace, &helpers).await?;
+    let batches = batch::measure(&server, &namespace, options.runs, options.rounds).await?;
+    let latency = latency::measure(&server, &namespace, options.latencies).await?;
+    report::print(&report::Report {
+        runs: options.runs,
+        rounds: options.rounds,
+        batches,
+        latency,
+        idle,
+    })
+}
+
+fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<Options>> {
+    let mut options = Options {
+        runs: 40,
+        rounds: 3,
+        latencies: 15,
+    };
+    while let Some(flag) = arguments.next() {
+        if flag == "--help" || flag == "-h" {
+            return Ok(None);
+        }
+        let value = arguments.next().context("a flag without a value")?;
+        let value: usize = value.parse().with_context(|| format!("{flag} {value}"))?;
+        if value == 0 {
+            bail!("{flag} must be at least 1");
+        }
+        match flag.as_str() {
+            "--runs" => options.runs = value,
+            "--rounds" => options.rounds = value,
+            "--latencies" => options.latencies = value,
+            _ => bail!("unknown flag '{flag}'\n{USAGE}"),
+        }
+    }
+    Ok(Some(options))
+}

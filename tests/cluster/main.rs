@@ -1,0 +1,11 @@
+//! The cluster suite: real workflows on real Kubernetes clusters, and proof that nothing is left.
+//!
+//! Runs when `MUSTER_TEST_KUBECONFIGS` names clusters; see `docs/testing.md`.
+
+mod agent;
+mod artifact;
+mod image;
+mod memory;
+mod placement;
+mod policy;
+mod stop;

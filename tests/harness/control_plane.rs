@@ -1,0 +1,151 @@
+//! A real server as a child process.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use tempfile::TempDir;
+
+use crate::{port, process::Process, program, run::Client, wait};
+
+/// A server with its data in a folder of its own.
+#[derive(Debug)]
+pub struct ControlPlane {
+    /// Where clients and agents find it.
+    pub url: String,
+    /// An administrator.
+    pub client: Client,
+    process: Option<Process>,
+    arguments: Vec<String>,
+    data: TempDir,
+}
+
+impl ControlPlane {
+    /// Starts a server on loopback, in plain text.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come up.
+    pub async fn start() -> anyhow::Result<Self> {
+        Self::start_at(IpAddr::V4(Ipv4Addr::LOCALHOST)).await
+    }
+
+    /// Starts a server at a port of `address`; outside loopback it speaks TLS with a
+    /// certificate that it makes itself.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come up.
+    pub async fn start_at(address: IpAddr) -> anyhow::Result<Self> {
+        program::install_tls_provider();
+        let data = TempDir::with_prefix("muster-test-")?;
+        let port = port::free(address)?;
+        let scheme = if address.is_loopback() {
+            "http"
+        } else {
+            "https"
+        };
+        let arguments = vec![
+            "server".to_owned(),
+            "--listen".to_owned(),
+            format!("{address}:{port}"),
+            "--data-dir".to_owned(),
+            data.path().join("server").display().to_string(),
+        ];
+        let url = format!("{scheme}://{address}:{port}");
+        let mut process = spawn(&arguments, data.path())?;
+        let token_file = data.path().join("server/admin-token");
+        let authority_file = data.path().join("server").join(AUTHORITY);
+        let client = wait::until("the server answers", async || {
+            process.expect_alive()?;
+            let Ok(token) = std::fs::read_to_string(&token_file) else {
+                return Ok(None);
+            };
+            let authority = match scheme {
+                "https" => Some(std::fs::read(&authority_file)?),
+                _ => None,
+            };
+            let client = Client::new(&url, authority.as_deref(), token.trim())?;
+            let request = muster_proto::v1::ListAgentsRequest::default();
+            client.agents().list_agents(request).await?;
+            Ok(Some(client))
+        })
+        .await
+        .with_context(|| process.tail())?;
+        Ok(Self {
+            url,
+            client,
+            process: Some(process),
+            arguments,
+            data,
+        })
+    }
+
+    /// Kills it with SIGKILL.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        if let Some(mut process) = self.process.take() {
+            process.kill()?;
+        }
+        Ok(())
+    }
+
+    /// Stops it with SIGTERM and returns how it ended.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub fn terminate(&mut self) -> anyhow::Result<std::process::ExitStatus> {
+        let mut process = self.process.take().context("the server does not run")?;
+        process.terminate()
+    }
+
+    /// Starts it again at the same address with the same data, and waits until it answers.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come up.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        let mut process = spawn(&self.arguments, self.data.path())?;
+        wait::until("the server answers", async || {
+            process.expect_alive()?;
+            let request = muster_proto::v1::ListAgentsRequest::default();
+            Ok(self.client.agents().list_agents(request).await.ok())
+        })
+        .await
+        .with_context(|| process.tail())?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Folder for files of this test; removed at its end.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// Certificate that clients must trust; absent on loopback.
+    #[must_use]
+    pub fn authority(&self) -> Option<PathBuf> {
+        let path = self.data.path().join("server").join(AUTHORITY);
+        self.url.starts_with("https").then_some(path)
+    }
+
+    /// Process id of the server.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+}
+
+/// Certificate of the authority that a server makes for itself, in its data folder.
+const AUTHORITY: &str = "tls/ca.pem";
+
+fn spawn(arguments: &[String], folder: &Path) -> anyhow::Result<Process> {
+    Process::start("server", &program::path()?, arguments, &[], folder)
+}

@@ -1,0 +1,178 @@
+//! The agent inside a cluster, installed by the manifests of `deploy/kubernetes`.
+
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, ensure};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kube::api::{DeleteParams, ListParams};
+
+use crate::{
+    agent::LABEL, cluster::Cluster, control_plane::ControlPlane, image, namespace::Namespace,
+    program, wait,
+};
+
+/// An agent that runs as a Deployment.
+#[derive(Debug)]
+pub struct Installation {
+    /// Its name, which is also the value of its label [`LABEL`].
+    pub name: String,
+    /// Where the agent runs.
+    pub own: Namespace,
+    /// Where it makes Jobs.
+    pub tests: Namespace,
+}
+
+impl Installation {
+    /// Installs an agent as `deploy/kubernetes/README.md` says, with `kubectl` (or the program
+    /// that `MUSTER_TEST_KUBECTL` names), and waits until it is connected.
+    ///
+    /// # Errors
+    ///
+    /// When the cluster refuses the manifests or the agent does not connect.
+    pub async fn apply(
+        server: &ControlPlane,
+        name: &str,
+        cluster: &Cluster,
+    ) -> anyhow::Result<Self> {
+        let own = Namespace::create(cluster, "restricted").await?;
+        let tests = Namespace::create(cluster, "baseline").await?;
+        let token = server.client.create_agent(name, &[(LABEL, name)]).await?;
+        let token_file = server.folder().join(format!("{name}.token"));
+        std::fs::write(&token_file, token)?;
+        let authority = server
+            .authority()
+            .context("the server has no certificate")?;
+        let (token, authority) = (token_file.display(), authority.display());
+        kubectl(
+            cluster,
+            &[
+                "create",
+                "secret",
+                "generic",
+                "muster-agent",
+                "--namespace",
+                &own.name,
+                &format!("--from-file=token={token}"),
+                &format!("--from-file=ca.pem={authority}"),
+            ],
+            "",
+        )?;
+        let manifest = program::workspace_root()?.join("deploy/kubernetes/agent.yaml");
+        let manifest = std::fs::read_to_string(manifest)?;
+        let manifest = substitute(&manifest, &own.name, &tests.name, &server.url)?;
+        kubectl(cluster, &["apply", "-f", "-"], &manifest)?;
+        let installation = Self {
+            name: name.to_owned(),
+            own,
+            tests,
+        };
+        let connected = server.client.agent_connected(name).await;
+        if connected.is_err() {
+            let state = installation.describe().await;
+            connected.with_context(|| state)?;
+        }
+        Ok(installation)
+    }
+
+    /// Kills the agent's pod without any grace; its Deployment makes another one.
+    ///
+    /// # Errors
+    ///
+    /// When the cluster refuses.
+    pub async fn kill_pod(&self) -> anyhow::Result<()> {
+        let parameters = DeleteParams {
+            grace_period_seconds: Some(0),
+            ..DeleteParams::default()
+        };
+        let all = ListParams::default();
+        drop(
+            self.own
+                .api::<Pod>()
+                .delete_collection(&parameters, &all)
+                .await?,
+        );
+        Ok(())
+    }
+
+    /// Waits until the Deployment is available.
+    ///
+    /// # Errors
+    ///
+    /// When it does not become so.
+    pub async fn ready(&self) -> anyhow::Result<()> {
+        wait::until("the agent is ready", async || {
+            let deployment = self.own.api::<Deployment>().get("muster-agent").await?;
+            let status = deployment.status.unwrap_or_default();
+            Ok((status.ready_replicas == Some(1)).then_some(()))
+        })
+        .await
+    }
+
+    async fn describe(&self) -> String {
+        let pods = self.own.api::<Pod>().list(&ListParams::default()).await;
+        let status = pods.map(|pods| {
+            let pods = pods.items.into_iter();
+            pods.map(|pod| format!("{:?}", pod.status))
+                .collect::<Vec<_>>()
+        });
+        let arguments = [
+            "logs",
+            "deployment/muster-agent",
+            "--namespace",
+            &self.own.name,
+        ];
+        let log = kubectl(&self.own.cluster, &arguments, "");
+        format!("pods: {status:?}\nlog: {log:?}")
+    }
+}
+
+/// Puts names of this test where the manifest has those of a usual installation.
+fn substitute(manifest: &str, own: &str, tests: &str, url: &str) -> anyhow::Result<String> {
+    let mut text = manifest.to_owned();
+    let replacements = [
+        ("namespace: muster-tests", format!("namespace: {tests}")),
+        ("namespace: muster-agent", format!("namespace: {own}")),
+        (
+            "resourceNames: [muster-tests]",
+            format!("resourceNames: [{tests}]"),
+        ),
+        ("--namespace=muster-tests", format!("--namespace={tests}")),
+        ("https://muster-server.muster.svc:8443", url.to_owned()),
+        ("muster/agent:0.1.0", image::agent()),
+        ("muster/runner:0.1.0", image::runner()),
+    ];
+    for (from, to) in replacements {
+        ensure!(text.contains(from), "the manifest does not hold '{from}'");
+        text = text.replace(from, &to);
+    }
+    if let Some(registry) = image::registry() {
+        let mark = "            # - --registry-mirror=*=http://registry.example:5000\n";
+        ensure!(text.contains(mark), "the manifest does not hold '{mark}'");
+        let flag = format!("            - --registry-mirror=*=http://{registry}\n");
+        text = text.replace(mark, &flag);
+    }
+    Ok(text)
+}
+
+fn kubectl(cluster: &Cluster, arguments: &[&str], input: &str) -> anyhow::Result<String> {
+    let program = std::env::var_os("MUSTER_TEST_KUBECTL").unwrap_or_else(|| "kubectl".into());
+    let mut child = Command::new(program)
+        .arg("--kubeconfig")
+        .arg(&cluster.kubeconfig)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("starting kubectl")?;
+    if let Some(mut pipe) = child.stdin.take() {
+        pipe.write_all(input.as_bytes())?;
+    }
+    let output = child.wait_with_output()?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "kubectl {arguments:?}: {error}");
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

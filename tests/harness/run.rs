@@ -1,0 +1,366 @@
+//! A client of the control plane: starts workflows and looks at what became of them.
+
+use std::collections::HashMap;
+
+use anyhow::{Context as _, bail, ensure};
+use muster_proto::v1::{
+    Agent, Artifact, CancelExecutionRequest, CreateAgentRequest, CreateExecutionRequest,
+    DownloadArtifactRequest, Execution, GetAgentRequest, GetExecutionRequest, InlineWorkflow,
+    LabelValues, ListArtifactsRequest, StepResult, Target, agent_service_client,
+    artifact_service_client, create_execution_request::Source, execution::State,
+    execution_service_client, log_service_client,
+};
+use sha2::{Digest as _, Sha256};
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+};
+use uuid::Uuid;
+
+use crate::{log::Log, wait};
+
+/// The project of all tests.
+pub const PROJECT: &str = "projects/default";
+
+/// Adds the token to every call.
+#[derive(Debug, Clone)]
+pub struct Bearer(MetadataValue<Ascii>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let token = self.0.clone();
+        request.metadata_mut().insert("authorization", token);
+        Ok(request)
+    }
+}
+
+/// A connection with a token.
+pub type Service = InterceptedService<Channel, Bearer>;
+
+/// A client with a token.
+#[derive(Debug, Clone)]
+pub struct Client {
+    service: Service,
+}
+
+impl Client {
+    /// Makes a client; the connection is made with the first call, and again when it breaks.
+    ///
+    /// # Errors
+    ///
+    /// When address or token can not be used.
+    pub fn new(url: &str, authority: Option<&[u8]>, token: &str) -> anyhow::Result<Self> {
+        let mut endpoint = Endpoint::from_shared(url.to_owned())?;
+        if let Some(pem) = authority {
+            let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
+            endpoint = endpoint.tls_config(tls)?;
+        }
+        let mut value: MetadataValue<Ascii> = format!("Bearer {token}").parse()?;
+        value.set_sensitive(true);
+        let service = InterceptedService::new(endpoint.connect_lazy(), Bearer(value));
+        Ok(Self { service })
+    }
+
+    /// Returns a client of executions.
+    #[must_use]
+    pub fn executions(&self) -> execution_service_client::ExecutionServiceClient<Service> {
+        execution_service_client::ExecutionServiceClient::new(self.service.clone())
+    }
+
+    /// Returns a client of logs.
+    #[must_use]
+    pub fn logs(&self) -> log_service_client::LogServiceClient<Service> {
+        log_service_client::LogServiceClient::new(self.service.clone())
+    }
+
+    /// Returns a client of artifacts.
+    #[must_use]
+    pub fn artifacts(&self) -> artifact_service_client::ArtifactServiceClient<Service> {
+        artifact_service_client::ArtifactServiceClient::new(self.service.clone())
+    }
+
+    /// Returns a client of agents.
+    #[must_use]
+    pub fn agents(&self) -> agent_service_client::AgentServiceClient<Service> {
+        agent_service_client::AgentServiceClient::new(self.service.clone())
+    }
+
+    /// Makes an agent and returns its token.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses.
+    pub async fn create_agent(
+        &self,
+        name: &str,
+        labels: &[(&str, &str)],
+    ) -> anyhow::Result<String> {
+        let labels = labels
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let request = CreateAgentRequest {
+            agent_id: name.to_owned(),
+            request_id: Uuid::new_v4().to_string(),
+            labels: labels.collect(),
+            projects: Vec::new(),
+        };
+        Ok(self
+            .agents()
+            .create_agent(request)
+            .await?
+            .into_inner()
+            .token)
+    }
+
+    /// Waits until an agent is connected.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come.
+    pub async fn agent_connected(&self, name: &str) -> anyhow::Result<Agent> {
+        let name = format!("agents/{name}");
+        wait::until("the agent is connected", async || {
+            let request = GetAgentRequest { name: name.clone() };
+            let agent = self.agents().get_agent(request).await?.into_inner().agent;
+            Ok(agent.filter(|agent| agent.connected))
+        })
+        .await
+    }
+
+    /// Starts a workflow on any agent with the label `on`.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal, as [`Status`].
+    pub async fn start(&self, manifest: &str, on: Option<(&str, &str)>) -> Result<Run, Status> {
+        let target = on.map(|(key, value)| {
+            let values = vec![value.to_owned()];
+            Target {
+                r#match: HashMap::from([(key.to_owned(), LabelValues { values })]),
+                not: HashMap::new(),
+            }
+        });
+        let inline = InlineWorkflow {
+            manifest: manifest.to_owned(),
+            workflow: String::new(),
+        };
+        let request = CreateExecutionRequest {
+            parent: PROJECT.to_owned(),
+            request_id: Uuid::new_v4().to_string(),
+            source: Some(Source::Inline(inline)),
+            target,
+            ..CreateExecutionRequest::default()
+        };
+        let response = self.executions().create_execution(request).await?;
+        let execution = response.into_inner().execution.unwrap_or_default();
+        Ok(Run {
+            client: self.clone(),
+            name: execution.name,
+        })
+    }
+}
+
+/// An execution that this test started.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Resource name.
+    pub name: String,
+    client: Client,
+}
+
+impl Run {
+    /// Returns the execution as it is now.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not answer.
+    pub async fn now(&self) -> anyhow::Result<Execution> {
+        let request = GetExecutionRequest {
+            name: self.name.clone(),
+        };
+        let response = self.client.executions().get_execution(request).await?;
+        response.into_inner().execution.context("no execution")
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// When it does not end.
+    pub async fn end(&self) -> anyhow::Result<Execution> {
+        let mut last = Execution::default();
+        let end = wait::until("the execution ends", async || {
+            last = self.now().await?;
+            Ok(is_terminal(last.state()).then(|| last.clone()))
+        })
+        .await;
+        end.with_context(|| format!("last seen: {}", describe(&last)))
+    }
+
+    /// Waits for its end, and for `state` there.
+    ///
+    /// # Errors
+    ///
+    /// When it ends otherwise; the message holds steps and log.
+    pub async fn ends_as(&self, state: State) -> anyhow::Result<Execution> {
+        let execution = self.end().await?;
+        if execution.state() != state {
+            let log = Log::read(&self.client, &self.name).await;
+            let log = log.map_or_else(|error| format!("{error:#}"), |log| log.text());
+            bail!(
+                "ended as {:?}, not {state:?}\n{}\n{log}",
+                execution.state(),
+                describe(&execution)
+            );
+        }
+        Ok(execution)
+    }
+
+    /// Waits until the log holds `text`.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come, or the log ends without it.
+    pub async fn prints(&self, text: &str) -> anyhow::Result<()> {
+        let what = format!("the log holds '{text}'");
+        wait::until(&what, async || {
+            let request = muster_proto::v1::ReadLogRequest {
+                name: self.name.clone(),
+                ..muster_proto::v1::ReadLogRequest::default()
+            };
+            let mut stream = self.client.logs().read_log(request).await?.into_inner();
+            let mut bytes = Vec::new();
+            while let Some(response) = stream.message().await? {
+                if let Some(muster_proto::v1::read_log_response::Item::Chunk(chunk)) = response.item
+                {
+                    bytes.extend_from_slice(&chunk.data);
+                }
+            }
+            Ok(String::from_utf8_lossy(&bytes).contains(text).then_some(()))
+        })
+        .await
+    }
+
+    /// Asks for its end.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses.
+    pub async fn cancel(&self, force: bool) -> anyhow::Result<()> {
+        let request = CancelExecutionRequest {
+            name: self.name.clone(),
+            request_id: Uuid::new_v4().to_string(),
+            force,
+            message: "by a test".to_owned(),
+        };
+        self.client.executions().cancel_execution(request).await?;
+        Ok(())
+    }
+
+    /// Reads its log to the end, and proves that it is whole.
+    ///
+    /// # Errors
+    ///
+    /// When a byte is missing.
+    pub async fn whole_log(&self) -> anyhow::Result<Log> {
+        let log = Log::read(&self.client, &self.name).await?;
+        log.expect_whole()
+            .with_context(|| format!("log:\n{}", log.text()))?;
+        Ok(log)
+    }
+
+    /// Returns its artifacts.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not answer.
+    pub async fn artifacts(&self) -> anyhow::Result<Vec<Artifact>> {
+        let request = ListArtifactsRequest {
+            parent: self.name.clone(),
+            page_size: 1000,
+            page_token: String::new(),
+        };
+        let response = self.client.artifacts().list_artifacts(request).await?;
+        Ok(response.into_inner().artifacts)
+    }
+
+    /// Downloads the artifact at `path` and checks its digest.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or its bytes are not those that were collected.
+    pub async fn artifact(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+        let all = self.artifacts().await?;
+        let Some(artifact) = all.iter().find(|artifact| artifact.path == path) else {
+            let paths: Vec<_> = all.iter().map(|artifact| &artifact.path).collect();
+            bail!("no artifact {path} in {paths:?}");
+        };
+        let request = DownloadArtifactRequest {
+            name: artifact.name.clone(),
+            offset: 0,
+        };
+        let mut client = self.client.artifacts();
+        let mut stream = client.download_artifact(request).await?.into_inner();
+        let mut bytes = Vec::new();
+        while let Some(response) = stream.message().await? {
+            bytes.extend_from_slice(&response.data);
+        }
+        let digest: String = Sha256::digest(&bytes)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        ensure!(digest == artifact.sha256, "{path} has changed on its way");
+        Ok(bytes)
+    }
+}
+
+/// Returns the step called `name`.
+///
+/// # Errors
+///
+/// When there is none.
+pub fn step<'a>(execution: &'a Execution, name: &str) -> anyhow::Result<&'a StepResult> {
+    let mut steps = execution.steps.iter();
+    steps
+        .find(|step| step.display_name == name)
+        .with_context(|| format!("no step '{name}' in {}", describe(execution)))
+}
+
+/// Says what an execution looks like, for messages of tests.
+#[must_use]
+pub fn describe(execution: &Execution) -> String {
+    let mut text = format!(
+        "{} is {:?} {} {}",
+        execution.display_name,
+        execution.state(),
+        execution.reason,
+        execution.message
+    );
+    for step in &execution.steps {
+        text.push_str(&format!(
+            "\n  {} {:?} {:?} exit {:?} {} {}",
+            step.reference,
+            step.display_name,
+            step.state(),
+            step.exit_code,
+            step.reason,
+            step.message
+        ));
+    }
+    for attempt in &execution.attempts {
+        text.push_str(&format!(
+            "\n  attempt {} on {}: {} {}",
+            attempt.epoch, attempt.agent, attempt.reason, attempt.message
+        ));
+    }
+    text
+}
+
+fn is_terminal(state: State) -> bool {
+    matches!(
+        state,
+        State::Passed | State::Failed | State::Aborted | State::Canceled | State::TimedOut
+    )
+}
