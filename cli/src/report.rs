@@ -13,6 +13,8 @@ use crate::{
 
 /// Artifacts that a summary names at most.
 const MAX_ARTIFACTS: usize = 20;
+/// How the conductor says that a condition was false.
+const CONDITION: &str = "its condition is false: ";
 /// Widest name of a step for which the others are indented.
 const MAX_NAME: usize = 40;
 
@@ -51,22 +53,27 @@ pub(crate) fn path(steps: &[StepResult], reference: &str) -> String {
     names.join(" › ")
 }
 
-/// How many steps hold this one.
-pub(crate) fn depth(steps: &[StepResult], reference: &str) -> usize {
+/// The steps that hold this one, the nearest first.
+pub(crate) fn holders<'a>(steps: &'a [StepResult], reference: &'a str) -> Vec<&'a str> {
     let parents: HashMap<&str, &str> = steps
         .iter()
         .map(|step| (step.reference.as_str(), step.parent.as_str()))
         .collect();
     let mut wanted = reference;
-    let mut depth = 0;
+    let mut holders = Vec::new();
     while let Some(&parent) = parents.get(wanted)
         && !parent.is_empty()
-        && depth < steps.len()
+        && holders.len() < steps.len()
     {
         wanted = parent;
-        depth += 1;
+        holders.push(parent);
     }
-    depth
+    holders
+}
+
+/// How many steps hold this one.
+pub(crate) fn depth(steps: &[StepResult], reference: &str) -> usize {
+    holders(steps, reference).len()
 }
 
 /// The steps that hold no others.
@@ -113,17 +120,23 @@ pub(crate) fn steps(steps: &[StepResult], terminal: &Terminal) -> String {
         let (space, name) = title.split_at(indent);
         let fill = " ".repeat(width.saturating_sub(columns(&title)));
         let time = step_time(step).unwrap_or_default();
-        let line = format!("  {space}{mark} {name}{fill}  {time:>8}");
-        text.push_str(line.trim_end());
-        let details = details(step);
-        if !details.is_empty() {
-            let gap = if time.is_empty() { "          " } else { "" };
-            text.push_str(gap);
-            text.push_str(&terminal.paint(style_of_details(step), &format!("  {details}")));
+        let mut details = details(step);
+        if is_skipped_with_parent(steps, step) {
+            details.clear();
         }
+        let details = terminal.paint(style_of_details(step), &details);
+        let line = format!("  {space}{mark} {name}{fill}  {time:>8}  {details}");
+        text.push_str(line.trim_end());
         text.push('\n');
     }
     text
+}
+
+/// Whether a step was skipped only because the one that holds it was.
+pub(crate) fn is_skipped_with_parent(steps: &[StepResult], step: &StepResult) -> bool {
+    let skipped = |step: &StepResult| step.state() == step_result::State::Skipped;
+    let mut parents = steps.iter();
+    skipped(step) && parents.any(|other| other.reference == step.parent && skipped(other))
 }
 
 /// The heading of a summary: state, name, duration, reason.
@@ -289,7 +302,13 @@ fn details(step: &StepResult) -> String {
     let mut parts = Vec::new();
     let state = step.state();
     let told = !(step.reason.is_empty() && step.message.is_empty());
-    if state != step_result::State::Passed && told {
+    let condition = step.message.strip_prefix(CONDITION);
+    if let (step_result::State::Skipped, Some(condition)) = (state, condition) {
+        parts.push(format!(
+            "skipped, condition: {}",
+            escape::visible(condition)
+        ));
+    } else if state != step_result::State::Passed && told {
         parts.push(why(&step.reason, &step.message));
     } else if state == step_result::State::Passed && step.negative {
         parts.push("failed, as it should".to_owned());

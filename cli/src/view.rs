@@ -4,12 +4,13 @@
 pub(crate) mod screen;
 
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     time::{Duration, Instant},
 };
 
 use muster_proto::v1::{
-    Execution, LogChunk, LogEnd, LogGap, StepResult, execution::State, step_result,
+    Execution, LogChunk, LogEnd, LogGap, StepResult, execution::State, log_chunk::Stream,
+    step_result,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -24,7 +25,9 @@ use screen::Screen;
 const SETTLE: Duration = Duration::from_millis(1500);
 /// A state before the first step is worth a line only when it lasts.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Chunks that wait for the names of the steps at most.
+/// How long output waits for the result of the step before it.
+const HOLD: Duration = Duration::from_millis(700);
+/// Chunks that wait at most.
 const MAX_EARLY: usize = 64;
 
 /// What is known of the log that came here.
@@ -41,7 +44,8 @@ pub(crate) struct LogProof {
 pub(crate) struct View {
     screen: Screen,
     execution: Execution,
-    early: Vec<LogChunk>,
+    /// Output that came before the state that it stands behind.
+    early: VecDeque<LogChunk>,
     /// Step whose output was shown last.
     current: Option<String>,
     /// Steps whose result is shown.
@@ -63,7 +67,7 @@ impl View {
         Self {
             screen,
             execution,
-            early: Vec::new(),
+            early: VecDeque::new(),
             current: None,
             settled: HashSet::new(),
             last_chunk: now,
@@ -96,9 +100,7 @@ impl View {
             }
         }
         self.execution = execution;
-        if !self.execution.steps.is_empty() {
-            self.show_early();
-        }
+        self.show_early(false);
         self.tick(now);
     }
 
@@ -116,16 +118,14 @@ impl View {
         self.digest.update(&chunk.data);
         self.size += chunk.data.len() as u64;
         self.last_chunk = now;
-        self.early.push(chunk);
-        if !self.execution.steps.is_empty() || self.early.len() >= MAX_EARLY {
-            self.show_early();
-        }
+        self.early.push_back(chunk);
+        self.show_early(self.early.len() >= MAX_EARLY);
     }
 
     /// Tells that bytes of the log are lost.
     pub(crate) fn gap(&mut self, gap: &LogGap) {
         self.broken = true;
-        self.show_early();
+        self.show_early(true);
         let lost = match gap.size_bytes {
             0 => "log".to_owned(),
             bytes => format!("{} of the log are missing", measure::size(bytes)),
@@ -135,7 +135,6 @@ impl View {
 
     /// Tells that the log is over.
     pub(crate) fn end(&mut self, end: LogEnd) {
-        self.show_early();
         self.end = Some(end);
     }
 
@@ -148,6 +147,9 @@ impl View {
 
     /// Shows what only needs time to pass.
     pub(crate) fn tick(&mut self, now: Instant) {
+        if now.duration_since(self.last_chunk) >= HOLD {
+            self.show_early(true);
+        }
         if now.duration_since(self.last_chunk) >= SETTLE {
             self.settle(self.execution.steps.len());
         }
@@ -169,7 +171,7 @@ impl View {
 
     /// Ends the show; returns what is known of the log and the newest version.
     pub(crate) fn close(mut self) -> (Execution, LogProof) {
-        self.show_early();
+        self.show_early(true);
         self.settle(self.execution.steps.len());
         self.screen.close();
         let digest = hexadecimal(&self.digest.finalize());
@@ -186,13 +188,39 @@ impl View {
         (self.execution, proof)
     }
 
-    fn show_early(&mut self) {
-        for chunk in std::mem::take(&mut self.early) {
+    /// Shows the output that came early, as far as its turn has come, or all of it.
+    fn show_early(&mut self, all: bool) {
+        while let Some(chunk) = self.early.pop_front() {
+            if !all && !self.has_turn(&chunk.step) {
+                self.early.push_front(chunk);
+                return;
+            }
             self.show(&chunk);
         }
     }
 
+    /// Whether it is known how the steps before this one ended. The log is in order, so they have
+    /// ended; but state and log travel apart.
+    fn has_turn(&self, reference: &str) -> bool {
+        if reference.is_empty() || self.current.as_deref() == Some(reference) {
+            return true;
+        }
+        let steps = &self.execution.steps;
+        let Some(index) = self.index(reference) else {
+            return false;
+        };
+        let holders = report::holders(steps, reference);
+        steps
+            .iter()
+            .take(index)
+            .all(|step| report::is_over(step.state()) || holders.contains(&step.reference.as_str()))
+    }
+
     fn show(&mut self, chunk: &LogChunk) {
+        let remark = chunk.stream() == Stream::System;
+        if remark && self.is_told(chunk) {
+            return;
+        }
         if self.current.as_ref() != Some(&chunk.step) {
             let index = self.index(&chunk.step);
             self.settle(index.unwrap_or(0));
@@ -204,7 +232,26 @@ impl View {
             }
             self.current = Some(chunk.step.clone());
         }
-        self.screen.log(&chunk.data);
+        if remark {
+            let text = String::from_utf8_lossy(&chunk.data).into_owned();
+            for line in text.lines() {
+                self.remark(Style::Dim, &format!("· {line}"));
+            }
+        } else {
+            self.screen.log(&chunk.data);
+        }
+    }
+
+    /// Whether a remark of the conductor says what the result of its step says anyway.
+    fn is_told(&self, remark: &LogChunk) -> bool {
+        let mut steps = self.execution.steps.iter();
+        steps.any(|step| {
+            step.reference == remark.step
+                && remark
+                    .data
+                    .strip_prefix(step.display_name.as_bytes())
+                    .is_some_and(|rest| rest.starts_with(b": "))
+        })
     }
 
     fn index(&self, reference: &str) -> Option<usize> {
@@ -231,11 +278,7 @@ impl View {
             )
         });
         for step in ready {
-            let skipped_child = step.state() == step_result::State::Skipped
-                && self.execution.steps.iter().any(|parent| {
-                    parent.reference == step.parent && parent.state() == step_result::State::Skipped
-                });
-            if !skipped_child {
+            if !report::is_skipped_with_parent(&self.execution.steps, &step) {
                 let title = report::path(&self.execution.steps, &step.reference);
                 let line = report::step_line(&step, &title, &self.screen.terminal());
                 self.screen.line(&line);

@@ -6,12 +6,10 @@
 /// `muster.v1`: for clients and agents.
 #[cfg(feature = "grpc")]
 #[expect(
-    missing_docs,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
     clippy::clone_on_ref_ptr,
     clippy::doc_markdown,
-    clippy::large_enum_variant,
     reason = "generated"
 )]
 pub mod v1 {
@@ -25,6 +23,7 @@ pub mod v1 {
 /// What agent, conductor and shim say to each other.
 pub mod runner {
     /// `muster.runner.v1`.
+    #[expect(clippy::doc_markdown, reason = "generated")]
     pub mod v1 {
         include!(concat!(env!("OUT_DIR"), "/muster.runner.v1.rs"));
 

@@ -113,7 +113,7 @@ async fn conduct(options: Options, agent: Arc<Agent>, itself: &Itself) -> io::Re
     };
     let end = parts.end.clone();
     let linked = tokio::task::spawn_local(link::keep(parts, first));
-    let children = launch::start(&options, &plan, itself, &spool).await;
+    let children = launch::start(&options, &plan, itself, &spool, &pod).await;
     let run = Rc::new(Run {
         plan,
         options,

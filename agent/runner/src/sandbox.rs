@@ -95,9 +95,7 @@ pub(crate) fn main(arguments: Arguments, itself: Itself) -> ExitCode {
         Err(error) => return fail::fail(error, ""),
     };
     // The end of the caller is the end of all this.
-    drop(rustix::process::set_parent_process_death_signal(Some(
-        Signal::KILL,
-    )));
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).ok();
     let child = if options.no_namespaces {
         plain(&options, &itself)
     } else {
@@ -147,11 +145,9 @@ fn attend(child: &Child) -> ExitCode {
     };
     match runtime.block_on(follow(pid)) {
         Ok(Ended::Code(code)) => ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
-        Ok(Ended::Signal(signal)) => {
-            ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX))
-        }
+        Ok(Ended::Signal(signal)) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
         Err(error) => {
-            drop(kill_process(pid, Signal::KILL));
+            kill_process(pid, Signal::KILL).ok();
             fail::end(error)
         }
     }
@@ -170,8 +166,8 @@ async fn follow(pid: Pid) -> std::io::Result<Ended> {
         }
         tokio::select! {
             () = reaper.woken() => {}
-            _ = terminate.recv() => drop(kill_process(pid, Signal::TERM)),
-            _ = interrupt.recv() => drop(kill_process(pid, Signal::INT)),
+            _ = terminate.recv() => { kill_process(pid, Signal::TERM).ok(); }
+            _ = interrupt.recv() => { kill_process(pid, Signal::INT).ok(); }
         }
     }
 }
@@ -182,9 +178,7 @@ pub(crate) fn init_main(arguments: Arguments, itself: Itself) -> ExitCode {
         Ok(options) => options,
         Err(error) => return fail::fail(error, ""),
     };
-    drop(rustix::process::set_parent_process_death_signal(Some(
-        Signal::KILL,
-    )));
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).ok();
     let error = match become_mode(&options, &itself) {
         Ok(never) => match never {},
         Err(error) => error,
@@ -206,5 +200,8 @@ fn become_mode(options: &Options, itself: &Itself) -> Result<std::convert::Infal
     }
     let program = Path::new("/").join(root::PROGRAM);
     let error = itself.command_of_at(&program, &options.command).exec();
-    Err(Error::new(format!("can not start {}", program.display()), error))
+    Err(Error::new(
+        format!("can not start {}", program.display()),
+        error,
+    ))
 }

@@ -58,6 +58,13 @@ fn chunk(offset: i64, step: &str, text: &str) -> LogChunk {
     }
 }
 
+fn remark(offset: i64, step: &str, text: &str) -> LogChunk {
+    LogChunk {
+        stream: Stream::System.into(),
+        ..chunk(offset, step, text)
+    }
+}
+
 fn view(now: Instant) -> (View, Shared) {
     let out = Shared::default();
     let screen = Screen::new(Box::new(out.clone()), Terminal::plain(), false);
@@ -75,6 +82,7 @@ fn a_result_stands_behind_the_output_of_its_step() {
     );
     view.chunk(chunk(0, "s1", "one"), now);
     view.chunk(chunk(3, "s2", "two\n"), now);
+    view.chunk(remark(7, "s2", "step s2: exit code 1\n"), now);
     view.update(
         execution(vec![step("s1", Passed, 1), step("s2", Passed, 2)]),
         now,
@@ -98,6 +106,29 @@ fn output_waits_for_the_names_of_the_steps() {
         now,
     );
     assert_eq!(out.text(), "▸ step s1\none\n");
+}
+
+#[test]
+fn output_waits_for_the_result_of_the_step_before() {
+    use step_result::State::{Passed, Running};
+    let now = Instant::now();
+    let (mut view, out) = view(now);
+    let steps = |first| execution(vec![step("s1", first, 1), step("s2", Running, 0)]);
+    view.update(steps(Running), now);
+    view.chunk(chunk(0, "s1", "one\n"), now);
+    view.chunk(chunk(4, "s2", "two\n"), now);
+    assert_eq!(out.text(), "▸ step s1\none\n");
+    view.update(steps(Passed), now);
+    assert_eq!(out.text(), "▸ step s1\none\n✓ step s1\n▸ step s2\ntwo\n");
+}
+
+#[test]
+fn output_never_waits_for_long() {
+    let now = Instant::now();
+    let (mut view, out) = view(now);
+    view.chunk(chunk(0, "s1", "one\n"), now);
+    view.tick(now + HOLD);
+    assert_eq!(out.text(), "▸ s1\none\n");
 }
 
 #[test]

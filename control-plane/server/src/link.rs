@@ -60,6 +60,11 @@ impl Link {
         }
     }
 
+    /// Whether no agent has a stream.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().agents.is_empty()
+    }
+
     /// Puts a stream in the place of the agent's older one, which is told so.
     fn enter(&self, agent: AgentId, session: Session) {
         let mut sessions = self.lock();

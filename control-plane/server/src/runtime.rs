@@ -92,6 +92,9 @@ impl Server {
         make_private(&config.data_dir)?;
         let (app, listener) = prepare(config, clock).await?;
         let admin_token = write_first_token(&app).await?;
+        tasks::grant_grace(&app)
+            .await
+            .map_err(|error| Error::Services(error.to_string()))?;
         let mut server = Self::serve(app, listener, metrics).await?;
         server.admin_token = admin_token;
         Ok(server)
@@ -124,6 +127,11 @@ impl Server {
             expire_time,
         };
         let token = app.store.tokens().create(&new, None).await?.value;
+        // Others may share the data, and keep their own leases alive: there was no outage. What
+        // ended without a word is settled before the first call.
+        tasks::settle(&app)
+            .await
+            .map_err(|error| Error::Services(error.to_string()))?;
         let server = Self::serve(Arc::clone(&app), listener, None).await?;
         server.tasks.spawn({
             let stop = server.stop.clone();
@@ -145,9 +153,6 @@ impl Server {
         let address = app.config.listen;
         let files = certificate(&app.config)?;
         let config = files.as_ref().map(tls::load).transpose()?;
-        tasks::grant_grace(&app)
-            .await
-            .map_err(|error| Error::Services(error.to_string()))?;
         let router = http::router(&app, metrics)
             .await
             .map_err(|error| Error::Services(error.to_string()))?;
@@ -157,12 +162,13 @@ impl Server {
         let grace = app.config.stop_grace;
         let closing = CancellationToken::new();
         tasks.spawn({
-            let (stop, closing, drain) = (stop.clone(), closing.clone(), app.link.drain.clone());
+            let (stop, closing, app) = (stop.clone(), closing.clone(), Arc::clone(&app));
             async move {
                 stop.cancelled().await;
                 // Agents are told to go before their connections are closed.
-                drain.cancel();
-                tokio::time::sleep(FAREWELL).await;
+                let farewell = if app.link.is_empty() { Duration::ZERO } else { FAREWELL };
+                app.link.drain.cancel();
+                tokio::time::sleep(farewell).await;
                 closing.cancel();
             }
         });

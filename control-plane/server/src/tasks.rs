@@ -31,6 +31,12 @@ pub(crate) async fn grant_grace(app: &App) -> Result<(), Error> {
     Ok(())
 }
 
+/// Runs all sweeps once: for a process that shares its data with others and may live shortly.
+pub(crate) async fn settle(app: &App) -> Result<(), Error> {
+    expire_leases(app).await?;
+    keep_house(app).await
+}
+
 /// Runs all sweeps until `stop`.
 pub(crate) async fn run(app: Arc<App>, stop: CancellationToken) {
     let mut leases = tokio::time::interval(LEASES);

@@ -230,7 +230,7 @@ impl Check<'_> {
     fn confinement(&mut self, path: &str, field: &str, value: &Value) {
         let restricted = self.level == Level::Restricted;
         match field {
-            "runAsUser" if restricted && value.as_i64() == Some(0) => {
+            "runAsUser" if restricted && (value == &Value::from(0) || value == "0") => {
                 self.restricted(path, "user 0");
             }
             "runAsNonRoot" if restricted && value != &Value::Bool(true) => {

@@ -202,7 +202,7 @@ mod tests {
         fs::create_dir_all(&locked).expect("it is writable");
         fs::set_permissions(
             directory.path.join("data/locked"),
-            Permissions::from_mode(0),
+            Permissions::from_mode(0o000),
         )
         .expect("it is ours");
         directory.remove().await.expect("it can be removed");

@@ -8,8 +8,9 @@ use std::{
 };
 
 use muster_proto::v1::{
-    AgentHello, Assignment, AttemptOrder, AttemptReport, LinkRequest, LinkResponse, ReportAck,
-    StreamLogRequest, StreamLogResponse, UploadArtifactRequest, UploadArtifactResponse, Welcome,
+    AgentHello, Assignment, AttemptOrder, AttemptReport, LeasesRenewed, LinkRequest, LinkResponse,
+    ReportAck, StreamLogRequest, StreamLogResponse, UploadArtifactRequest, UploadArtifactResponse,
+    Welcome,
     agent_link_service_server::{AgentLinkService, AgentLinkServiceServer},
     link_request::Message as Told,
     link_response::Message as Say,
@@ -157,23 +158,25 @@ impl Link {
 
     /// The next message; renewals are answered and left out.
     pub(crate) async fn told(&mut self) -> Told {
-        loop {
-            let message = timeout(PATIENCE, self.requests.message())
-                .await
-                .expect("the agent speaks in time")
-                .expect("the stream is whole")
-                .expect("the stream goes on");
-            match message.message.expect("a message") {
-                Told::Renew(renew) => {
-                    let renewed = muster_proto::v1::LeasesRenewed {
-                        sequence: renew.sequence,
-                        lost: Vec::new(),
-                    };
-                    self.say(Say::Renewed(renewed)).await;
+        let told = timeout(PATIENCE, async {
+            loop {
+                let message = self.requests.message().await.expect("the stream is whole");
+                let message = message.expect("the stream goes on").message;
+                match message.expect("a message") {
+                    Told::Renew(renew) => self.renewed(renew.sequence).await,
+                    other => return other,
                 }
-                other => return other,
             }
-        }
+        });
+        told.await.expect("the agent speaks in time")
+    }
+
+    async fn renewed(&self, sequence: i64) {
+        self.say(Say::Renewed(LeasesRenewed {
+            sequence,
+            lost: Vec::new(),
+        }))
+        .await;
     }
 
     /// The next credit.

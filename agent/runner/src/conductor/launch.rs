@@ -1,6 +1,6 @@
 //! Starting shims as children, where there is no cluster to start their containers.
 
-use std::{env, process::Stdio, time::Duration};
+use std::{env, fs, process::Stdio, time::Duration};
 
 use muster_spec::plan::Plan;
 use tokio::{
@@ -8,12 +8,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::{options::Options, spool::Spool};
-use crate::{
-    arguments::Itself,
-    fail,
-    sandbox::{self, Level},
-};
+use super::{options::Options, pod::Pod, spool::Spool};
+use crate::{arguments::Itself, fail, sandbox};
 
 /// How long children may take to end when there is nothing more to do.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -27,42 +23,72 @@ pub(super) async fn start(
     plan: &Plan,
     itself: &Itself,
     spool: &Spool,
+    pod: &Pod,
 ) -> Children {
     let Some(root) = &options.sandbox else {
         return Vec::new();
     };
-    let level = if options.namespaces {
-        sandbox::strongest(root, itself).await
-    } else {
-        Level::None
-    };
-    if let Some(remark) = level.remark() {
-        spool.remark("", remark).await;
-    }
+    let report = root.join("muster/sandbox-report");
+    let mut namespaces = options.namespaces;
     let mut children = Vec::new();
     for container in &plan.containers {
-        let mut command = Command::from(sandbox::command(itself, root, level));
-        command
-            .args(["shim", "--container", &container.name, "--prefer-bash"])
-            .env_clear()
-            .envs(environment())
-            .stdin(Stdio::null())
-            .stdout(Stdio::inherit())
-            .stderr(Stdio::inherit())
-            .kill_on_drop(true);
-        match command.spawn() {
-            Ok(child) => children.push(child),
-            Err(error) => {
-                fail::say(format_args!("a shim can not be started: {error}"));
-                let text = format!(
-                    "the process for {} can not be started: {error}",
-                    container.name
-                );
-                spool.remark("", &text).await;
+        loop {
+            let mut command = Command::from(itself.command("sandbox"));
+            command.arg("--root").arg(root).arg("--report").arg(&report);
+            if !namespaces {
+                command.arg("--no-namespaces");
             }
+            command
+                .args([
+                    "--",
+                    "shim",
+                    "--container",
+                    &container.name,
+                    "--prefer-bash",
+                ])
+                .env_clear()
+                .envs(environment())
+                .stdin(Stdio::null())
+                .kill_on_drop(true);
+            match command.spawn() {
+                Ok(mut child) => {
+                    if children.is_empty() && refused(&mut child, pod, &container.name).await {
+                        let why = fs::read_to_string(&report).unwrap_or_default();
+                        let text = format!(
+                            "this machine does not allow namespaces ({}): /data, /testkube and /tmp \
+                             of the workflow are not at these paths, use relative paths",
+                            why.trim()
+                        );
+                        spool.remark("", &text).await;
+                        if std::mem::take(&mut namespaces) {
+                            continue;
+                        }
+                    }
+                    children.push(child);
+                }
+                Err(error) => {
+                    let text = format!("{} can not be started: {error}", container.name);
+                    spool.remark("", &text).await;
+                }
+            }
+            break;
         }
     }
+    if let Some(remark) = fs::read_to_string(&report)
+        .ok()
+        .filter(|text| namespaces && !text.is_empty())
+    {
+        spool.remark("", remark.trim()).await;
+    }
     children
+}
+
+/// Waits for a shim, or for the word that the kernel does not allow its sandbox.
+async fn refused(child: &mut Child, pod: &Pod, container: &str) -> bool {
+    tokio::select! {
+        status = child.wait() => status.is_ok_and(|status| status.code() == Some(sandbox::REFUSED)),
+        _ = pod.shim(container) => false,
+    }
 }
 
 /// What a step sees of this machine's environment: how to find programs, and nothing secret.

@@ -36,6 +36,10 @@ pub(super) async fn walk(run: Rc<Run>, halt: Halt) -> Ended {
         first_failure: RefCell::default(),
         run: Rc::clone(&run),
     };
+    if let Err(error) = make_outputs(&run) {
+        let text = format!("{} can not be made: {error}", OUTPUTS.0);
+        run.spool.remark("", &text).await;
+    }
     let passed = walk
         .steps(&run.plan.steps, true, &Limits::new(halt.clone()))
         .await;
@@ -63,6 +67,14 @@ pub(super) async fn walk(run: Rc<Run>, halt: Halt) -> Ended {
         reason: "STEP_FAILED".to_owned(),
         message: walk.first_failure.take().unwrap_or_default(),
     }
+}
+
+/// Makes the folder for outputs; steps of every user write there.
+fn make_outputs(run: &Run) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = run.volumes.real(Path::new(OUTPUTS.0));
+    fs::create_dir_all(&folder)?;
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777))
 }
 
 struct Walk {

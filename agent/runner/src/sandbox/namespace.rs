@@ -55,13 +55,13 @@ fn carry(capability: CapabilitySet) -> Result<(), Error> {
 
 /// Gives up what [`enter`] carried over; a real root keeps what it had.
 pub(super) fn drop_privileges() {
-    drop(clear_ambient_capability_set());
+    clear_ambient_capability_set().ok();
     if !geteuid().is_root()
         && let Ok(mut sets) = capabilities(None)
     {
         sets.effective = CapabilitySet::empty();
         sets.permitted = CapabilitySet::empty();
         sets.inheritable = CapabilitySet::empty();
-        drop(set_capabilities(None, sets));
+        set_capabilities(None, sets).ok();
     }
 }

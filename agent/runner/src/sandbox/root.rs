@@ -10,8 +10,8 @@ use std::{
 
 use rustix::{
     mount::{
-        MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind,
-        mount_bind_recursive, mount_change, mount_remount, unmount,
+        MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive,
+        mount_change, mount_remount, unmount,
     },
     process::{chdir, pivot_root},
 };
@@ -38,12 +38,17 @@ pub(super) fn build(run: &Path) -> Result<String, Error> {
     for entry in fs::read_dir("/").map_err(|error| Error::new("can not list /", error))? {
         let Ok(entry) = entry else { continue };
         let name = entry.file_name();
-        let taken = SHARED.iter().any(|(path, _)| Path::new(path) == entry.path());
+        let taken = SHARED
+            .iter()
+            .any(|(path, _)| Path::new(path) == entry.path());
         if taken || name == "proc" {
             continue;
         }
         if let Err(error) = show(&entry, &root.join(&name)) {
-            remarks.push_str(&format!("{} is not visible: {error}; ", entry.path().display()));
+            remarks.push_str(&format!(
+                "{} is not visible: {error}; ",
+                entry.path().display()
+            ));
         }
     }
     for (path, folder) in SHARED {

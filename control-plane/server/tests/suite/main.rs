@@ -1,5 +1,7 @@
 //! The real server on loopback, with SQLite and files, spoken to over real gRPC.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "a test may fail")]
+
 mod agent;
 mod calls;
 mod fixture;
