@@ -208,12 +208,13 @@ fn artifact_lines(artifacts: &[Artifact], terminal: &Terminal) -> String {
     };
     let mut text = format!("  artifacts  {count}, {}\n", measure::size(total));
     for artifact in artifacts.iter().take(MAX_ARTIFACTS) {
-        let size = terminal.paint(Style::Dim, &measure::size(artifact.size_bytes));
+        let size = measure::size(artifact.size_bytes);
+        let size = terminal.paint(Style::Dim, &format!("{size:>9}"));
         let path = escape::visible(&artifact.path);
-        text.push_str(&format!("             {path}  {size}\n"));
+        text.push_str(&format!("           {size}  {path}\n"));
     }
     if let Some(more) = artifacts.len().checked_sub(MAX_ARTIFACTS + 1) {
-        text.push_str(&format!("             and {} more\n", more + 1));
+        text.push_str(&format!("                      and {} more\n", more + 1));
     }
     text
 }

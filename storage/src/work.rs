@@ -75,6 +75,8 @@ pub struct Report {
     pub steps: Vec<StepResult>,
     /// When the conductor began to walk the plan.
     pub start_time: Option<Timestamp>,
+    /// What the plan asks for and has no effect there; added to those of the execution.
+    pub warnings: Vec<String>,
 }
 
 /// Where a report says that its attempt is.

@@ -108,7 +108,7 @@ async fn oversized_manifest_is_refused_with_the_limit_named() -> anyhow::Result<
         anyhow::bail!("accepted");
     };
     ensure!(status.code() == Code::ResourceExhausted, "{status}");
-    ensure!(status.message().contains("1 MiB"), "{status}");
+    ensure!(status.message().contains("1048576"), "{status}");
     Ok(())
 }
 

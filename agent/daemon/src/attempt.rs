@@ -89,6 +89,7 @@ struct State {
     reason: String,
     message: String,
     steps: Vec<StepResult>,
+    warnings: Vec<String>,
     start_time_ms: i64,
     /// Sequence of the newest snapshot; 0 before the first.
     sequence: i64,
@@ -203,6 +204,11 @@ impl Attempt {
     /// What there is to do, once it is known.
     pub(crate) fn work(&self) -> Option<Arc<Work>> {
         self.lock().work.clone()
+    }
+
+    /// What the plan asks for and has no effect here; told with every report from now on.
+    pub(crate) fn warn(&self, warnings: Vec<String>) {
+        self.lock().warnings = warnings;
     }
 
     /// The pod is on its way, and what it waits for.

@@ -6,6 +6,7 @@
 
 mod conductor;
 mod directory;
+mod ineffective;
 mod spawner;
 
 use std::{path::PathBuf, process::Stdio, sync::Arc, time::Duration};
@@ -121,6 +122,7 @@ impl Process {
             self.watch_found(context, attempt, &directory);
             return Ok(());
         }
+        attempt.warn(ineffective::settings(&work.plan));
         let mark = directory::Mark {
             epoch: attempt.epoch,
             embedded: self.settings.embedded,

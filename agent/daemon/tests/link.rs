@@ -142,14 +142,14 @@ async fn an_assignment_runs_to_its_committed_record() {
         (link.hello.capacity, link.hello.backend.as_str()),
         (2, "process")
     );
-    assert_eq!(link.credit().await, 2);
+    link.credit(2).await;
     let work = assignment();
     link.assign(work.clone()).await;
     let preparing = link
         .report(|report| report.phase() == Phase::Preparing)
         .await;
     assert_eq!(preparing.sequence, 1);
-    assert_eq!(link.credit().await, 1);
+    link.credit(1).await;
 
     let given = run.given(&work).await;
     let (mut control, welcome) = Connection::control(&given, &work.attempt, false).await;
@@ -178,7 +178,7 @@ async fn an_assignment_runs_to_its_committed_record() {
         .hears(|heard| matches!(heard, Heard::CompletedAck(_)).then_some(()))
         .await;
     drop(control);
-    assert_eq!(link.credit().await, 2);
+    link.credit(2).await;
     eventually("its directory is removed", || {
         (!run.has_directory(&work)).then_some(())
     })
@@ -243,8 +243,8 @@ async fn an_agent_that_starts_again_finds_its_attempts() {
     let (mut control, _) = Connection::control(&given, &work.attempt, false).await;
     control.log(0, "one\n").await;
     control.durable(4).await;
-    drop(link);
     run.agent.stop().await.expect("no error");
+    drop(link);
     assert!(runs(given.pid), "the conductor outlives the agent");
 
     let agent = Agent::start(config(
@@ -268,7 +268,9 @@ async fn an_agent_that_starts_again_finds_its_attempts() {
     };
     let mut link = run.server.welcome(vec![adopt]).await;
     assert_eq!(link.hello.attempts.len(), 1);
-    let (mut control, welcome) = Connection::control(&given, &work.attempt, true).await;
+    let mut again = hello(&given, &work.attempt, Purpose::Control, true);
+    again.log_start = 4;
+    let (mut control, welcome) = Connection::greet(&given, again).await;
     assert_eq!(welcome.log_offset, 4);
     control.log(4, "two\n").await;
     control.completed("one\ntwo\n").await;
@@ -395,7 +397,7 @@ async fn a_cancel_reaches_the_conductor_also_when_it_comes_back() {
     }))
     .await;
     eventually("it is ended", || (!runs(given.pid)).then_some(())).await;
-    while link.credit().await != 2 {}
+    link.credit(2).await;
 }
 
 #[tokio::test]

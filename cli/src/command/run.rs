@@ -337,6 +337,8 @@ async fn tell(
         );
         return Ok(exit);
     }
+    // Once more: what is known of the log may have come behind the last state.
+    let execution = super::get::execution(client, name).await?;
     let artifacts = super::artifacts::list(client, name).await?;
     let proof = (!arguments.quiet).then_some(&ended.proof);
     summarize(&execution, &artifacts, proof, arguments, global)?;

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// `0.4s`, `12.3s`, `1m 05s`, `2h 03m`, `3d 04h`.
+/// `45ms`, `12.3s`, `1m 05s`, `2h 03m`, `3d 04h`.
 pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
+    if seconds == 0 {
+        return format!("{}ms", duration.as_millis());
+    }
     if duration < Duration::from_millis(59_950) {
         return format!("{:.1}s", duration.as_secs_f64());
     }
@@ -66,8 +69,9 @@ mod tests {
     #[test]
     fn durations_get_coarser_as_they_grow() {
         let show = |milliseconds| duration(Duration::from_millis(milliseconds));
-        assert_eq!(show(0), "0.0s");
-        assert_eq!(show(449), "0.4s");
+        assert_eq!(show(0), "0ms");
+        assert_eq!(show(449), "449ms");
+        assert_eq!(show(1449), "1.4s");
         assert_eq!(show(59_949), "59.9s");
         assert_eq!(show(59_999), "1m 00s");
         assert_eq!(show(65_000), "1m 05s");

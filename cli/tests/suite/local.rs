@@ -38,7 +38,7 @@ fn the_smoke_example_passes_and_is_found_again() {
         "✗ known to fail",
         "exit code 3",
         "optional, does not count",
-        "data/artifacts/junit.xml",
+        "  artifacts/junit.xml\n",
         "verified",
         "muster logs smoke-1",
     ] {

@@ -31,5 +31,5 @@ fn a_killed_run_leaves_no_process_and_is_aborted_later() {
     home.muster(["run", &other]).expect(0);
     let left = std::fs::read_dir(home.data().join("runs")).unwrap();
     let left: Vec<_> = left.flatten().map(|entry| entry.path()).collect();
-    assert_eq!(left, Vec::<std::path::PathBuf>::new());
+    assert!(left.iter().all(|path| !path.is_dir()), "{left:?}");
 }

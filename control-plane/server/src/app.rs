@@ -19,7 +19,7 @@ use muster_storage::{Blobs, Store, execution::Changed};
 use tokio_util::task::TaskTracker;
 
 pub(crate) use caller::{Access, Caller};
-pub(crate) use error::Error;
+pub(crate) use error::{Error, Violation};
 pub(crate) use executions::{NewRun, Source};
 pub(crate) use hub::Hub;
 pub(crate) use logs::{LogItem, LogRange};

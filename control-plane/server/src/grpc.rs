@@ -8,6 +8,7 @@ mod executions;
 mod link;
 mod logs;
 mod name;
+mod observe;
 mod page;
 mod projects;
 mod request;
@@ -26,8 +27,10 @@ use muster_proto::v1::{
 };
 use tonic::{
     Status,
+    server::NamedService as _,
     service::{LayerExt as _, Routes},
 };
+use tonic_health::ServingStatus;
 use tonic_web::GrpcWebLayer;
 use tower::ServiceBuilder;
 
@@ -58,6 +61,21 @@ pub(crate) async fn routes(
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<ExecutionServiceServer<Api>>().await;
     health.set_serving::<AgentLinkServiceServer<Api>>().await;
+    app.tasks.spawn({
+        let drain = app.link.drain.clone();
+        async move {
+            drain.cancelled().await;
+            for service in [
+                "",
+                ExecutionServiceServer::<Api>::NAME,
+                AgentLinkServiceServer::<Api>::NAME,
+            ] {
+                health
+                    .set_service_status(service, ServingStatus::NotServing)
+                    .await;
+            }
+        }
+    });
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -66,10 +84,12 @@ pub(crate) async fn routes(
         .layer(auth::RequireToken::new(Arc::clone(app)))
         .named_layer(reflection);
 
+    let observe = observe::Observe::new();
     macro_rules! web {
         ($server:ident) => {
             ServiceBuilder::new()
                 .layer(GrpcWebLayer::new())
+                .layer(observe.clone())
                 .named_layer(
                     $server::new(api.clone())
                         .max_decoding_message_size(MAX_MESSAGE)
@@ -77,9 +97,11 @@ pub(crate) async fn routes(
                 )
         };
     }
-    let link = AgentLinkServiceServer::new(api.clone())
-        .max_decoding_message_size(MAX_MESSAGE)
-        .max_encoding_message_size(usize::MAX);
+    let link = ServiceBuilder::new().layer(observe.clone()).named_layer(
+        AgentLinkServiceServer::new(api.clone())
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(usize::MAX),
+    );
     let mut routes = Routes::builder();
     routes
         .add_service(health_service)

@@ -1,14 +1,17 @@
 //! The agents' side of the server: sessions, what they hold, and the words for them.
 //!
-//! The stream's handler is in `session`, log and artifact uploads in `ingest` and `upload`.
+//! The stream's handler is in `session`, who gets which work in `dispatch`, log and artifact
+//! uploads in `ingest` and `upload`.
 
+pub(crate) mod dispatch;
 pub(crate) mod ingest;
 pub(crate) mod segment;
 pub(crate) mod session;
 pub(crate) mod upload;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -19,6 +22,7 @@ use muster_core::{
 use muster_proto::v1::{
     CancelAttempt, LinkResponse, Refusal, execution, link_response::Message, refusal::Reason,
 };
+use muster_storage::agent::Agent;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -28,11 +32,17 @@ pub(crate) use ingest::Ingests;
 pub(crate) const OUTBOX: usize = 256;
 
 /// A stream of an agent as others in this process see it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Session {
     id: SessionId,
     outbox: mpsc::Sender<LinkResponse>,
     stop: CancellationToken,
+    /// Who it is, once it is reconciled and may get work.
+    agent: Option<Arc<Agent>>,
+    /// How many more attempts it asked for.
+    credit: u32,
+    /// What it holds.
+    held: HashSet<AttemptId>,
 }
 
 /// All streams of this process, and which attempt is on which.
@@ -40,6 +50,16 @@ struct Session {
 struct Sessions {
     agents: HashMap<AgentId, Session>,
     holders: HashMap<AttemptId, AgentId>,
+    /// Agents that were heard of and are not noted in the store yet.
+    seen: HashSet<AgentId>,
+}
+
+/// An agent that can take work now.
+#[derive(Debug)]
+struct Taker {
+    agent: Arc<Agent>,
+    outbox: mpsc::Sender<LinkResponse>,
+    room: u32,
 }
 
 /// The agents' side of the server.
@@ -66,10 +86,24 @@ impl Link {
     }
 
     /// Puts a stream in the place of the agent's older one, which is told so.
-    fn enter(&self, agent: AgentId, session: Session) {
+    fn enter(
+        &self,
+        agent: AgentId,
+        id: SessionId,
+        outbox: &mpsc::Sender<LinkResponse>,
+        stop: &CancellationToken,
+    ) {
+        let session = Session {
+            id,
+            outbox: outbox.clone(),
+            stop: stop.clone(),
+            agent: None,
+            credit: 0,
+            held: HashSet::new(),
+        };
         let mut sessions = self.lock();
-        if let Some(older) = sessions.agents.insert(agent, session.clone()) {
-            if older.id != session.id {
+        if let Some(older) = sessions.agents.insert(agent, session) {
+            if older.id != id {
                 let refusal = Refusal {
                     reason: Reason::Superseded.into(),
                     message: "a newer process of this agent has connected".to_owned(),
@@ -85,20 +119,75 @@ impl Link {
     /// Takes a stream away, unless a newer one has its place.
     fn leave(&self, agent: AgentId, outbox: &mpsc::Sender<LinkResponse>) {
         let mut sessions = self.lock();
-        let own = sessions
-            .agents
-            .get(&agent)
-            .is_some_and(|session| session.outbox.same_channel(outbox));
-        if own {
+        if sessions.own(agent, outbox).is_some() {
             sessions.agents.remove(&agent);
             sessions.holders.retain(|_, holder| *holder != agent);
+            sessions.seen.insert(agent);
         }
         metrics::gauge!(crate::metrics::AGENTS).set(count(sessions.agents.len()));
     }
 
+    /// The stream is reconciled: from here on its agent may get work.
+    fn ready(&self, agent: &Agent, outbox: &mpsc::Sender<LinkResponse>) {
+        if let Some(session) = self.lock().own(agent.id, outbox) {
+            session.agent = Some(Arc::new(agent.clone()));
+        }
+    }
+
+    /// Takes note of how much work an agent asks for.
+    fn set_credit(&self, agent: AgentId, outbox: &mpsc::Sender<LinkResponse>, slots: u32) {
+        if let Some(session) = self.lock().own(agent, outbox) {
+            session.credit = slots;
+        }
+    }
+
+    /// Agents that can take work, those with most room first. No agent gets more than it asked
+    /// for, nor more than it said it can hold: a credit may have crossed an assignment on the way.
+    fn takers(&self) -> Vec<Taker> {
+        let sessions = self.lock();
+        let mut takers: Vec<Taker> = sessions
+            .agents
+            .values()
+            .filter(|session| session.credit > 0 && !session.stop.is_cancelled())
+            .filter_map(|session| {
+                let agent = session.agent.as_ref()?;
+                let held = u32::try_from(session.held.len()).unwrap_or(u32::MAX);
+                let room = session.credit.min(agent.told.capacity.saturating_sub(held));
+                (room > 0).then(|| Taker {
+                    agent: Arc::clone(agent),
+                    outbox: session.outbox.clone(),
+                    room,
+                })
+            })
+            .collect();
+        takers.sort_by_key(|taker| std::cmp::Reverse(taker.room));
+        takers
+    }
+
+    /// An agent got work.
+    fn spend(&self, agent: AgentId, outbox: &mpsc::Sender<LinkResponse>, attempt: AttemptId) {
+        let mut sessions = self.lock();
+        if let Some(session) = sessions.own(agent, outbox) {
+            session.credit = session.credit.saturating_sub(1);
+            session.held.insert(attempt);
+            sessions.holders.insert(attempt, agent);
+        }
+    }
+
     /// Takes note of who holds an attempt.
     fn hold(&self, attempt: AttemptId, agent: AgentId) {
-        self.lock().holders.insert(attempt, agent);
+        let mut sessions = self.lock();
+        if let Some(session) = sessions.agents.get_mut(&agent) {
+            session.held.insert(attempt);
+            sessions.holders.insert(attempt, agent);
+        }
+    }
+
+    /// What an agent holds, as far as this process knows.
+    fn held(&self, agent: AgentId) -> HashSet<AttemptId> {
+        let sessions = self.lock();
+        let session = sessions.agents.get(&agent);
+        session.map_or_else(HashSet::new, |session| session.held.clone())
     }
 
     /// Whether an agent has a stream to this process.
@@ -106,7 +195,18 @@ impl Link {
         self.lock().agents.contains_key(&agent)
     }
 
-    /// Closes the stream of an agent whose token is not good any more.
+    /// Takes note that an agent lives.
+    fn hear_of(&self, agent: AgentId) {
+        self.lock().seen.insert(agent);
+    }
+
+    /// Agents that were heard of since the last call.
+    pub(crate) fn take_seen(&self) -> Vec<AgentId> {
+        mem::take(&mut self.lock().seen).into_iter().collect()
+    }
+
+    /// Closes the stream of an agent whose token is not good any more, or that should connect
+    /// again.
     pub(crate) fn disconnect(&self, agent: AgentId) {
         if let Some(session) = self.lock().agents.get(&agent) {
             session.stop.cancel();
@@ -125,11 +225,25 @@ impl Link {
 
     /// The attempt is over.
     pub(crate) fn close_attempt(&self, attempt: AttemptId) {
-        self.lock().holders.remove(&attempt);
+        let mut sessions = self.lock();
+        if let Some(agent) = sessions.holders.remove(&attempt)
+            && let Some(session) = sessions.agents.get_mut(&agent)
+        {
+            session.held.remove(&attempt);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Sessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sessions {
+    /// The session of an agent, if it is the one with this outbox.
+    fn own(&mut self, agent: AgentId, outbox: &mpsc::Sender<LinkResponse>) -> Option<&mut Session> {
+        self.agents
+            .get_mut(&agent)
+            .filter(|session| session.outbox.same_channel(outbox))
     }
 }
 

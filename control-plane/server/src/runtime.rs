@@ -14,17 +14,24 @@ use muster_storage::{
     token::{NewToken, Role},
 };
 use tokio::{net::TcpListener, task::JoinHandle};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 use crate::{
     app::App,
     config::{self, Config, Tls},
-    http, tasks, tls,
+    http,
+    link::dispatch,
+    tasks, tls,
     token::{Holder, generate, hash},
 };
 
 /// Name of the file with the first administrator's token.
 const ADMIN_TOKEN: &str = "admin-token";
+/// The same before the database knows it.
+const COMING_TOKEN: &str = "admin-token.new";
 /// How long streams may take to say farewell before connections are closed.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -61,7 +68,7 @@ pub enum Error {
     Services(String),
 }
 
-/// A server that runs. Dropped without [`Server::stop`] it is cut off.
+/// A server that runs. Dropped without [`Server::stop`] it stops by itself, a little later.
 #[derive(Debug)]
 pub struct Server {
     app: Arc<App>,
@@ -70,6 +77,7 @@ pub struct Server {
     ca: Option<PathBuf>,
     admin_token: Option<PathBuf>,
     stop: CancellationToken,
+    _stop_when_dropped: DropGuard,
     tasks: TaskTracker,
     serving: JoinHandle<()>,
 }
@@ -159,6 +167,7 @@ impl Server {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         tasks.spawn(tasks::run(Arc::clone(&app), stop.clone()));
+        tasks.spawn(dispatch::run(Arc::clone(&app), stop.clone()));
         let grace = app.config.stop_grace;
         let closing = CancellationToken::new();
         tasks.spawn({
@@ -166,7 +175,11 @@ impl Server {
             async move {
                 stop.cancelled().await;
                 // Agents are told to go before their connections are closed.
-                let farewell = if app.link.is_empty() { Duration::ZERO } else { FAREWELL };
+                let farewell = if app.link.is_empty() {
+                    Duration::ZERO
+                } else {
+                    FAREWELL
+                };
                 app.link.drain.cancel();
                 tokio::time::sleep(farewell).await;
                 closing.cancel();
@@ -180,6 +193,7 @@ impl Server {
             secure,
             ca: files.and_then(|files| files.ca),
             admin_token: None,
+            _stop_when_dropped: stop.clone().drop_guard(),
             stop,
             tasks,
             serving,
@@ -286,8 +300,21 @@ fn make_private(path: &Path) -> Result<(), Error> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(failed)
 }
 
+/// Makes the first administrator's token, once for each database.
+///
+/// The secret is on disk before the database knows its hash, and gets its final name after: a
+/// crash in between locks nobody out.
 async fn write_first_token(app: &App) -> Result<Option<PathBuf>, Error> {
-    let secret = generate(Holder::Person);
+    let coming = app.config.data_dir.join(COMING_TOKEN);
+    let path = app.config.data_dir.join(ADMIN_TOKEN);
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::DataDir { path, source }
+    };
+    let secret = match std::fs::read_to_string(&coming) {
+        Ok(text) if !text.trim().is_empty() => text.trim().to_owned(),
+        _ => generate(Holder::Person),
+    };
     let new = NewToken {
         hash: hash(&secret),
         display_name: "admin".to_owned(),
@@ -295,12 +322,16 @@ async fn write_first_token(app: &App) -> Result<Option<PathBuf>, Error> {
         project: None,
         expire_time: None,
     };
-    if app.store.tokens().create_first(&new).await?.is_none() {
-        return Ok(None);
+    tls::write(&coming, &format!("{secret}\n"), 0o600)?;
+    let tokens = app.store.tokens();
+    let made = tokens.create_first(&new).await?.is_some();
+    // Made by an earlier start that did not come to the next line.
+    if made || tokens.find_by_hash(&new.hash).await?.is_some() {
+        std::fs::rename(&coming, &path).map_err(failed(&path))?;
+        return Ok(Some(path));
     }
-    let path = app.config.data_dir.join(ADMIN_TOKEN);
-    tls::write(&path, &format!("{secret}\n"), 0o600)?;
-    Ok(Some(path))
+    std::fs::remove_file(&coming).map_err(failed(&coming))?;
+    Ok(None)
 }
 
 /// Who an execution of the embedded server was made by.

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::{SignedDuration, Timestamp};
 use muster_storage::execution::Changed;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +33,7 @@ pub(crate) async fn grant_grace(app: &App) -> Result<(), Error> {
 }
 
 /// Runs all sweeps once: for a process that shares its data with others and may live shortly.
-pub(crate) async fn settle(app: &App) -> Result<(), Error> {
+pub(crate) async fn settle(app: &Arc<App>) -> Result<(), Error> {
     expire_leases(app).await?;
     keep_house(app).await
 }
@@ -43,9 +44,10 @@ pub(crate) async fn run(app: Arc<App>, stop: CancellationToken) {
     leases.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
     housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looked = app.clock.now();
     loop {
         let (name, result) = tokio::select! {
-            _ = leases.tick() => ("leases", expire_leases(&app).await),
+            _ = leases.tick() => ("leases", look_at_leases(&app, &mut looked).await),
             _ = housekeeping.tick() => ("housekeeping", keep_house(&app).await),
             () = stop.cancelled() => return,
         };
@@ -55,8 +57,23 @@ pub(crate) async fn run(app: Arc<App>, stop: CancellationToken) {
     }
 }
 
+/// Ends attempts whose agent was not heard of, unless it is this process or its database that
+/// was away: then every lease gets a whole grace period first.
+async fn look_at_leases(app: &Arc<App>, looked: &mut Timestamp) -> Result<(), Error> {
+    let away = app.clock.now().duration_since(*looked);
+    let bearable = SignedDuration::try_from(app.config.renew_interval).unwrap_or_default();
+    if away > bearable {
+        tracing::warn!(seconds = away.as_secs(), "leases could not be renewed");
+        grant_grace(app).await?;
+    } else {
+        expire_leases(app).await?;
+    }
+    *looked = app.clock.now();
+    Ok(())
+}
+
 /// Ends attempts whose agent was not heard of.
-async fn expire_leases(app: &App) -> Result<(), Error> {
+async fn expire_leases(app: &Arc<App>) -> Result<(), Error> {
     let now = app.clock.now();
     for attempt in app.store.queue().expired(now, BATCH).await? {
         let Some(changed) = app.store.queue().expire(attempt.id, now, RETRY).await? else {
@@ -69,12 +86,15 @@ async fn expire_leases(app: &App) -> Result<(), Error> {
             "a lease ended"
         );
         app.perform(&changed);
-        app.finish_log(attempt.agent, attempt.id).await?;
+        app.finish_log_later(attempt.agent, attempt.id);
     }
     Ok(())
 }
 
-async fn keep_house(app: &App) -> Result<(), Error> {
+async fn keep_house(app: &Arc<App>) -> Result<(), Error> {
+    app.hub.prune();
+    app.prune_ingests().await?;
+    app.store.agents().seen(&app.link.take_seen()).await?;
     let now = app.clock.now();
     let expired: Vec<Changed> = app.store.queue().expire_queued(now, BATCH).await?;
     for changed in &expired {
@@ -83,7 +103,7 @@ async fn keep_house(app: &App) -> Result<(), Error> {
     for attempt in app.store.queue().unfinished_logs(BATCH).await? {
         app.finish_log(attempt.agent, attempt.id).await?;
     }
-    let memory = jiff::SignedDuration::try_from(REQUEST_MEMORY).unwrap_or_default();
+    let memory = SignedDuration::try_from(REQUEST_MEMORY).unwrap_or_default();
     if let Ok(before) = now.checked_sub(memory) {
         app.store.queue().prune_requests(before).await?;
     }

@@ -112,6 +112,21 @@ impl Change {
         self.row.message = text::message(message);
     }
 
+    /// Adds remarks that are not there yet.
+    pub(crate) fn warn(&mut self, warnings: &[String]) -> Result<(), Failure> {
+        if warnings.is_empty() {
+            return Ok(());
+        }
+        let mut all: Vec<String> = text::decode(&self.row.warnings_json)?;
+        for warning in warnings.iter().map(|warning| text::message(warning)) {
+            if !all.contains(&warning) {
+                all.push(warning);
+            }
+        }
+        self.row.warnings_json = text::encode(&all)?;
+        Ok(())
+    }
+
     /// Notes when the conductor began; the first note stays.
     pub(crate) fn started(&mut self, at: Timestamp) {
         let at = time::millis(at);
@@ -184,6 +199,7 @@ impl Change {
             log_sha256: Set(row.log_sha256.clone()),
             log_complete: Set(row.log_complete),
             artifact_count: Set(row.artifact_count),
+            warnings_json: Set(row.warnings_json.clone()),
             event_count: Set(row.event_count),
             ..Default::default()
         };

@@ -24,6 +24,7 @@ impl Work<'_> {
                     return Ok(answer);
                 }
                 held.attempt.sequence = report.sequence;
+                held.change.warn(&report.warnings)?;
                 match &report.progress {
                     Progress::At(phase) => advance(&mut held, report, *phase, now)?,
                     Progress::Completed(completion) => {

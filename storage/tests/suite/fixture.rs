@@ -256,6 +256,7 @@ pub(crate) fn report(lease: Lease, sequence: i64, progress: work::Progress) -> w
         message: String::new(),
         steps: Vec::new(),
         start_time: None,
+        warnings: Vec::new(),
     }
 }
 

@@ -55,5 +55,6 @@ pub(super) fn report(attempt: &Attempt, state: &State) -> AttemptReport {
         steps: state.steps.clone(),
         completion,
         start_time: convert::timestamp(state.start_time_ms),
+        warnings: state.warnings.clone(),
     }
 }

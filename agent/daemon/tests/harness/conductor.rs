@@ -64,8 +64,12 @@ impl Connection {
         attempt: &str,
         has_plan: bool,
     ) -> (Self, AgentWelcome) {
-        let mut connection =
-            Self::open(given, hello(given, attempt, Purpose::Control, has_plan)).await;
+        Self::greet(given, hello(given, attempt, Purpose::Control, has_plan)).await
+    }
+
+    /// The same with another hello.
+    pub(crate) async fn greet(given: &Given, hello: ConductorHello) -> (Self, AgentWelcome) {
+        let mut connection = Self::open(given, hello).await;
         match connection.heard().await {
             Some(Heard::Welcome(welcome)) => (connection, welcome),
             other => panic!("not welcome: {other:?}"),

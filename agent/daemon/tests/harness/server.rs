@@ -16,9 +16,13 @@ use muster_proto::v1::{
     link_response::Message as Say,
     upload_artifact_request::Part,
 };
-use tokio::{net::TcpListener, sync::mpsc, time::timeout};
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, Runtime},
+    sync::mpsc,
+    time::timeout,
+};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 /// How long a test waits for what must come.
@@ -47,7 +51,7 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) store: Arc<Store>,
     links: mpsc::Receiver<Link>,
-    stop: CancellationToken,
+    runtime: Option<Runtime>,
 }
 
 /// One link of an agent.
@@ -56,6 +60,8 @@ pub(crate) struct Link {
     pub(crate) authorization: String,
     requests: Streaming<LinkRequest>,
     responses: mpsc::Sender<Result<LinkResponse, Status>>,
+    /// What the agent last asked for.
+    slots: Option<u32>,
 }
 
 impl Server {
@@ -65,34 +71,33 @@ impl Server {
 
     /// Starts at an address with what an earlier server has stored.
     pub(crate) fn start_at(address: SocketAddr, store: Arc<Store>) -> Self {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let (sender, links) = mpsc::channel(8);
+        let service = Service {
+            store: Arc::clone(&store),
+            links: sender,
+        };
+        let in_runtime = runtime.enter();
         let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
         socket.set_reuseaddr(true).expect("an option");
         socket.bind(address).expect("the address is free");
         let listener: TcpListener = socket.listen(64).expect("it listens");
         let address = listener.local_addr().expect("an address");
-        let (sender, links) = mpsc::channel(8);
-        let stop = CancellationToken::new();
-        let service = Service {
-            store: Arc::clone(&store),
-            links: sender,
-            stop: stop.clone(),
-        };
-        let stopped = stop.clone();
-        tokio::spawn(async move {
-            let serve = tonic::transport::Server::builder()
+        runtime.spawn(
+            tonic::transport::Server::builder()
                 .add_service(AgentLinkServiceServer::new(service))
-                .serve_with_incoming(TcpListenerStream::new(listener));
-            // Dropping it cuts every connection, as a killed process would.
-            tokio::select! {
-                _ = serve => {}
-                () = stopped.cancelled() => {}
-            }
-        });
+                .serve_with_incoming(TcpListenerStream::new(listener)),
+        );
+        drop(in_runtime);
         Self {
             address,
             store,
             links,
-            stop,
+            runtime: Some(runtime),
         }
     }
 
@@ -127,10 +132,17 @@ impl Server {
         link
     }
 
-    /// Ends the server at once.
+    /// Ends the server and all its connections at once.
     pub(crate) fn kill(self) -> (SocketAddr, Arc<Store>) {
-        self.stop.cancel();
         (self.address, Arc::clone(&self.store))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -164,6 +176,10 @@ impl Link {
                 let message = message.expect("the stream goes on").message;
                 match message.expect("a message") {
                     Told::Renew(renew) => self.renewed(renew.sequence).await,
+                    Told::Credit(credit) => {
+                        self.slots = Some(credit.slots);
+                        return Told::Credit(credit);
+                    }
                     other => return other,
                 }
             }
@@ -179,12 +195,10 @@ impl Link {
         .await;
     }
 
-    /// The next credit.
-    pub(crate) async fn credit(&mut self) -> u32 {
-        loop {
-            if let Told::Credit(credit) = self.told().await {
-                return credit.slots;
-            }
+    /// Waits until the agent asks for this much.
+    pub(crate) async fn credit(&mut self, slots: u32) {
+        while self.slots != Some(slots) {
+            self.told().await;
         }
     }
 
@@ -212,7 +226,6 @@ impl Link {
 struct Service {
     store: Arc<Store>,
     links: mpsc::Sender<Link>,
-    stop: CancellationToken,
 }
 
 fn authorization<T>(request: &Request<T>) -> String {
@@ -244,6 +257,7 @@ impl AgentLinkService for Service {
             authorization,
             requests,
             responses,
+            slots: None,
         };
         self.links
             .send(link)
@@ -262,29 +276,19 @@ impl AgentLinkService for Service {
             .await?
             .ok_or_else(|| Status::invalid_argument("empty"))?;
         let store = Arc::clone(&self.store);
-        let stop = self.stop.clone();
         let (responses, outgoing) = mpsc::channel(64);
         tokio::spawn(async move {
-            let write = async {
-                let durable = |store: &Store| {
-                    let logs = store.logs.lock().expect("no panic");
-                    logs.get(&first.attempt).map_or(0, Vec::len)
-                };
-                let say = |offset: usize| {
-                    let durable_offset = i64::try_from(offset).expect("it is small");
-                    responses.send(Ok(StreamLogResponse { durable_offset }))
-                };
-                say(durable(&store)).await.ok();
-                while let Ok(Some(request)) = requests.message().await {
-                    for chunk in request.chunks {
-                        store.append(&first.attempt, chunk.offset, &chunk.data);
-                    }
-                    say(durable(&store)).await.ok();
-                }
+            let say = |store: &Store| {
+                let durable = store.durable(&first.attempt);
+                let durable_offset = i64::try_from(durable).expect("it is small");
+                responses.send(Ok(StreamLogResponse { durable_offset }))
             };
-            tokio::select! {
-                () = write => {}
-                () = stop.cancelled() => {}
+            say(&store).await.ok();
+            while let Ok(Some(request)) = requests.message().await {
+                for chunk in request.chunks {
+                    store.append(&first.attempt, chunk.offset, &chunk.data);
+                }
+                say(&store).await.ok();
             }
         });
         Ok(Response::new(ReceiverStream::new(outgoing)))
@@ -319,6 +323,11 @@ impl AgentLinkService for Service {
 }
 
 impl Store {
+    fn durable(&self, attempt: &str) -> usize {
+        let logs = self.logs.lock().expect("no panic");
+        logs.get(attempt).map_or(0, Vec::len)
+    }
+
     /// Takes what is new of a chunk; a gap is a fault of the agent. Forgets what is beyond the
     /// limit, as a server that dies before it has stored it.
     fn append(&self, attempt: &str, offset: i64, data: &[u8]) {

@@ -128,9 +128,8 @@ impl Agent {
     pub(super) async fn connect(&self, purpose: Purpose, log: (bool, u64, u64)) -> Connection {
         let mut pause = PAUSES.0;
         loop {
-            match timeout(PATIENCE, self.try_connect(purpose, log)).await {
-                Ok(Ok(connection)) => return connection,
-                Ok(Err(_)) | Err(_) => {}
+            if let Ok(Ok(connection)) = timeout(PATIENCE, self.try_connect(purpose, log)).await {
+                return connection;
             }
             self.pause(pause).await;
             pause = (pause * 2).min(PAUSES.1);

@@ -118,7 +118,7 @@ impl At<'_> {
             return Ok(taker.round);
         };
         let mut line = shim.line.lock().await;
-        match taker.from_shim(&mut line, request).await {
+        match taker.relay(&mut line, request).await {
             Ok(()) => Ok(taker.round),
             Err(Gone) => Err(self.run.pod.lose(&shim.container).await),
         }
@@ -134,7 +134,7 @@ struct Taker<'a, 'b> {
 }
 
 impl Taker<'_, '_> {
-    async fn from_shim(&mut self, line: &mut Line, request: &collect::Request) -> Result<(), Gone> {
+    async fn relay(&mut self, line: &mut Line, request: &collect::Request) -> Result<(), Gone> {
         line.last_id += 1;
         let id = line.last_id;
         line.say(shim_request::Message::Collect(Collect {

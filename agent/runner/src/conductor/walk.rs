@@ -356,7 +356,7 @@ impl Walk {
             environment: &BTreeMap::new(),
         };
         resolve_template(&step.name, &scope)
-            .map_or_else(|_| step.name.clone(), |name| name.to_string())
+            .map_or_else(|_| step.name.clone(), String::from)
     }
 
     fn timeout(&self, step: &Step, sight: &Sight, limits: &Limits) -> Result<Limits, Failure> {

@@ -65,7 +65,7 @@ fn check(path: &Path) -> Result<(), Refusal> {
             "NOT_EXECUTABLE",
             format!("'{shown}' is a folder"),
         )),
-        Ok(_) => access(path, Access::EXEC_OK).map_err(|_| {
+        Ok(_) => access(path, Access::EXEC_OK).map_err(|_refused| {
             let error = format!("'{shown}' may not be executed by this user; check its mode");
             Refusal::new("NOT_EXECUTABLE", error)
         }),

@@ -27,22 +27,30 @@ impl App {
     pub(crate) async fn get_artifact(
         &self,
         caller: &Caller,
-        project: &str,
+        [project, execution]: [&str; 2],
         artifact: ArtifactId,
     ) -> Result<Artifact, Error> {
         let project = self.project(caller, project, Access::Read).await?;
-        Ok(self.store.artifacts(project.id).get(artifact).await?)
+        let execution = self.store.executions(project.id).find(execution).await?;
+        let found = self.store.artifacts(project.id).get(artifact).await?;
+        if found.execution != execution.id {
+            return Err(Error::NotFound(format!(
+                "artifact '{artifact}' was not found in execution '{}'",
+                execution.display_name
+            )));
+        }
+        Ok(found)
     }
 
     /// The bytes of an artifact from an offset on.
     pub(crate) async fn download_artifact(
         &self,
         caller: &Caller,
-        project: &str,
+        parent: [&str; 2],
         artifact: ArtifactId,
         offset: u64,
     ) -> Result<BlobStream, Error> {
-        let artifact = self.get_artifact(caller, project, artifact).await?;
+        let artifact = self.get_artifact(caller, parent, artifact).await?;
         Ok(self.blobs.read(&artifact.blob, offset).await?)
     }
 }

@@ -39,6 +39,9 @@ pub(crate) enum Error {
     /// It may work later.
     #[error("the server can not do this now; try again")]
     Unavailable(#[source] storage::Error),
+    /// This server stops; another one, or the next one, can do it.
+    #[error("the server stops; try again")]
+    Stopping,
     /// A defect.
     #[error("internal error")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -77,6 +77,12 @@ impl Hub {
             .subscribe()
     }
 
+    /// Forgets what nobody wants to know any more.
+    pub(crate) fn prune(&self) {
+        lock(&self.executions).retain(|_, sender| sender.receiver_count() > 0);
+        lock(&self.logs).retain(|_, sender| sender.receiver_count() > 0);
+    }
+
     /// Nothing comes any more.
     pub(crate) fn log_ended(&self, attempt: AttemptId) {
         lock(&self.logs).remove(&attempt);

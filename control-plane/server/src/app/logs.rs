@@ -118,10 +118,10 @@ impl Reader {
                     return Ok(());
                 }
             }
-            if head.ended || !follow {
-                if head.ended {
-                    self.end(head.summary).await;
-                }
+            if head.ended {
+                return self.end(head.summary).await;
+            }
+            if !follow {
                 return Ok(());
             }
             if self.attempt.is_none() {
@@ -129,11 +129,11 @@ impl Reader {
                     _ = changed.changed() => {}
                     () = tokio::time::sleep(POLL) => {}
                     () = self.sender.closed() => return Ok(()),
-                    () = self.app.link.drain.cancelled() => return Ok(()),
+                    () = self.app.link.drain.cancelled() => {}
                 }
             }
             if self.app.link.drain.is_cancelled() {
-                return Ok(());
+                return Err(Error::Stopping);
             }
         }
     }
@@ -212,11 +212,29 @@ impl Reader {
             .map_err(|_refused| Gone)
     }
 
-    /// Sends the end, and before it what is missing to the told length.
-    async fn end(&mut self, summary: LogSummary) {
-        if self.sender.send(Ok(LogItem::End(summary))).await.is_err() {
-            tracing::debug!("the reader left before the end");
+    /// Sends the end, and before it what is missing to the length that the conductor told.
+    async fn end(&mut self, mut summary: LogSummary) -> Result<(), Error> {
+        if !summary.complete {
+            let executions = self.app.store.executions(self.project);
+            let told = executions
+                .details(self.execution)
+                .await?
+                .attempts
+                .into_iter()
+                .find(|attempt| Some(attempt.id) == self.attempt)
+                .and_then(|attempt| attempt.told_log);
+            summary.size = told.map_or(summary.size, |told| told.size.max(summary.size));
         }
+        let missing = (summary.size > self.at).then(|| LogItem::Gap {
+            offset: self.at,
+            size: summary.size - self.at,
+        });
+        for item in missing.into_iter().chain([LogItem::End(summary)]) {
+            if self.sender.send(Ok(item)).await.is_err() {
+                tracing::debug!("the reader left before the end");
+            }
+        }
+        Ok(())
     }
 }
 

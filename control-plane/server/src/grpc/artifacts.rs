@@ -45,10 +45,10 @@ impl ArtifactService for Api {
         request: Request<GetArtifactRequest>,
     ) -> Result<Response<GetArtifactResponse>, Status> {
         let (caller, message) = self.authenticate(request).await?;
-        let (project, id) = read_name(&message.name)?;
-        let found = self.app.get_artifact(&caller, project, id).await?;
+        let (parent, id) = read_name(&message.name)?;
+        let found = self.app.get_artifact(&caller, parent, id).await?;
         Ok(Response::new(GetArtifactResponse {
-            artifact: Some(convert::artifact(project, found)),
+            artifact: Some(convert::artifact(parent[0], found)),
         }))
     }
 
@@ -59,12 +59,12 @@ impl ArtifactService for Api {
         request: Request<DownloadArtifactRequest>,
     ) -> Result<Response<Self::DownloadArtifactStream>, Status> {
         let (caller, message) = self.authenticate(request).await?;
-        let (project, id) = read_name(&message.name)?;
+        let (parent, id) = read_name(&message.name)?;
         let offset = u64::try_from(message.offset)
             .map_err(|_refused| Error::invalid("offset", "must not be negative"))?;
         let pieces = self
             .app
-            .download_artifact(&caller, project, id, offset)
+            .download_artifact(&caller, parent, id, offset)
             .await?;
         let answers = pieces.map(|piece| match piece {
             Ok(data) => Ok(DownloadArtifactResponse { data }),
@@ -74,10 +74,11 @@ impl ArtifactService for Api {
     }
 }
 
-fn read_name(given: &str) -> Result<(&str, ArtifactId), Error> {
-    let [project, _execution, artifact] = name::parts("name", given, FORM)?;
+/// Project and execution, and the artifact.
+fn read_name(given: &str) -> Result<([&str; 2], ArtifactId), Error> {
+    let [project, execution, artifact] = name::parts("name", given, FORM)?;
     let artifact = artifact
         .parse()
         .map_err(|error| Error::invalid("name", format!("{error}")))?;
-    Ok((project, artifact))
+    Ok(([project, execution], artifact))
 }

@@ -30,6 +30,11 @@ fn token(metadata: &MetadataMap) -> Result<&str, Error> {
         .ok_or(Error::Unauthenticated(MISSING))
 }
 
+/// The hash of the token of a call.
+pub(super) fn token_hash(metadata: &MetadataMap) -> Result<[u8; 32], Error> {
+    token(metadata).map(crate::token::hash)
+}
+
 impl Api {
     /// Who calls, and what for.
     pub(super) async fn authenticate<T>(&self, request: Request<T>) -> Result<(Caller, T), Status> {

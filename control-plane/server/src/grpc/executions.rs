@@ -181,7 +181,7 @@ fn watch(
                     _ = changes.changed() => {}
                     () = tokio::time::sleep(POLL) => {}
                     () = watch.app.link.drain.cancelled() => {
-                        return Err(Status::unavailable("the server stops; watch again"));
+                        return Err(Error::Stopping.into());
                     }
                 }
             }
@@ -237,8 +237,10 @@ fn content(message: &CreateExecutionRequest) -> Content {
         )
         .collect();
     labels.sort();
+    let wait = message.queue_policy.and_then(|policy| policy.max_wait);
     source
         .field(&message.parent)
+        .field(format!("{wait:?}"))
         .pairs(&message.config)
         .pairs(&message.tags)
         .field(labels.join("\n"))

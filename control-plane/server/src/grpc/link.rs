@@ -13,7 +13,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Answers, Api};
+use super::{Answers, Api, auth};
 use crate::{
     app::{App, Error},
     link::session,
@@ -32,8 +32,9 @@ impl AgentLinkService for Api {
         &self,
         request: Request<Streaming<LinkRequest>>,
     ) -> Result<Response<Self::LinkStream>, Status> {
+        let token_hash = auth::token_hash(request.metadata())?;
         let (agent, requests) = self.authenticate_agent(request).await?;
-        let answers = session::serve(&self.app, agent, requests);
+        let answers = session::serve(&self.app, agent, token_hash, requests);
         Ok(Response::new(Box::pin(
             ReceiverStream::new(answers).map(Ok),
         )))
@@ -124,6 +125,7 @@ async fn take_log(
         return Ok(());
     }
     let mut waiting_since: Option<Instant> = None;
+    let drain = app.link.drain.clone();
     loop {
         let now = Instant::now();
         let deadline = match waiting_since {
@@ -133,6 +135,13 @@ async fn take_log(
         let message = tokio::select! {
             message = requests.message() => Some(message),
             () = tokio::time::sleep_until(deadline) => None,
+            // This server stops: what is here is kept, the rest goes to another one.
+            () = drain.cancelled() => {
+                let mut log = log.lock().await;
+                log.flush(app).await?;
+                let _gone = tell(log.durable()).await;
+                return Err(Error::Stopping.into());
+            }
         };
         let mut log = log.lock().await;
         let mut flush = message.is_none();

@@ -5,10 +5,18 @@ use muster_proto::v1::refusal::Reason;
 use prost::Message;
 use tonic::{Code, Status};
 
-use crate::app::Error;
+use crate::app::{Error, Violation};
 
 /// Domain of the reasons in `google.rpc.ErrorInfo`.
 const DOMAIN: &str = "muster.dev";
+// A status travels in headers, of which many clients take 16 KiB: the message is there twice,
+// once with up to three bytes for one.
+/// Longest message, in bytes.
+const MAX_MESSAGE: usize = 2 << 10;
+/// Most bytes of all violations.
+const MAX_DETAILS: usize = 3 << 10;
+/// Longest field or description of one violation.
+const MAX_FIELD: usize = 512;
 
 /// `google.rpc.Status`.
 #[derive(Clone, PartialEq, Message)]
@@ -62,6 +70,7 @@ impl From<Error> for Status {
                 tracing::warn!(error = %chain(source), "a call could not be served");
                 (Code::Unavailable, "UNAVAILABLE")
             }
+            Error::Stopping => (Code::Unavailable, "STOPPING"),
             Error::Internal(source) => {
                 tracing::error!(error = %chain(source.as_ref()), "a call failed");
                 (Code::Internal, "INTERNAL")
@@ -75,16 +84,9 @@ impl From<Error> for Status {
             },
         )];
         if let Error::Invalid(violations) = &error {
-            let field_violations = violations
-                .iter()
-                .map(|violation| FieldViolation {
-                    field: violation.field.clone(),
-                    description: violation.description.clone(),
-                })
-                .collect();
-            details.push(any("BadRequest", &BadRequest { field_violations }));
+            details.push(any("BadRequest", &bad_request(violations)));
         }
-        let message = error.to_string();
+        let message = cut(&error.to_string(), MAX_MESSAGE);
         let status = RpcStatus {
             code: code.into(),
             message: message.clone(),
@@ -92,6 +94,38 @@ impl From<Error> for Status {
         };
         Self::with_details(code, message, status.encode_to_vec().into())
     }
+}
+
+/// As many violations as fit in a header, and how many more there are.
+fn bad_request(violations: &[Violation]) -> BadRequest {
+    let mut field_violations = Vec::new();
+    let mut size = 0;
+    for (index, violation) in violations.iter().enumerate() {
+        let shown = FieldViolation {
+            field: cut(&violation.field, MAX_FIELD),
+            description: cut(&violation.description, MAX_FIELD),
+        };
+        size += shown.encoded_len();
+        if size > MAX_DETAILS {
+            field_violations.push(FieldViolation {
+                field: String::new(),
+                description: format!("and {} more", violations.len() - index),
+            });
+            break;
+        }
+        field_violations.push(shown);
+    }
+    BadRequest { field_violations }
+}
+
+/// A text that is not longer than `most` bytes.
+fn cut(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let end = "…";
+    let kept = text.floor_char_boundary(most - end.len());
+    format!("{}{end}", &text[..kept])
 }
 
 fn any(name: &str, message: &impl Message) -> prost_types::Any {
@@ -124,6 +158,25 @@ mod tests {
         assert_eq!(status.message(), "internal error");
         let details = String::from_utf8_lossy(status.details()).into_owned();
         assert!(!details.contains("password"));
+    }
+
+    #[test]
+    fn a_status_fits_in_the_headers_that_clients_take() {
+        let violations = (0..1000).map(|number| Violation {
+            field: format!("spec.steps[{number}]").repeat(40),
+            description: "ä\n".repeat(400),
+        });
+        let status = Status::from(Error::Invalid(violations.collect()));
+        let decoded = RpcStatus::decode(status.details()).expect("it is a status");
+        let bad = BadRequest::decode(&*decoded.details[1].value).expect("it is a bad request");
+        let last = bad.field_violations.last().expect("some are told");
+        assert!(last.description.starts_with("and 99"), "{last:?}");
+        let headers = status.into_http::<()>().into_parts().0.headers;
+        let size: usize = headers
+            .iter()
+            .map(|(k, v)| k.as_str().len() + v.len() + 32)
+            .sum();
+        assert!(size < 15 << 10, "{size}");
     }
 
     #[test]

@@ -50,6 +50,7 @@ pub(crate) async fn serve(
         .max_frame_size(64 << 10);
     let builder = Arc::new(builder);
     let connections = TaskTracker::new();
+    let cut_off = CancellationToken::new();
     let graceful = GracefulShutdown::new();
     let acceptor = tls.map(TlsAcceptor::from);
     let service = TowerToHyperService::new(router);
@@ -73,7 +74,8 @@ pub(crate) async fn serve(
         let service = service.clone();
         let acceptor = acceptor.clone();
         let watcher = graceful.watcher();
-        connections.spawn(async move {
+        let cut_off = cut_off.clone();
+        connections.spawn(cut_off.run_until_cancelled_owned(async move {
             let result = match acceptor {
                 Some(acceptor) => {
                     let accepted = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await;
@@ -96,7 +98,7 @@ pub(crate) async fn serve(
             if let Err(error) = result {
                 tracing::debug!(%peer, error, "a connection broke");
             }
-        });
+        }));
     }
     drop(listener);
     connections.close();
@@ -106,4 +108,6 @@ pub(crate) async fn serve(
     {
         tracing::warn!("calls that did not end in time were cut off");
     }
+    cut_off.cancel();
+    connections.wait().await;
 }

@@ -61,6 +61,16 @@ impl Ingests {
         self.lock().remove(&attempt);
     }
 
+    /// Those that no stream writes now.
+    fn idle(&self) -> Vec<(AttemptId, AgentId)> {
+        let all = self.lock();
+        let idle = all
+            .iter()
+            .filter(|(_, ingest)| Arc::strong_count(ingest) == 1)
+            .filter_map(|(attempt, ingest)| Some((*attempt, ingest.try_lock().ok()?.agent)));
+        idle.collect()
+    }
+
     fn lock(
         &self,
     ) -> std::sync::MutexGuard<'_, HashMap<AttemptId, Arc<tokio::sync::Mutex<Ingest>>>> {
@@ -232,23 +242,44 @@ impl App {
         Ok(digest)
     }
 
+    /// Makes durable what waits of a log, if this process takes it in.
+    pub(crate) async fn flush_log(&self, lease: Lease) {
+        let Some(known) = self.link.ingests.get(lease.attempt) else {
+            return;
+        };
+        let mut ingest = known.lock().await;
+        if ingest.lease == lease
+            && let Err(error) = ingest.flush(self).await
+        {
+            tracing::warn!(attempt = %lease.attempt, %error, "the end of a log was not stored");
+        }
+    }
+
+    /// Ends the log of an attempt soon, on a task of its own.
+    pub(crate) fn finish_log_later(self: &Arc<Self>, agent: AgentId, attempt: AttemptId) {
+        let app = Arc::clone(self);
+        self.tasks.spawn(async move {
+            if let Err(error) = app.finish_log(agent, attempt).await {
+                tracing::warn!(%attempt, %error, "the log is finished later, by the sweep");
+            }
+        });
+    }
+
     /// Ends the log of an attempt whose result is committed: compares the conductor's length and
     /// SHA-256 with what is stored. May be done again.
     pub(crate) async fn finish_log(&self, agent: AgentId, attempt: AttemptId) -> Result<(), Error> {
-        let known = self.link.ingests.get(attempt);
-        if let Some(known) = &known {
-            let mut ingest = known.lock().await;
-            if let Err(error) = ingest.flush(self).await {
-                tracing::warn!(%attempt, %error, "the end of the log was not stored");
-            }
-        }
         let stored = self.store.agent(agent).attempt(attempt).await?;
         let durable = stored.log_offset;
-        let digest = match &known {
-            Some(known) if known.lock().await.durable == durable => {
-                known.lock().await.durable_digest.clone()
+        let known = match self.link.ingests.get(attempt) {
+            Some(known) => {
+                let ingest = known.lock().await;
+                (ingest.durable == durable).then(|| ingest.durable_digest.clone())
             }
-            _ => self.stored_digest(stored.project, attempt, durable).await?,
+            None => None,
+        };
+        let digest = match known {
+            Some(digest) => digest,
+            None => self.stored_digest(stored.project, attempt, durable).await?,
         };
         let own = hexadecimal(&digest.finalize());
         let summary = match &stored.told_log {
@@ -270,6 +301,19 @@ impl App {
         self.link.ingests.remove(attempt);
         self.hub.log_ended(attempt);
         self.hub.execution_changed(execution.id);
+        Ok(())
+    }
+
+    /// Forgets logs that another replica has ended.
+    pub(crate) async fn prune_ingests(&self) -> Result<(), Error> {
+        for (attempt, agent) in self.link.ingests.idle() {
+            match self.store.agent(agent).attempt(attempt).await {
+                Ok(stored) if stored.status == Status::Live => {}
+                Ok(_) => self.link.ingests.remove(attempt),
+                Err(error) if error.is_not_found() => self.link.ingests.remove(attempt),
+                Err(error) => return Err(error.into()),
+            }
+        }
         Ok(())
     }
 }

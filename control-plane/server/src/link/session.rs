@@ -1,4 +1,5 @@
 //! One stream of an agent: hello and reconciliation, then credit, reports, renewals and orders.
+//! Work is given out by `dispatch`.
 //!
 //! Everything an agent says carries attempt and epoch; the store and the state machine check
 //! them, nothing here trusts an id in a message over the credential.
@@ -19,28 +20,30 @@ use muster_proto::v1::{
 };
 use muster_storage::{
     agent::{Agent, Told},
-    work::{self, Claim, Reported},
+    work::{self, Reported},
 };
-use tokio::{
-    sync::mpsc,
-    time::{Instant, MissedTickBehavior},
-};
+use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status};
+use tracing::Instrument as _;
 
-use super::{OUTBOX, Session};
-use crate::app::{App, Error};
+use super::OUTBOX;
+use crate::{
+    app::{App, Error},
+    config::MAX_PAIRS,
+};
 
 /// The only protocol version so far.
 const PROTOCOL: u32 = 1;
 /// Most attempts in one hello or renewal.
 const MAX_ATTEMPTS: usize = 10_000;
-/// Most assignments of one claim.
-const MAX_CLAIM: u32 = 64;
-/// How often to look for work without a word from anybody.
-const SWEEP: Duration = Duration::from_secs(1);
+/// Longest label, value or capability in a hello, in bytes.
+const MAX_WORD: usize = 256;
 /// How long an agent may take for its hello.
 const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+/// How long an agent may let everything wait that is said to it.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(20);
 /// Over how long agents come back after this server stopped.
 const DRAIN_SPREAD: Duration = Duration::from_secs(2);
 
@@ -48,8 +51,11 @@ const DRAIN_SPREAD: Duration = Duration::from_secs(2);
 struct Stage {
     app: Arc<App>,
     agent: Agent,
+    /// By which the agent was authenticated.
+    token_hash: [u8; 32],
     outbox: mpsc::Sender<LinkResponse>,
-    credit: u32,
+    /// Ends this stream.
+    stop: CancellationToken,
 }
 
 /// Whether a stream goes on.
@@ -62,29 +68,32 @@ enum Flow {
 pub(crate) fn serve(
     app: &Arc<App>,
     agent: Agent,
-    requests: impl Stream<Item = Result<LinkRequest, tonic::Status>> + Send + Unpin + 'static,
+    token_hash: [u8; 32],
+    requests: impl Stream<Item = Result<LinkRequest, Status>> + Send + Unpin + 'static,
 ) -> mpsc::Receiver<LinkResponse> {
     let (outbox, answers) = mpsc::channel(OUTBOX);
+    let span = tracing::info_span!("link", agent = agent.name);
     let stage = Stage {
         app: Arc::clone(app),
         agent,
+        token_hash,
         outbox,
-        credit: 0,
+        stop: CancellationToken::new(),
     };
-    app.tasks.spawn(async move {
-        let name = stage.agent.name.clone();
+    let run = async move {
         match stage.run(requests).await {
-            Ok(()) => tracing::info!(agent = name, "the agent's stream ended"),
-            Err(error) => tracing::warn!(agent = name, %error, "the agent's stream broke"),
+            Ok(()) => tracing::info!("the agent's stream ended"),
+            Err(error) => tracing::warn!(%error, "the agent's stream broke"),
         }
-    });
+    };
+    app.tasks.spawn(run.instrument(span));
     answers
 }
 
 impl Stage {
     async fn run(
         mut self,
-        mut requests: impl Stream<Item = Result<LinkRequest, tonic::Status>> + Unpin,
+        mut requests: impl Stream<Item = Result<LinkRequest, Status>> + Unpin,
     ) -> Result<(), Error> {
         let first = tokio::time::timeout(HELLO_PATIENCE, requests.next()).await;
         let hello = match first {
@@ -96,21 +105,17 @@ impl Stage {
                     .refuse(Reason::Invalid, "the first message must be a hello")
                     .await;
             }
-            Ok(Some(Err(_)) | None) | Err(_) => return Ok(()),
+            Ok(Some(Err(status))) => return self.refuse_broken(&status).await,
+            Ok(None) | Err(_) => return Ok(()),
         };
         let session = match self.check(&hello) {
             Ok(session) => session,
             Err((reason, message)) => return self.refuse(reason, &message).await,
         };
-        let stop = CancellationToken::new();
-        let entered = Session {
-            id: session,
-            outbox: self.outbox.clone(),
-            stop: stop.clone(),
-        };
-        self.app.link.enter(self.agent.id, entered);
-        let result = self.follow(&hello, session, requests, stop).await;
-        self.app.link.leave(self.agent.id, &self.outbox);
+        let id = self.agent.id;
+        self.app.link.enter(id, session, &self.outbox, &self.stop);
+        let result = self.follow(&hello, session, requests).await;
+        self.app.link.leave(id, &self.outbox);
         result
     }
 
@@ -129,6 +134,21 @@ impl Stage {
             );
             return Err((Reason::Invalid, text));
         }
+        if hello.labels.len() > MAX_PAIRS || hello.capabilities.len() > MAX_PAIRS {
+            let text = format!("more than {MAX_PAIRS} labels or capabilities");
+            return Err((Reason::Invalid, text));
+        }
+        let words = hello
+            .labels
+            .iter()
+            .flat_map(|(label, value)| [label, value]);
+        if words
+            .chain(&hello.capabilities)
+            .any(|word| word.len() > MAX_WORD)
+        {
+            let text = format!("a label or capability has more than {MAX_WORD} bytes");
+            return Err((Reason::Invalid, text));
+        }
         hello
             .session
             .parse()
@@ -139,8 +159,7 @@ impl Stage {
         &mut self,
         hello: &AgentHello,
         session: SessionId,
-        mut requests: impl Stream<Item = Result<LinkRequest, tonic::Status>> + Unpin,
-        stop: CancellationToken,
+        mut requests: impl Stream<Item = Result<LinkRequest, Status>> + Unpin,
     ) -> Result<(), Error> {
         let told = Told {
             session: Some(session),
@@ -150,12 +169,12 @@ impl Stage {
             capacity: hello.capacity,
             capabilities: hello.capabilities.clone(),
         };
-        self.agent = self
-            .app
-            .store
-            .agents()
-            .connected(self.agent.id, &told)
-            .await?;
+        let agents = self.app.store.agents();
+        self.agent = agents.connected(self.agent.id, &told).await?;
+        // Who replaces a token closes the stream that is there; this one was not there yet.
+        if agents.find_by_token_hash(&self.token_hash).await?.is_none() {
+            return Ok(());
+        }
         let orders = self.reconcile(&hello.attempts).await?;
         self.say(Message::Welcome(Welcome {
             protocol: PROTOCOL,
@@ -164,18 +183,12 @@ impl Stage {
             orders,
         }))
         .await;
-        tracing::info!(
-            agent = self.agent.name,
-            version = hello.version,
-            "the agent connected"
-        );
+        self.app.link.ready(&self.agent, &self.outbox);
+        tracing::info!(version = hello.version, "the agent connected");
 
-        let drain = self.app.link.drain.clone();
-        let mut queue = self.app.hub.watch_queue();
-        let mut sweep = tokio::time::interval_at(Instant::now() + SWEEP, SWEEP);
-        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (stop, drain) = (self.stop.clone(), self.app.link.drain.clone());
         loop {
-            let work = tokio::select! {
+            tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
                 () = drain.cancelled() => {
@@ -185,74 +198,36 @@ impl Stage {
                 }
                 request = requests.next() => match request {
                     Some(Ok(request)) => match self.hear(request).await? {
-                        (Flow::End, _) => return Ok(()),
-                        (Flow::On, work) => work,
+                        Flow::On => {}
+                        Flow::End => return Ok(()),
                     },
-                    Some(Err(_)) | None => return Ok(()),
+                    Some(Err(status)) => return self.refuse_broken(&status).await,
+                    None => return Ok(()),
                 },
-                // The sender lives in the hub, as long as the server.
-                _ = queue.changed() => true,
-                _ = sweep.tick() => true,
-            };
-            if work && self.credit > 0 {
-                self.dispatch().await?;
             }
         }
     }
 
-    /// Hears one message; the second value tells whether to look for work.
-    async fn hear(&mut self, request: LinkRequest) -> Result<(Flow, bool), Error> {
+    /// Hears one message.
+    async fn hear(&mut self, request: LinkRequest) -> Result<Flow, Error> {
         use link_request::Message as M;
         match request.message {
             Some(M::Credit(credit)) => {
-                self.credit = credit.slots;
-                return Ok((Flow::On, true));
+                let link = &self.app.link;
+                link.set_credit(self.agent.id, &self.outbox, credit.slots);
+                self.app.hub.queue_changed();
             }
             Some(M::Report(report)) => self.report(report).await?,
             Some(M::Renew(renew)) => self.renew(renew).await?,
             Some(M::Decline(decline)) => self.decline(decline).await?,
             Some(M::Hello(_)) => {
                 self.refuse(Reason::Invalid, "a second hello").await?;
-                return Ok((Flow::End, false));
+                return Ok(Flow::End);
             }
             // A message of a newer version: nothing that this one needs.
             None => {}
         }
-        Ok((Flow::On, false))
-    }
-
-    /// Gives the agent as much work as it has credit for.
-    async fn dispatch(&mut self) -> Result<(), Error> {
-        let lease_expire_time = self.lease_end();
-        let claim = Claim {
-            labels: self.agent.effective_labels(),
-            projects: self.agent.projects.clone(),
-            limit: self.credit.min(MAX_CLAIM),
-            lease_expire_time,
-        };
-        let claimed = match self.app.store.agent(self.agent.id).claim(&claim).await {
-            Ok(claimed) => claimed,
-            Err(error) if error.is_retryable() => {
-                tracing::warn!(agent = self.agent.name, %error, "no work can be claimed now");
-                return Ok(());
-            }
-            Err(error) => return Err(error.into()),
-        };
-        for work in claimed {
-            self.credit = self.credit.saturating_sub(1);
-            metrics::counter!(crate::metrics::ASSIGNMENTS).increment(1);
-            self.app.link.hold(work.attempt.id, self.agent.id);
-            self.app.hub.execution_changed(work.execution.id);
-            tracing::info!(
-                agent = self.agent.name,
-                execution = work.execution.display_name,
-                attempt = %work.attempt.id,
-                epoch = work.attempt.epoch,
-                "assigned"
-            );
-            self.say(Message::Assignment(assignment(&work))).await;
-        }
-        Ok(())
+        Ok(Flow::On)
     }
 
     async fn renew(&mut self, renew: RenewLeases) -> Result<(), Error> {
@@ -270,13 +245,19 @@ impl Stage {
             }
         }
         let work = self.app.store.agent(self.agent.id);
-        for lease in work.renew(&leases, self.lease_end()).await? {
-            lost.push(AttemptRef {
+        match work.renew(&leases, self.lease_end()).await {
+            Ok(ended) => lost.extend(ended.into_iter().map(|lease| AttemptRef {
                 attempt: lease.attempt.to_string(),
                 epoch: lease.epoch,
-            });
+            })),
+            // Not answered: the agent renews again, and leases get a grace period.
+            Err(error) if error.is_retryable() => {
+                tracing::warn!(%error, "leases can not be renewed now");
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
         }
-        self.app.store.agents().seen(&[self.agent.id]).await?;
+        self.app.link.hear_of(self.agent.id);
         self.say(Message::Renewed(LeasesRenewed {
             sequence: renew.sequence,
             lost,
@@ -311,13 +292,27 @@ impl Stage {
             .unwrap_or(now)
     }
 
-    /// Says something to the agent; one that does not listen is noticed by its stream.
+    /// Says something to the agent. One that does not listen loses its stream.
     async fn say(&self, message: Message) {
         let message = LinkResponse {
             message: Some(message),
         };
-        // The receiver is gone when the stream is: the next request tells.
-        let _gone = self.outbox.send(message).await;
+        // When the receiver is gone the stream is: the next request tells.
+        let sent = self.outbox.send_timeout(message, LISTEN_PATIENCE).await;
+        if let Err(mpsc::error::SendTimeoutError::Timeout(_)) = sent {
+            tracing::warn!("the agent does not listen, its stream is closed");
+            self.stop.cancel();
+        }
+    }
+
+    /// The stream broke, or a message was too large or could not be read: then the agent is told.
+    async fn refuse_broken(&self, status: &Status) -> Result<(), Error> {
+        match status.code() {
+            Code::OutOfRange | Code::ResourceExhausted | Code::Internal | Code::InvalidArgument => {
+                self.refuse(Reason::Invalid, status.message()).await
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn refuse(&self, reason: Reason, message: &str) -> Result<(), Error> {
@@ -357,22 +352,24 @@ impl Stage {
             Ok(report) => report,
             Err(message) => return self.refuse(Reason::Invalid, &message).await,
         };
+        let over = matches!(
+            report.progress,
+            work::Progress::Completed(_) | work::Progress::Lost(_)
+        );
+        if over {
+            // Under an ended lease nothing can be added any more.
+            self.app.flush_log(report.lease).await;
+        }
         let work = self.app.store.agent(self.agent.id);
         match work.report(&report).await {
             Ok(Reported::Applied(changed)) => {
                 self.acknowledge(&attempt, sequence).await;
                 self.app.perform(&changed);
-                let over = matches!(
-                    report.progress,
-                    work::Progress::Completed(_) | work::Progress::Lost(_)
-                );
-                if over
-                    && let Err(error) = self
-                        .app
-                        .finish_log(self.agent.id, report.lease.attempt)
-                        .await
-                {
-                    tracing::warn!(attempt, %error, "the log is finished later, by the sweep");
+                if over {
+                    // Not here: the SHA-256 of a long log may have to be computed again, and
+                    // leases must be renewed meanwhile.
+                    self.app
+                        .finish_log_later(self.agent.id, report.lease.attempt);
                 }
             }
             Ok(Reported::Repeat { sequence: last } | Reported::AlreadyEnded { sequence: last }) => {
@@ -396,7 +393,7 @@ fn lease(attempt: &str, epoch: i64) -> Option<Lease> {
     Some(Lease { attempt, epoch })
 }
 
-fn assignment(work: &work::Assignment) -> Assignment {
+pub(super) fn assignment(work: &work::Assignment) -> Assignment {
     Assignment {
         attempt: work.attempt.id.to_string(),
         epoch: work.attempt.epoch,

@@ -1,8 +1,8 @@
 //! Calls of people and programs.
 
 use muster_proto::v1::{
-    CancelExecutionRequest, CreateWorkflowRequest, ListExecutionsRequest, UpdateWorkflowRequest,
-    create_execution_request::Source, execution::State,
+    CancelExecutionRequest, CreateWorkflowRequest, ListExecutionsRequest, QueuePolicy,
+    UpdateWorkflowRequest, create_execution_request::Source, execution::State,
 };
 use tonic::Code;
 
@@ -58,15 +58,44 @@ async fn the_same_request_id_gives_the_same_execution_and_another_content_is_ref
     let first = admin.create(request.clone()).await;
     let second = admin.create(request.clone()).await;
     assert_eq!(first.uid, second.uid);
-    request
+    let mut greets_otherwise = request.clone();
+    greets_otherwise
         .config
         .insert("greeting".to_owned(), "bye".to_owned());
+    let mut waits_otherwise = request;
+    waits_otherwise.queue_policy = Some(QueuePolicy {
+        max_wait: Some(prost_types::Duration {
+            seconds: 7,
+            nanos: 0,
+        }),
+    });
+    for other in [greets_otherwise, waits_otherwise] {
+        let status = admin
+            .executions
+            .create_execution(other)
+            .await
+            .expect_err("other content");
+        assert_eq!(status.code(), Code::InvalidArgument);
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_with_very_many_problems_is_refused_as_any_other() {
+    let fixture = Fixture::start().await;
+    let mut admin = fixture.admin().await;
+    let mut request = run();
+    if let Some(Source::Inline(inline)) = &mut request.source {
+        for number in 0..500 {
+            inline.manifest += &format!("  - nöthing{number}: true\n");
+        }
+    }
     let status = admin
         .executions
         .create_execution(request)
         .await
-        .expect_err("other content");
-    assert_eq!(status.code(), Code::InvalidArgument);
+        .expect_err("bad fields");
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    assert!(status.message().contains("nöthing0"), "{status}");
 }
 
 #[tokio::test]

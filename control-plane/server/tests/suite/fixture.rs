@@ -7,10 +7,10 @@ use muster_proto::v1::{
     CreateAgentRequest, CreateExecutionRequest, CreateProjectRequest, CreateTokenRequest,
     Execution, InlineWorkflow, agent_link_service_client::AgentLinkServiceClient,
     agent_service_client::AgentServiceClient, artifact_service_client::ArtifactServiceClient,
-    create_execution_request::Source, execution_service_client::ExecutionServiceClient,
-    log_service_client::LogServiceClient, project_service_client::ProjectServiceClient,
-    template_service_client::TemplateServiceClient, token::Role,
-    workflow_service_client::WorkflowServiceClient,
+    create_execution_request::Source, execution::State,
+    execution_service_client::ExecutionServiceClient, log_service_client::LogServiceClient,
+    project_service_client::ProjectServiceClient, template_service_client::TemplateServiceClient,
+    token::Role, workflow_service_client::WorkflowServiceClient,
 };
 use muster_server::{Config, Server};
 use tonic::{
@@ -77,8 +77,12 @@ impl Fixture {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_at(Clock::system(), change).await
+    }
+
+    pub(crate) async fn start_at(clock: Clock, change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let server = Self::serve(dir.path(), change).await;
+        let server = Self::serve(dir.path(), clock, change).await;
         let path = server
             .admin_token()
             .expect("the first start writes a token");
@@ -89,22 +93,24 @@ impl Fixture {
         Self { dir, server, admin }
     }
 
-    async fn serve(dir: &std::path::Path, change: impl FnOnce(&mut Config)) -> Server {
+    async fn serve(
+        dir: &std::path::Path,
+        clock: Clock,
+        change: impl FnOnce(&mut Config),
+    ) -> Server {
         let mut config = Config::new(dir.to_owned());
         config.listen.set_port(0);
         config.lease_duration = Duration::from_secs(4);
         config.renew_interval = Duration::from_secs(2);
         change(&mut config);
-        Server::start(config, Clock::system(), None)
-            .await
-            .expect("it starts")
+        Server::start(config, clock, None).await.expect("it starts")
     }
 
     /// Stops the server and starts another one on the same directory.
     pub(crate) async fn restart(self) -> Self {
         let Self { dir, server, admin } = self;
         server.stop().await;
-        let server = Self::serve(dir.path(), |_| {}).await;
+        let server = Self::serve(dir.path(), Clock::system(), |_| {}).await;
         assert!(server.admin_token().is_none(), "the token is written once");
         Self { dir, server, admin }
     }
@@ -114,31 +120,11 @@ impl Fixture {
     }
 
     pub(crate) async fn channel(&self) -> Channel {
-        Channel::from_shared(self.url())
-            .expect("a URL")
-            .connect()
-            .await
-            .expect("the server listens")
+        channel(self.url()).await
     }
 
     pub(crate) async fn clients(&self, token: &str) -> Clients {
-        let channel = self.channel().await;
-        let bearer = Bearer(token.to_owned());
-        macro_rules! client {
-            ($client:ident) => {
-                $client::with_interceptor(channel.clone(), bearer.clone())
-            };
-        }
-        Clients {
-            executions: client!(ExecutionServiceClient),
-            workflows: client!(WorkflowServiceClient),
-            templates: client!(TemplateServiceClient),
-            logs: client!(LogServiceClient),
-            artifacts: client!(ArtifactServiceClient),
-            agents: client!(AgentServiceClient),
-            projects: client!(ProjectServiceClient),
-            link: client!(AgentLinkServiceClient),
-        }
+        Clients::connect(&self.url(), token).await
     }
 
     pub(crate) async fn admin(&self) -> Clients {
@@ -147,6 +133,12 @@ impl Fixture {
 
     /// Clients with a member's token of a new project.
     pub(crate) async fn member_of_new_project(&self, project: &str) -> Clients {
+        let token = self.token_of_new_project(project, Role::Member).await;
+        self.clients(&token).await
+    }
+
+    /// A token of a new project.
+    pub(crate) async fn token_of_new_project(&self, project: &str, role: Role) -> String {
         let mut admin = self.admin().await;
         let new = CreateProjectRequest {
             project_id: project.to_owned(),
@@ -158,8 +150,8 @@ impl Fixture {
             .await
             .expect("it can be made");
         let new = CreateTokenRequest {
-            display_name: "a member".to_owned(),
-            role: Role::Member.into(),
+            display_name: "somebody".to_owned(),
+            role: role.into(),
             project: format!("projects/{project}"),
             ..CreateTokenRequest::default()
         };
@@ -168,7 +160,7 @@ impl Fixture {
             .create_token(new)
             .await
             .expect("it can be made");
-        self.clients(&made.into_inner().secret).await
+        made.into_inner().secret
     }
 
     /// The token of a new agent.
@@ -201,7 +193,35 @@ pub(crate) fn run() -> CreateExecutionRequest {
     }
 }
 
+async fn channel(url: String) -> Channel {
+    Channel::from_shared(url)
+        .expect("a URL")
+        .connect()
+        .await
+        .expect("the server listens")
+}
+
 impl Clients {
+    pub(crate) async fn connect(url: &str, token: &str) -> Self {
+        let channel = channel(url.to_owned()).await;
+        let bearer = Bearer(token.to_owned());
+        macro_rules! client {
+            ($client:ident) => {
+                $client::with_interceptor(channel.clone(), bearer.clone())
+            };
+        }
+        Self {
+            executions: client!(ExecutionServiceClient),
+            workflows: client!(WorkflowServiceClient),
+            templates: client!(TemplateServiceClient),
+            logs: client!(LogServiceClient),
+            artifacts: client!(ArtifactServiceClient),
+            agents: client!(AgentServiceClient),
+            projects: client!(ProjectServiceClient),
+            link: client!(AgentLinkServiceClient),
+        }
+    }
+
     pub(crate) async fn create(&mut self, request: CreateExecutionRequest) -> Execution {
         let made = self
             .executions
@@ -221,5 +241,30 @@ impl Clients {
             .await
             .expect("it is there");
         got.into_inner().execution.expect("it is told")
+    }
+
+    /// The states of all executions of the default project.
+    pub(crate) async fn list_states(&mut self) -> Vec<State> {
+        let request = muster_proto::v1::ListExecutionsRequest {
+            parent: "projects/default".to_owned(),
+            ..muster_proto::v1::ListExecutionsRequest::default()
+        };
+        let listed = self.executions.list_executions(request).await;
+        let listed = listed.expect("a list").into_inner().executions;
+        listed.iter().map(Execution::state).collect()
+    }
+
+    /// Waits until the execution is terminal and its log has ended.
+    pub(crate) async fn finished(&mut self, name: &str) -> Execution {
+        let request = muster_proto::v1::WatchExecutionRequest {
+            name: name.to_owned(),
+        };
+        let watch = self.executions.watch_execution(request).await;
+        let mut watch = watch.expect("it is there").into_inner();
+        let mut newest = None;
+        while let Some(change) = watch.message().await.expect("no error") {
+            newest = change.execution;
+        }
+        newest.expect("it is told at least once")
     }
 }

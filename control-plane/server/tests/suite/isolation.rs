@@ -17,6 +17,7 @@ use tonic::Code;
 use super::fixture::{Fixture, run};
 
 #[tokio::test]
+#[expect(clippy::needless_update, reason = "some requests have one field")]
 async fn everything_of_a_foreign_project_is_not_found() {
     let fixture = Fixture::start().await;
     let made = fixture.admin().await.create(run()).await;

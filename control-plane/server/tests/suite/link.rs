@@ -6,6 +6,7 @@ use muster_proto::v1::{
     attempt_report::Phase, execution::State, link_request::Message, link_response,
     read_log_response::Item, refusal::Reason,
 };
+use tokio_stream::StreamExt as _;
 use tonic::Code;
 
 use super::{
@@ -76,7 +77,7 @@ async fn a_run_passes_with_its_whole_log_and_its_artifacts() {
     assert_eq!(status.code(), Code::InvalidArgument);
     agent.complete(&work, &log).await;
 
-    let passed = admin.get(&made.name).await;
+    let passed = admin.finished(&made.name).await;
     assert_eq!(passed.state(), State::Passed, "{}", passed.message);
     let summary = passed.log.expect("it has a log");
     assert!(summary.complete, "length and hash are compared");
@@ -111,6 +112,16 @@ async fn a_run_passes_with_its_whole_log_and_its_artifacts() {
         name: artifact.name.clone(),
         offset: 1,
     };
+    let other = admin.create(run()).await;
+    let elsewhere = DownloadArtifactRequest {
+        name: artifact.name.replace(&made.uid, &other.uid),
+        ..request.clone()
+    };
+    let status = admin.artifacts.download_artifact(elsewhere).await;
+    assert_eq!(
+        status.map(drop).expect_err("elsewhere").code(),
+        Code::NotFound
+    );
     let mut pieces = admin
         .artifacts
         .download_artifact(request)
@@ -137,8 +148,25 @@ async fn a_log_that_is_short_of_what_the_conductor_told_is_not_complete() {
         .await
         .expect("it takes the log");
     agent.complete(&work, b"half of it").await;
-    let passed = admin.get(&made.name).await;
+    let passed = admin.finished(&made.name).await;
+    assert_eq!(passed.state(), State::Passed);
     assert!(!passed.log.expect("it has a log").complete);
+    let request = ReadLogRequest {
+        name: made.name,
+        ..ReadLogRequest::default()
+    };
+    let items = admin.logs.read_log(request).await.expect("it is there");
+    let items: Vec<_> = items.into_inner().collect().await;
+    let items: Vec<_> = items
+        .into_iter()
+        .map(|item| item.expect("no error").item.expect("something"))
+        .collect();
+    let [Item::Chunk(chunk), Item::Gap(gap), Item::End(end)] = items.as_slice() else {
+        panic!("a gap must be shown: {items:?}");
+    };
+    assert_eq!(&*chunk.data, b"half");
+    assert_eq!((gap.offset, gap.size_bytes), (4, 6));
+    assert_eq!((end.size_bytes, end.complete), (10, false));
 }
 
 #[tokio::test]
@@ -188,7 +216,7 @@ async fn a_log_goes_on_at_the_durable_offset_and_neither_gap_nor_repeat_gets_in(
     last.sequence = welcome.orders[0].sequence;
     agent.send_report(last).await;
     agent.complete(&work, &log).await;
-    let passed = admin.get(&made.name).await;
+    let passed = admin.finished(&made.name).await;
     assert!(
         passed.log.expect("it has a log").complete,
         "the digest outlives the server"

@@ -4,7 +4,9 @@
 
 mod agent;
 mod calls;
+mod dispatch;
 mod fixture;
 mod isolation;
 mod link;
 mod port;
+mod stop;

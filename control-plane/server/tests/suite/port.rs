@@ -2,12 +2,17 @@
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use muster_core::clock::Clock;
-use muster_proto::v1::{ListExecutionsRequest, execution_service_client::ExecutionServiceClient};
+use muster_proto::v1::{
+    FILE_DESCRIPTOR_SET, ListExecutionsRequest, execution_service_client::ExecutionServiceClient,
+    token::Role,
+};
 use muster_server::{Config, Server};
 use prost::Message as _;
+use prost_types::FileDescriptorSet;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::{
     Code, Request,
+    service::Interceptor as _,
     transport::{Certificate, Channel, ClientTlsConfig},
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
@@ -18,7 +23,7 @@ use tonic_reflection::pb::v1::{
 
 use super::fixture::{Bearer, Fixture};
 
-fn list() -> ListExecutionsRequest {
+pub(crate) fn list() -> ListExecutionsRequest {
     ListExecutionsRequest {
         parent: "projects/default".to_owned(),
         ..ListExecutionsRequest::default()
@@ -48,6 +53,66 @@ async fn a_missing_or_wrong_token_is_unauthenticated() {
             .expect_err(token);
         assert_eq!(status.code(), Code::Unauthenticated);
     }
+}
+
+#[tokio::test]
+async fn no_method_of_the_api_answers_without_a_good_token() {
+    let fixture = Fixture::start().await;
+    let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).expect("it is one");
+    let mut refused = 0;
+    let services = files.file.iter().flat_map(|file| &file.service);
+    for (service, method) in services.flat_map(|s| s.method.iter().map(move |m| (s, m))) {
+        let path = format!("/muster.v1.{}/{}", service.name(), method.name());
+        for token in ["", "mst_wrong", "msa_wrong"] {
+            let mut grpc = tonic::client::Grpc::new(fixture.channel().await);
+            grpc.ready().await.expect("it listens");
+            let request = Bearer(token.to_owned()).call(Request::new(()));
+            let codec = tonic_prost::ProstCodec::<(), ()>::default();
+            let path = path.parse().expect("a path");
+            let status = grpc.unary(request.expect("good"), path, codec).await;
+            let status = status.expect_err("no token");
+            assert_eq!(status.code(), Code::Unauthenticated, "{}", method.name());
+            refused += 1;
+        }
+    }
+    assert!(refused > 90, "{refused}");
+}
+
+#[tokio::test]
+async fn the_token_of_an_agent_is_good_for_the_link_alone_and_that_of_a_person_is_not() {
+    let fixture = Fixture::start().await;
+    let agent = fixture.agent("east").await;
+    let mut clients = fixture.clients(&agent).await;
+    let status = clients.executions.list_executions(list()).await;
+    assert_eq!(status.expect_err("an agent").code(), Code::Unauthenticated);
+    let mut admin = fixture.admin().await;
+    let status = admin.link.link(tokio_stream::empty()).await.map(drop);
+    assert_eq!(status.expect_err("a person").code(), Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn metrics_are_shown_to_a_viewer() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut config = Config::new(dir.path().to_owned());
+    config.listen.set_port(0);
+    let metrics = metrics_exporter_prometheus::PrometheusBuilder::new()
+        .build_recorder()
+        .handle();
+    let server = Server::start(config, Clock::system(), Some(metrics))
+        .await
+        .expect("it starts");
+    let admin = std::fs::read_to_string(dir.path().join("admin-token")).expect("it is there");
+    let fixture = Fixture {
+        dir,
+        server,
+        admin: admin.trim().to_owned(),
+    };
+    let viewer = fixture.token_of_new_project("p", Role::Viewer).await;
+    let get = format!(
+        "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {viewer}\r\n\r\n"
+    );
+    let answer = http1(&fixture, get.into_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
 #[tokio::test]

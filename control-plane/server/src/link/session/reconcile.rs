@@ -52,27 +52,25 @@ impl Stage {
                     .map(|stop| cancel_attempt(attempt.lease(), stop, &live.execution.message)),
             });
         }
+        let adopted: HashSet<_> = live.iter().map(|live| key(live.attempt.lease())).collect();
         let strangers: Vec<_> = told
             .iter()
-            .filter(|told| {
-                !live.iter().any(|live| {
-                    live.attempt.id.to_string() == told.attempt && live.attempt.epoch == told.epoch
-                })
-            })
+            .map(|told| (told, lease(&told.attempt, told.epoch)))
+            .filter(|(_, lease)| lease.is_none_or(|lease| !adopted.contains(&key(lease))))
             .collect();
         let ids: Vec<AttemptId> = strangers
             .iter()
-            .filter_map(|told| lease(&told.attempt, told.epoch))
-            .map(|lease| lease.attempt)
+            .filter_map(|(_, lease)| lease.map(|lease| lease.attempt))
             .collect();
         let ended: HashMap<_, _> = work
             .attempts(&ids)
             .await?
             .into_iter()
-            .map(|attempt| (attempt.id.to_string(), attempt))
+            .map(|attempt| (key(attempt.lease()), attempt))
             .collect();
-        for told in strangers {
-            let known = ended.get(&told.attempt);
+        for (told, lease) in strangers {
+            // Under another epoch it is another attempt's result.
+            let known = lease.and_then(|lease| ended.get(&key(lease)));
             let committed = known.is_some_and(|attempt| attempt.status == Status::Completed);
             orders.push(AttemptOrder {
                 attempt: told.attempt.clone(),
@@ -93,7 +91,14 @@ impl Stage {
 
     /// Tells again what should end: the word may have been lost, or spoken to another replica.
     pub(super) async fn repeat_stops(&self) -> Result<(), Error> {
-        for live in self.app.store.agent(self.agent.id).live().await? {
+        let before = self.app.link.held(self.agent.id);
+        let live = self.app.store.agent(self.agent.id).live().await?;
+        // What another replica ended takes no room any more.
+        let known: HashSet<_> = live.iter().map(|live| live.attempt.id).collect();
+        for ended in before.difference(&known) {
+            self.app.link.close_attempt(*ended);
+        }
+        for live in live {
             if let Some(stop) = live.execution.lifecycle.stop {
                 let lease = live.attempt.lease();
                 let cancel = cancel_attempt(lease, stop, &live.execution.message);
@@ -102,4 +107,8 @@ impl Stage {
         }
         Ok(())
     }
+}
+
+const fn key(lease: Lease) -> (AttemptId, i64) {
+    (lease.attempt, lease.epoch)
 }

@@ -13,6 +13,8 @@ use super::lease;
 
 /// Most steps of one report: those of the largest plan.
 const MAX_STEPS: usize = 2000;
+/// Most warnings of one report.
+const MAX_WARNINGS: usize = 100;
 /// What follows a lost attempt: another one, as long as the plan was not begun.
 pub(crate) const RETRY: Retry = Retry {
     max_attempts: 3,
@@ -53,6 +55,7 @@ pub(super) fn read(told: v1::AttemptReport) -> Result<Report, String> {
         message: told.message,
         steps: told.steps.into_iter().map(read_step).collect(),
         start_time: told.start_time.and_then(timestamp),
+        warnings: told.warnings.into_iter().take(MAX_WARNINGS).collect(),
     })
 }
 

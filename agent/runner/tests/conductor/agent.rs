@@ -1,0 +1,376 @@
+//! The agent's end, played: it welcomes, keeps what it hears, acknowledges, and misbehaves on
+//! demand.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use muster_proto::runner::v1::{
+    Acknowledge, AgentMessage, AgentWelcome, ArtifactAck, Cancel, Completed, CompletedAck,
+    ConductorHello, ConductorMessage, Log, LogStream, Progress, Refused, StepStatus,
+    agent_message::Message, artifact_part::Part, conductor_hello::Purpose,
+    conductor_message::Message as Said,
+};
+use muster_runner::frame::{FrameReader, FrameWriter};
+use muster_spec::plan::Plan;
+use sha2::{Digest as _, Sha256};
+use tokio::{
+    net::{
+        UnixListener, UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::watch,
+};
+
+pub(crate) const ATTEMPT: &str = "0199f5a0-0000-7000-8000-000000000001";
+pub(crate) const TOKEN: &str = "a token";
+
+/// How the agent behaves.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Manner {
+    /// Cuts the control connection after so many bytes of log on it, once for each entry.
+    pub(crate) cuts: Vec<u64>,
+    /// Cuts so many artifact connections at their first bytes.
+    pub(crate) artifact_cuts: u32,
+    /// Hears and acknowledges nothing of the log until it is told to.
+    pub(crate) deaf: bool,
+    /// Refuses artifacts for good, with these words.
+    pub(crate) refuse_artifacts: Option<&'static str>,
+    /// Image configs for the welcome.
+    pub(crate) welcome: AgentWelcome,
+}
+
+/// What the agent heard.
+#[derive(Debug, Default)]
+pub(crate) struct Heard {
+    /// Chunks of the log, without overlap.
+    pub(crate) chunks: Vec<Log>,
+    /// Length of the log.
+    pub(crate) length: u64,
+    /// Below it the conductor was told that all is durable.
+    pub(crate) durable: u64,
+    pub(crate) progress: Progress,
+    pub(crate) completed: Option<Completed>,
+    pub(crate) artifacts: BTreeMap<String, Vec<u8>>,
+    /// Control connections so far.
+    pub(crate) connections: u32,
+    orders: Vec<Message>,
+}
+
+impl Heard {
+    /// All bytes of the log.
+    pub(crate) fn log(&self) -> Vec<u8> {
+        self.chunks
+            .iter()
+            .flat_map(|log| log.data.to_vec())
+            .collect()
+    }
+
+    /// What the processes of a step printed.
+    pub(crate) fn output(&self, step: &str) -> String {
+        let of_step = |log: &&Log| log.step == step && log.stream() != LogStream::System;
+        let bytes = self
+            .chunks
+            .iter()
+            .filter(of_step)
+            .flat_map(|log| log.data.to_vec());
+        String::from_utf8_lossy(&bytes.collect::<Vec<u8>>()).into_owned()
+    }
+
+    /// Remarks of the conductor.
+    pub(crate) fn remarks(&self) -> String {
+        let remarks = |log: &&Log| log.stream() == LogStream::System;
+        let bytes = self
+            .chunks
+            .iter()
+            .filter(remarks)
+            .flat_map(|log| log.data.to_vec());
+        String::from_utf8_lossy(&bytes.collect::<Vec<u8>>()).into_owned()
+    }
+
+    pub(crate) fn step(&self, reference: &str) -> &StepStatus {
+        let found = self
+            .progress
+            .steps
+            .iter()
+            .find(|step| step.reference == reference);
+        found.unwrap_or_else(|| panic!("no step {reference} in {:?}", self.progress))
+    }
+}
+
+/// The agent.
+#[derive(Clone)]
+pub(crate) struct Agent {
+    plan: Arc<Vec<u8>>,
+    manner: Arc<Mutex<Manner>>,
+    heard: Arc<Mutex<Heard>>,
+    changed: watch::Sender<u64>,
+}
+
+impl Agent {
+    pub(crate) fn listen(socket: &Path, plan: &Plan, manner: Manner) -> Self {
+        let agent = Self {
+            plan: Arc::new(serde_json::to_vec(plan).unwrap()),
+            manner: Arc::new(Mutex::new(manner)),
+            heard: Arc::default(),
+            changed: watch::Sender::new(0),
+        };
+        let listener = UnixListener::bind(socket).unwrap();
+        let accepting = agent.clone();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(accepting.clone().attend(stream));
+            }
+        });
+        agent
+    }
+
+    pub(crate) fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap()
+    }
+
+    pub(crate) fn manner(&self) -> MutexGuard<'_, Manner> {
+        self.manner.lock().unwrap()
+    }
+
+    /// Gives an order, on this and on later connections.
+    pub(crate) fn order(&self, order: Message) {
+        self.heard().orders.push(order);
+        self.touch();
+    }
+
+    pub(crate) fn cancel(&self, force: bool) {
+        self.order(Message::Cancel(Cancel {
+            force,
+            message: "enough".to_owned(),
+            ..Cancel::default()
+        }));
+    }
+
+    pub(crate) fn refuse(&self) {
+        self.order(Message::Refused(Refused {
+            message: "the lease is lost".to_owned(),
+            permanent: true,
+        }));
+    }
+
+    /// Lets a deaf agent hear.
+    pub(crate) fn listen_again(&self) {
+        self.manner().deaf = false;
+        self.touch();
+    }
+
+    /// Waits until something is true of what was heard.
+    pub(crate) async fn until(&self, what: &str, is: impl Fn(&Heard) -> bool) {
+        let mut changed = self.changed.subscribe();
+        let wait = async {
+            while !is(&self.heard()) {
+                changed.changed().await.unwrap();
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(100), wait)
+            .await
+            .is_err()
+        {
+            let heard = self.heard();
+            panic!(
+                "not in time: {what}; {:?}; {}",
+                heard.progress,
+                heard.remarks()
+            );
+        }
+    }
+
+    fn touch(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    async fn attend(self, stream: UnixStream) {
+        let (read, write) = stream.into_split();
+        let (mut reader, writer) = (FrameReader::new(read), FrameWriter::new(write));
+        let Ok(Some(Said::Hello(hello))) = hear(&mut reader).await else {
+            return;
+        };
+        assert_eq!(
+            (hello.attempt.as_str(), hello.token.as_str()),
+            (ATTEMPT, TOKEN)
+        );
+        match hello.purpose() {
+            Purpose::Control => self.control(&hello, reader, writer).await,
+            Purpose::Artifact => self.artifact(reader, writer).await,
+            Purpose::Unspecified => panic!("a connection without a purpose"),
+        }
+    }
+
+    async fn control(
+        self,
+        hello: &ConductorHello,
+        mut reader: FrameReader<OwnedReadHalf>,
+        mut writer: FrameWriter<OwnedWriteHalf>,
+    ) {
+        let offset = self.begin(hello);
+        let mut welcome = self.manner().welcome.clone();
+        welcome.log_offset = offset;
+        if !hello.has_plan {
+            welcome.plan = self.plan.to_vec().into();
+        }
+        say(&mut writer, Message::Welcome(welcome)).await;
+        let mut changed = self.changed.subscribe();
+        changed.mark_changed();
+        let (mut ordered, mut received) = (0, 0);
+        loop {
+            let deaf = self.manner().deaf;
+            tokio::select! {
+                said = hear(&mut reader), if !deaf => {
+                    let Ok(Some(said)) = said else { return };
+                    if let Said::Log(log) = &said {
+                        received += log.data.len() as u64;
+                        if self.cuts(received) {
+                            return;
+                        }
+                    }
+                    for answer in self.take(said) {
+                        say(&mut writer, answer).await;
+                    }
+                }
+                _ = changed.changed() => {
+                    let orders: Vec<_> = self.heard().orders.iter().skip(ordered).cloned().collect();
+                    ordered += orders.len();
+                    for order in orders {
+                        say(&mut writer, order).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A connection begins: what is not durable is forgotten, as an agent does that died.
+    fn begin(&self, hello: &ConductorHello) -> u64 {
+        let mut heard = self.heard();
+        heard.connections += 1;
+        let durable = heard.durable;
+        assert!(
+            hello.log_start <= durable,
+            "{hello:?} has not what is not durable"
+        );
+        assert!(hello.log_end >= durable);
+        let mut length = 0;
+        heard.chunks.retain_mut(|log| {
+            let room = usize::try_from(durable.saturating_sub(length)).unwrap();
+            length += log.data.len() as u64;
+            log.data.truncate(room);
+            !log.data.is_empty()
+        });
+        heard.length = durable;
+        durable
+    }
+
+    fn cuts(&self, received: u64) -> bool {
+        let mut manner = self.manner();
+        let now = manner.cuts.first().is_some_and(|limit| received >= *limit);
+        if now {
+            manner.cuts.remove(0);
+        }
+        now
+    }
+
+    fn take(&self, said: Said) -> Vec<Message> {
+        let mut heard = self.heard();
+        let mut answers = Vec::new();
+        match said {
+            Said::Progress(progress) => {
+                assert!(progress.sequence >= heard.progress.sequence);
+                heard.progress = progress;
+            }
+            Said::Log(log) => {
+                heard.log_chunk(log);
+                // Durable is less than heard, at no particular border.
+                heard.durable = heard.length - heard.length.min(1000);
+                answers.push(heard.acknowledge());
+            }
+            Said::Completed(completed) => {
+                heard.durable = heard.length;
+                heard.progress = completed.progress.clone().unwrap();
+                heard.completed = Some(completed);
+                answers.extend([heard.acknowledge(), Message::CompletedAck(CompletedAck {})]);
+            }
+            Said::Hello(_) | Said::Artifact(_) => panic!("does not belong here"),
+        }
+        drop(heard);
+        self.touch();
+        answers
+    }
+
+    async fn artifact(
+        self,
+        mut reader: FrameReader<OwnedReadHalf>,
+        mut writer: FrameWriter<OwnedWriteHalf>,
+    ) {
+        let (mut path, mut bytes) = (String::new(), Vec::new());
+        while let Ok(Some(Said::Artifact(part))) = hear(&mut reader).await {
+            match part.part.unwrap() {
+                Part::Begin(begin) => path = begin.path,
+                Part::Data(data) => {
+                    bytes.extend(data);
+                    let mut manner = self.manner();
+                    if manner.artifact_cuts > 0 {
+                        manner.artifact_cuts -= 1;
+                        return;
+                    }
+                }
+                Part::End(end) => {
+                    assert_eq!(end.size, bytes.len() as u64);
+                    assert_eq!(end.sha256, Sha256::digest(&bytes).to_vec());
+                    let error = self.manner().refuse_artifacts.unwrap_or_default();
+                    if error.is_empty() {
+                        let path = std::mem::take(&mut path);
+                        let before = self.heard().artifacts.insert(path, bytes.clone());
+                        assert!(before.is_none(), "an artifact came twice");
+                    }
+                    let error = error.to_owned();
+                    say(&mut writer, Message::ArtifactAck(ArtifactAck { error })).await;
+                    self.touch();
+                }
+            }
+        }
+    }
+}
+
+impl Heard {
+    fn log_chunk(&mut self, mut log: Log) {
+        assert!(log.offset <= self.length, "a gap at {}", self.length);
+        let known = usize::try_from(self.length - log.offset).unwrap();
+        if known < log.data.len() {
+            log.data = log.data.split_off(known);
+            log.offset = self.length;
+            self.length += log.data.len() as u64;
+            self.chunks.push(log);
+        }
+    }
+
+    fn acknowledge(&self) -> Message {
+        Message::Acknowledge(Acknowledge {
+            log_offset: self.durable,
+            progress: self.progress.sequence,
+        })
+    }
+}
+
+async fn hear(
+    reader: &mut FrameReader<OwnedReadHalf>,
+) -> Result<Option<Said>, muster_runner::frame::Error> {
+    let message = reader.next::<ConductorMessage>().await?;
+    Ok(message.map(|message| message.message.unwrap()))
+}
+
+/// The other end may be gone already.
+async fn say(writer: &mut FrameWriter<OwnedWriteHalf>, message: Message) {
+    let message = AgentMessage {
+        message: Some(message),
+    };
+    drop(writer.send(&message).await);
+}

@@ -1,0 +1,140 @@
+//! Files that steps leave behind.
+
+use muster_proto::runner::v1::{Outcome, StepState::Failed};
+use muster_spec::plan::Operation;
+
+use crate::{
+    agent::Manner,
+    plan::{Changed as _, keep, plan, shell, step},
+    run::Run,
+};
+
+const MAKE: &str = "mkdir -p out/logs; cd out; echo one > one.txt; echo two > logs/two.log
+    echo no > logs/secret.key; head -c 3000000 /dev/urandom > large; : > empty
+    ln -s /etc/passwd escape; ln -s one.txt inside; mkfifo pipe; echo odd > 'a [b]*?'";
+
+fn names(run: &Run) -> Vec<String> {
+    run.agent.heard().artifacts.keys().cloned().collect()
+}
+
+#[tokio::test]
+async fn files_that_match_arrive_whole_and_links_never_lead_out() {
+    let steps = vec![
+        shell("s1", &format!("{MAKE}; sha256sum < large; exit 1")).and(keep(
+            Some(0),
+            "out",
+            &["**/*", "!**/*.key"],
+        )),
+    ];
+    let mut run = Run::start(&plan(steps));
+    run.ends_as(Outcome::Failed).await;
+    run.expect("s1", Failed, "EXIT_CODE");
+    assert_eq!(
+        names(&run),
+        [
+            "a [b]*?",
+            "empty",
+            "inside",
+            "large",
+            "logs/two.log",
+            "one.txt"
+        ]
+    );
+    let heard = run.agent.heard();
+    assert_eq!(heard.artifacts["inside"], b"one\n");
+    assert_eq!(heard.artifacts["large"].len(), 3_000_000);
+    let remarks = heard.remarks();
+    assert!(
+        remarks.contains("escape") && remarks.contains("pipe"),
+        "{remarks}"
+    );
+}
+
+#[tokio::test]
+async fn broken_upload_begins_again_and_comes_once() {
+    let manner = Manner {
+        artifact_cuts: 3,
+        ..Manner::default()
+    };
+    let steps = vec![shell("s1", MAKE).and(keep(Some(0), "out", &["large", "one.txt", "a*"]))];
+    let mut run = Run::with(&plan(steps), manner, &[]);
+    run.ends_as(Outcome::Passed).await;
+    assert_eq!(names(&run), ["a [b]*?", "large", "one.txt"]);
+    assert_eq!(run.agent.heard().artifacts["large"].len(), 3_000_000);
+}
+
+#[tokio::test]
+async fn archive_is_one_artifact() {
+    let mut archive = keep(Some(0), "/data/out", &["logs/*.log", "one.txt"]);
+    if let Operation::Artifacts(artifacts) = &mut archive {
+        artifacts.compress = Some("all.tar.gz".to_owned());
+    }
+    let steps = vec![shell("s1", MAKE), step("s2", vec![archive]).when("always")];
+    let mut run = Run::start(&plan(steps));
+    run.ends_as(Outcome::Passed).await;
+    assert_eq!(names(&run), ["all.tar.gz"]);
+    let heard = run.agent.heard();
+    let plain = flate2::read::GzDecoder::new(&heard.artifacts["all.tar.gz"][..]);
+    let mut inside: Vec<_> = tar::Archive::new(plain)
+        .entries()
+        .unwrap()
+        .map(|entry| entry.unwrap().path().unwrap().display().to_string())
+        .collect();
+    inside.sort();
+    assert_eq!(inside, ["logs/two.log", "one.txt"]);
+}
+
+#[tokio::test]
+async fn refused_artifact_and_pattern_without_files_are_told() {
+    let manner = Manner {
+        refuse_artifacts: Some("the quota is used up"),
+        ..Manner::default()
+    };
+    let steps = vec![
+        shell("s1", MAKE),
+        step("s2", vec![keep(Some(0), "out", &["one.txt"])]).optional(),
+        step("s3", vec![keep(Some(0), "out", &["*.none"])]).optional(),
+    ];
+    let mut run = Run::with(&plan(steps), manner, &[]);
+    run.ends_as(Outcome::Passed).await;
+    let remarks = run.agent.heard().remarks();
+    assert!(
+        remarks.contains("one.txt: the quota is used up"),
+        "{remarks}"
+    );
+    assert!(remarks.contains("*.none"), "{remarks}");
+}
+
+#[tokio::test]
+async fn artifacts_are_kept_after_a_timeout() {
+    let steps = vec![
+        shell("s1", "echo part > part; sleep 100")
+            .timeout("500ms")
+            .and(keep(Some(0), "", &["part"])),
+        crate::plan::group(
+            "s2",
+            vec![
+                shell("s2.1", "echo other > other; sleep 100"),
+                step("s2.2", vec![keep(Some(0), "", &["other"])]).when("always"),
+            ],
+        )
+        .timeout("500ms")
+        .when("always"),
+    ];
+    let mut run = Run::start(&plan(steps));
+    run.ends_as(Outcome::Failed).await;
+    assert_eq!(names(&run), ["other", "part"]);
+}
+
+#[tokio::test]
+async fn without_a_container_only_shared_folders_are_searched() {
+    let steps = vec![
+        shell("s1", "echo shared > /data/shared"),
+        step("s2", vec![keep(None, "", &["shared", "/etc/passwd"])]),
+    ];
+    let mut run = Run::start(&plan(steps));
+    run.ends_as(Outcome::Passed).await;
+    assert_eq!(names(&run), ["shared"]);
+    let remarks = run.agent.heard().remarks();
+    assert!(remarks.contains("/etc/passwd"), "{remarks}");
+}
