@@ -183,7 +183,7 @@ pub enum PodSecurity {
 #[derive(Debug, Clone, Default)]
 pub struct Registries {
     /// Base URLs that are asked in place of a registry, by its host: `docker.io` →
-    /// `https://mirror.example.com`.
+    /// `https://mirror.example.com`; `*` stands for all others.
     pub mirrors: BTreeMap<String, String>,
     /// Registries, `host` or `host:port`, that are spoken to without TLS.
     pub insecure: BTreeSet<String>,

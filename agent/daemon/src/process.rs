@@ -266,6 +266,7 @@ async fn sweep(context: &Context, root: &std::path::Path, embedded: bool) {
             );
         }
     };
+    directory::remove_dead_sockets(root);
     for directory in all {
         let orphan = context.attempts.get(directory.attempt).is_none()
             && directory

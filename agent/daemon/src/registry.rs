@@ -111,7 +111,8 @@ impl Registry {
     /// Where the registry of an image is asked.
     fn base(&self, reference: &Reference) -> Result<Url, String> {
         let host = &reference.host;
-        let text = match self.settings.mirrors.get(host) {
+        let mirrors = &self.settings.mirrors;
+        let text = match mirrors.get(host).or_else(|| mirrors.get("*")) {
             Some(mirror) => mirror.trim_end_matches('/').to_owned(),
             None if self.settings.insecure.contains(host) => format!("http://{host}"),
             None => format!("https://{}", reference.api_host()),

@@ -101,7 +101,7 @@ async fn list(client: &Client, arguments: &Arguments) -> Result<Vec<Execution>, 
 
 fn table(executions: &[Execution]) -> Table {
     let now = muster_core::clock::Clock::system().now();
-    let mut table = Table::new(&["NAME", "STATE", "CREATED", "DURATION", "AGENT", "TAGS"]);
+    let mut table = Table::new(&["NAME", "STATE", "CREATED", "DURATION", "TAGS"]);
     for execution in executions {
         let state = execution.state();
         let word = json::state(state).replace('_', " ");
@@ -110,7 +110,6 @@ fn table(executions: &[Execution]) -> Table {
             Cell::styled(word, report::state_style(state)),
             age(execution, now).into(),
             duration(execution, now).into(),
-            agent(execution).into(),
             super::get::pairs(&execution.tags).into(),
         ]);
     }
@@ -126,11 +125,6 @@ fn duration(execution: &Execution, now: Timestamp) -> String {
     let start = json::time(execution.start_time.as_ref());
     let finish = json::time(execution.finish_time.as_ref()).or(Some(now));
     measure::between(start, finish).map_or_else(String::new, measure::duration)
-}
-
-fn agent(execution: &Execution) -> String {
-    let last = execution.attempts.last();
-    last.map_or_else(String::new, |attempt| attempt.agent.clone())
 }
 
 fn parse_state(text: &str) -> Result<State, String> {

@@ -7,13 +7,14 @@ use std::{
     time::Duration,
 };
 
+use futures::{FutureExt as _, future::BoxFuture};
 use metrics_exporter_prometheus::PrometheusHandle;
 use muster_core::clock::Clock;
 use muster_storage::{
     Blobs, Store,
     token::{NewToken, Role},
 };
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::net::TcpListener;
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -79,7 +80,8 @@ pub struct Server {
     stop: CancellationToken,
     _stop_when_dropped: DropGuard,
     tasks: TaskTracker,
-    serving: JoinHandle<()>,
+    /// An essential task has ended.
+    failed: CancellationToken,
 }
 
 impl Server {
@@ -166,8 +168,18 @@ impl Server {
             .map_err(|error| Error::Services(error.to_string()))?;
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
-        tasks.spawn(tasks::run(Arc::clone(&app), stop.clone()));
-        tasks.spawn(dispatch::run(Arc::clone(&app), stop.clone()));
+        let failed = CancellationToken::new();
+        let essential = |task: BoxFuture<'static, ()>| {
+            // Dropped at the end of the task, by a panic too.
+            let end = failed.clone().drop_guard();
+            tasks.spawn(async move {
+                let _end = end;
+                task.await;
+            });
+        };
+        essential(tasks::watch_leases(Arc::clone(&app), stop.clone()).boxed());
+        essential(tasks::keep_house(Arc::clone(&app), stop.clone()).boxed());
+        essential(dispatch::run(Arc::clone(&app), stop.clone()).boxed());
         let grace = app.config.stop_grace;
         let closing = CancellationToken::new();
         tasks.spawn({
@@ -186,7 +198,7 @@ impl Server {
             }
         });
         let secure = config.is_some();
-        let serving = tasks.spawn(http::serve(listener, router, config, closing, grace));
+        essential(http::serve(listener, router, config, closing, grace).boxed());
         Ok(Self {
             app,
             address,
@@ -196,7 +208,7 @@ impl Server {
             _stop_when_dropped: stop.clone().drop_guard(),
             stop,
             tasks,
-            serving,
+            failed,
         })
     }
 
@@ -224,11 +236,10 @@ impl Server {
         self.admin_token.as_deref()
     }
 
-    /// Waits until the listener has ended by itself, which it never should.
+    /// Waits until the server has ended by itself, which it never should.
     pub async fn ended(&mut self) {
-        if let Err(error) = (&mut self.serving).await {
-            tracing::error!(%error, "the listener failed");
-        }
+        self.failed.cancelled().await;
+        tracing::error!("a task that the server can not do without has ended");
     }
 
     /// Stops in order: agents are told, calls end, logs become durable, the database is closed.
@@ -268,6 +279,10 @@ async fn prepare(mut config: Config, clock: Clock) -> Result<(Arc<App>, TcpListe
 
 fn certificate(config: &Config) -> Result<Option<tls::Files>, Error> {
     Ok(match &config.tls {
+        Tls::Plaintext if !config.listen.ip().is_loopback() => {
+            tracing::warn!("without TLS everybody on the way can read tokens and logs");
+            None
+        }
         Tls::Plaintext => None,
         Tls::Automatic { .. } if config.listen.ip().is_loopback() => None,
         Tls::Automatic { names } => {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use muster_storage::execution::Changed;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -35,26 +35,39 @@ pub(crate) async fn grant_grace(app: &App) -> Result<(), Error> {
 /// Runs all sweeps once: for a process that shares its data with others and may live shortly.
 pub(crate) async fn settle(app: &Arc<App>) -> Result<(), Error> {
     expire_leases(app).await?;
-    keep_house(app).await
+    clean_up(app).await
 }
 
-/// Runs all sweeps until `stop`.
-pub(crate) async fn run(app: Arc<App>, stop: CancellationToken) {
-    let mut leases = tokio::time::interval(LEASES);
-    leases.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
-    housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// Looks at leases until `stop`.
+pub(crate) async fn watch_leases(app: Arc<App>, stop: CancellationToken) {
     let mut looked = app.clock.now();
-    loop {
-        let (name, result) = tokio::select! {
-            _ = leases.tick() => ("leases", look_at_leases(&app, &mut looked).await),
-            _ = housekeeping.tick() => ("housekeeping", keep_house(&app).await),
-            () = stop.cancelled() => return,
-        };
-        if let Err(error) = result {
-            tracing::warn!(sweep = name, %error, "a sweep failed; it is tried again");
+    let mut ticks = ticks(LEASES);
+    while tick(&mut ticks, &stop).await {
+        if let Err(error) = look_at_leases(&app, &mut looked).await {
+            tracing::warn!(%error, "leases can not be looked at; it is tried again");
         }
     }
+}
+
+/// Looks at everything else until `stop`.
+pub(crate) async fn keep_house(app: Arc<App>, stop: CancellationToken) {
+    let mut ticks = ticks(HOUSEKEEPING);
+    while tick(&mut ticks, &stop).await {
+        if let Err(error) = clean_up(&app).await {
+            tracing::warn!(%error, "a sweep failed; it is tried again");
+        }
+    }
+}
+
+fn ticks(every: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Waits for the next tick; `false` after `stop`.
+async fn tick(ticks: &mut Interval, stop: &CancellationToken) -> bool {
+    stop.run_until_cancelled(ticks.tick()).await.is_some()
 }
 
 /// Ends attempts whose agent was not heard of, unless it is this process or its database that
@@ -91,7 +104,7 @@ async fn expire_leases(app: &Arc<App>) -> Result<(), Error> {
     Ok(())
 }
 
-async fn keep_house(app: &Arc<App>) -> Result<(), Error> {
+async fn clean_up(app: &Arc<App>) -> Result<(), Error> {
     app.hub.prune();
     app.prune_ingests().await?;
     app.store.agents().seen(&app.link.take_seen()).await?;

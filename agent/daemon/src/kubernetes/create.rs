@@ -80,8 +80,11 @@ pub(super) fn refusal(code: u16, message: &str) -> &'static str {
         "ADMISSION_DENIED"
     } else if code == 422 || message.contains("is invalid") {
         "INVALID_POD"
-    } else {
+    } else if message.contains("cannot ") && message.contains(" resource") {
         "FORBIDDEN"
+    } else {
+        // A plug-in of the API server: LimitRanger, ServiceAccount, ….
+        "ADMISSION_DENIED"
     }
 }
 
@@ -213,6 +216,11 @@ mod tests {
             (
                 400,
                 "admission webhook \"w\" denied the request: no",
+                "ADMISSION_DENIED",
+            ),
+            (
+                403,
+                "pods \"x\" is forbidden: maximum memory usage per Container is 256Mi",
                 "ADMISSION_DENIED",
             ),
             (422, "Job.batch \"x\" is invalid: spec: …", "INVALID_POD"),

@@ -3,8 +3,12 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Read as _, Seek as _, SeekFrom},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::{
+        fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use muster_core::id::AttemptId;
@@ -20,6 +24,25 @@ const CONDUCTOR: &str = "conductor.json";
 const OUTPUT: &str = "conductor.log";
 /// How much of a dead conductor's output is shown.
 const LAST_WORDS: u64 = 2000;
+
+/// A socket that nobody listens on may be one that is just being made; after this age it is not.
+const DEAD_SOCKET: Duration = Duration::from_secs(60);
+
+/// Removes sockets of agents that were killed.
+pub(super) fn remove_dead_sockets(root: &Path) {
+    for entry in fs::read_dir(root).into_iter().flatten().flatten() {
+        let is_socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
+        let age = entry.metadata().and_then(|metadata| metadata.modified());
+        let is_old = age.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > DEAD_SOCKET));
+        let is_dead = is_socket
+            && is_old
+            && UnixStream::connect(entry.path())
+                .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+        if is_dead && let Err(error) = fs::remove_file(entry.path()) {
+            tracing::debug!(%error, "cannot remove the socket of a dead agent");
+        }
+    }
+}
 
 /// The directory of one attempt.
 pub(super) struct Directory {

@@ -355,8 +355,7 @@ impl Walk {
             sight,
             environment: &BTreeMap::new(),
         };
-        resolve_template(&step.name, &scope)
-            .map_or_else(|_| step.name.clone(), String::from)
+        resolve_template(&step.name, &scope).map_or_else(|_| step.name.clone(), String::from)
     }
 
     fn timeout(&self, step: &Step, sight: &Sight, limits: &Limits) -> Result<Limits, Failure> {

@@ -23,6 +23,10 @@ use crate::app::{App, Error};
 
 /// Bytes at which a segment is written.
 pub(crate) const SEGMENT: usize = 256 << 10;
+/// Most data of one chunk, in bytes: what readers may have to take in one message.
+const MAX_DATA: usize = 64 << 10;
+/// Longest step of a chunk, in bytes.
+const MAX_STEP: usize = 1024;
 /// Segments that are read at once when a digest is computed again.
 const PAGE: u32 = 100;
 
@@ -104,6 +108,12 @@ impl Ingest {
 
     /// Takes the next bytes. A repeat is dropped, a gap refused with the wanted offset.
     pub(crate) fn take(&mut self, mut chunk: LogChunk, app: &App) -> Result<(), Error> {
+        if chunk.data.len() > MAX_DATA || chunk.step.len() > MAX_STEP {
+            return Err(Error::invalid(
+                "chunks",
+                format!("at most {MAX_DATA} bytes of data and {MAX_STEP} of step are allowed"),
+            ));
+        }
         let size = i64::try_from(chunk.data.len()).unwrap_or(i64::MAX);
         if chunk.offset < 0 || chunk.offset > self.end {
             return Err(Error::invalid(
@@ -123,7 +133,7 @@ impl Ingest {
         }
         self.digest.update(&chunk.data);
         self.end += i64::try_from(chunk.data.len()).unwrap_or(i64::MAX);
-        self.waiting_bytes += chunk.data.len();
+        self.waiting_bytes += chunk.data.len() + chunk.step.len();
         app.hub.log_chunk(self.lease.attempt, &chunk);
         self.waiting.push(chunk);
         Ok(())

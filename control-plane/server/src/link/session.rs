@@ -6,6 +6,7 @@
 
 mod reconcile;
 pub(crate) mod report;
+mod say;
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,8 +16,7 @@ use muster_core::{
 };
 use muster_proto::v1::{
     AgentHello, Assignment, AttemptRef, DeclineAttempt, Drain, LeasesRenewed, LinkRequest,
-    LinkResponse, Refusal, RenewLeases, ReportAck, Welcome, link_request, link_response::Message,
-    refusal::Reason,
+    LinkResponse, RenewLeases, Welcome, link_request, link_response::Message, refusal::Reason,
 };
 use muster_storage::{
     agent::{Agent, Told},
@@ -25,7 +25,7 @@ use muster_storage::{
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status};
+use tonic::Status;
 use tracing::Instrument as _;
 
 use super::OUTBOX;
@@ -42,8 +42,6 @@ const MAX_ATTEMPTS: usize = 10_000;
 const MAX_WORD: usize = 256;
 /// How long an agent may take for its hello.
 const HELLO_PATIENCE: Duration = Duration::from_secs(10);
-/// How long an agent may let everything wait that is said to it.
-const LISTEN_PATIENCE: Duration = Duration::from_secs(20);
 /// Over how long agents come back after this server stopped.
 const DRAIN_SPREAD: Duration = Duration::from_secs(2);
 
@@ -290,60 +288,6 @@ impl Stage {
         let now = self.app.clock.now();
         now.checked_add(self.app.config.lease_duration)
             .unwrap_or(now)
-    }
-
-    /// Says something to the agent. One that does not listen loses its stream.
-    async fn say(&self, message: Message) {
-        let message = LinkResponse {
-            message: Some(message),
-        };
-        // When the receiver is gone the stream is: the next request tells.
-        let sent = self.outbox.send_timeout(message, LISTEN_PATIENCE).await;
-        if let Err(mpsc::error::SendTimeoutError::Timeout(_)) = sent {
-            tracing::warn!("the agent does not listen, its stream is closed");
-            self.stop.cancel();
-        }
-    }
-
-    /// The stream broke, or a message was too large or could not be read: then the agent is told.
-    async fn refuse_broken(&self, status: &Status) -> Result<(), Error> {
-        match status.code() {
-            Code::OutOfRange | Code::ResourceExhausted | Code::Internal | Code::InvalidArgument => {
-                self.refuse(Reason::Invalid, status.message()).await
-            }
-            _ => Ok(()),
-        }
-    }
-
-    async fn refuse(&self, reason: Reason, message: &str) -> Result<(), Error> {
-        metrics::counter!(crate::metrics::REFUSALS, "reason" => reason.as_str_name()).increment(1);
-        self.say(Message::Refusal(Refusal {
-            reason: reason.into(),
-            message: message.to_owned(),
-            ..Refusal::default()
-        }))
-        .await;
-        Ok(())
-    }
-
-    async fn refuse_lease(&self, attempt: &str, epoch: i64) {
-        let reason = Reason::LeaseLost;
-        metrics::counter!(crate::metrics::REFUSALS, "reason" => reason.as_str_name()).increment(1);
-        self.say(Message::Refusal(Refusal {
-            attempt: attempt.to_owned(),
-            epoch,
-            reason: reason.into(),
-            message: "the attempt is not leased to this agent under this epoch; stop it".to_owned(),
-        }))
-        .await;
-    }
-
-    async fn acknowledge(&self, attempt: &str, sequence: i64) {
-        self.say(Message::ReportAck(ReportAck {
-            attempt: attempt.to_owned(),
-            sequence,
-        }))
-        .await;
     }
 
     async fn report(&mut self, told: muster_proto::v1::AttemptReport) -> Result<(), Error> {

@@ -1,10 +1,10 @@
 //! The agents' link: assignments, reports, logs, artifacts, fencing, reconciliation.
 
 use muster_proto::v1::{
-    AttemptRef, CancelExecutionRequest, Credit, DownloadArtifactRequest, ListArtifactsRequest,
-    ReadLogRequest, RenewLeases, RotateAgentTokenRequest, attempt_order::Action,
-    attempt_report::Phase, execution::State, link_request::Message, link_response,
-    read_log_response::Item, refusal::Reason,
+    AttemptRef, CancelExecutionRequest, DownloadArtifactRequest, ListArtifactsRequest,
+    ReadLogRequest, RotateAgentTokenRequest, attempt_order::Action, attempt_report::Phase,
+    execution::State, link_request::Message, link_response, read_log_response::Item,
+    refusal::Reason,
 };
 use tokio_stream::StreamExt as _;
 use tonic::Code;
@@ -329,80 +329,6 @@ async fn an_agent_that_forgot_its_work_gets_it_again_with_the_cancel_under_way()
         work.plan
     );
     assert!(order.cancel.is_some());
-}
-
-#[tokio::test]
-async fn work_whose_agent_is_gone_is_queued_again_before_it_runs_and_aborted_after() {
-    let fixture = Fixture::start().await;
-    let mut admin = fixture.admin().await;
-    let token = fixture.agent("east").await;
-    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
-    let (first, second) = (admin.create(run()).await, admin.create(run()).await);
-    let assigned = agent.work().await;
-    let running = agent.work().await;
-    agent.report(&running, Phase::Running).await;
-    drop(agent);
-    let wanted = [(&first.name, State::Queued), (&second.name, State::Aborted)];
-    for (name, state) in wanted {
-        let begun = std::time::Instant::now();
-        while admin.get(name).await.state() != state {
-            assert!(
-                begun.elapsed().as_secs() < 60,
-                "{:?}",
-                admin.get(name).await
-            );
-            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-        }
-    }
-    assert_eq!(admin.get(&second.name).await.reason, "AGENT_LOST");
-    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
-    let again = agent.work().await;
-    assert_eq!(again.execution, first.uid);
-    assert_eq!(again.epoch, assigned.epoch + 1);
-}
-
-#[tokio::test]
-async fn renewals_keep_leases_and_name_the_lost_ones() {
-    let fixture = Fixture::start().await;
-    let mut admin = fixture.admin().await;
-    let token = fixture.agent("east").await;
-    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
-    admin.create(run()).await;
-    let work = agent.work().await;
-    let lease = |epoch| AttemptRef {
-        attempt: work.attempt.clone(),
-        epoch,
-    };
-    let renew = RenewLeases {
-        sequence: 1,
-        attempts: vec![lease(work.epoch), lease(work.epoch + 7)],
-    };
-    agent.say(Message::Renew(renew)).await;
-    let link_response::Message::Renewed(renewed) = agent.hear().await else {
-        panic!("it was not renewed");
-    };
-    assert_eq!(renewed.lost, [lease(work.epoch + 7)]);
-}
-
-#[tokio::test]
-async fn an_agent_without_credit_or_with_other_labels_gets_no_work() {
-    let fixture = Fixture::start().await;
-    let mut admin = fixture.admin().await;
-    let (east, west) = (fixture.agent("east").await, fixture.agent("west").await);
-    let (east, _) = Agent::connect(&fixture, &east, Vec::new()).await;
-    let (mut west, _) = Agent::connect(&fixture, &west, Vec::new()).await;
-    east.say(Message::Credit(Credit { slots: 1 })).await;
-    let mut request = run();
-    let values = muster_proto::v1::LabelValues {
-        values: vec!["west".to_owned()],
-    };
-    request.target = Some(muster_proto::v1::Target {
-        r#match: [("region".to_owned(), values)].into(),
-        ..muster_proto::v1::Target::default()
-    });
-    let made = admin.create(request).await;
-    assert_eq!(west.work().await.execution, made.uid);
-    assert_eq!(admin.get(&made.name).await.attempts[0].agent, "west");
 }
 
 #[tokio::test]

@@ -21,6 +21,17 @@ pub(crate) const RETRY: Retry = Retry {
     after_start: false,
 };
 
+/// Reasons for which another attempt would end like this one.
+const FINAL: [&str; 7] = [
+    "POLICY_DENIED",
+    "ADMISSION_DENIED",
+    "INVALID_POD",
+    "FORBIDDEN",
+    "QUOTA",
+    "NAMESPACE_NOT_FOUND",
+    "DEADLINE_EXCEEDED",
+];
+
 /// Reads a report; the error is for the agent's log.
 pub(super) fn read(told: v1::AttemptReport) -> Result<Report, String> {
     let Some(lease) = lease(&told.attempt, told.epoch) else {
@@ -38,6 +49,7 @@ pub(super) fn read(told: v1::AttemptReport) -> Result<Report, String> {
         P::Running => Progress::At(Phase::Running),
         P::Paused => Progress::At(Phase::Paused),
         P::Finishing => Progress::At(Phase::Finishing),
+        P::Lost if FINAL.contains(&told.reason.as_str()) => Progress::Lost(Retry::NEVER),
         P::Lost => Progress::Lost(RETRY),
         P::Completed => {
             let completion = told
