@@ -209,11 +209,10 @@ impl View {
         let Some(index) = self.index(reference) else {
             return false;
         };
-        let holders = report::holders(steps, reference);
-        steps
-            .iter()
-            .take(index)
-            .all(|step| report::is_over(step.state()) || holders.contains(&step.reference.as_str()))
+        let holders = report::step::holders(steps, reference);
+        steps.iter().take(index).all(|step| {
+            report::step::is_over(step.state()) || holders.contains(&step.reference.as_str())
+        })
     }
 
     fn show(&mut self, chunk: &LogChunk) {
@@ -225,7 +224,7 @@ impl View {
             let index = self.index(&chunk.step);
             self.settle(index.unwrap_or(0));
             if !chunk.step.is_empty() {
-                let title = report::path(&self.execution.steps, &chunk.step);
+                let title = report::step::path(&self.execution.steps, &chunk.step);
                 let mark = self.screen.terminal().paint(Style::Cyan, "▸");
                 let title = self.screen.terminal().paint(Style::Bold, &title);
                 self.screen.line(&format!("{mark} {title}"));
@@ -266,21 +265,23 @@ impl View {
             .steps
             .iter()
             .take(limit)
-            .filter(|step| report::is_over(step.state()) && !self.settled.contains(&step.reference))
+            .filter(|step| {
+                report::step::is_over(step.state()) && !self.settled.contains(&step.reference)
+            })
             .cloned()
             .collect();
         ready.sort_by_key(|step| {
             let finish = step.finish_time.as_ref();
-            let depth = report::depth(&self.execution.steps, &step.reference);
+            let depth = report::step::depth(&self.execution.steps, &step.reference);
             (
                 finish.map_or((i64::MAX, 0), |time| (time.seconds, time.nanos)),
                 std::cmp::Reverse(depth),
             )
         });
         for step in ready {
-            if !report::is_skipped_with_parent(&self.execution.steps, &step) {
-                let title = report::path(&self.execution.steps, &step.reference);
-                let line = report::step_line(&step, &title, &self.screen.terminal());
+            if !report::step::is_skipped_with_parent(&self.execution.steps, &step) {
+                let title = report::step::path(&self.execution.steps, &step.reference);
+                let line = report::step::line(&step, &title, &self.screen.terminal());
                 self.screen.line(&line);
             }
             self.settled.insert(step.reference);
@@ -304,7 +305,7 @@ impl View {
             .iter()
             .rfind(|step| step.state() == step_result::State::Running);
         if let (State::Running, Some(step)) = (state, running) {
-            let title = report::path(&self.execution.steps, &step.reference);
+            let title = report::step::path(&self.execution.steps, &step.reference);
             let again = match step.tries {
                 ..=1 => String::new(),
                 tries => format!(" (try {tries})"),
@@ -327,10 +328,10 @@ impl View {
         if is_terminal(state) {
             return String::new();
         }
-        let leaves = report::leaves(&self.execution.steps);
+        let leaves = report::step::leaves(&self.execution.steps);
         let over = leaves
             .iter()
-            .filter(|step| report::is_over(step.state()))
+            .filter(|step| report::step::is_over(step.state()))
             .count();
         let mut text = format!("{}/{} ", over, leaves.len());
         if self.execution.cancel_requested {

@@ -30,8 +30,9 @@ pub(crate) fn job(name: &str, shape: Shape) -> anyhow::Result<Job> {
         {"name": "testkube", "mountPath": "/testkube"},
         {"name": "tmp", "mountPath": "/tmp"},
     ]);
-    let place = "cp /bin/busybox /.muster/busybox";
-    let stay = "until [ -e /.muster/done ]; do sleep 0.02; done";
+    // It waits without using the processor, as a conductor does.
+    let place = "mkfifo /.muster/done && cp /bin/busybox /.muster/busybox";
+    let stay = "until [ -p /.muster/done ]; do sleep 0.1; done; read line </.muster/done";
     let containers = match shape {
         Shape::One => json!([{
             "name": "step", "image": IMAGE, "command": ["/bin/echo", "hello"],
@@ -45,7 +46,7 @@ pub(crate) fn job(name: &str, shape: Shape) -> anyhow::Result<Job> {
             },
             {
                 "name": "step", "image": IMAGE,
-                "command": ["/.muster/busybox", "sh", "-c", "echo hello; : > /.muster/done"],
+                "command": ["/.muster/busybox", "sh", "-c", "echo hello; echo done >/.muster/done"],
                 "volumeMounts": mounts,
             },
         ]),

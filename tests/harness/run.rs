@@ -224,8 +224,10 @@ impl Run {
     ///
     /// When it does not come, or the log ends without it.
     pub async fn prints(&self, text: &str) -> anyhow::Result<()> {
-        let what = format!("the log holds '{text}'");
-        wait::until(&what, async || {
+        let what = format!("the log holds {text:?}");
+        let mut last = Execution::default();
+        let printed = wait::until(&what, async || {
+            last = self.now().await?;
             let request = muster_proto::v1::ReadLogRequest {
                 name: self.name.clone(),
                 ..muster_proto::v1::ReadLogRequest::default()
@@ -238,9 +240,16 @@ impl Run {
                     bytes.extend_from_slice(&chunk.data);
                 }
             }
-            Ok(String::from_utf8_lossy(&bytes).contains(text).then_some(()))
+            let printed = String::from_utf8_lossy(&bytes).contains(text);
+            // An end without the text is told at once, not when patience is over.
+            Ok((printed || is_terminal(last.state())).then_some(printed))
         })
-        .await
+        .await;
+        match printed {
+            Ok(true) => Ok(()),
+            Ok(false) => bail!("ended without {text:?}: {}", describe(&last)),
+            Err(error) => Err(error.context(format!("last seen: {}", describe(&last)))),
+        }
     }
 
     /// Asks for its end.

@@ -10,8 +10,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Config, Error, attempt::supervise::supervise, attempts::Attempts, backend::Backend,
-    backoff::Backoff, context::Context, link, relay,
+    Config, Error, attempt::supervise::supervise, backend::Backend, backoff::Backoff,
+    context::Context, link, relay,
 };
 
 /// How long a stop may take.
@@ -35,12 +35,11 @@ impl Agent {
     /// opened. That the server can not be reached is no error: it may come back.
     pub async fn start(config: Config) -> Result<Self, Error> {
         config.validate()?;
-        let attempts = Arc::new(Attempts::default());
-        let (backend, listener) = Backend::open(&config, &attempts).await?;
+        let (backend, listener) = Backend::open(&config).await?;
         let context = Arc::new(Context {
             config,
             session: SessionId::generate(),
-            attempts,
+            attempts: Arc::default(),
             backend,
             uplink: watch::Sender::new(None),
             tasks: TaskTracker::new(),

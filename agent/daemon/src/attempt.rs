@@ -3,13 +3,13 @@
 //! Backend, relay and link change it through its methods and watch it for changes; nobody sends
 //! messages about it. Its life is driven by [`supervise`].
 
+mod connection;
 mod snapshot;
 pub(crate) mod supervise;
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -21,8 +21,10 @@ use muster_proto::{
 use muster_spec::plan::{PLAN_VERSION, Plan};
 use tokio::{
     sync::{Notify, watch},
-    time::{Instant, timeout},
+    time::Instant,
 };
+
+pub(crate) use self::connection::Orders;
 
 /// What there is to do.
 #[derive(Debug)]
@@ -99,6 +101,8 @@ struct State {
     committed_progress: u64,
     containers: BTreeMap<String, ContainerStatus>,
     cancel: Option<(CancelAttempt, Instant)>,
+    /// Why the cluster ends the pod, as `(reason, message)`.
+    stopped: Option<(String, String)>,
     /// Bytes of the log that the server has.
     durable: u64,
     /// No more of the log will come: a completion record may go without the rest.
@@ -107,18 +111,6 @@ struct State {
     connection: u64,
     connections: u64,
     end: Option<End>,
-}
-
-/// What a control connection has to tell its conductor.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Orders {
-    pub(crate) containers: BTreeMap<String, ContainerStatus>,
-    pub(crate) cancel: Option<CancelAttempt>,
-    pub(crate) durable: u64,
-    pub(crate) progress: u64,
-    pub(crate) end: Option<End>,
-    /// A newer connection has taken its place, or the attempt is lost.
-    pub(crate) superseded: bool,
 }
 
 /// One attempt.
@@ -241,6 +233,18 @@ impl Attempt {
                 message.clone_into(&mut state.message);
                 true
             }
+        });
+    }
+
+    /// The cluster ends the pod. The conductor only sees a signal: where its record says
+    /// `ABORTED`, this says why.
+    pub(crate) fn stopped(&self, reason: &str, message: &str) {
+        self.update(|state| {
+            if state.stopped.is_some() {
+                return false;
+            }
+            state.stopped = Some((reason.to_owned(), message.to_owned()));
+            matches!(state.stage, Stage::Completed(_))
         });
     }
 
@@ -375,61 +379,6 @@ impl Attempt {
     pub(crate) fn is_lost(&self) -> Option<String> {
         let state = self.lock();
         matches!(state.stage, Stage::Lost).then(|| state.message.clone())
-    }
-
-    /// A control connection begins: it takes the place of an older one. Returns its number.
-    pub(crate) fn connect(&self) -> u64 {
-        let mut number = 0;
-        self.update(|state| {
-            state.connections += 1;
-            state.connection = state.connections;
-            number = state.connection;
-            false
-        });
-        number
-    }
-
-    /// A control connection ended.
-    pub(crate) fn disconnect(&self, number: u64) {
-        {
-            let mut state = self.lock();
-            if state.connection == number {
-                state.connection = 0;
-            }
-        }
-        self.changed.send_replace(());
-    }
-
-    /// Whether a conductor is connected.
-    pub(crate) fn is_connected(&self) -> bool {
-        self.lock().connection != 0
-    }
-
-    /// Whether a conductor has ever spoken to this process.
-    pub(crate) fn was_connected(&self) -> bool {
-        self.lock().connections != 0
-    }
-
-    /// Waits until no conductor is connected; not longer than `limit`.
-    pub(crate) async fn hung_up(&self, limit: Duration) {
-        let mut changes = self.subscribe();
-        let gone = async { while self.is_connected() && changes.changed().await.is_ok() {} };
-        if timeout(limit, gone).await.is_err() {
-            tracing::debug!(attempt = %self.id, "the conductor did not hang up");
-        }
-    }
-
-    /// What a control connection has to tell now.
-    pub(crate) fn orders(&self, connection: u64) -> Orders {
-        let state = self.lock();
-        Orders {
-            containers: state.containers.clone(),
-            cancel: state.cancel.as_ref().map(|(order, _)| order.clone()),
-            durable: state.durable,
-            progress: state.committed_progress,
-            end: state.end,
-            superseded: state.connection != connection || matches!(state.stage, Stage::Lost),
-        }
     }
 }
 

@@ -55,14 +55,11 @@ pub(crate) enum Removal {
 
 impl Backend {
     /// Opens the backend and its door for conductors.
-    pub(crate) async fn open(
-        config: &Config,
-        attempts: &Arc<Attempts>,
-    ) -> Result<(Self, Listener), Error> {
+    pub(crate) async fn open(config: &Config) -> Result<(Self, Listener), Error> {
         match &config.backend {
             config::Backend::Kubernetes(settings) => {
                 let (backend, listener) =
-                    Box::pin(Kubernetes::open(settings, &config.token, attempts)).await?;
+                    Box::pin(Kubernetes::open(settings, &config.token)).await?;
                 Ok((Self::Kubernetes(Box::new(backend)), listener))
             }
             config::Backend::Process(settings) => {

@@ -43,7 +43,6 @@ use muster_spec::plan::Plan;
 use crate::{
     Error,
     attempt::{Attempt, Work},
-    attempts::Attempts,
     backend::{Denied, Found, Removal},
     config,
     config::Token,
@@ -113,7 +112,6 @@ impl Kubernetes {
     pub(crate) async fn open(
         settings: &config::Kubernetes,
         token: &Token,
-        _attempts: &Arc<Attempts>,
     ) -> Result<(Self, Listener), Error> {
         let client = client::connect(&settings.cluster).await?;
         let own = client::state_namespace(settings).await;
@@ -169,6 +167,10 @@ impl Kubernetes {
 
     /// Makes the Job of an attempt, unless it is there.
     pub(crate) async fn start(&self, attempt: &Arc<Attempt>, work: &Work) -> Result<(), Denied> {
+        if attempt.found {
+            // It has a Job, or had one: a second one would be a second run.
+            return Ok(());
+        }
         create::create(&self.shared, attempt, work).await
     }
 

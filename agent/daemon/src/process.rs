@@ -31,8 +31,10 @@ use crate::{
 
 /// How often leftovers are looked for.
 const SWEEP: Duration = Duration::from_secs(60);
-/// How long a conductor may take to end by itself.
-const GRACE: Duration = Duration::from_secs(5);
+/// How long a conductor that is done may take to end by itself.
+const GRACE: Duration = Duration::from_secs(3);
+/// How long one that is asked to end may take.
+const KILL_GRACE: Duration = Duration::from_secs(2);
 /// How long what a dead conductor has sent may take to be read.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -245,7 +247,7 @@ async fn end(directory: &Directory, how: Removal) {
         return;
     }
     conductor.terminate();
-    if timeout(GRACE, conductor.ended()).await.is_err() {
+    if timeout(KILL_GRACE, conductor.ended()).await.is_err() {
         conductor.kill();
         // A process in the kernel's hands may take its time; the directory is swept later.
         sleep(Duration::from_millis(100)).await;

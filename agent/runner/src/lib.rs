@@ -36,7 +36,7 @@ usage: muster-runner MODE
   shim --container NAME          stand in a step container and run what the conductor says
        [--socket PATH] [--prefer-bash]
   conductor                      walk the plan of the attempt in MUSTER_ATTEMPT
-       [--sandbox-dir DIR]       start the shims as children; files of the run live in DIR
+       [--sandbox DIR]           start the shims as children; files of the run live in DIR
        [--die-with-parent]       end everything when the parent process ends
        [--no-namespaces]         do not isolate the children
        [--spool DIR] [--spool-limit BYTES] [--grace DURATION] [--after-grace DURATION]

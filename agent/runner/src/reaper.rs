@@ -35,13 +35,13 @@ impl Reaper {
     pub(crate) async fn woken(&mut self) {
         self.0.recv().await;
     }
+}
 
-    /// All children that have ended since the last call.
-    pub(crate) fn take(&self) -> Vec<(Pid, Ended)> {
-        let mut ended = Vec::new();
-        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-            ended.extend(Ended::of(status).map(|how| (pid, how)));
-        }
-        ended
+/// All children that have ended since the last call.
+pub(crate) fn take() -> Vec<(Pid, Ended)> {
+    let mut ended = Vec::new();
+    while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+        ended.extend(Ended::of(status).map(|how| (pid, how)));
     }
+    ended
 }

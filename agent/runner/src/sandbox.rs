@@ -22,8 +22,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     arguments::{Arguments, Error as ArgumentError, Itself},
-    fail,
-    reaper::{Ended, Reaper},
+    fail, lineage,
+    reaper::{self, Ended, Reaper},
     shim::ROOT,
 };
 
@@ -112,6 +112,7 @@ pub(crate) fn main(arguments: Arguments, itself: Itself) -> ExitCode {
 
 /// Starts the wanted mode without namespaces, in the data folder of the run.
 fn plain(options: &Options, itself: &Itself) -> Result<Child, Error> {
+    lineage::adopt_orphans();
     let mut command = itself.command_of(&options.command);
     command
         .env(ROOT, &options.root)
@@ -138,12 +139,18 @@ fn isolated(options: &Options, itself: &Itself) -> Result<Child, Error> {
 fn attend(child: &Child) -> ExitCode {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
+        .enable_all()
         .build();
     let (Some(pid), Ok(runtime)) = (pid, runtime) else {
         return ExitCode::FAILURE;
     };
-    match runtime.block_on(follow(pid)) {
+    let ended = runtime.block_on(async {
+        let ended = follow(pid).await;
+        // Without namespaces a killed shim leaves its processes to this one.
+        lineage::kill_all(None, reap).await;
+        ended
+    });
+    match ended {
         Ok(Ended::Code(code)) => ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
         Ok(Ended::Signal(signal)) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
         Err(error) => {
@@ -153,13 +160,17 @@ fn attend(child: &Child) -> ExitCode {
     }
 }
 
+fn reap() {
+    drop(reaper::take());
+}
+
 async fn follow(pid: Pid) -> std::io::Result<Ended> {
     let mut reaper = Reaper::new()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     loop {
         // The child may have ended before anybody listened.
-        for (ended, how) in reaper.take() {
+        for (ended, how) in reaper::take() {
             if ended == pid {
                 return Ok(how);
             }

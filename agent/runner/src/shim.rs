@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use muster_proto::runner::v1::{
     Collect, CollectEnd, CollectedData, CollectedFile, FileRead, FileWritten, ShimHello,
     shim_message, shim_request,
@@ -29,7 +30,7 @@ use tokio::{
 use crate::{
     arguments::{Arguments, Error as ArgumentError},
     collect, fail, lineage,
-    reaper::Reaper,
+    reaper::{self, Reaper},
     socket,
     volumes::{Volumes, resolve},
 };
@@ -137,7 +138,7 @@ async fn serve(options: Options) -> Result<End, Error> {
     };
     let end = shim.run(options.container).await;
     if end.is_err() {
-        lineage::kill_all(None, || drop(shim.reaper.take())).await;
+        lineage::kill_all(None, || drop(reaper::take())).await;
     }
     end.map_err(Error::Gone)
 }
@@ -180,7 +181,7 @@ impl Shim {
             let request = tokio::select! {
                 request = self.peer.next() => request?,
                 () = self.reaper.woken() => {
-                    drop(self.reaper.take());
+                    drop(reaper::take());
                     continue;
                 }
                 _ = self.terminate.recv() => return Ok(End::Terminated),
@@ -244,8 +245,8 @@ impl Shim {
                     shim_message::Message::File(CollectedFile { id, path, mode })
                 }
                 collect::Item::Data(data) => {
-                    self.peer.spend(data.len()).await?;
-                    shim_message::Message::Data(CollectedData { id, data })
+                    self.send_data(id, data).await?;
+                    continue;
                 }
                 collect::Item::FileEnd => shim_message::Message::Data(CollectedData {
                     id,
@@ -260,6 +261,17 @@ impl Shim {
                 }
             };
             self.send(message).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends bytes of a file in parts that the credit allows.
+    async fn send_data(&mut self, id: u64, mut data: Bytes) -> Result<(), Gone> {
+        while !data.is_empty() {
+            let now = self.peer.spend(data.len()).await?;
+            let data = data.split_to(now);
+            self.send(shim_message::Message::Data(CollectedData { id, data }))
+                .await?;
         }
         Ok(())
     }

@@ -113,7 +113,7 @@ fn text(execution: &Execution, artifacts: &[Artifact], terminal: &Terminal) -> S
     }
     if !execution.steps.is_empty() {
         text.push('\n');
-        text.push_str(&report::steps(&execution.steps, terminal));
+        text.push_str(&report::step::list(&execution.steps, terminal));
     }
     text.push('\n');
     text.push_str(&report::ending(execution, artifacts, None, terminal));

@@ -1,21 +1,18 @@
 //! `muster run`: runs a workflow here or on a server, shows it, and ends with its exit code. How
 //! it is followed to its end is in [`watch`].
 
+mod request;
 mod watch;
 
-use std::{collections::HashMap, path::PathBuf, time::Instant};
+use std::{path::PathBuf, time::Instant};
 
 use clap::Args;
-use muster_proto::v1::{
-    Artifact, CreateExecutionRequest, Execution, InlineWorkflow, LabelValues, QueuePolicy, Target,
-    create_execution_request::Source,
-};
+use muster_proto::v1::{Artifact, CreateExecutionRequest, Execution};
 use uuid::Uuid;
 
 use crate::{
     arguments::{Global, pair},
     client::Client,
-    embedded::LocalAgent,
     error::Error,
     exit::{self, Exit},
     follow::is_terminal,
@@ -29,13 +26,6 @@ use crate::{
 };
 
 use watch::Ended;
-
-/// How long a run of this machine may wait for its agent, which is in the same process: what
-/// waits longer was left by a process that was killed.
-const LOCAL_WAIT: prost_types::Duration = prost_types::Duration {
-    seconds: 120,
-    nanos: 0,
-};
 
 /// Run a workflow and show its progress, log and outcome
 ///
@@ -149,7 +139,7 @@ async fn run(
 ) -> Result<Exit, Error> {
     let client = &session.client;
     let label = Uuid::new_v4().to_string();
-    let request = request(client, manifest.as_ref(), arguments, session, &label)?;
+    let request = request::request(session, manifest.as_ref(), arguments, &label)?;
     let (execution, interrupted) =
         create(client, request, interruptions)
             .await
@@ -175,63 +165,6 @@ async fn run(
         agent.close(client).await;
     }
     told
-}
-
-fn request(
-    client: &Client,
-    manifest: Option<&Manifest>,
-    arguments: &Arguments,
-    session: &Session,
-    label: &str,
-) -> Result<CreateExecutionRequest, Error> {
-    let source = match (manifest, &arguments.workflow) {
-        (Some(manifest), _) => Source::Inline(InlineWorkflow {
-            manifest: manifest.text.clone(),
-            workflow: arguments.name.clone().unwrap_or_default(),
-        }),
-        (None, Some(name)) => Source::Workflow(client.resource_name("workflows", name)?),
-        (None, None) => return Err(Error::Usage("give a FILE".to_owned())),
-    };
-    let target = match session.local() {
-        Some(_) => Some(target(&[(LocalAgent::LABEL.to_owned(), label.to_owned())])),
-        None if arguments.target.is_empty() => None,
-        None => Some(target(&arguments.target)),
-    };
-    let request_id = arguments.request_id.unwrap_or_else(Uuid::new_v4);
-    Ok(CreateExecutionRequest {
-        parent: client.parent(),
-        request_id: request_id.to_string(),
-        config: unique("config", &arguments.config)?,
-        tags: unique("tag", &arguments.tags)?,
-        target,
-        queue_policy: session.local().map(|_| QueuePolicy {
-            max_wait: Some(LOCAL_WAIT),
-        }),
-        source: Some(source),
-    })
-}
-
-fn unique(flag: &str, pairs: &[(String, String)]) -> Result<HashMap<String, String>, Error> {
-    let mut map = HashMap::new();
-    for (key, value) in pairs {
-        if map.insert(key.clone(), value.clone()).is_some() {
-            return Err(Error::Usage(format!("--{flag} {key} is given twice")));
-        }
-    }
-    Ok(map)
-}
-
-fn target(pairs: &[(String, String)]) -> Target {
-    let mut target = Target::default();
-    for (key, value) in pairs {
-        let (map, key) = match key.strip_suffix('!') {
-            Some(key) => (&mut target.not, key),
-            None => (&mut target.r#match, key.as_str()),
-        };
-        let values: &mut LabelValues = map.entry(key.to_owned()).or_default();
-        values.values.push(value.clone());
-    }
-    target
 }
 
 /// Creates the execution. An interruption meanwhile is remembered: the server may have accepted
@@ -378,24 +311,4 @@ fn summarize(
         let _unread = write!(std::io::stderr(), "{space}{text}");
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn targets_of_one_name_are_alternatives() {
-        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-        let target = target(&[pair("a", "1"), pair("a", "2"), pair("b!", "3")]);
-        assert_eq!(target.r#match["a"].values, ["1", "2"]);
-        assert_eq!(target.not["b"].values, ["3"]);
-    }
-
-    #[test]
-    fn a_config_value_given_twice_is_refused() {
-        let pair = ("a".to_owned(), "1".to_owned());
-        let error = unique("config", &[pair.clone(), pair]).unwrap_err();
-        assert_eq!(error.exit(), Exit::Usage);
-    }
 }

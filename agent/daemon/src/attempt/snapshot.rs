@@ -1,8 +1,8 @@
 //! What the server is told of an attempt: a snapshot made from its state.
 
 use muster_proto::{
-    runner::v1::{Phase as Told, Progress},
-    v1::{AttemptReport, attempt_report::Phase},
+    runner::v1::{Completed, Outcome, Phase as Told, Progress},
+    v1::{AttemptReport, CancelAttempt, Completion, attempt_report::Phase, execution},
 };
 
 use super::{Attempt, Stage, State};
@@ -38,11 +38,37 @@ fn phase(state: &State) -> Phase {
     }
 }
 
+/// The wish to end it that the conductor is told. When the cluster ends the pod, the conductor
+/// should hear of it before the signals that its steps get, and take them for what they are.
+pub(super) fn cancel(state: &State) -> Option<CancelAttempt> {
+    if let Some((order, _)) = &state.cancel {
+        return Some(order.clone());
+    }
+    let (_, message) = state.stopped.as_ref()?;
+    Some(CancelAttempt {
+        outcome: execution::State::Aborted.into(),
+        message: message.clone(),
+        ..CancelAttempt::default()
+    })
+}
+
+/// The record, with the cluster's own words where the cluster ended it.
+fn completion(state: &State, record: &Completed) -> Completion {
+    let mut completion = convert::completion(record);
+    if record.outcome() == Outcome::Aborted
+        && let Some((reason, message)) = &state.stopped
+    {
+        completion.reason.clone_from(reason);
+        completion.message.clone_from(message);
+    }
+    completion
+}
+
 /// The report of the state as it is.
 pub(super) fn report(attempt: &Attempt, state: &State) -> AttemptReport {
     let phase = phase(state);
     let completion = match (&state.stage, phase) {
-        (Stage::Completed(record), Phase::Completed) => Some(convert::completion(record)),
+        (Stage::Completed(record), Phase::Completed) => Some(completion(state, record)),
         _ => None,
     };
     AttemptReport {

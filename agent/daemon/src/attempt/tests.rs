@@ -147,3 +147,20 @@ fn an_unreadable_plan_is_reported_and_not_dropped() {
         (Phase::Lost, "PLAN_UNREADABLE")
     );
 }
+
+#[test]
+fn an_aborted_record_says_why_the_cluster_ended_the_pod() {
+    for (outcome, expected) in [
+        (Outcome::Aborted, "DEADLINE_EXCEEDED"),
+        (Outcome::Passed, ""),
+    ] {
+        let attempt = attempt();
+        attempt.stopped("DEADLINE_EXCEEDED", "too long");
+        attempt.completed(Completed {
+            outcome: outcome.into(),
+            ..Completed::default()
+        });
+        let completion = attempt.report().and_then(|report| report.completion);
+        assert_eq!(completion.expect("a record").reason, expected);
+    }
+}

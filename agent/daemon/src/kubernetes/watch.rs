@@ -35,6 +35,9 @@ const LOOK: Duration = Duration::from_secs(5);
 /// How long what a dead conductor has sent may take to be read.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
+/// Most refusals that are kept until the first list is complete.
+const MOST_EARLY: usize = 1000;
+
 /// What is known of one attempt's pod.
 struct Watched {
     tracker: Tracker,
@@ -42,6 +45,7 @@ struct Watched {
     seen: bool,
     looked: Instant,
     lost: bool,
+    asked: bool,
 }
 
 impl Watched {
@@ -52,6 +56,7 @@ impl Watched {
             seen: false,
             looked: now,
             lost: false,
+            asked: false,
         }
     }
 }
@@ -65,6 +70,10 @@ struct Watch {
     listed: BTreeSet<AttemptId>,
     /// A list was complete once.
     is_complete: bool,
+    /// Refusals that came before: only with the list is it known whom they still concern.
+    early: Vec<Happening>,
+    /// What last interrupted a watch.
+    trouble: String,
 }
 
 /// Watches one namespace.
@@ -80,17 +89,19 @@ pub(super) async fn run(context: Arc<Context>, shared: Arc<Shared>, namespace: S
         watched: BTreeMap::new(),
         listed: BTreeSet::new(),
         is_complete: false,
+        early: Vec::new(),
+        trouble: String::new(),
     };
     loop {
         tokio::select! {
             Some(event) = pods.next() => match event {
                 Ok(event) => watch.pod_event(event),
-                Err(error) => tracing::debug!(namespace = watch.namespace, %error, "the watch of pods is interrupted"),
+                Err(error) => watch.interrupted("pods", &error),
             },
             Some(event) = happenings.next() => match event {
-                Ok(Event::Apply(happening) | Event::InitApply(happening)) => watch.happened(&happening),
+                Ok(Event::Apply(happening) | Event::InitApply(happening)) => watch.refused(happening),
                 Ok(Event::Delete(_) | Event::Init | Event::InitDone) => {}
-                Err(error) => tracing::debug!(namespace = watch.namespace, %error, "the watch of events is interrupted"),
+                Err(error) => watch.interrupted("events", &error),
             },
             _ = ticks.tick() => watch.tick(),
         }
@@ -151,6 +162,9 @@ impl Watch {
                     self.forget_pod(id);
                 }
                 self.is_complete = true;
+                for happening in std::mem::take(&mut self.early) {
+                    self.happened(&happening);
+                }
             }
         }
     }
@@ -170,9 +184,31 @@ impl Watch {
         }
         let now = Instant::now();
         let watched = self.watched.entry(id).or_insert_with(|| Watched::new(now));
+        let deleted = pod.metadata.deletion_timestamp.is_some();
         watched.pod = Some(pod);
         watched.seen = true;
         self.observe(id, now);
+        if deleted {
+            self.ask_why(id);
+        }
+    }
+
+    /// The pod is being deleted: the cluster knows why.
+    fn ask_why(&mut self, id: AttemptId) {
+        let (Some(attempt), Some(watched)) =
+            (self.context.attempts.get(id), self.watched.get_mut(&id))
+        else {
+            return;
+        };
+        if std::mem::replace(&mut watched.asked, true) {
+            return;
+        }
+        self.context.spawn(absent::why(
+            Arc::clone(&self.shared),
+            self.namespace.clone(),
+            attempt,
+            watched.tracker.disruption(),
+        ));
     }
 
     /// Tells the attempt what its pod's status means now.
@@ -207,7 +243,34 @@ impl Watch {
         }
     }
 
-    /// A pod was refused.
+    /// A watch begins again by itself; what is new about that is said once.
+    fn interrupted(&mut self, what: &str, error: &watcher::Error) {
+        let trouble = format!("{what}: {error}");
+        if trouble == self.trouble {
+            tracing::debug!(
+                namespace = self.namespace,
+                trouble,
+                "a watch is interrupted"
+            );
+        } else {
+            tracing::warn!(
+                namespace = self.namespace,
+                trouble,
+                "a watch is interrupted"
+            );
+            self.trouble = trouble;
+        }
+    }
+
+    /// A pod was refused, now or long ago.
+    fn refused(&mut self, happening: Happening) {
+        if self.is_complete {
+            self.happened(&happening);
+        } else if self.early.len() < MOST_EARLY {
+            self.early.push(happening);
+        }
+    }
+
     fn happened(&self, happening: &Happening) {
         let name = happening
             .involved_object

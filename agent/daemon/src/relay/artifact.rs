@@ -5,8 +5,9 @@ use std::{io, sync::Arc, time::Duration};
 
 use muster_proto::{
     runner::v1::{
-        AgentMessage, ArtifactAck, ConductorMessage, agent_message::Message as Say,
-        artifact_part::Part as Told, conductor_message::Message as Said,
+        AgentMessage, ArtifactAck, ConductorMessage, MAX_ARTIFACT_DATA,
+        agent_message::Message as Say, artifact_part::Part as Told,
+        conductor_message::Message as Said,
     },
     v1::{
         ArtifactFooter, ArtifactHeader, UploadArtifactRequest, UploadArtifactResponse,
@@ -93,6 +94,7 @@ async fn feed(
                 };
                 (Part::Header(header), false)
             }
+            Told::Data(data) if data.len() > MAX_ARTIFACT_DATA => return Err(invalid()),
             Told::Data(data) => (Part::Data(data), false),
             Told::End(end) => {
                 let footer = ArtifactFooter {
@@ -116,7 +118,7 @@ async fn feed(
 fn invalid() -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
-        "a message that does not belong on an artifact's connection",
+        "a message that does not belong on an artifact's connection, or is too long",
     )
 }
 

@@ -4,7 +4,8 @@ use std::{collections::HashMap, future::pending, io, sync::Arc};
 
 use muster_proto::runner::v1::{
     Acknowledge, AgentMessage, AgentWelcome, CompletedAck, ConductorHello, ConductorMessage,
-    ImageConfig, Log, Refused, agent_message::Message as Say, conductor_message::Message as Said,
+    ImageConfig, Log, MAX_LOG_DATA, Refused, agent_message::Message as Say,
+    conductor_message::Message as Said,
 };
 use tokio::sync::mpsc;
 
@@ -104,6 +105,9 @@ async fn hear(
                 let Some(log) = &log else {
                     return Err(invalid("log behind the completion record"));
                 };
+                if piece.data.len() > MAX_LOG_DATA {
+                    return Err(invalid("a piece of the log is too long"));
+                }
                 if log.send(piece).await.is_err() {
                     return Ok(());
                 }

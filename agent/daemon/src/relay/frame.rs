@@ -58,8 +58,12 @@ impl<M: Message + Default> Receiver<M> {
     /// Returns the next message, `None` at the end of the stream. Loses nothing when it is
     /// dropped before it is done.
     pub(super) async fn receive(&mut self) -> io::Result<Option<M>> {
-        let Some(frame) = self.frames.next().await.transpose()? else {
-            return Ok(None);
+        let frame = match self.frames.next().await.transpose() {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return Ok(None),
+            // A program that ends does not say goodbye to TLS; nothing rests on that.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(error),
         };
         let message = M::decode(frame.freeze())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;

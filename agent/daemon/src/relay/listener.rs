@@ -124,3 +124,62 @@ fn notice_loss(stream: &TcpStream) -> io::Result<()> {
     sockopt::set_tcp_user_timeout(stream, 30_000)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::{ClientConfig, RootCertStore};
+    use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+    use tokio_rustls::TlsConnector;
+
+    use super::{super::certificate::NAME, *};
+
+    /// Whether somebody who trusts `trusted` alone gets in.
+    async fn connects(trusted: &Certificate, shown: &Certificate, name: &'static str) -> bool {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = Listener::tls(any, shown).await.expect("loopback");
+        let Kind::Tls(socket, _) = &listener.0 else {
+            panic!("it is TLS");
+        };
+        let address = socket.local_addr().expect("an address");
+        let mut roots = RootCertStore::empty();
+        let der = CertificateDer::from_pem_slice(trusted.certificate.as_bytes()).expect("PEM");
+        roots.add(der).expect("a certificate");
+        let config = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connect = async {
+            let stream = TcpStream::connect(address).await.expect("it listens");
+            let name = ServerName::try_from(name).expect("a name");
+            let connector = TlsConnector::from(Arc::new(config));
+            connector.connect(name, stream).await
+        };
+        let accept = async { listener.accept().await.expect("somebody").secure().await };
+        let (near, far) = tokio::join!(connect, accept);
+        near.is_ok() && far.is_ok()
+    }
+
+    #[tokio::test]
+    async fn conductors_know_the_relay_by_its_certificate_alone() {
+        let own = Certificate::generate().expect("keys can be made");
+        let other = Certificate::generate().expect("keys can be made");
+        assert!(connects(&own, &own, NAME).await);
+        assert!(!connects(&other, &own, NAME).await);
+        assert!(!connects(&own, &own, "example.com").await);
+    }
+
+    #[tokio::test]
+    async fn a_socket_with_a_long_path_works_and_goes_with_its_listener() {
+        let root = tempfile::tempdir().expect("a directory");
+        let deep = root.path().join("d".repeat(120));
+        fs::create_dir(&deep).expect("it is writable");
+        let path = deep.join("agent.sock");
+        let listener = Listener::unix(&path).expect("it listens");
+        let mode = fs::metadata(&path)
+            .expect("it is there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        drop(listener);
+        assert!(!path.exists());
+    }
+}

@@ -167,12 +167,12 @@ fn batch(first: Log, pieces: &mut mpsc::Receiver<Log>) -> (Vec<LogChunk>, u64) {
     let mut next = Some(first);
     while let Some(piece) = next {
         size += piece.data.len();
-        end = piece.offset + piece.data.len() as u64;
+        end = piece.offset.saturating_add(piece.data.len() as u64);
         chunks.push(convert::log_chunk(piece));
         next = match pieces.try_recv() {
             Ok(piece) if size < BATCH => Some(piece),
             Ok(piece) => {
-                end = piece.offset + piece.data.len() as u64;
+                end = piece.offset.saturating_add(piece.data.len() as u64);
                 chunks.push(convert::log_chunk(piece));
                 None
             }

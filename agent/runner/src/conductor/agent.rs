@@ -14,6 +14,7 @@ use muster_proto::runner::v1::{
     AgentMessage, ConductorHello, ConductorMessage, PROTOCOL, conductor_hello::Purpose,
     conductor_message::Message,
 };
+use rustix::net::sockopt;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use tokio::{
@@ -32,6 +33,8 @@ use crate::{
 const SERVER_NAME: &str = "muster-relay";
 /// How long one try to connect may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the other end may be silent although it was spoken to.
+const SILENCE: Duration = Duration::from_secs(30);
 /// Shortest and longest pause between tries.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -199,6 +202,7 @@ async fn secure(
         match TcpStream::connect(address).await {
             Ok(stream) => {
                 stream.set_nodelay(true)?;
+                notice_silence(&stream)?;
                 let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
                 return connector.connect(name, stream).await;
             }
@@ -206,6 +210,16 @@ async fn secure(
         }
     }
     Err(last)
+}
+
+/// Has the kernel end a connection whose other end is gone without a word.
+fn notice_silence(stream: &TcpStream) -> io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, SILENCE / 2)?;
+    sockopt::set_tcp_keepintvl(stream, SILENCE / 6)?;
+    sockopt::set_tcp_keepcnt(stream, 3)?;
+    let milliseconds = u32::try_from(SILENCE.as_millis()).unwrap_or(u32::MAX);
+    Ok(sockopt::set_tcp_user_timeout(stream, milliseconds)?)
 }
 
 /// Trusts the given certificate and no other.

@@ -7,10 +7,10 @@ use muster_proto::runner::v1::{
     ArtifactBegin, Collect, shim_message::Message as Told, shim_request,
 };
 use muster_spec::plan::Artifacts;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
-    operation::{At, Failure},
+    operation::{At, DEFAULT_BASE, Failure},
     pod::{Gone, Line, Shim},
     upload::{Broken, Upload},
 };
@@ -21,10 +21,10 @@ use crate::{
 
 /// How often a file is collected again because its upload broke.
 const ROUNDS: usize = 100;
+/// Most files on their way at once.
+const SIDE_BY_SIDE: usize = 4;
 /// Pause before that.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Base of patterns when nothing says another one.
-const DEFAULT_BASE: &str = "/data";
 
 /// What one round of collecting came to.
 #[derive(Debug, Default)]
@@ -104,6 +104,7 @@ impl At<'_> {
             at: self,
             round: Round::default(),
             current: None,
+            ending: JoinSet::new(),
         };
         let Some(shim) = shim else {
             let (request, volumes) = (request.clone(), self.run.volumes.clone());
@@ -131,6 +132,8 @@ struct Taker<'a, 'b> {
     round: Round,
     /// The file that is on its way, and its upload unless that broke.
     current: Option<(String, Result<Upload, Broken>)>,
+    /// Uploads that are sent and wait to be durable.
+    ending: JoinSet<(String, Result<(), Broken>)>,
 }
 
 impl Taker<'_, '_> {
@@ -163,8 +166,7 @@ impl Taker<'_, '_> {
                     self.take(Item::End { files, problems }).await;
                     return Ok(());
                 }
-                // Answers to something older.
-                _ => {}
+                older => line.pass_over(older).await?,
             }
         }
     }
@@ -183,26 +185,43 @@ impl Taker<'_, '_> {
             Item::Data(data) => {
                 if let Some((_, upload)) = &mut self.current
                     && let Ok(open) = upload
-                    && open.data(data).await.is_err()
+                    && let Err(broken) = open.data(data).await
                 {
-                    *upload = Err(Broken);
+                    *upload = Err(broken);
                 }
             }
-            Item::FileEnd => {
-                let Some((path, upload)) = self.current.take() else {
-                    return;
-                };
-                let ended = match upload {
-                    Ok(upload) => upload.end().await,
-                    Err(Broken) => Err(Broken),
-                };
-                match ended {
-                    Ok(error) if error.is_empty() => self.round.sent += 1,
-                    Ok(error) => self.round.problems.push(format!("{path}: {error}")),
-                    Err(Broken) => self.round.again.push(path),
+            Item::FileEnd => match self.current.take() {
+                Some((path, Ok(upload))) => {
+                    self.ending
+                        .spawn_local(async move { (path, upload.end().await) });
+                    while self.ending.len() >= SIDE_BY_SIDE {
+                        self.settle().await;
+                    }
                 }
+                Some((path, Err(broken))) => self.note(path, Err(broken)),
+                None => {}
+            },
+            Item::End { problems, .. } => {
+                while !self.ending.is_empty() {
+                    self.settle().await;
+                }
+                self.round.problems.extend(problems);
             }
-            Item::End { problems, .. } => self.round.problems.extend(problems),
+        }
+    }
+
+    /// Waits for the end of one upload.
+    async fn settle(&mut self) {
+        if let Some(Ok((path, ended))) = self.ending.join_next().await {
+            self.note(path, ended);
+        }
+    }
+
+    fn note(&mut self, path: String, ended: Result<(), Broken>) {
+        match ended {
+            Ok(()) => self.round.sent += 1,
+            Err(Broken::Refused(words)) => self.round.problems.push(format!("{path}: {words}")),
+            Err(Broken::Connection) => self.round.again.push(path),
         }
     }
 }

@@ -40,6 +40,7 @@ impl Board {
             .find(|step| step.reference == reference)
         {
             change(step);
+            shorten(step);
         }
         self.touch(&mut progress);
     }
@@ -71,10 +72,25 @@ impl Board {
     }
 }
 
+/// Longest name and longest message, so that a snapshot of all steps fits into a frame.
+const LONGEST: (usize, usize) = (120, 500);
+
+fn shorten(step: &mut StepStatus) {
+    for (text, longest) in [
+        (&mut step.display_name, LONGEST.0),
+        (&mut step.message, LONGEST.1),
+    ] {
+        if text.len() > longest {
+            text.truncate(text.floor_char_boundary(longest));
+            text.push('…');
+        }
+    }
+}
+
 /// Adds steps in document order, children behind their parent.
 fn add(all: &mut Vec<StepStatus>, parent: &str, steps: &[Step]) {
     for step in steps {
-        all.push(StepStatus {
+        let mut status = StepStatus {
             reference: step.reference.clone(),
             parent: parent.to_owned(),
             id: step.id.clone().unwrap_or_default(),
@@ -83,7 +99,9 @@ fn add(all: &mut Vec<StepStatus>, parent: &str, steps: &[Step]) {
             optional: step.optional,
             negative: step.negative,
             ..StepStatus::default()
-        });
+        };
+        shorten(&mut status);
+        all.push(status);
         for operation in &step.operations {
             if let Operation::Steps { steps } = operation {
                 add(all, &step.reference, steps);

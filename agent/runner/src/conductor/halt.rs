@@ -128,6 +128,15 @@ impl Limits {
         }
     }
 
+    /// The same for artifacts, which no timeout takes away either.
+    pub(crate) fn for_artifacts(&self) -> Self {
+        Self {
+            after: true,
+            deadlines: Vec::new(),
+            ..self.clone()
+        }
+    }
+
     /// The same with a timeout that begins now.
     pub(crate) fn with_timeout(&self, step: &str, after: Duration) -> Self {
         let mut limits = self.clone();

@@ -1,10 +1,14 @@
 //! Starting shims as children, where there is no cluster to start their containers.
 
-use std::{env, fs, process::Stdio, time::Duration};
+use std::{
+    env, fs, os::unix::process::ExitStatusExt as _, process::Stdio, sync::Arc, time::Duration,
+};
 
+use muster_proto::runner::v1::ContainerStatus;
 use muster_spec::plan::Plan;
 use tokio::{
     process::{Child, Command},
+    task::JoinSet,
     time::timeout,
 };
 
@@ -14,8 +18,8 @@ use crate::{arguments::Itself, fail, sandbox};
 /// How long children may take to end when there is nothing more to do.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The shims.
-pub(super) type Children = Vec<Child>;
+/// The shims, each with a task that waits for its end.
+pub(super) type Children = JoinSet<()>;
 
 /// Starts a shim for each container of the plan; none when a cluster does that.
 pub(super) async fn start(
@@ -23,14 +27,14 @@ pub(super) async fn start(
     plan: &Plan,
     itself: &Itself,
     spool: &Spool,
-    pod: &Pod,
+    pod: &Arc<Pod>,
 ) -> Children {
     let Some(root) = &options.sandbox else {
-        return Vec::new();
+        return JoinSet::new();
     };
     let report = root.join("muster/sandbox-report");
     let mut namespaces = options.namespaces;
-    let mut children = Vec::new();
+    let mut children = JoinSet::new();
     for container in &plan.containers {
         loop {
             let mut command = Command::from(itself.command("sandbox"));
@@ -54,25 +58,31 @@ pub(super) async fn start(
                 Ok(mut child) => {
                     if children.is_empty() && refused(&mut child, pod, &container.name).await {
                         let why = fs::read_to_string(&report).unwrap_or_default();
-                        let text = format!(
-                            "this machine does not allow namespaces ({}): /data, /testkube and /tmp \
-                             of the workflow are not at these paths, use relative paths",
-                            why.trim()
-                        );
+                        let text = format!("{NOT_ISOLATED}: {}", why.trim());
                         spool.remark("", &text).await;
                         if std::mem::take(&mut namespaces) {
                             continue;
                         }
                     }
-                    children.push(child);
+                    children.spawn_local(watch(child, container.name.clone(), Arc::clone(pod)));
                 }
                 Err(error) => {
                     let text = format!("{} can not be started: {error}", container.name);
                     spool.remark("", &text).await;
+                    pod.status(ContainerStatus {
+                        container: container.name.clone(),
+                        terminal: true,
+                        reason: "StartError".to_owned(),
+                        message: text,
+                        exit_code: None,
+                    });
                 }
             }
             break;
         }
+    }
+    if !options.namespaces {
+        spool.remark("", NOT_ISOLATED).await;
     }
     if let Some(remark) = fs::read_to_string(&report)
         .ok()
@@ -81,6 +91,26 @@ pub(super) async fn start(
         spool.remark("", remark.trim()).await;
     }
     children
+}
+
+/// What does not hold without namespaces.
+const NOT_ISOLATED: &str = "steps run without namespaces: /data, /testkube and /tmp of the \
+    workflow are not at these paths for scripts, and processes of the machine are in reach";
+
+/// Waits for the end of a shim and tells it as a cluster would.
+async fn watch(mut child: Child, container: String, pod: Arc<Pod>) {
+    let status = child.wait().await.ok();
+    let code = status.and_then(|status| {
+        let signaled = || status.signal().map(|signal| 128 + signal);
+        status.code().or_else(signaled)
+    });
+    pod.status(ContainerStatus {
+        container,
+        terminal: true,
+        reason: "Error".to_owned(),
+        message: "its process ended".to_owned(),
+        exit_code: Some(code.unwrap_or(-1)),
+    });
 }
 
 /// Waits for a shim, or for the word that the kernel does not allow its sandbox.
@@ -104,12 +134,10 @@ fn environment() -> Vec<(String, String)> {
 }
 
 /// Waits for the children, and kills those that do not end.
-pub(super) async fn end(children: Children) {
-    for mut child in children {
-        if timeout(PATIENCE, child.wait()).await.is_err()
-            && let Err(error) = child.kill().await
-        {
-            fail::say(format_args!("a shim can not be ended: {error}"));
-        }
+pub(super) async fn end(mut children: Children) {
+    let all = async { while children.join_next().await.is_some() {} };
+    if timeout(PATIENCE, all).await.is_err() {
+        fail::say("a shim does not end; it is killed");
+        children.shutdown().await;
     }
 }

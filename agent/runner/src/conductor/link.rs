@@ -19,6 +19,8 @@ use super::{
 
 /// Shortest time between two snapshots of progress.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(20);
+/// Pause after which the end is told again.
+const AGAIN: Duration = Duration::from_secs(10);
 /// Pause after a connection that was refused or broke.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -186,7 +188,7 @@ impl Parts {
             more_log.as_mut().enable();
             end_set.as_mut().enable();
 
-            if board.has_changed().unwrap_or(false) && !ended {
+            if board.has_changed().unwrap_or(false) && self.end.get().is_none() {
                 board.mark_unchanged();
                 speaking.say(Said::Progress(self.board.snapshot())).await?;
             }
@@ -201,6 +203,7 @@ impl Parts {
             tokio::select! {
                 () = more_log => {}
                 () = end_set => {}
+                () = tokio::time::sleep(AGAIN), if ended => ended = false,
                 changed = board.changed(), if !ended => {
                     if changed.is_ok() {
                         board.mark_changed();

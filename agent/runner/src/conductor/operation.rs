@@ -16,7 +16,13 @@ use super::{
     process::{self, Ended},
     scope::{Scope, Sight},
 };
-use crate::{signal, volumes::Volumes};
+use crate::{
+    signal,
+    volumes::{Volumes, resolve},
+};
+
+/// Base of relative paths when no container says another one.
+pub(super) const DEFAULT_BASE: &str = "/data";
 
 /// Why a step did not pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,10 +154,11 @@ impl At<'_> {
         let answered = async {
             line.say(shim_request::Message::WriteFile(request)).await?;
             loop {
-                if let shim_message::Message::FileWritten(written) = line.hear().await?
-                    && written.id == id
-                {
-                    return Ok::<_, super::pod::Gone>(written.error);
+                match line.hear().await? {
+                    shim_message::Message::FileWritten(written) if written.id == id => {
+                        return Ok::<_, super::pod::Gone>(written.error);
+                    }
+                    older => line.pass_over(older).await?,
                 }
             }
         };
@@ -163,7 +170,7 @@ impl At<'_> {
 
     /// Writes a file on a shared volume; the answer is empty or says what is wrong.
     fn write_here(&self, path: &str, content: &str, mode: u32) -> String {
-        let path = std::path::Path::new(path);
+        let path = &resolve(std::path::Path::new(DEFAULT_BASE), path);
         if !Volumes::is_shared(path) {
             return "only /data, /testkube and /tmp can be written before the first step"
                 .to_owned();
@@ -183,6 +190,7 @@ impl At<'_> {
             Ok(followed) => followed,
             Err(process::Error::Gone) => {
                 let lost = self.run.pod.lose(&shim.container).await;
+                let lost = self.with_limit(process.container, lost);
                 // A timeout or cancel that took the whole container is still that.
                 return Err(match self.limits.cause() {
                     Some(cause) => Failure::stopped(&cause, self.step),
@@ -212,9 +220,22 @@ impl At<'_> {
         let name = self.container(index)?;
         tokio::select! {
             biased;
-            shim = self.run.pod.shim(name) => shim,
+            shim = self.run.pod.shim(name) => shim.map_err(|lost| self.with_limit(index, lost)),
             cause = self.limits.reached() => Err(Failure::stopped(&cause, self.step)),
         }
+    }
+
+    /// Names the memory limit of the plan, which the cluster does not tell.
+    fn with_limit(&self, index: usize, mut failure: Failure) -> Failure {
+        let container = self.run.plan.containers.get(index);
+        let limit = container.and_then(|container| container.resources.limits.get("memory"));
+        if let Some(limit) = limit
+            && failure.reason == "OUT_OF_MEMORY"
+            && !failure.message.contains(limit)
+        {
+            failure.message.push_str(&format!("; its limit is {limit}"));
+        }
+        failure
     }
 
     pub(super) fn container(&self, index: usize) -> Result<&str, Failure> {

@@ -33,6 +33,8 @@ const CREDIT: u64 = 256 << 10;
 const HELLO: Duration = Duration::from_secs(10);
 /// How long the cluster may take to say why a container ended.
 const EXPLANATION: Duration = Duration::from_secs(10);
+/// The same where the container is a child of this process.
+const EXPLANATION_HERE: Duration = Duration::from_secs(2);
 
 /// The containers.
 #[derive(Debug)]
@@ -96,6 +98,15 @@ impl Line {
             message: Some(message),
         };
         self.writer.send(&message).await.map_err(|_broken| Gone)
+    }
+
+    /// Takes note of a message that belongs to something older: its bytes were granted too.
+    pub(super) async fn pass_over(&mut self, message: shim_message::Message) -> Result<(), Gone> {
+        match message {
+            shim_message::Message::Output(output) => self.grant(output.data.len()).await,
+            shim_message::Message::Data(data) => self.grant(data.data.len()).await,
+            _ => Ok(()),
+        }
     }
 
     /// Takes note of bytes that were dealt with, so that as many more may come.
@@ -243,7 +254,7 @@ impl Pod {
         let patience = if self.explained {
             EXPLANATION
         } else {
-            Duration::ZERO
+            EXPLANATION_HERE
         };
         match timeout(patience, told).await {
             Ok(status) => explain(&status),

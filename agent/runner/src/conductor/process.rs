@@ -1,6 +1,6 @@
 //! Following one process in a shim: its output to the log, signals when it has to end.
 
-use std::io;
+use std::{io, time::Duration};
 
 use muster_proto::runner::v1::{
     self as wire, Exited, LogStream, Output, Signal, shim_message::Message, shim_request,
@@ -15,6 +15,8 @@ use super::{
 
 const TERM: i32 = 15;
 const KILL: i32 = 9;
+/// How long a killed process may take to be gone; one that hangs in the kernel never is.
+const UNKILLABLE: Duration = Duration::from_secs(30);
 
 /// How a process ended.
 #[derive(Debug)]
@@ -47,20 +49,22 @@ struct Stopper<'a> {
     id: u64,
     cause: Option<Cause>,
     kill_at: Option<Instant>,
-    killed: bool,
+    killed: Option<Instant>,
 }
 
 /// What a stopper wants done now.
 enum Urge {
     Stop(Cause),
     Kill,
+    GiveUp,
 }
 
 impl Stopper<'_> {
     /// Waits until something is to be done.
     async fn urge(&self) -> Urge {
-        if self.killed {
-            return std::future::pending().await;
+        if let Some(killed) = self.killed {
+            tokio::time::sleep_until(killed + UNKILLABLE).await;
+            return Urge::GiveUp;
         }
         let Some(kill_at) = self.kill_at else {
             return Urge::Stop(self.limits.reached().await);
@@ -76,14 +80,15 @@ impl Stopper<'_> {
             Urge::Stop(cause) => {
                 let force = matches!(&cause, Cause::Cancel(cancel) if cancel.force);
                 self.cause = Some(cause);
-                self.killed = force;
+                self.killed = force.then(Instant::now);
                 self.kill_at = Some(Instant::now() + self.run.options.grace);
                 if force { KILL } else { TERM }
             }
             Urge::Kill => {
-                self.killed = true;
+                self.killed = Some(Instant::now());
                 KILL
             }
+            Urge::GiveUp => return Err(Gone),
         };
         let id = self.id;
         line.say(shim_request::Message::Signal(Signal { id, signal }))
@@ -110,7 +115,7 @@ pub(super) async fn follow(
         id,
         cause: None,
         kill_at: None,
-        killed: false,
+        killed: None,
     };
     loop {
         let message = tokio::select! {
@@ -134,8 +139,7 @@ pub(super) async fn follow(
             Message::Exited(exited) if exited.id == id => {
                 return Ok((Ended::Exited(exited), stopper.cause));
             }
-            // Answers to something older.
-            _ => {}
+            older => line.pass_over(older).await?,
         }
     }
 }

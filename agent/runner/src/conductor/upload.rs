@@ -1,11 +1,14 @@
 //! One artifact on its way to the agent, on a connection of its own.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use muster_proto::runner::v1::{
     ArtifactBegin, ArtifactEnd, ArtifactPart, agent_message::Message as Heard, artifact_part::Part,
     conductor_hello::Purpose, conductor_message::Message as Said,
 };
 use sha2::{Digest as _, Sha256};
+use tokio::time::timeout;
 
 use super::agent::{Agent, Hearing, Speaking};
 
@@ -17,9 +20,17 @@ pub(super) struct Upload {
     digest: Sha256,
 }
 
-/// The connection broke: the whole file is to be sent again.
+/// Why an upload did not come to its end.
 #[derive(Debug)]
-pub(super) struct Broken;
+pub(super) enum Broken {
+    /// The connection broke: the whole file is to be sent again.
+    Connection,
+    /// It never will be durable, in these words.
+    Refused(String),
+}
+
+/// How long the last words of an agent that hears no more may take.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl Upload {
     /// Begins; waits as long as there is no agent.
@@ -42,30 +53,37 @@ impl Upload {
         self.say(Part::Data(data)).await
     }
 
-    /// Ends it; the answer is empty when it is durable, else why it never will be.
-    pub(super) async fn end(mut self) -> Result<String, Broken> {
+    /// Ends it; waits until it is durable.
+    pub(super) async fn end(mut self) -> Result<(), Broken> {
         let end = ArtifactEnd {
             size: self.size,
             sha256: self.digest.clone().finalize().to_vec().into(),
         };
         self.say(Part::End(end)).await?;
+        self.verdict().await
+    }
+
+    async fn verdict(&mut self) -> Result<(), Broken> {
         loop {
-            match self.hearing.hear().await {
-                Ok(message) => {
-                    if let Some(Heard::ArtifactAck(ack)) = message.message {
-                        return Ok(ack.error);
-                    }
-                }
-                Err(_) => return Err(Broken),
+            let message = self.hearing.hear().await;
+            match message.map(|message| message.message) {
+                Ok(Some(Heard::ArtifactAck(ack))) if ack.error.is_empty() => return Ok(()),
+                Ok(Some(Heard::ArtifactAck(ack))) => return Err(Broken::Refused(ack.error)),
+                Ok(Some(Heard::Refused(_))) | Err(_) => return Err(Broken::Connection),
+                Ok(_) => {}
             }
         }
     }
 
     async fn say(&mut self, part: Part) -> Result<(), Broken> {
         let part = ArtifactPart { part: Some(part) };
-        self.speaking
-            .say(Said::Artifact(part))
-            .await
-            .map_err(|_broken| Broken)
+        if self.speaking.say(Said::Artifact(part)).await.is_ok() {
+            return Ok(());
+        }
+        // An agent that refuses early says why, and hears no more.
+        match timeout(LAST_WORDS, self.verdict()).await {
+            Ok(Err(broken)) => Err(broken),
+            Ok(Ok(())) | Err(_) => Err(Broken::Connection),
+        }
     }
 }

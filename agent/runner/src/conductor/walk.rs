@@ -1,6 +1,9 @@
 //! Walking the plan: conditions, tries, timeouts, nesting, and what it all comes to.
 
-use std::{cell::RefCell, collections::BTreeMap, fs, future::Future, path::Path, pin::Pin, rc::Rc};
+use std::{
+    cell::RefCell, collections::BTreeMap, fs, future::Future, io::Read as _, path::Path, pin::Pin,
+    rc::Rc,
+};
 
 use muster_proto::runner::v1::{Outcome, StepState, StepStatus};
 use muster_spec::{
@@ -15,7 +18,7 @@ use super::{
     operation::{At, Failure, Kind},
     scope::{Known, Results, Scope, Sight},
 };
-use crate::clock::now_ms;
+use crate::{beneath, clock::now_ms};
 
 /// Where a step leaves its outputs, and the longest one that counts, in bytes.
 const OUTPUTS: (&str, u64) = ("/testkube/outputs", 4096);
@@ -96,7 +99,9 @@ impl Walk {
     ) -> Pin<Box<dyn Future<Output = bool> + 'a>> {
         Box::pin(async move {
             for step in steps {
-                let limits = if step.after {
+                let limits = if only_keeps(step) {
+                    limits.for_artifacts()
+                } else if step.after {
                     limits.surviving_cancel()
                 } else {
                     limits.clone()
@@ -229,7 +234,7 @@ impl Walk {
         limits: &Limits,
         result: Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let limits = limits.surviving_cancel();
+        let limits = limits.for_artifacts();
         let mut result = result;
         for operation in &step.operations {
             let Operation::Artifacts(artifacts) = operation else {
@@ -280,7 +285,7 @@ impl Walk {
                 ));
             }
         }
-        self.know(step, known, passed);
+        self.know(step, known, true);
         self.run.board.update(&step.reference, |status| {
             status.tries = tries;
             settle(status, &result, step.negative);
@@ -318,13 +323,14 @@ impl Walk {
 
     /// Takes the outputs that a step left, so that the next one's are its own.
     fn outputs(&self) -> BTreeMap<String, String> {
-        let folder = self.run.volumes.real(Path::new(OUTPUTS.0));
         let mut outputs = BTreeMap::new();
+        let folder = self.run.volumes.real(Path::new("/testkube"));
+        let Ok(folder) = fs::canonicalize(folder) else {
+            return outputs;
+        };
+        let folder = folder.join("outputs");
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            let fits = entry
-                .metadata()
-                .is_ok_and(|meta| meta.is_file() && meta.len() <= OUTPUTS.1);
-            if fits && let Ok(value) = fs::read_to_string(entry.path()) {
+            if let Some(value) = output(&entry.path()) {
                 outputs.insert(entry.file_name().to_string_lossy().into_owned(), value);
             }
         }
@@ -375,7 +381,31 @@ impl Walk {
     }
 }
 
-/// Inverts an outcome that is the step's own; a timeout or a cancel stays what it is.
+/// The content of an output that counts. No link is followed: the conductor can read more than
+/// the step that made it.
+fn output(path: &Path) -> Option<String> {
+    let file = fs::File::from(beneath::read(path).ok()?);
+    let metadata = file.metadata().ok()?;
+    if !metadata.is_file() || metadata.len() > OUTPUTS.1 {
+        return None;
+    }
+    let mut value = String::new();
+    file.take(OUTPUTS.1).read_to_string(&mut value).ok()?;
+    Some(value)
+}
+
+/// Whether a step does nothing but keep files: neither a cancel nor a timeout around it takes
+/// them away.
+fn only_keeps(step: &Step) -> bool {
+    let mut operations = step.operations.iter();
+    !step.operations.is_empty() && operations.all(|one| matches!(one, Operation::Artifacts(_)))
+}
+
+/// Reasons that speak of the test; all others speak of what is around it.
+const OF_THE_TEST: [&str; 4] = ["EXIT_CODE", "SIGNAL", "OUT_OF_MEMORY", "STEP_FAILED"];
+
+/// Inverts an outcome that is the test's own; a timeout, a cancel, a missing program or image
+/// stays what it is.
 fn invert(negative: bool, result: Result<(), Failure>) -> Result<(), Failure> {
     match result {
         result if !negative => result,
@@ -383,7 +413,11 @@ fn invert(negative: bool, result: Result<(), Failure>) -> Result<(), Failure> {
             "NEGATIVE",
             "it passed, and was expected to fail",
         )),
-        Err(failure) if failure.kind == Kind::Failed => Ok(()),
+        Err(failure)
+            if failure.kind == Kind::Failed && OF_THE_TEST.contains(&failure.reason.as_str()) =>
+        {
+            Ok(())
+        }
         stopped => stopped,
     }
 }

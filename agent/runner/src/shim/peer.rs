@@ -73,16 +73,17 @@ impl Peer {
         self.credit = self.credit.saturating_sub(bytes as u64);
     }
 
-    /// Waits until so many bytes may be sent, and takes them from the credit.
-    pub(super) async fn spend(&mut self, bytes: usize) -> Result<(), Gone> {
-        while self.credit < bytes as u64 {
+    /// Waits until something may be sent, and takes at most so many bytes from the credit.
+    pub(super) async fn spend(&mut self, most: usize) -> Result<usize, Gone> {
+        while self.credit == 0 && most > 0 {
             match self.read().await? {
                 shim_request::Message::Grant(_) => {}
                 other => self.waiting.push_back(other),
             }
         }
+        let bytes = most.min(usize::try_from(self.credit).unwrap_or(usize::MAX));
         self.take(bytes);
-        Ok(())
+        Ok(bytes)
     }
 
     pub(super) async fn send(&mut self, message: shim_message::Message) -> Result<(), Gone> {

@@ -27,7 +27,11 @@ use super::{
     program::{self, Refusal},
     shell::Shell,
 };
-use crate::{lineage, reaper::Ended, volumes::resolve};
+use crate::{
+    lineage,
+    reaper::{self, Ended},
+    volumes::resolve,
+};
 
 /// How long processes that outlive their parent may finish what they write, such as `tee`.
 const LINGER: Duration = Duration::from_millis(250);
@@ -174,7 +178,7 @@ impl Shim {
                 request = self.peer.next() => match request? {
                     shim_request::Message::Signal(signal) => running.signal(signal.signal),
                     shim_request::Message::Exit(_) => {
-                        lineage::kill_all(Some(running.pid), || drop(self.reaper.take())).await;
+                        lineage::kill_all(Some(running.pid), || drop(reaper::take())).await;
                         return Ok(Some(End::Told));
                     }
                     shim_request::Message::Grant(_) => running.heard(),
@@ -185,7 +189,7 @@ impl Shim {
                     | shim_request::Message::Collect(_) => {}
                 },
                 () = self.reaper.woken() => {
-                    let ended = self.reaper.take();
+                    let ended = reaper::take();
                     running.note(ended.into_iter().find(|one| one.0 == running.pid).map(|one| one.1));
                 }
                 _ = self.terminate.recv() => {
@@ -220,7 +224,7 @@ impl Shim {
             && (until <= now || !running.output.is_open() || lineage::count() == 0)
         {
             let pid = running.pid;
-            running.leftover = lineage::kill_all(Some(pid), || drop(self.reaper.take())).await;
+            running.leftover = lineage::kill_all(Some(pid), || drop(reaper::take())).await;
             running.phase = Phase::Drains(ended, Instant::now() + SILENCE);
         }
     }

@@ -86,7 +86,12 @@ async fn process_that_heeds_sigterm_can_say_a_last_word() {
     let mut run = Run::start(&plan(vec![shell("s1", script).timeout("1s")]));
     run.ends_as(Outcome::Failed).await;
     run.expect("s1", TimedOut, "TIMEOUT");
-    assert_eq!(run.output("s1"), "ready\nbye\n");
+    // Its `sleep` gets the signal too, and the shell may say so.
+    let output = run.output("s1");
+    assert!(
+        output.starts_with("ready\n") && output.ends_with("bye\n"),
+        "{output}"
+    );
     assert_eq!(run.agent.heard().step("s1").exit_code, Some(7));
 }
 

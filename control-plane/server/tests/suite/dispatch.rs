@@ -31,13 +31,12 @@ async fn no_agent_gets_more_than_it_can_hold_whatever_it_asks_for() {
             other => panic!("no work: {other:?}"),
         }
     }
+    assert_eq!(admin.queued().await, 2);
     agent.complete(&works[0], b"").await;
     let link_response::Message::Assignment(_) = agent.hear().await else {
         panic!("a free place gets work");
     };
-    let listed = admin.list_states().await;
-    let waiting = listed.iter().filter(|state| **state == State::Queued);
-    assert_eq!(waiting.count(), 1, "{listed:?}");
+    assert_eq!(admin.queued().await, 1);
 }
 
 #[tokio::test]

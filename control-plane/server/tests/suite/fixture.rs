@@ -243,15 +243,15 @@ impl Clients {
         got.into_inner().execution.expect("it is told")
     }
 
-    /// The states of all executions of the default project.
-    pub(crate) async fn list_states(&mut self) -> Vec<State> {
+    /// How many executions of the default project wait for an agent.
+    pub(crate) async fn queued(&mut self) -> usize {
         let request = muster_proto::v1::ListExecutionsRequest {
             parent: "projects/default".to_owned(),
+            states: vec![State::Queued.into()],
             ..muster_proto::v1::ListExecutionsRequest::default()
         };
         let listed = self.executions.list_executions(request).await;
-        let listed = listed.expect("a list").into_inner().executions;
-        listed.iter().map(Execution::state).collect()
+        listed.expect("a list").into_inner().executions.len()
     }
 
     /// Waits until the execution is terminal and its log has ended.

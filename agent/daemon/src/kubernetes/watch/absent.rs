@@ -32,6 +32,39 @@ pub(super) struct Absence {
     pub(super) disruption: Option<(String, String)>,
 }
 
+/// Finds out why a pod is being deleted, while it still ends in an orderly way.
+pub(super) async fn why(
+    shared: Arc<Shared>,
+    namespace: String,
+    attempt: Arc<Attempt>,
+    disruption: Option<(String, String)>,
+) {
+    let (reason, message) = match disruption {
+        Some(known) => known,
+        None => {
+            let jobs: Api<Job> = shared.api(&namespace);
+            let found = limited(jobs.get(&job::name(attempt.id))).await;
+            deletion(found.ok().as_ref())
+        }
+    };
+    attempt.stopped(&reason, &message);
+}
+
+/// Why a pod was deleted, as far as its Job tells.
+fn deletion(found: Option<&Job>) -> (String, String) {
+    let (reason, message) = match found.and_then(failed) {
+        Some(condition) if condition.reason.as_deref() == Some("DeadlineExceeded") => {
+            let words = condition.message.as_deref();
+            (
+                "DEADLINE_EXCEEDED",
+                words.unwrap_or("the Job took too long"),
+            )
+        }
+        _ => ("POD_DELETED", "the pod was deleted while it ran"),
+    };
+    (reason.to_owned(), message.to_owned())
+}
+
 /// Looks for the pod, then for its Job, and tells the attempt when both say that it is over. An
 /// API server that does not answer says nothing.
 pub(super) async fn look(
@@ -69,17 +102,15 @@ fn verdict(
     start_deadline: Duration,
 ) -> Option<(String, String)> {
     let words = |reason: &str, message: &str| Some((reason.to_owned(), message.to_owned()));
-    if let Some(condition) = found.and_then(failed)
-        && condition.reason.as_deref() == Some("DeadlineExceeded")
-    {
-        let message = condition.message.clone().unwrap_or_default();
-        return Some(("DEADLINE_EXCEEDED".to_owned(), message));
+    let deletion = deletion(found);
+    if deletion.0 == "DEADLINE_EXCEEDED" {
+        return Some(deletion);
     }
     if absence.disruption.is_some() {
         return absence.disruption;
     }
     if absence.seen {
-        return words("POD_DELETED", "the pod was deleted while it ran");
+        return Some(deletion);
     }
     match found {
         None if waited >= YOUNG => {

@@ -1,24 +1,12 @@
 //! The agent between a scripted server and a played conductor: real gRPC, a real socket, a real
 //! process in the conductor's place.
 
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "helpers of tests fail the test"
-)]
-
-#[path = "harness/conductor.rs"]
-mod conductor;
-#[path = "harness/server.rs"]
-mod server;
-
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use conductor::{Connection, Given, hello};
 use muster_agent::{
     Agent, Config, Error,
     config::{Backend, Process, Token, Trust},
@@ -32,20 +20,13 @@ use muster_proto::{
         link_request::Message as Told, link_response::Message as Say, refusal::Reason,
     },
 };
-use server::{PATIENCE, Server};
 use tonic::Status;
 
-/// Waits for something that no message tells.
-pub(crate) async fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
-    let end = tokio::time::Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = check() {
-            return found;
-        }
-        assert!(tokio::time::Instant::now() < end, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
+use crate::{
+    conductor::{Connection, Given, hello},
+    eventually,
+    server::Server,
+};
 
 /// Stands in the conductor's place: tells the test what it got, and stays.
 const STANDIN: &str = r#"
