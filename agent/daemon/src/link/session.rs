@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
-use tonic::Streaming;
+use tonic::{Status, Streaming};
 
 use super::{Ended, channel::Channels, incoming};
 use crate::{context::Context, convert};
@@ -27,6 +27,8 @@ use crate::{context::Context, convert};
 const PROTOCOL: u32 = 1;
 /// How long a server may take to answer the hello.
 const WELCOME_LIMIT: Duration = Duration::from_secs(20);
+/// How long a server that hears no more may take to end its side of a stream.
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(5);
 /// How often to renew when the server does not say.
 const RENEW_INTERVAL: Duration = Duration::from_secs(10);
 /// Most attempts in one message.
@@ -128,18 +130,14 @@ async fn talk(
         let due = Instant::now() >= session.renew_at;
         let wants = due || has_news(context, session);
         tokio::select! {
-            heard = incoming.next() => match heard {
-                Some(Ok(response)) => {
-                    if let Some(ended) = incoming::handle(context, session, response) {
-                        return ended;
-                    }
+            heard = incoming.next() => {
+                if let Some(ended) = hear(context, session, heard) {
+                    return ended;
                 }
-                Some(Err(status)) => return Ended::from_status(&status, true),
-                None => return lost("the server ended the stream", true),
-            },
+            }
             permit = outbox.reserve(), if wants => {
                 let Ok(permit) = permit else {
-                    return lost("the connection is closed", true);
+                    return last_words(context, session, incoming).await;
                 };
                 if let Some(message) = next(context, session) {
                     permit.send(LinkRequest { message: Some(message) });
@@ -152,6 +150,39 @@ async fn talk(
             }
         }
     }
+}
+
+/// Takes in what came on the stream; says how it ended, if it did.
+fn hear(
+    context: &Arc<Context>,
+    session: &mut Session,
+    heard: Option<Result<LinkResponse, Status>>,
+) -> Option<Ended> {
+    match heard {
+        Some(Ok(response)) => incoming::handle(context, session, response),
+        Some(Err(status)) => Some(Ended::from_status(&status, true)),
+        None => Some(lost("the server ended the stream", true)),
+    }
+}
+
+/// Hears the rest of a stream on which nothing can be sent any more. A server that refuses this
+/// agent says so and closes; that the door is shut may be seen before the word is heard, and an
+/// agent that missed it would come back and push out the one that has its place.
+async fn last_words(
+    context: &Arc<Context>,
+    session: &mut Session,
+    mut incoming: Streaming<LinkResponse>,
+) -> Ended {
+    let rest = timeout(LAST_WORDS_LIMIT, async {
+        loop {
+            let heard = incoming.next().await;
+            if let Some(ended) = hear(context, session, heard) {
+                return ended;
+            }
+        }
+    });
+    rest.await
+        .unwrap_or_else(|_elapsed| lost("the connection is closed", true))
 }
 
 fn lost(why: &str, lived: bool) -> Ended {
