@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use futures::future::try_join_all;
 use muster_proto::v1::{ListExecutionsRequest, execution::State};
-use muster_tests::{control_plane::ControlPlane, namespace::Namespace, run::PROJECT};
+use muster_tests::{control_plane::ControlPlane, namespace::Namespace, run::PROJECT, wait::within};
 
 use crate::by_hand::{self, IMAGE, Shape};
 
 /// How often the state of a batch is asked for, the same for all kinds.
 const POLL: Duration = Duration::from_millis(250);
+
+/// Longest time of one batch.
+const LIMIT: Duration = Duration::from_mins(10);
 
 /// Seconds of each batch, in the order of the rounds.
 #[derive(Debug, Default, serde::Serialize)]
@@ -37,9 +40,21 @@ pub(crate) async fn measure(
     for round in 0..rounds {
         for turn in 0..3 {
             match (round + turn) % 3 {
-                0 => batches.one.push(bare(namespace, runs, Shape::One).await?),
-                1 => batches.two.push(bare(namespace, runs, Shape::Two).await?),
-                _ => batches.muster.push(muster(server, namespace, runs).await?),
+                0 => {
+                    let batch = bare(namespace, runs, Shape::One);
+                    let seconds = within(LIMIT, "bare Jobs of one container", batch).await?;
+                    batches.one.push(seconds);
+                }
+                1 => {
+                    let batch = bare(namespace, runs, Shape::Two);
+                    let seconds = within(LIMIT, "bare Jobs of two containers", batch).await?;
+                    batches.two.push(seconds);
+                }
+                _ => {
+                    let batch = muster(server, namespace, runs);
+                    let seconds = within(LIMIT, "runs through Muster", batch).await?;
+                    batches.muster.push(seconds);
+                }
             }
         }
         eprintln!("round {}: {batches:.2?}", round + 1);

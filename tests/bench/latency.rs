@@ -7,7 +7,11 @@ use futures::{AsyncBufReadExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, LogParams};
 use muster_proto::v1::{ReadLogRequest, read_log_response::Item};
-use muster_tests::{control_plane::ControlPlane, namespace::Namespace, wait};
+use muster_tests::{
+    control_plane::ControlPlane,
+    namespace::Namespace,
+    wait::{self, PATIENCE, within},
+};
 
 use crate::{
     batch::no_op,
@@ -31,8 +35,12 @@ pub(crate) async fn measure(
 ) -> anyhow::Result<Latency> {
     let mut latency = Latency::default();
     for _ in 0..count {
-        latency.by_hand.push(bare(namespace).await?);
-        latency.muster.push(muster(server, namespace).await?);
+        let by_hand = bare(namespace);
+        let by_hand = within(PATIENCE, "first line of a pod by hand", by_hand).await?;
+        latency.by_hand.push(by_hand);
+        let run = muster(server, namespace);
+        let run = within(PATIENCE, "first line through Muster", run).await?;
+        latency.muster.push(run);
     }
     Ok(latency)
 }
@@ -75,11 +83,9 @@ async fn bare(namespace: &Namespace) -> anyhow::Result<f64> {
     };
     let seconds = loop {
         let pod = pods.list(&ListParams::default()).await?.items.pop();
-        let Some(name) = pod.and_then(|pod| pod.metadata.name) else {
-            continue;
-        };
         // Refused until the container runs.
-        if let Ok(log) = pods.log_stream(&name, &parameters).await
+        if let Some(name) = pod.and_then(|pod| pod.metadata.name)
+            && let Ok(log) = pods.log_stream(&name, &parameters).await
             && let Ok(Some(_)) = log.lines().try_next().await
         {
             break begin.elapsed().as_secs_f64();

@@ -2,11 +2,30 @@
 
 use std::time::Duration;
 
-use anyhow::bail;
-use tokio::time::Instant;
+use anyhow::{Context as _, bail};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Longest wait for something that takes seconds when all is well.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long the last answer of a probe may take after [`PATIENCE`].
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Waits for `work`, but not longer than `limit`.
+///
+/// # Errors
+///
+/// That of `work`, or that `what` did not end within `limit`.
+pub async fn within<T>(
+    limit: Duration,
+    what: &str,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    match timeout(limit, work).await {
+        Ok(done) => done.with_context(|| what.to_owned()),
+        Err(_elapsed) => bail!("{what}: not over after {limit:?}"),
+    }
+}
 
 /// Asks `probe` again and again until it returns a value.
 ///
@@ -19,7 +38,9 @@ pub async fn until<T>(
 ) -> anyhow::Result<T> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let answer = probe().await;
+        let Ok(answer) = timeout_at(deadline + GRACE, probe()).await else {
+            bail!("waited in vain, and was not answered: {what}");
+        };
         match answer {
             Ok(Some(value)) => return Ok(value),
             Err(error) if Instant::now() > deadline => return Err(error.context(what.to_owned())),
