@@ -117,8 +117,6 @@ pub struct Step {
     pub optional: bool,
     /// Its outcome is inverted.
     pub negative: bool,
-    /// It begins stopped until somebody resumes it.
-    pub paused: bool,
     /// Tries again.
     pub retry: Option<Retry>,
     /// Longest run of all its operations and tries together, a duration such as `1m30s`.

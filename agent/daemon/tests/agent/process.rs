@@ -28,7 +28,7 @@ fn runner() -> String {
 fn shell(reference: &str, script: &str) -> Value {
     json!({
         "reference": reference, "id": null, "name": reference, "condition": "passed",
-        "optional": false, "negative": false, "paused": false, "retry": null, "timeout": null,
+        "optional": false, "negative": false, "retry": null, "timeout": null,
         "after": false,
         "operations": [
             {"type": "run", "container": 0, "command": {"type": "shell", "script": script}, "env": [], "workingDir": null},

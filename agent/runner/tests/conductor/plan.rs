@@ -51,7 +51,6 @@ pub(crate) fn step(reference: &str, operations: Vec<Operation>) -> Step {
         condition: "passed".to_owned(),
         optional: false,
         negative: false,
-        paused: false,
         retry: None,
         timeout: None,
         after: false,

@@ -181,7 +181,6 @@ impl<'a> Builder<'a> {
             condition: text_or(step.condition.as_ref(), default),
             optional: step.optional,
             negative: step.negative,
-            paused: step.paused,
             retry: step.retry.as_ref().map(|retry| plan::Retry {
                 count: retry.count,
                 until: text_or(retry.until.as_ref(), "passed"),
@@ -309,7 +308,6 @@ fn write_files(operation: Operation) -> plan::Step {
         condition: "passed".to_owned(),
         optional: false,
         negative: false,
-        paused: false,
         retry: None,
         timeout: None,
         after: false,

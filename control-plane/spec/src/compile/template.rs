@@ -223,7 +223,6 @@ fn as_steps(reference: &TemplateRef, template: Spec, step: &Step) -> Vec<Step> {
         pure: None,
         negative: false,
         optional: false,
-        paused: false,
         retry: None,
         timeout: None,
         uses: Vec::new(),

@@ -27,8 +27,6 @@ pub struct Step {
     pub negative: bool,
     /// `optional`.
     pub optional: bool,
-    /// `paused`.
-    pub paused: bool,
     /// `retry`.
     pub retry: Option<Retry>,
     /// `timeout`, a template of a duration.
@@ -71,6 +69,7 @@ impl Step {
     pub(super) fn read(reader: &mut Reader, found: &Found<'_>, with_use: bool) -> Option<Self> {
         let mut object = found.object(reader)?;
         object.unsupported(reader, &["services", "execute", "parallel"]);
+        object.unsupported_if_set(reader, "paused");
         let nested = |reader: &mut Reader, found: &Found<'_>| Self::read(reader, found, with_use);
         let id = object.take("id").and_then(|found| read_id(reader, &found));
         let (uses, template) = if with_use {
@@ -96,7 +95,6 @@ impl Step {
             pure: object.flag(reader, "pure"),
             negative: object.flag(reader, "negative").unwrap_or(false),
             optional: object.flag(reader, "optional").unwrap_or(false),
-            paused: object.flag(reader, "paused").unwrap_or(false),
             retry: object
                 .take("retry")
                 .and_then(|found| Retry::read(reader, &found)),
