@@ -16,15 +16,19 @@ pub(crate) enum Audience {
 /// Installs the log. `MUSTER_LOG` (as `muster_server=debug,warn`) wins over `--verbose`.
 pub(crate) fn install(global: &Global, audience: Audience) {
     let level = match (audience, global.verbose) {
-        (Audience::User, 0) => LevelFilter::WARN,
+        (Audience::User, 0) => LevelFilter::ERROR,
         (Audience::User, 1) | (Audience::Operator, 0) => LevelFilter::INFO,
         (Audience::User, 2) | (Audience::Operator, 1) => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
+    // Server and agent may be parts of this process; their warnings are not for its user.
+    let words = std::env::var("MUSTER_LOG").unwrap_or_else(|_unset| match level {
+        LevelFilter::ERROR => "muster::command=warn".to_owned(),
+        _ => String::new(),
+    });
     let filter = EnvFilter::builder()
-        .with_env_var("MUSTER_LOG")
         .with_default_directive(level.into())
-        .from_env_lossy();
+        .parse_lossy(words);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(global.stderr().color)
