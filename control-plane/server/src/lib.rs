@@ -1,4 +1,4 @@
-//! The control plane: gRPC and HTTP adapters ([`mod@grpc`], [`mod@http`]), use cases ([`mod@app`]),
+//! The control plane: gRPC and HTTP adapters (`grpc`, `http`), use cases (`app`),
 //! the agents' link, background tasks, and how all of it starts and stops ([`runtime`]).
 //!
 //! What is stored and how is in `muster-storage`; which state follows from which event in
