@@ -94,7 +94,10 @@ async fn muster(server: &ControlPlane, namespace: &Namespace, runs: usize) -> an
         for execution in &executions.executions {
             let state = execution.state();
             ensure!(
-                !matches!(state, State::Failed | State::Aborted | State::Canceled),
+                !matches!(
+                    state,
+                    State::Failed | State::Aborted | State::Canceled | State::TimedOut
+                ),
                 "{}",
                 muster_tests::run::describe(execution)
             );

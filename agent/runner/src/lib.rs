@@ -25,7 +25,7 @@ mod signal;
 mod socket;
 mod volumes;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, io::Write as _, process::ExitCode};
 
 use crate::fail::fail;
 
@@ -63,6 +63,18 @@ pub fn main_from(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some("conductor") => conductor::main(arguments, itself),
         Some("sandbox") => sandbox::main(arguments, itself),
         Some(sandbox::INIT) => sandbox::init_main(arguments, itself),
+        Some("--version" | "-V") => {
+            print(concat!("muster-runner ", env!("CARGO_PKG_VERSION"), "\n"))
+        }
+        Some("--help" | "-h") => print(USAGE),
         _ => fail("unknown mode", USAGE),
+    }
+}
+
+/// Writes what was asked for to standard output.
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_closed) => ExitCode::FAILURE,
     }
 }
