@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::{
     command::{
@@ -202,14 +202,34 @@ pub(crate) enum Command {
     /// What the exit codes mean
     #[command(hide = true, long_about = exit::TABLE)]
     ExitCodes,
-    /// Conductor and shim; started by agents only
-    #[command(hide = true)]
-    Runner,
 }
 
 /// Parses the command line; prints help or an error and ends the process where that is asked for.
 pub(crate) fn parse() -> Cli {
-    Cli::parse()
+    let matches = command().get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+/// The command line. A command below another one shows those examples of it that name it.
+pub(crate) fn command() -> clap::Command {
+    Cli::command().mut_subcommands(|group| {
+        let name = group.get_name().to_owned();
+        let all = group.get_after_help().map(ToString::to_string);
+        let all = all.unwrap_or_default();
+        group.mut_subcommands(|command| {
+            let words = format!("muster {name} {}", command.get_name());
+            let lines = all.lines().filter(|line| {
+                let line = line.trim_start();
+                line.strip_prefix(words.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+            });
+            let lines: Vec<&str> = lines.collect();
+            if lines.is_empty() {
+                return command;
+            }
+            command.after_help(format!("Examples:\n{}", lines.join("\n")))
+        })
+    })
 }
 
 /// Parses `key=value`.
@@ -223,28 +243,26 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]
     fn every_command_has_a_summary_and_examples() {
-        for command in Cli::command().get_subcommands() {
-            if command.is_hide_set() {
-                continue;
-            }
-            assert!(command.get_about().is_some(), "{}", command.get_name());
+        let line = command();
+        let groups = line
+            .get_subcommands()
+            .filter(|command| !command.is_hide_set());
+        for command in groups.flat_map(|group| [group].into_iter().chain(group.get_subcommands())) {
+            let name = command.get_name();
+            assert!(command.get_about().is_some(), "{name}");
+            let help = command.get_after_help().map(ToString::to_string);
             assert!(
-                command
-                    .get_after_help()
-                    .is_some_and(|help| help.to_string().contains("muster")),
-                "{} has no examples",
-                command.get_name()
+                help.is_some_and(|help| help.contains("muster")),
+                "{name} has no examples"
             );
         }
     }

@@ -94,7 +94,6 @@ async fn dispatch(cli: Cli) -> Result<Exit, Error> {
             print(&format!("{}\n", exit::TABLE))?;
             Ok(Exit::Success)
         }
-        Command::Runner => Err(Error::Usage("this is for agents only".to_owned())),
     }
 }
 

@@ -33,7 +33,7 @@ impl Manifest {
                 read_limited(std::io::stdin(), Path::new(name))?,
             )
         } else {
-            let opened = std::fs::File::open(path).map_err(Error::file("read", path))?;
+            let opened = std::fs::File::open(path).map_err(|error| unreadable(path, &error))?;
             (path.display().to_string(), read_limited(opened, path)?)
         };
         if bytes.len() > MAX_BYTES {
@@ -201,8 +201,13 @@ fn read_limited(reader: impl std::io::Read, path: &Path) -> Result<Vec<u8>, Erro
     reader
         .take(limit)
         .read_to_end(&mut bytes)
-        .map_err(Error::file("read", path))?;
+        .map_err(|error| unreadable(path, &error))?;
     Ok(bytes)
+}
+
+/// Nothing was started, so it counts as a wrong command line, not as a failed test.
+fn unreadable(path: &Path, error: &std::io::Error) -> Error {
+    Error::Usage(format!("can not read {}: {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -51,7 +51,8 @@ enum Command {
     /// List agents
     #[command(visible_alias = "list")]
     Ls,
-    /// Print a new token; the old one stops at once
+    /// Print a new token; the old one stops at once. Restart the agent with it within the server's
+    /// lease duration and its running tests go on
     RotateToken {
         /// Its name
         name: String,
@@ -142,6 +143,12 @@ async fn perform(client: &Client, command: Command, global: &Global) -> Result<(
 
 /// Prints a token that is shown once.
 pub(super) fn secret(name: String, token: String, global: &Global) -> Result<(), Error> {
+    // The server keeps a hash alone: who asks twice for the same thing gets no second copy.
+    if token.is_empty() {
+        return Err(Error::Corrupt(format!(
+            "the token of {name} was made, but the answer that held it was lost; make another one"
+        )));
+    }
     if global.json() {
         return json::print(&Secret { name, token });
     }

@@ -1,9 +1,9 @@
 //! `muster completions`: scripts for shells.
 
-use clap::{Args, CommandFactory as _};
+use clap::Args;
 use clap_complete::Shell;
 
-use crate::{arguments::Cli, error::Error, exit::Exit};
+use crate::{arguments::command, error::Error, exit::Exit};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
 /// Runs it.
 pub(crate) fn execute(arguments: &Arguments) -> Result<Exit, Error> {
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut Cli::command(), "muster", &mut script);
+    clap_complete::generate(arguments.shell, &mut command(), "muster", &mut script);
     super::write(&script)?;
     Ok(Exit::Success)
 }

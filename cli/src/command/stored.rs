@@ -33,6 +33,7 @@ Examples:
 pub(crate) const TEMPLATES: &str = "\
 Examples:
   muster templates create templates.yaml
+  muster templates ls
   muster templates get k6 --revision 2
   muster templates update templates.yaml
   muster templates delete k6";

@@ -86,7 +86,7 @@ fn a_file_that_is_not_text_is_refused() {
 #[test]
 fn a_missing_file_is_named() {
     let home = Home::new();
-    let done = home.muster(["run", "nowhere.yaml"]).expect(1);
+    let done = home.muster(["run", "nowhere.yaml"]).expect(2);
     done.expect_error(&["nowhere.yaml", "No such file"]);
 }
 

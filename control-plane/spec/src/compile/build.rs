@@ -89,7 +89,9 @@ impl<'a> Builder<'a> {
                 ..crate::problem::Place::default()
             };
             let message = "the workflow has no steps";
-            self.problems.push(Problem::new(&place, message));
+            let cure = "give it `steps`, or a template that has some with `use`";
+            self.problems
+                .push(Problem::new(&place, message).with_cure(cure.to_owned()));
         }
         self.add_files(steps)
     }

@@ -81,7 +81,10 @@ fn values(
             let known: Vec<&str> = parameters.keys().map(String::as_str).collect();
             let message = format!("there is no parameter `{name}`");
             let mut problem = Problem::new(&value.place, message);
-            problem.cure = suggest::advice(name, &known);
+            problem.cure = match known.as_slice() {
+                [] => Some(format!("declare it in `spec.config.{name}`")),
+                known => suggest::advice(name, known),
+            };
             problems.push(problem);
         }
     }

@@ -205,11 +205,22 @@ impl Scope for Stage<'_> {
     }
 }
 
+/// Most names that a message lists.
+const MAX_LISTED: usize = 12;
+
 fn unknown<'a>(what: &str, name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let known: Vec<&str> = known.into_iter().collect();
     let short: String = name.chars().take(60).collect();
     let last = name.rsplit('.').next().unwrap_or(name);
-    match suggest::nearest(last, known) {
+    match suggest::nearest(last, known.iter().copied()) {
         Some(near) => format!("there is no {what} `{short}`; did you mean `{near}`?"),
+        None if known.is_empty() => {
+            format!("there is no {what} `{short}`, and none is declared here")
+        }
+        None if known.len() <= MAX_LISTED => {
+            let known = known.join("`, `");
+            format!("there is no {what} `{short}`; there is `{known}`")
+        }
         None => format!("there is no {what} `{short}`"),
     }
 }

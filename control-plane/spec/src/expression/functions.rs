@@ -121,7 +121,13 @@ pub(super) fn check(name: &str) -> Result<(), Error> {
     Err(Error::Refused(
         match suggest::nearest(name, known_functions()) {
             Some(near) => format!("there is no function `{short}`; did you mean `{near}`?"),
-            None => format!("there is no function `{short}`"),
+            None => {
+                let known: Vec<_> = known_functions()
+                    .filter(|known| !known.starts_with('_'))
+                    .collect();
+                let known = known.join(", ");
+                format!("there is no function `{short}`; the language has {known}")
+            }
         },
     ))
 }
