@@ -72,6 +72,8 @@ pub struct Told {
 /// An agent to be made.
 #[derive(Debug, Clone)]
 pub struct NewAgent {
+    /// Its id, which its token names.
+    pub id: AgentId,
     /// Its name, a DNS label.
     pub name: String,
     /// SHA-256 of its token.
@@ -100,7 +102,7 @@ impl Agents<'_> {
         request: Option<&Request>,
     ) -> Result<Written<Agent>, Error> {
         let now = self.store.clock().now();
-        let id = AgentId::generate();
+        let id = new.id;
         self.store
             .transaction("create_agent", |tx| async move {
                 if let Some(replay) = request::replay(request, &*tx).await? {

@@ -15,6 +15,7 @@ use crate::{
     config,
     config::Config,
     context::Context,
+    key::AttemptKey,
     kubernetes::Kubernetes,
     process::Process,
     relay::Listener,
@@ -59,11 +60,11 @@ impl Backend {
         match &config.backend {
             config::Backend::Kubernetes(settings) => {
                 let (backend, listener) =
-                    Box::pin(Kubernetes::open(settings, &config.token)).await?;
+                    Box::pin(Kubernetes::open(settings, config.agent()?)).await?;
                 Ok((Self::Kubernetes(Box::new(backend)), listener))
             }
             config::Backend::Process(settings) => {
-                let (backend, listener) = Process::open(settings, &config.token)?;
+                let (backend, listener) = Process::open(settings)?;
                 Ok((Self::Process(backend), listener))
             }
         }
@@ -74,6 +75,14 @@ impl Backend {
         match self {
             Self::Kubernetes(_) => "kubernetes",
             Self::Process(_) => "process",
+        }
+    }
+
+    /// From which the tokens of its attempts follow.
+    pub(crate) fn key(&self) -> &AttemptKey {
+        match self {
+            Self::Kubernetes(backend) => backend.key(),
+            Self::Process(backend) => backend.key(),
         }
     }
 

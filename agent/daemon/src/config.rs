@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use muster_core::id::AgentId;
 use tonic::transport::Uri;
 
 use crate::Error;
@@ -98,6 +99,9 @@ pub struct Kubernetes {
     pub image_pull_deadline: Duration,
     /// How long a pod may wait for a node, and for its conductor to start.
     pub start_deadline: Duration,
+    /// Longest life of a Job whose workflow gives no `activeDeadlineSeconds`, in whole seconds:
+    /// the cluster ends it also when no agent is left to do so.
+    pub job_deadline: Duration,
 }
 
 impl Kubernetes {
@@ -118,6 +122,7 @@ impl Kubernetes {
             registries: Registries::default(),
             image_pull_deadline: Duration::from_secs(120),
             start_deadline: Duration::from_secs(600),
+            job_deadline: Duration::from_hours(24),
         }
     }
 }
@@ -190,6 +195,19 @@ pub struct Registries {
 }
 
 impl Config {
+    /// The agent that these settings are for, which its token names.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] when the token is not that of an agent.
+    pub(crate) fn agent(&self) -> Result<AgentId, Error> {
+        self.token.agent().ok_or_else(|| Error::Invalid {
+            field: "token",
+            reason: "it is not the token of an agent; make one with 'muster agents create'"
+                .to_owned(),
+        })
+    }
+
     /// Checks all settings.
     ///
     /// # Errors
@@ -203,12 +221,7 @@ impl Config {
         for server in &self.servers {
             check_server(server, self.insecure)?;
         }
-        if self.token.expose().is_empty() {
-            return wrong(
-                "token",
-                "it is empty; make one with 'muster agents create'".to_owned(),
-            );
-        }
+        self.agent()?;
         if !(1..=MAX_CAPACITY).contains(&self.capacity) {
             let reason = format!("{} is not between 1 and {MAX_CAPACITY}", self.capacity);
             return wrong("capacity", reason);
@@ -245,6 +258,9 @@ impl Kubernetes {
                 self.relay_advertise
             );
             return wrong("relay-advertise", reason);
+        }
+        if self.job_deadline.as_secs() == 0 {
+            return wrong("job-deadline", "give at least one second".to_owned());
         }
         Ok(())
     }
@@ -292,7 +308,7 @@ mod tests {
     fn config(server: &str) -> Config {
         Config {
             servers: vec![server.to_owned()],
-            token: Token::new("msa_x"),
+            token: Token::new("msa_0198c0de00007000800000000000000a_x"),
             trust: Trust::System,
             insecure: false,
             labels: BTreeMap::new(),
@@ -341,6 +357,6 @@ mod tests {
 
     #[test]
     fn a_token_is_not_in_the_debug_text() {
-        assert!(!format!("{:?}", config("https://a")).contains("msa_x"));
+        assert!(!format!("{:?}", config("https://a")).contains("msa_"));
     }
 }

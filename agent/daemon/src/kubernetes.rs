@@ -36,7 +36,7 @@ use kube::{
     Api, Client,
     api::{DeleteParams, ListParams},
 };
-use muster_core::id::AttemptId;
+use muster_core::id::{AgentId, AttemptId};
 use muster_proto::runner::v1::ImageConfig;
 use muster_spec::plan::Plan;
 
@@ -45,8 +45,8 @@ use crate::{
     attempt::{Attempt, Work},
     backend::{Denied, Found, Removal},
     config,
-    config::Token,
     context::Context,
+    key::AttemptKey,
     registry::Registry,
     relay::{Listener, certificate::Certificate},
 };
@@ -63,9 +63,9 @@ pub(crate) struct Kubernetes {
 struct Shared {
     client: Client,
     settings: config::Kubernetes,
-    token: Token,
-    /// Short name of this agent, for labels.
-    identity: String,
+    key: AttemptKey,
+    /// This agent, for labels.
+    agent: AgentId,
     certificate: String,
     registry: Registry,
     /// Namespace of each attempt that has a Job, or had one a moment ago.
@@ -95,7 +95,7 @@ impl Shared {
     /// Selects everything of this agent.
     fn selector(&self) -> String {
         let (key, value) = job::MANAGED;
-        format!("{key}={value},{}={}", job::AGENT, self.identity)
+        format!("{key}={value},{}={}", job::AGENT, self.agent)
     }
 
     fn api<K>(&self, namespace: &str) -> Api<K>
@@ -111,7 +111,7 @@ impl Kubernetes {
     /// Connects to the cluster and opens the relay.
     pub(crate) async fn open(
         settings: &config::Kubernetes,
-        token: &Token,
+        agent: AgentId,
     ) -> Result<(Self, Listener), Error> {
         let client = client::connect(&settings.cluster).await?;
         let own = client::state_namespace(settings).await;
@@ -120,14 +120,19 @@ impl Kubernetes {
         let shared = Shared {
             client,
             settings: settings.clone(),
-            token: token.clone(),
-            identity: token.identity(),
+            key: AttemptKey::derive(certificate.key.as_bytes()),
+            agent,
             certificate: certificate.certificate,
             registry: Registry::new(settings.registries.clone())?,
             jobs: Mutex::default(),
         };
         let shared = Arc::new(shared);
         Ok((Self { shared }, listener))
+    }
+
+    /// From which the tokens of its attempts follow.
+    pub(crate) fn key(&self) -> &AttemptKey {
+        &self.shared.key
     }
 
     pub(crate) fn capabilities(&self) -> Vec<String> {

@@ -17,6 +17,7 @@ pub mod config;
 mod context;
 mod convert;
 mod error;
+mod key;
 mod kubernetes;
 mod link;
 mod process;

@@ -24,8 +24,8 @@ use crate::{
     attempts::Attempts,
     backend::{Denied, Found, Removal},
     config,
-    config::Token,
     context::Context,
+    key::AttemptKey,
     relay::Listener,
 };
 
@@ -41,7 +41,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// The process backend.
 pub(crate) struct Process {
     settings: config::Process,
-    token: Token,
+    key: AttemptKey,
     socket: PathBuf,
     spawner: Spawner,
     owner: Conductor,
@@ -49,10 +49,7 @@ pub(crate) struct Process {
 
 impl Process {
     /// Makes the directory and the socket.
-    pub(crate) fn open(
-        settings: &config::Process,
-        token: &Token,
-    ) -> Result<(Self, Listener), Error> {
+    pub(crate) fn open(settings: &config::Process) -> Result<(Self, Listener), Error> {
         let mut settings = settings.clone();
         settings.directory = directory::make_root(&settings.directory)?;
         let name = if settings.embedded {
@@ -61,6 +58,7 @@ impl Process {
             "agent.sock".to_owned()
         };
         let socket = settings.directory.join(name);
+        let key = key(&settings)?;
         let listener = Listener::unix(&socket)?;
         let spawner = Spawner::start().map_err(|source| Error::File {
             action: "start processes in",
@@ -69,12 +67,17 @@ impl Process {
         })?;
         let backend = Self {
             settings,
-            token: token.clone(),
+            key,
             socket,
             spawner,
             owner: Conductor::this(),
         };
         Ok((backend, listener))
+    }
+
+    /// From which the tokens of its attempts follow.
+    pub(crate) const fn key(&self) -> &AttemptKey {
+        &self.key
     }
 
     fn directory(&self, attempt: AttemptId) -> Directory {
@@ -158,7 +161,7 @@ impl Process {
             .arg(&directory.path)
             .env("MUSTER_AGENT_SOCKET", &self.socket)
             .env("MUSTER_ATTEMPT", attempt.to_string())
-            .env("MUSTER_ATTEMPT_TOKEN", self.token.attempt(attempt))
+            .env("MUSTER_ATTEMPT_TOKEN", self.key.token(attempt))
             .current_dir(&directory.path)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
@@ -286,4 +289,17 @@ async fn sweep(context: &Context, root: &std::path::Path, embedded: bool) {
             );
         }
     }
+}
+
+/// The key of a directory; attempts of an embedded agent end with it, and so does its key.
+fn key(settings: &config::Process) -> Result<AttemptKey, Error> {
+    if settings.embedded {
+        return Ok(AttemptKey::generate());
+    }
+    let path = settings.directory.join("agent.key");
+    AttemptKey::load_or_make(&path).map_err(|source| Error::File {
+        action: "use the key in",
+        path,
+        source,
+    })
 }

@@ -120,7 +120,7 @@ fn admit(context: &Context, hello: &ConductorHello) -> Result<Arc<Attempt>, Refu
     let Ok(id) = hello.attempt.parse::<AttemptId>() else {
         return refuse("the hello names no attempt", true);
     };
-    if !context.config.token.admits(id, &hello.token) {
+    if !context.backend.key().admits(id, &hello.token) {
         return refuse("the token is not that of the attempt", true);
     }
     if hello.protocol != PROTOCOL {

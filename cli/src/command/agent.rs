@@ -123,6 +123,9 @@ struct KubernetesArguments {
     /// How long a pod may wait for a node and for its conductor
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
     start_deadline: Duration,
+    /// Longest life of a Job whose workflow gives no activeDeadlineSeconds
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
+    job_deadline: Duration,
 }
 
 /// A level of the Pod Security Standards.
@@ -264,6 +267,7 @@ fn kubernetes(arguments: KubernetesArguments, server: &str) -> Result<Kubernetes
         },
         image_pull_deadline: arguments.image_pull_deadline,
         start_deadline: arguments.start_deadline,
+        job_deadline: arguments.job_deadline,
         ..Kubernetes::new(
             &arguments.namespace,
             &arguments.runner_image,

@@ -1,7 +1,9 @@
 //! Secrets of people, programs and agents: 32 random bytes behind a prefix that says what they
-//! are. Only their SHA-256 is stored; since they are random, no slow hash is needed.
+//! are, and whose, if they are an agent's. Only their SHA-256 is stored; since they are random, no
+//! slow hash is needed.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use muster_core::id::AgentId;
 use sha2::{Digest as _, Sha256};
 
 /// Who a secret is for.
@@ -9,17 +11,16 @@ use sha2::{Digest as _, Sha256};
 pub enum Holder {
     /// A person or a program.
     Person,
-    /// An agent.
-    Agent,
+    /// An agent; the secret names it, so that the agent knows itself under every token.
+    Agent(AgentId),
 }
 
 impl Holder {
-    /// The prefix of its secrets.
-    #[must_use]
-    pub const fn prefix(self) -> &'static str {
+    /// What its secrets begin with.
+    fn prefix(self) -> String {
         match self {
-            Self::Person => "mst_",
-            Self::Agent => "msa_",
+            Self::Person => "mst_".to_owned(),
+            Self::Agent(id) => format!("msa_{}_", id.as_uuid().simple()),
         }
     }
 }
@@ -43,9 +44,12 @@ mod tests {
 
     #[test]
     fn secrets_differ_and_say_what_they_are() {
-        let (one, two) = (generate(Holder::Agent), generate(Holder::Agent));
+        let id = AgentId::generate();
+        let (one, two) = (generate(Holder::Agent(id)), generate(Holder::Agent(id)));
         assert_ne!(one, two);
-        assert!(one.starts_with("msa_") && one.len() > 40);
+        let prefix = format!("msa_{}_", id.as_uuid().simple());
+        assert!(one.starts_with(&prefix) && one.len() == prefix.len() + 43);
+        assert!(generate(Holder::Person).starts_with("mst_"));
         assert_ne!(hash(&one), hash(&two));
     }
 }

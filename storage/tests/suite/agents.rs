@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use muster_core::id::{ProjectId, SessionId};
+use muster_core::id::{AgentId, ProjectId, SessionId};
 use muster_storage::{
     Error,
     agent::{NewAgent, Told},
@@ -20,6 +20,7 @@ on_every_database!(
 
 fn new_agent(name: &str) -> NewAgent {
     NewAgent {
+        id: AgentId::generate(),
         name: name.to_owned(),
         token_hash: [1; 32],
         labels: map(&[("zone", "a")]),

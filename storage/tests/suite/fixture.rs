@@ -142,6 +142,7 @@ impl Database {
         let mut token_hash = [0; 32];
         token_hash[..16].copy_from_slice(Uuid::new_v4().as_bytes());
         let new = NewAgent {
+            id: AgentId::generate(),
             name: name.to_owned(),
             token_hash,
             labels: BTreeMap::new(),

@@ -106,7 +106,7 @@ async fn try_create(shared: &Arc<Shared>, attempt: &Attempt, work: &Work) -> Res
         display_name: &work.display_name,
         plan: &work.plan,
         settings: &shared.settings,
-        agent: &shared.identity,
+        agent: shared.agent,
         certificate: &shared.certificate,
         level,
     };
@@ -151,8 +151,8 @@ async fn existing(jobs: &Api<Job>, attempt: &Attempt) -> Result<Option<String>, 
 fn token_secret(shared: &Shared, attempt: &Attempt) -> Secret {
     let mut secret = Secret::default();
     secret.metadata.name = Some(job::name(attempt.id));
-    secret.metadata.labels = Some(job::labels(attempt.id, attempt.epoch, &shared.identity));
-    let token = ByteString(shared.token.attempt(attempt.id).into_bytes());
+    secret.metadata.labels = Some(job::labels(attempt.id, attempt.epoch, shared.agent));
+    let token = ByteString(shared.key.token(attempt.id).into_bytes());
     secret.data = Some(BTreeMap::from([(job::TOKEN.to_owned(), token)]));
     secret.immutable = Some(true);
     secret
@@ -185,7 +185,12 @@ async fn level(shared: &Shared, namespace: &str) -> Result<Level, Failed> {
     let labels = match limited(namespaces.get(namespace)).await {
         Ok(found) => found.metadata.labels.unwrap_or_default(),
         Err(Trouble::Refused { message, .. }) => {
-            tracing::debug!(namespace, message, "cannot read the namespace's labels");
+            tracing::warn!(
+                namespace,
+                message,
+                "cannot read the labels of the namespace, so its pods follow the baseline standard; \
+                 allow 'get' of namespaces, or say --pod-security"
+            );
             BTreeMap::new()
         }
         Err(trouble) => return Err(trouble.into()),

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster_core::id::AttemptId;
+use muster_core::id::{AgentId, AttemptId};
 use muster_spec::plan::{Container, Plan, Resources};
 use serde_json::{Map, Value, json};
 
@@ -67,7 +67,7 @@ pub(super) struct Blueprint<'a> {
     pub(super) plan: &'a Plan,
     pub(super) settings: &'a config::Kubernetes,
     /// Short name of the agent.
-    pub(super) agent: &'a str,
+    pub(super) agent: AgentId,
     /// Certificate that conductors trust.
     pub(super) certificate: &'a str,
     pub(super) level: Level,
@@ -84,10 +84,10 @@ pub(super) fn attempt_of(name: &str) -> Option<AttemptId> {
 }
 
 /// Labels of everything that belongs to an attempt.
-pub(super) fn labels(attempt: AttemptId, epoch: i64, agent: &str) -> BTreeMap<String, String> {
+pub(super) fn labels(attempt: AttemptId, epoch: i64, agent: AgentId) -> BTreeMap<String, String> {
     let pairs = [
         (MANAGED.0, MANAGED.1.to_owned()),
-        (AGENT, agent.to_owned()),
+        (AGENT, agent.to_string()),
         (ATTEMPT, attempt.to_string()),
         (EPOCH, epoch.to_string()),
     ];
@@ -116,7 +116,10 @@ impl Blueprint<'_> {
         ]);
         let mut pod_labels = strings(pod.spec.get("labels"));
         pod_labels.extend(own);
-        let mut spec = json!({
+        let deadline = pod.active_deadline_seconds;
+        let deadline = deadline.unwrap_or(self.settings.job_deadline.as_secs());
+        let spec = json!({
+            "activeDeadlineSeconds": deadline,
             "backoffLimit": 0,
             "ttlSecondsAfterFinished": 3600,
             "template": {
@@ -127,9 +130,6 @@ impl Blueprint<'_> {
                 "spec": self.pod()?,
             },
         });
-        if let Some(seconds) = pod.active_deadline_seconds {
-            spec["activeDeadlineSeconds"] = json!(seconds);
-        }
         Ok(json!({
             "apiVersion": "batch/v1",
             "kind": "Job",

@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use tonic::Status;
 
 use crate::{
+    TOKEN,
     conductor::{Connection, Given, hello},
     eventually,
     server::{PATIENCE, Server},
@@ -39,7 +40,7 @@ fn config(server: &Server, runs: &Path, script: &str) -> Config {
     let words = ["sh", "-c", script, "runner"];
     Config {
         servers: vec![server.url()],
-        token: Token::new("msa_test"),
+        token: Token::new(TOKEN),
         trust: Trust::System,
         insecure: false,
         labels: BTreeMap::from([("zone".to_owned(), "z".to_owned())]),
@@ -126,7 +127,7 @@ impl Run {
 async fn an_assignment_runs_to_its_committed_record() {
     let mut run = Run::start(STANDIN).await;
     let mut link = run.server.welcome(Vec::new()).await;
-    assert_eq!(link.authorization, "Bearer msa_test");
+    assert_eq!(link.authorization, format!("Bearer {TOKEN}"));
     assert_eq!(
         (link.hello.capacity, link.hello.backend.as_str()),
         (2, "process")
@@ -236,13 +237,12 @@ async fn an_agent_that_starts_again_finds_its_attempts() {
     drop(link);
     assert!(runs(given.pid), "the conductor outlives the agent");
 
-    let agent = Agent::start(config(
-        &run.server,
-        &run.directory.path().join("runs"),
-        STANDIN,
-    ))
-    .await;
-    let _agent = agent.expect("it starts again");
+    // With a new token, as an administrator may have given it one meanwhile.
+    let settings = Config {
+        token: Token::new(&format!("{TOKEN}-new")),
+        ..config(&run.server, &run.directory.path().join("runs"), STANDIN)
+    };
+    let _agent = Agent::start(settings).await.expect("it starts again");
     // Before the server has spoken the plan is not known, which is no reason to give up.
     let mut early = Connection::open(
         &given,

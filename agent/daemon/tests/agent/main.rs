@@ -15,6 +15,9 @@ use std::time::Duration;
 
 use server::PATIENCE;
 
+/// A token of the form that the server gives out.
+pub(crate) const TOKEN: &str = "msa_0198c0de00007000800000000000000a_test";
+
 /// Waits for something that no message tells.
 pub(crate) async fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     let end = tokio::time::Instant::now() + PATIENCE;

@@ -14,7 +14,7 @@ use muster_proto::v1::{
 };
 use serde_json::{Value, json};
 
-use crate::server::Server;
+use crate::{TOKEN, server::Server};
 
 /// The example `runner`, which cargo builds before the tests of this crate.
 fn runner() -> String {
@@ -61,7 +61,7 @@ fn assignment(steps: &[Value]) -> Assignment {
 async fn start(server: &Server, directory: &Path) -> Agent {
     let config = Config {
         servers: vec![server.url()],
-        token: Token::new("msa_test"),
+        token: Token::new(TOKEN),
         trust: Trust::System,
         insecure: false,
         labels: BTreeMap::new(),

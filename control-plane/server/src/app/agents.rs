@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use muster_core::name;
+use muster_core::{id::AgentId, name};
 use muster_storage::{
     Page, Request,
     agent::{Agent, NewAgent},
@@ -34,8 +34,10 @@ impl App {
         for project in projects {
             allowed.push(self.project(caller, project, Access::Write).await?.id);
         }
-        let secret = generate(Holder::Agent);
+        let id = AgentId::generate();
+        let secret = generate(Holder::Agent(id));
         let new = NewAgent {
+            id,
             name: name.to_owned(),
             token_hash: hash(&secret),
             labels,
@@ -69,7 +71,7 @@ impl App {
     ) -> Result<Option<String>, Error> {
         caller.require_admin()?;
         let agent = self.store.agents().find(name).await?;
-        let secret = generate(Holder::Agent);
+        let secret = generate(Holder::Agent(agent.id));
         let rotated = self
             .store
             .agents()

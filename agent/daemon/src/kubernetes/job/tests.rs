@@ -43,7 +43,9 @@ fn job(plan: &Plan, level: Level) -> Value {
         display_name: "smoke-7",
         plan,
         settings: &settings,
-        agent: "0123456789abcdef",
+        agent: "0198b7a2-0000-7000-8000-000000000003"
+            .parse()
+            .expect("an id"),
         certificate: "PEM",
         level,
     };
