@@ -5,6 +5,7 @@
 mod agent;
 mod artifact;
 mod image;
+mod inside;
 mod memory;
 mod placement;
 mod policy;

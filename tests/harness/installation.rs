@@ -1,17 +1,17 @@
 //! The agent inside a cluster, installed by the manifests of `deploy/kubernetes`.
 
-use std::{
-    io::Write as _,
-    process::{Command, Stdio},
-};
-
 use anyhow::{Context as _, ensure};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::api::{DeleteParams, ListParams};
 
 use crate::{
-    agent::LABEL, cluster::Cluster, control_plane::ControlPlane, image, namespace::Namespace,
-    program, wait,
+    agent::LABEL,
+    cluster::Cluster,
+    control_plane::ControlPlane,
+    image,
+    kubectl::{kubectl, manifest},
+    namespace::Namespace,
+    wait,
 };
 
 /// An agent that runs as a Deployment.
@@ -37,15 +37,38 @@ impl Installation {
         name: &str,
         cluster: &Cluster,
     ) -> anyhow::Result<Self> {
-        let own = Namespace::create(cluster, "restricted").await?;
-        let tests = Namespace::create(cluster, "baseline").await?;
         let token = server.client.create_agent(name, &[(LABEL, name)]).await?;
-        let token_file = server.folder().join(format!("{name}.token"));
-        std::fs::write(&token_file, token)?;
         let authority = server
             .authority()
             .context("the server has no certificate")?;
-        let (token, authority) = (token_file.display(), authority.display());
+        let authority = std::fs::read_to_string(authority)?;
+        let installation = Self::place(name, cluster, &server.url, &token, &authority).await?;
+        let connected = server.client.agent_connected(name).await;
+        if connected.is_err() {
+            let state = installation.describe().await;
+            connected.with_context(|| state)?;
+        }
+        Ok(installation)
+    }
+
+    /// Applies the manifests for an agent with this token, and waits for nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the cluster refuses the manifests.
+    pub async fn place(
+        name: &str,
+        cluster: &Cluster,
+        url: &str,
+        token: &str,
+        authority: &str,
+    ) -> anyhow::Result<Self> {
+        let own = Namespace::create(cluster, "restricted").await?;
+        let tests = Namespace::create(cluster, "baseline").await?;
+        let folder = tempfile::tempdir()?;
+        let (token_file, authority_file) = (folder.path().join("token"), folder.path().join("ca"));
+        std::fs::write(&token_file, token)?;
+        std::fs::write(&authority_file, authority)?;
         kubectl(
             cluster,
             &[
@@ -55,26 +78,19 @@ impl Installation {
                 "muster-agent",
                 "--namespace",
                 &own.name,
-                &format!("--from-file=token={token}"),
-                &format!("--from-file=ca.pem={authority}"),
+                &format!("--from-file=token={}", token_file.display()),
+                &format!("--from-file=ca.pem={}", authority_file.display()),
             ],
             "",
         )?;
-        let manifest = program::workspace_root()?.join("deploy/kubernetes/agent.yaml");
-        let manifest = std::fs::read_to_string(manifest)?;
-        let manifest = substitute(&manifest, &own.name, &tests.name, &server.url)?;
+        let manifest = manifest("agent.yaml")?;
+        let manifest = substitute(&manifest, &own.name, &tests.name, url)?;
         kubectl(cluster, &["apply", "-f", "-"], &manifest)?;
-        let installation = Self {
+        Ok(Self {
             name: name.to_owned(),
             own,
             tests,
-        };
-        let connected = server.client.agent_connected(name).await;
-        if connected.is_err() {
-            let state = installation.describe().await;
-            connected.with_context(|| state)?;
-        }
-        Ok(installation)
+        })
     }
 
     /// Kills the agent's pod without any grace; its Deployment makes another one.
@@ -155,24 +171,4 @@ fn substitute(manifest: &str, own: &str, tests: &str, url: &str) -> anyhow::Resu
         text = text.replace(mark, &flag);
     }
     Ok(text)
-}
-
-fn kubectl(cluster: &Cluster, arguments: &[&str], input: &str) -> anyhow::Result<String> {
-    let program = std::env::var_os("MUSTER_TEST_KUBECTL").unwrap_or_else(|| "kubectl".into());
-    let mut child = Command::new(program)
-        .arg("--kubeconfig")
-        .arg(&cluster.kubeconfig)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("starting kubectl")?;
-    if let Some(mut pipe) = child.stdin.take() {
-        pipe.write_all(input.as_bytes())?;
-    }
-    let output = child.wait_with_output()?;
-    let error = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "kubectl {arguments:?}: {error}");
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
