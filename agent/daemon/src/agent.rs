@@ -16,8 +16,6 @@ use crate::{
 
 /// How long a stop may take.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
-/// How long the backend is asked for its attempts before the agent goes on without.
-const LIST_LIMIT: Duration = Duration::from_secs(15);
 
 /// A running agent. Dropping it stops nothing in an orderly way; call [`stop`](Self::stop).
 #[derive(Debug)]
@@ -45,16 +43,13 @@ impl Agent {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
-        find(&context).await;
-        context.backend.watch(&context);
-        context.spawn(relay::serve(Arc::clone(&context), listener));
         let (done, end) = oneshot::channel();
         let stop = context.stop.clone();
         let tasks = context.tasks.clone();
         tasks.spawn(async move {
             let result = tokio::select! {
                 () = context.stop.cancelled() => Ok(()),
-                error = link::run(&context) => Err(error),
+                error = serve(&context, listener) => Err(error),
             };
             context.backend.close(&context.attempts).await;
             context.stop.cancel();
@@ -104,23 +99,31 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     agent.stop().await
 }
 
-/// Finds the attempts of an earlier process. Goes on without them when the backend does not
-/// answer: the server names them, and starting what is there does nothing.
+/// Serves conductors and the server until an error that no retry cures.
+///
+/// The attempts of an earlier process are found first, however long that takes: to the server an
+/// attempt that this agent does not name is one whose pod is gone.
+async fn serve(context: &Arc<Context>, listener: relay::Listener) -> Error {
+    find(context).await;
+    context.backend.watch(context);
+    context.spawn(relay::serve(Arc::clone(context), listener));
+    link::run(context).await
+}
+
+/// Finds the attempts of an earlier process.
 async fn find(context: &Arc<Context>) {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(3));
-    let list = async {
-        loop {
-            match context.backend.list().await {
-                Ok(found) => return found,
-                Err(error) => tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot list attempts yet"
-                ),
-            }
-            backoff.wait().await;
+    let found = loop {
+        match context.backend.list().await {
+            Ok(found) => break found,
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot list attempts yet, so no work is taken"
+            ),
         }
+        backoff.wait().await;
     };
-    for found in timeout(LIST_LIMIT, list).await.unwrap_or_default() {
+    for found in found {
         let (attempt, new) = context.attempts.add(found.attempt, found.epoch, true);
         if new {
             tracing::info!(attempt = %attempt.id, "found an attempt of an earlier process");

@@ -181,15 +181,18 @@ impl Attempt {
     /// Goes on from what the server knows: the sequence of reports and the durable log.
     pub(crate) fn resume(&self, sequence: i64, log_offset: u64) {
         self.update(|state| {
+            let held = !snapshot::is_terminal(state);
             state.durable = state.durable.max(log_offset);
+            // The word that the rest of the log is durable may have been lost with its stream.
+            let ready = held && snapshot::is_terminal(state);
             let ahead = state.sequence > state.committed;
             state.committed = state.committed.max(sequence);
             if state.sequence <= sequence {
                 state.sequence = sequence;
                 // A snapshot with a number that the server counts as old needs a new one.
-                return ahead && !matches!(state.stage, Stage::Preparing);
+                return ready || (ahead && !matches!(state.stage, Stage::Preparing));
             }
-            false
+            ready
         });
     }
 

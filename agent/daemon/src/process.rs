@@ -251,7 +251,7 @@ async fn end(directory: &Directory, how: Removal) {
     }
     conductor.terminate();
     if timeout(KILL_GRACE, conductor.ended()).await.is_err() {
-        conductor.kill();
+        conductor.kill().await;
         // A process in the kernel's hands may take its time; the directory is swept later.
         sleep(Duration::from_millis(100)).await;
     }

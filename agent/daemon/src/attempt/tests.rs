@@ -102,6 +102,20 @@ fn a_snapshot_from_before_the_reconciliation_gets_a_number_that_counts() {
 }
 
 #[test]
+fn a_log_that_the_server_has_is_enough_though_nobody_said_so() {
+    let attempt = attempt();
+    attempt.durable(5);
+    attempt.completed(record(10));
+    let finishing = attempt.report().expect("there is news");
+    assert_eq!(finishing.phase(), Phase::Finishing);
+    attempt.acknowledge(finishing.sequence);
+    assert!(attempt.report().is_none());
+    // The stream broke after the server had stored the rest and before it said so.
+    attempt.resume(finishing.sequence, 10);
+    assert_eq!(phase(&attempt), Some(Phase::Completed));
+}
+
+#[test]
 fn a_committed_last_report_ends_the_attempt() {
     let attempt = attempt();
     attempt.completed(record(0));

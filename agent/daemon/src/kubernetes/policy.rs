@@ -4,6 +4,7 @@
 //! Defaults are added in [`super::security`], not here.
 
 mod container;
+mod key;
 mod volume;
 
 use muster_spec::plan::Plan;
@@ -14,12 +15,6 @@ use crate::{backend::Denied, config};
 
 /// Prefix of names that are the agent's own.
 pub(super) const OWN: &str = "muster-";
-/// Labels and annotations that are the agent's own.
-const OWN_KEYS: [&str; 3] = [
-    "muster.dev/",
-    "app.kubernetes.io/managed-by",
-    "batch.kubernetes.io/",
-];
 /// Settings of the kernel that a pod may change without harm to others.
 const SAFE_SYSCTLS: [&str; 10] = [
     "kernel.shm_rmid_forced",
@@ -105,17 +100,6 @@ impl Check<'_> {
                 allowed.join(", ")
             );
             self.refuse("job.namespace", &why);
-        }
-    }
-
-    fn keys<'k>(&mut self, path: &str, keys: impl Iterator<Item = &'k String>) {
-        for key in keys {
-            if OWN_KEYS.iter().any(|own| key.starts_with(own)) {
-                self.refuse(
-                    &format!("{path}.{key}"),
-                    "it is set by Muster; choose another key",
-                );
-            }
         }
     }
 

@@ -3,9 +3,14 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use rustix::process::{Pid, Signal, getpid, kill_process_group};
+use rustix::process::{
+    Pid, Signal, getpid, kill_process, kill_process_group, test_kill_process_group,
+};
 use serde::{Deserialize, Serialize};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
+
+/// How long shims may take to end what they run when their conductor is gone.
+const SHIM_GRACE: Duration = Duration::from_secs(2);
 
 /// A process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,18 +79,34 @@ impl Conductor {
         self.signal(Signal::TERM);
     }
 
-    /// Ends it and its children.
-    pub(super) fn kill(self) {
-        self.signal(Signal::KILL);
+    /// Ends it and its children. Its shims see that it is gone and end what they run, which may
+    /// have left the group; only who of the group is still there after that is killed.
+    pub(super) async fn kill(self) {
+        let Some(pid) = Pid::from_raw(self.pid).filter(|_| self.runs()) else {
+            return;
+        };
+        note(self.pid, kill_process(pid, Signal::KILL));
+        let end = Instant::now() + SHIM_GRACE;
+        // As long as the group was never seen empty its id can not have gone to another one.
+        while test_kill_process_group(pid).is_ok() {
+            if Instant::now() >= end {
+                return note(self.pid, kill_process_group(pid, Signal::KILL));
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 
     fn signal(self, signal: Signal) {
         let Some(pid) = Pid::from_raw(self.pid).filter(|_| self.runs()) else {
             return;
         };
-        if let Err(error) = kill_process_group(pid, signal) {
-            tracing::debug!(pid = self.pid, %error, "cannot signal a conductor");
-        }
+        note(self.pid, kill_process_group(pid, signal));
+    }
+}
+
+fn note(pid: i32, signalled: rustix::io::Result<()>) {
+    if let Err(error) = signalled {
+        tracing::debug!(pid, %error, "cannot signal a conductor");
     }
 }
 

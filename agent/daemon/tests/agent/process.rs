@@ -9,12 +9,13 @@ use muster_agent::{
 };
 use muster_core::id::{AttemptId, ExecutionId};
 use muster_proto::v1::{
-    Assignment, CancelAttempt, attempt_report::Phase, execution::State,
+    Assignment, AttemptRef, CancelAttempt, LeasesRenewed, attempt_report::Phase, execution::State,
     link_response::Message as Say, step_result,
 };
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::{TOKEN, server::Server};
+use crate::{TOKEN, eventually, server::Server};
 
 /// The example `runner`, which cargo builds before the tests of this crate.
 fn runner() -> String {
@@ -59,6 +60,10 @@ fn assignment(steps: &[Value]) -> Assignment {
 }
 
 async fn start(server: &Server, directory: &Path) -> Agent {
+    start_with(server, directory, vec![runner()]).await
+}
+
+async fn start_with(server: &Server, directory: &Path, runner: Vec<String>) -> Agent {
     let config = Config {
         servers: vec![server.url()],
         token: Token::new(TOKEN),
@@ -68,7 +73,7 @@ async fn start(server: &Server, directory: &Path) -> Agent {
         capacity: 4,
         backend: Backend::Process(Process {
             directory: directory.to_owned(),
-            runner: vec![runner()],
+            runner,
             embedded: true,
         }),
     };
@@ -157,4 +162,50 @@ async fn a_cancel_is_carried_out_by_the_conductor() {
         completed.completion.map(|record| record.outcome()),
         Some(State::Canceled)
     );
+}
+
+#[tokio::test]
+async fn a_killed_attempt_leaves_no_process_also_without_namespaces() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut server = Server::start();
+    let plain = "runner=$1; shift; exec \"$runner\" \"$@\" --no-namespaces";
+    let words = ["sh", "-c", plain, "sh"].map(str::to_owned);
+    let words = words.into_iter().chain([runner()]).collect();
+    let _agent = start_with(&server, directory.path(), words).await;
+    let link = server.welcome(Vec::new()).await;
+    // It heeds no signal but KILL, and is in a process group that is not its conductor's.
+    let work = assignment(&[shell(
+        "s1",
+        "trap '' TERM; echo $$; while :; do sleep 0.1; done",
+    )]);
+    link.assign(work.clone()).await;
+    let pid: i32 = eventually("the step runs", || {
+        let log = server.store.log(&work.attempt);
+        log.lines().find_map(|line| line.parse().ok())
+    })
+    .await;
+    let stat = |pid: i32| std::fs::metadata(format!("/proc/{pid}")).ok();
+    assert!(stat(pid).is_some());
+    // A conductor that can not end its shims by itself any more.
+    let conductor = directory.path().join(&work.attempt).join("conductor.json");
+    let conductor = std::fs::read(conductor).expect("it is written down");
+    let conductor: Value = serde_json::from_slice(&conductor).expect("it is JSON");
+    let conductor = conductor["pid"]
+        .as_i64()
+        .and_then(|id| i32::try_from(id).ok());
+    let conductor = conductor.and_then(Pid::from_raw).expect("an id");
+    kill_process(conductor, Signal::STOP).expect("it runs");
+    link.say(Say::Renewed(LeasesRenewed {
+        sequence: 1,
+        lost: vec![AttemptRef {
+            attempt: work.attempt.clone(),
+            epoch: 1,
+        }],
+    }))
+    .await;
+    eventually("the directory is gone", || {
+        (!directory.path().join(&work.attempt).exists()).then_some(())
+    })
+    .await;
+    assert!(stat(pid).is_none(), "the step outlived its attempt");
 }
