@@ -9,6 +9,7 @@ mod control;
 mod frame;
 mod listener;
 mod log;
+mod strangers;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -26,6 +27,7 @@ pub(crate) use self::listener::Listener;
 use self::{
     frame::{Receiver, Sender, Stream},
     listener::Accepted,
+    strangers::{Stranger, Strangers},
 };
 use crate::{attempt::Attempt, context::Context};
 
@@ -37,20 +39,35 @@ const PER_ATTEMPT: usize = 24;
 const SPARE: usize = 64;
 /// Most connections at all.
 const MOST: usize = 20_000;
+/// Part of all places that strangers from one address may hold.
+const STRANGERS_PART: usize = 4;
 
 /// Takes connections until the agent stops.
 pub(crate) async fn serve(context: Arc<Context>, listener: Listener) {
     let capacity = usize::try_from(context.config.capacity).unwrap_or(MOST);
     let limit = capacity.saturating_mul(PER_ATTEMPT).saturating_add(SPARE);
-    let places = Arc::new(Semaphore::new(limit.min(MOST)));
+    let limit = limit.min(MOST);
+    let places = Arc::new(Semaphore::new(limit));
+    let strangers = Strangers::new(limit / STRANGERS_PART);
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
         };
         match listener.accept().await {
             Ok(accepted) => {
+                let stranger = match accepted.address() {
+                    Some(address) => match strangers.enter(address) {
+                        Some(stranger) => Some(stranger),
+                        // Hung up: a conductor tries again.
+                        None => {
+                            tracing::debug!(%address, "too many strangers from one address");
+                            continue;
+                        }
+                    },
+                    None => None,
+                };
                 let door = Arc::clone(&context);
-                context.spawn(async move { welcome(&door, accepted, place).await });
+                context.spawn(async move { welcome(&door, accepted, stranger, place).await });
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot take a connection");
@@ -62,7 +79,12 @@ pub(crate) async fn serve(context: Arc<Context>, listener: Listener) {
 }
 
 /// One connection from its first byte to its last.
-async fn welcome(context: &Arc<Context>, accepted: Accepted, _place: OwnedSemaphorePermit) {
+async fn welcome(
+    context: &Arc<Context>,
+    accepted: Accepted,
+    stranger: Option<Stranger>,
+    _place: OwnedSemaphorePermit,
+) {
     let opened = timeout(HELLO_LIMIT, async {
         let stream: Box<dyn Stream> = accepted.secure().await?;
         let (mut receiver, sender) = frame::split(stream);
@@ -88,6 +110,7 @@ async fn welcome(context: &Arc<Context>, accepted: Accepted, _place: OwnedSemaph
         }
     };
     receiver.authenticated();
+    drop(stranger);
     let result = match hello.purpose() {
         Purpose::Artifact => artifact::serve(context, &attempt, receiver, sender).await,
         Purpose::Control | Purpose::Unspecified => {

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, Permissions},
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::{
         fd::AsRawFd as _,
         unix::{fs::PermissionsExt as _, net::UnixListener as StdListener},
@@ -101,6 +101,14 @@ pub(super) enum Accepted {
 }
 
 impl Accepted {
+    /// Where it comes from; nothing on this machine, where the socket's file says who may.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(stream, _) => stream.peer_addr().ok().map(|address| address.ip()),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// Makes the connection private.
     pub(super) async fn secure(self) -> io::Result<Box<dyn Stream>> {
         match self {
