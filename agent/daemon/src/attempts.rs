@@ -65,7 +65,8 @@ impl Attempts {
         self.wake.notified().await;
     }
 
-    /// Whether the server has said, since this process started, which attempts are live.
+    /// Whether the server has said, on the link that is open now, which attempts are live. Without
+    /// that another process of this agent may have work that this one knows nothing of.
     pub(crate) fn is_reconciled(&self) -> bool {
         self.reconciled.load(Ordering::Acquire)
     }
@@ -73,5 +74,10 @@ impl Attempts {
     /// The server has said which attempts are live.
     pub(crate) fn reconciled(&self) {
         self.reconciled.store(true, Ordering::Release);
+    }
+
+    /// The link is down: what the server said may not hold any more.
+    pub(crate) fn unlinked(&self) {
+        self.reconciled.store(false, Ordering::Release);
     }
 }

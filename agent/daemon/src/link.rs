@@ -52,6 +52,7 @@ pub(crate) async fn run(context: &Arc<Context>) -> Error {
             Ok(channels) => session::run(context, channels).await,
             Err(error) => return error,
         };
+        context.attempts.unlinked();
         let delay = match ended {
             Ended::Fatal(error) => return error,
             Ended::Drained(spread) => {
