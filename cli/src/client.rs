@@ -166,6 +166,26 @@ impl Client {
     }
 }
 
+/// Most items in one page of a list.
+pub(crate) const PAGE_SIZE: i32 = 1000;
+
+/// Reads a list to its end. `page` gets the token of a page, empty for the first one, and gives
+/// its items and the token of the next, empty behind the last.
+pub(crate) async fn pages<T>(
+    mut page: impl AsyncFnMut(String) -> Result<(Vec<T>, String), Error>,
+) -> Result<Vec<T>, Error> {
+    let mut all = Vec::new();
+    let mut token = String::new();
+    loop {
+        let (items, next) = page(token).await?;
+        all.extend(items);
+        if next.is_empty() {
+            return Ok(all);
+        }
+        token = next;
+    }
+}
+
 /// A new request id.
 pub(crate) fn request_id() -> String {
     uuid::Uuid::new_v4().to_string()

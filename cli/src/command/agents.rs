@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::stored::short;
 use crate::{
     arguments::{Global, pair},
-    client::{Client, request_id},
+    client::{Client, PAGE_SIZE, pages, request_id},
     error::Error,
     exit::Exit,
     json,
@@ -157,21 +157,17 @@ pub(super) fn secret(name: String, token: String, global: &Global) -> Result<(),
 }
 
 async fn list(client: &Client) -> Result<Vec<Agent>, Error> {
-    let mut request = ListAgentsRequest {
-        page_size: 1000,
-        page_token: String::new(),
-    };
-    let mut agents = Vec::new();
-    loop {
+    pages(async |page_token| {
+        let request = ListAgentsRequest {
+            page_size: PAGE_SIZE,
+            page_token,
+        };
         let response = client
             .call(async || client.agents().list_agents(request.clone()).await)
             .await?;
-        agents.extend(response.agents);
-        request.page_token = response.next_page_token;
-        if request.page_token.is_empty() {
-            return Ok(agents);
-        }
-    }
+        Ok((response.agents, response.next_page_token))
+    })
+    .await
 }
 
 fn show(agents: Vec<Agent>, global: &Global) -> Result<(), Error> {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::{
     arguments::Global,
-    client::Client,
+    client::{Client, PAGE_SIZE, pages},
     error::Error,
     exit::Exit,
     json,
@@ -78,22 +78,18 @@ async fn find(
 
 /// Returns all artifacts of an execution, by path.
 pub(crate) async fn list(client: &Client, execution: &str) -> Result<Vec<Artifact>, Error> {
-    let mut request = ListArtifactsRequest {
-        parent: execution.to_owned(),
-        page_size: 1000,
-        page_token: String::new(),
-    };
-    let mut artifacts = Vec::new();
-    loop {
+    pages(async |page_token| {
+        let request = ListArtifactsRequest {
+            parent: execution.to_owned(),
+            page_size: PAGE_SIZE,
+            page_token,
+        };
         let response = client
             .call(async || client.artifacts().list_artifacts(request.clone()).await)
             .await?;
-        artifacts.extend(response.artifacts);
-        request.page_token = response.next_page_token;
-        if request.page_token.is_empty() {
-            return Ok(artifacts);
-        }
-    }
+        Ok((response.artifacts, response.next_page_token))
+    })
+    .await
 }
 
 fn chooser(pattern: Option<&str>) -> Result<impl Fn(&str) -> bool + use<>, Error> {

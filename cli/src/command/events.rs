@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     arguments::Global,
-    client::Client,
+    client::{Client, PAGE_SIZE, pages},
     error::Error,
     exit::Exit,
     json,
@@ -73,23 +73,20 @@ fn event(event: ExecutionEvent) -> Event {
 }
 
 async fn list(client: &Client, id: &str) -> Result<Vec<ExecutionEvent>, Error> {
-    let mut request = ListExecutionEventsRequest {
-        parent: client.execution_name(id)?,
-        page_size: 1000,
-        page_token: String::new(),
-    };
-    let mut events = Vec::new();
-    loop {
+    let parent = client.execution_name(id)?;
+    pages(async |page_token| {
+        let request = ListExecutionEventsRequest {
+            parent: parent.clone(),
+            page_size: PAGE_SIZE,
+            page_token,
+        };
         let response = client
             .call(async || {
                 let mut executions = client.executions();
                 executions.list_execution_events(request.clone()).await
             })
             .await?;
-        events.extend(response.events);
-        request.page_token = response.next_page_token;
-        if request.page_token.is_empty() {
-            return Ok(events);
-        }
-    }
+        Ok((response.events, response.next_page_token))
+    })
+    .await
 }

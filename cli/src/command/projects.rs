@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::stored::short;
 use crate::{
     arguments::Global,
-    client::{Client, request_id},
+    client::{Client, PAGE_SIZE, pages, request_id},
     error::Error,
     exit::Exit,
     json,
@@ -84,21 +84,17 @@ async fn perform(client: &Client, command: Command) -> Result<Vec<Project>, Erro
 }
 
 async fn list(client: &Client) -> Result<Vec<Project>, Error> {
-    let mut request = ListProjectsRequest {
-        page_size: 1000,
-        page_token: String::new(),
-    };
-    let mut projects = Vec::new();
-    loop {
+    pages(async |page_token| {
+        let request = ListProjectsRequest {
+            page_size: PAGE_SIZE,
+            page_token,
+        };
         let response = client
             .call(async || client.projects().list_projects(request.clone()).await)
             .await?;
-        projects.extend(response.projects);
-        request.page_token = response.next_page_token;
-        if request.page_token.is_empty() {
-            return Ok(projects);
-        }
-    }
+        Ok((response.projects, response.next_page_token))
+    })
+    .await
 }
 
 fn show(projects: Vec<Project>, global: &Global) -> Result<(), Error> {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::stored::short;
 use crate::{
     arguments::Global,
-    client::{Client, request_id},
+    client::{Client, PAGE_SIZE, pages, request_id},
     error::Error,
     exit::Exit,
     json,
@@ -151,21 +151,17 @@ fn expiry(text: &str) -> Result<prost_types::Timestamp, Error> {
 }
 
 async fn list(client: &Client) -> Result<Vec<Token>, Error> {
-    let mut request = ListTokensRequest {
-        page_size: 1000,
-        page_token: String::new(),
-    };
-    let mut tokens = Vec::new();
-    loop {
+    pages(async |page_token| {
+        let request = ListTokensRequest {
+            page_size: PAGE_SIZE,
+            page_token,
+        };
         let response = client
             .call(async || client.projects().list_tokens(request.clone()).await)
             .await?;
-        tokens.extend(response.tokens);
-        request.page_token = response.next_page_token;
-        if request.page_token.is_empty() {
-            return Ok(tokens);
-        }
-    }
+        Ok((response.tokens, response.next_page_token))
+    })
+    .await
 }
 
 fn show(tokens: Vec<Token>, global: &Global) -> Result<(), Error> {

@@ -8,12 +8,9 @@ use muster_proto::v1::{
 
 use super::Kind;
 use crate::{
-    client::{Client, request_id},
+    client::{Client, PAGE_SIZE, pages, request_id},
     error::Error,
 };
-
-/// Largest page of the server.
-const PAGE: i32 = 1000;
 
 /// A manifest that a server keeps.
 #[derive(Debug)]
@@ -141,23 +138,15 @@ pub(super) async fn get(
 
 /// Returns all of the project, by name.
 pub(super) async fn list(client: &Client, kind: Kind) -> Result<Vec<Stored>, Error> {
-    let mut all = Vec::new();
-    let mut page_token = String::new();
-    loop {
-        page_token = page(client, kind, page_token, &mut all).await?;
-        if page_token.is_empty() {
-            return Ok(all);
-        }
-    }
+    pages(async |page_token| page(client, kind, page_token).await).await
 }
 
 async fn page(
     client: &Client,
     kind: Kind,
     page_token: String,
-    all: &mut Vec<Stored>,
-) -> Result<String, Error> {
-    let (parent, page_size) = (client.parent(), PAGE);
+) -> Result<(Vec<Stored>, String), Error> {
+    let (parent, page_size) = (client.parent(), PAGE_SIZE);
     match kind {
         Kind::Workflow => {
             let request = ListWorkflowsRequest {
@@ -168,8 +157,8 @@ async fn page(
             let response = client
                 .call(async || client.workflows().list_workflows(request.clone()).await)
                 .await?;
-            all.extend(response.workflows.into_iter().map(Stored::from));
-            Ok(response.next_page_token)
+            let items = response.workflows.into_iter().map(Stored::from);
+            Ok((items.collect(), response.next_page_token))
         }
         Kind::Template => {
             let request = ListTemplatesRequest {
@@ -180,8 +169,8 @@ async fn page(
             let response = client
                 .call(async || client.templates().list_templates(request.clone()).await)
                 .await?;
-            all.extend(response.templates.into_iter().map(Stored::from));
-            Ok(response.next_page_token)
+            let items = response.templates.into_iter().map(Stored::from);
+            Ok((items.collect(), response.next_page_token))
         }
     }
 }
