@@ -1,7 +1,12 @@
 //! Collecting artifacts: from the step's container while it lives, from the shared volumes
 //! otherwise. A file whose upload broke is collected again.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use muster_proto::runner::v1::{
     ArtifactBegin, Collect, shim_message::Message as Told, shim_request,
@@ -16,20 +21,22 @@ use super::{
 };
 use crate::{
     collect::{self, Item},
+    pattern::Patterns,
     volumes::resolve,
 };
 
-/// How often a file is collected again because its upload broke.
-const ROUNDS: usize = 100;
 /// Most files on their way at once.
 const SIDE_BY_SIDE: usize = 4;
-/// Pause before that.
-const PAUSE: Duration = Duration::from_millis(500);
+/// Shortest and longest pause before files are collected again because their uploads broke. That
+/// is done as long as the run may last: an outage of the server is no fault of the test.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
 /// What one round of collecting came to.
 #[derive(Debug, Default)]
 struct Round {
     sent: u64,
+    /// Names of the files that were found.
+    found: HashSet<String>,
     again: Vec<String>,
     problems: Vec<String>,
 }
@@ -64,13 +71,19 @@ impl At<'_> {
             },
             shared_only: shim.is_none(),
         };
+        let given = request.patterns.clone();
         let mut sent = 0;
-        for _ in 0..ROUNDS {
+        let mut wanted = Vec::new();
+        let mut pause = PAUSES.0;
+        loop {
             let round = tokio::select! {
                 round = self.round(shim.as_ref(), &request) => round?,
                 cause = self.limits.reached() => return Err(Failure::stopped(&cause, self.step)),
             };
             sent += round.sent;
+            if request.archive.is_none() {
+                gone(&wanted, &round.found)?;
+            }
             for problem in &round.problems {
                 self.run
                     .spool
@@ -84,15 +97,23 @@ impl At<'_> {
                 }
                 return Ok(());
             }
-            if request.archive.is_none() {
-                request.patterns = round.again.iter().map(|path| literal(path)).collect();
+            if wanted.is_empty() {
+                let count = round.again.len();
+                let text = format!(
+                    "artifacts: {count} could not be sent, the connection broke; trying again until they are"
+                );
+                self.run.spool.remark(self.step, &text).await;
             }
-            self.run.agent.pause(PAUSE).await;
+            if request.archive.is_none() {
+                request.patterns = literal(&request.base, &given, &round.again);
+            }
+            wanted = round.again;
+            tokio::select! {
+                () = self.run.agent.pause(pause) => {}
+                cause = self.limits.reached() => return Err(Failure::stopped(&cause, self.step)),
+            }
+            pause = (pause * 2).min(PAUSES.1);
         }
-        Err(Failure::new(
-            "ARTIFACTS",
-            "files could not be sent to the agent; the log names them",
-        ))
     }
 
     async fn round(
@@ -174,6 +195,7 @@ impl Taker<'_, '_> {
     async fn take(&mut self, item: Item) {
         match item {
             Item::File { path, mode } => {
+                self.round.found.insert(path.clone());
                 let begin = ArtifactBegin {
                     path: path.clone(),
                     mode,
@@ -226,12 +248,50 @@ impl Taker<'_, '_> {
     }
 }
 
-/// A pattern that means exactly this name: below the base, or from the root on.
-fn literal(path: &str) -> String {
+/// Fails when files that were to be sent again are not there any more: a pass must not hide that.
+fn gone(wanted: &[String], found: &HashSet<String>) -> Result<(), Failure> {
+    let lost: Vec<&str> = wanted
+        .iter()
+        .filter(|name| !found.contains(*name))
+        .map(String::as_str)
+        .collect();
+    match lost.as_slice() {
+        [] => Ok(()),
+        [first, ..] => Err(Failure::new(
+            "ARTIFACTS",
+            format!(
+                "{} of the files were gone before they could be sent again, such as '{first}'",
+                lost.len()
+            ),
+        )),
+    }
+}
+
+/// Patterns that mean exactly the files of these names, out of those that `given` means.
+fn literal(base: &Path, given: &[String], names: &[String]) -> Vec<String> {
+    let given = Patterns::parse(base, given).ok();
+    let mut patterns = Vec::with_capacity(names.len());
+    for name in names {
+        // A name is a path below the base, or one from the root on without its first slash.
+        let below = base.join(name);
+        let from_root = Path::new("/").join(name);
+        let meant = |path: &Path| given.as_ref().is_none_or(|given| given.matches(path));
+        for path in [below, from_root] {
+            if meant(&path) {
+                patterns.push(escape(&path.to_string_lossy()));
+            }
+        }
+    }
+    patterns
+}
+
+/// An absolute path as a pattern.
+fn escape(path: &str) -> String {
     let mut pattern = String::with_capacity(path.len() + 8);
     for character in path.chars() {
+        // Not `!`: it excludes only at the beginning, and in brackets it negates.
         match character {
-            '*' | '?' | '[' | ']' | '{' | '}' | '!' | '\\' => {
+            '*' | '?' | '[' | ']' | '{' | '}' | '\\' => {
                 pattern.push('[');
                 pattern.push(character);
                 pattern.push(']');
@@ -240,4 +300,37 @@ fn literal(path: &str) -> String {
         }
     }
     pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_to_be_sent_again_are_found_by_their_names() {
+        let base = Path::new("/data/re po");
+        let given = ["**/*", "!*.key", "/tmp/r/*"].map(str::to_owned);
+        let names = ["a [b]*?{}\\!", "!x", "tmp/r/a.xml"].map(str::to_owned);
+        let patterns = literal(base, &given, &names);
+        let again = Patterns::parse(base, &patterns).expect("they can be read");
+        for path in [
+            "/data/re po/a [b]*?{}\\!",
+            "/data/re po/!x",
+            "/data/re po/tmp/r/a.xml",
+            "/tmp/r/a.xml",
+        ] {
+            assert!(again.matches(Path::new(path)), "{path} in {patterns:?}");
+        }
+        for path in ["/data/re po/a b", "/data/re po/y", "/tmp/r/b.xml", "/!x"] {
+            assert!(!again.matches(Path::new(path)), "{path} in {patterns:?}");
+        }
+    }
+
+    #[test]
+    fn file_that_vanished_is_a_failure() {
+        let names = ["a".to_owned(), "b".to_owned()];
+        assert!(gone(&names, &HashSet::from(names.clone())).is_ok());
+        let failure = gone(&names, &HashSet::from(["a".to_owned()])).expect_err("b is gone");
+        assert!(format!("{failure:?}").contains("'b'"), "{failure:?}");
+    }
 }

@@ -64,6 +64,22 @@ async fn broken_upload_begins_again_and_comes_once() {
 }
 
 #[tokio::test]
+async fn broken_upload_from_outside_the_folder_and_with_an_odd_name_comes_too() {
+    let manner = Manner {
+        artifact_cuts: 3,
+        ..Manner::default()
+    };
+    let make =
+        "mkdir -p out /tmp/r; echo 1 > /tmp/r/a.xml; echo 2 > 'out/wow!.txt'; echo 3 > 'out/!x'";
+    let steps = vec![shell("s1", make).and(keep(Some(0), "out", &["*", "/tmp/r/*.xml"]))];
+    let mut run = Run::with(&plan(steps), manner, &[]);
+    run.ends_as(Outcome::Passed).await;
+    assert_eq!(names(&run), ["!x", "tmp/r/a.xml", "wow!.txt"]);
+    let remarks = run.agent.heard().remarks();
+    assert!(remarks.contains("trying again"), "{remarks}");
+}
+
+#[tokio::test]
 async fn archive_is_one_artifact() {
     let mut archive = keep(Some(0), "/data/out", &["logs/*.log", "one.txt"]);
     if let Operation::Artifacts(artifacts) = &mut archive {
