@@ -14,6 +14,7 @@ mod beneath;
 mod clock;
 mod collect;
 mod conductor;
+mod credit;
 mod fail;
 mod install;
 mod lineage;

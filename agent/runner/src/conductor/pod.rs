@@ -22,12 +22,12 @@ use tokio::{
 
 use super::operation::Failure;
 use crate::{
-    fail,
+    credit, fail,
     frame::{FrameReader, FrameWriter},
     socket,
 };
 
-/// Bytes of output that a shim may send ahead.
+/// What a shim may send ahead, in bytes; see [`crate::credit`] for what a message costs.
 const CREDIT: u64 = 256 << 10;
 /// How long a shim may take for its hello.
 const HELLO: Duration = Duration::from_secs(10);
@@ -103,7 +103,9 @@ impl Line {
     /// Takes note of a message that belongs to something older: its bytes were granted too.
     pub(super) async fn pass_over(&mut self, message: shim_message::Message) -> Result<(), Gone> {
         match message {
-            shim_message::Message::Output(output) => self.grant(output.data.len()).await,
+            shim_message::Message::Output(output) => {
+                self.grant(credit::cost(output.data.len())).await
+            }
             shim_message::Message::Data(data) => self.grant(data.data.len()).await,
             _ => Ok(()),
         }

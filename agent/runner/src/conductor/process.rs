@@ -12,6 +12,7 @@ use super::{
     halt::{Cause, Limits},
     pod::{Gone, Line, Shim},
 };
+use crate::credit;
 
 const TERM: i32 = 15;
 const KILL: i32 = 9;
@@ -90,6 +91,10 @@ impl Stopper<'_> {
             }
             Urge::GiveUp => return Err(Gone),
         };
+        self.signal(signal, line).await
+    }
+
+    async fn signal(&self, signal: i32, line: &mut Line) -> Result<(), Gone> {
         let id = self.id;
         line.say(shim_request::Message::Signal(Signal { id, signal }))
             .await
@@ -117,6 +122,8 @@ pub(super) async fn follow(
         kill_at: None,
         killed: None,
     };
+    // Why the log can not be written; the process is killed then and its output dropped.
+    let mut broken = None;
     loop {
         let message = tokio::select! {
             message = line.hear() => message?,
@@ -127,7 +134,17 @@ pub(super) async fn follow(
         };
         match message {
             Message::Output(output) if output.id == id => {
-                keep(run, step, &output, &mut stopper, &mut line).await?;
+                if broken.is_none()
+                    && let Err(error) = keep(run, step, &output, &mut stopper, &mut line).await
+                {
+                    let Error::Log(error) = error else {
+                        return Err(error);
+                    };
+                    broken = Some(error);
+                    stopper.killed = Some(Instant::now());
+                    stopper.signal(KILL, &mut line).await?;
+                }
+                line.grant(credit::cost(output.data.len())).await?;
             }
             Message::Started(started) if started.id == id && !started.error.is_empty() => {
                 let ended = Ended::NotStarted {
@@ -137,6 +154,9 @@ pub(super) async fn follow(
                 return Ok((ended, stopper.cause));
             }
             Message::Exited(exited) if exited.id == id => {
+                if let Some(error) = broken {
+                    return Err(Error::Log(error));
+                }
                 return Ok((Ended::Exited(exited), stopper.cause));
             }
             older => line.pass_over(older).await?,
@@ -165,9 +185,12 @@ async fn keep(
                 appended.map_err(Error::Log)?;
                 break;
             }
-            urge = stopper.urge() => stopper.obey(urge, line).await?,
+            // A killed process may be gone already: its end is behind the output that waits here.
+            urge = stopper.urge(), if stopper.killed.is_none() => stopper.obey(urge, line).await?,
         }
     }
-    line.grant(output.data.len()).await?;
+    if let Some(killed) = &mut stopper.killed {
+        *killed = Instant::now();
+    }
     Ok(())
 }

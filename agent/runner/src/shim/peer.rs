@@ -16,6 +16,9 @@ pub(super) enum Gone {
     /// It closed the connection.
     #[error("it closed the connection")]
     Closed,
+    /// It asked for a second thing before the first was over.
+    #[error("it asked for something while a process ran")]
+    Confused,
     /// The connection broke.
     #[error("the connection broke")]
     Broken(#[source] frame::Error),

@@ -28,7 +28,7 @@ use super::{
     shell::Shell,
 };
 use crate::{
-    lineage,
+    credit, lineage,
     reaper::{self, Ended},
     volumes::resolve,
 };
@@ -168,11 +168,11 @@ impl Shim {
 
     async fn attend(&mut self, running: &mut Running) -> Result<Option<End>, Gone> {
         loop {
-            if let Some(ended) = running.is_over(self.peer.credit()) {
+            let credit = credit::room(self.peer.credit());
+            if let Some(ended) = running.is_over(credit) {
                 self.report(running, ended).await?;
                 return Ok(running.farewell.map(|_| End::Terminated));
             }
-            let credit = self.peer.credit();
             let alarm = running.alarm(credit);
             tokio::select! {
                 request = self.peer.next() => match request? {
@@ -182,11 +182,15 @@ impl Shim {
                         return Ok(Some(End::Told));
                     }
                     shim_request::Message::Grant(_) => running.heard(),
-                    // One thing at a time: the conductor does not ask for more.
+                    // One thing at a time: a conductor that asks for more has lost its way, and
+                    // would wait for an answer for ever.
                     shim_request::Message::Run(_)
                     | shim_request::Message::WriteFile(_)
                     | shim_request::Message::ReadFile(_)
-                    | shim_request::Message::Collect(_) => {}
+                    | shim_request::Message::Collect(_) => {
+                        lineage::kill_all(Some(running.pid), || drop(reaper::take())).await;
+                        return Err(Gone::Confused);
+                    }
                 },
                 () = self.reaper.woken() => {
                     let ended = reaper::take();
@@ -198,7 +202,7 @@ impl Shim {
                 }
                 chunk = running.output.next(credit), if credit > 0 && running.output.is_open() => {
                     if let Some((stream, data)) = chunk {
-                        self.peer.take(data.len());
+                        self.peer.take(credit::cost(data.len()));
                         running.heard();
                         let output = OutputMessage {
                             id: running.id,

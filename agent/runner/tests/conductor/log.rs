@@ -1,14 +1,17 @@
 //! Every byte arrives, whatever happens on the way.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
-use muster_proto::runner::v1::{LogStream, Outcome};
+use muster_proto::runner::v1::{LogStream, Outcome, StepState::Canceled};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     agent::Manner,
     plan::{plan, shell},
-    run::Run,
+    run::{Run, runs},
 };
 
 const MIB: u64 = 1 << 20;
@@ -79,21 +82,45 @@ async fn flood_waits_for_a_slow_agent_with_bounded_memory_and_disk() {
     assert_eq!(run.output("s1").len(), 64 << 20);
 }
 
-#[tokio::test]
-async fn step_that_waits_for_a_full_log_can_be_canceled() {
+/// Cancels a step that waits for a full log, and waits until its process has ended though nobody
+/// takes the log.
+async fn cancel_with_a_full_log(script: &str, mark: &str) {
     let manner = Manner {
         deaf: true,
         ..Manner::default()
     };
-    let options = ["--spool-limit", "1000000"];
-    let mut run = Run::with(&plan(vec![shell("s1", "cat /dev/zero")]), manner, &options);
-    while folder_size(&run.path("muster/spool")) < 900_000 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    let options = ["--spool-limit", "300000", "--grace", "500ms"];
+    let mut run = Run::with(&plan(vec![shell("s1", script)]), manner, &options);
+    let mut size = 0;
+    loop {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let now = folder_size(&run.path("muster/spool"));
+        if now == size && size > 200_000 {
+            break;
+        }
+        size = now;
     }
+    assert!(runs(mark));
     run.agent.cancel(false);
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let patience = Instant::now() + Duration::from_secs(20);
+    while runs(mark) {
+        assert!(Instant::now() < patience, "the process heard no signal");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     run.agent.listen_again();
     run.ends_as(Outcome::Canceled).await;
+    run.expect("s1", Canceled, "CANCELED");
+}
+
+#[tokio::test]
+async fn step_that_waits_for_a_full_log_can_be_canceled() {
+    cancel_with_a_full_log("trap '' TERM; cat /dev/zero; : full-log-1", "full-log-1").await;
+}
+
+#[tokio::test]
+async fn step_that_fills_the_log_with_short_lines_can_be_canceled() {
+    let script = "trap '' TERM; while :; do echo x; done; : full-log-2";
+    cancel_with_a_full_log(script, "full-log-2").await;
 }
 
 #[tokio::test]
