@@ -1,10 +1,14 @@
 //! Opening the database: URLs, connection settings, and errors that name the cure.
 
-use std::{fs, io, path::Path, time::Duration};
+use std::{
+    fs, io,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use sea_orm::{DatabaseConnection, SqlxPostgresConnector, SqlxSqliteConnector};
 use sqlx::{
-    ConnectOptions, Connection, Postgres,
+    ConnectOptions, Connection, Postgres, Sqlite,
     pool::PoolOptions,
     postgres::PgConnectOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous},
@@ -15,6 +19,8 @@ use crate::{Error, error::Source};
 
 /// How long SQLite waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two attempts to open a file that another process makes.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// How long PostgreSQL may work on one statement.
 const STATEMENT_TIMEOUT: &str = "30s";
 /// A connection that was idle for longer is tried before it is used.
@@ -56,7 +62,6 @@ async fn sqlite(path: &Path, options: &Options) -> Result<Connections, Error> {
     })?;
     let settings = SqliteConnectOptions::new()
         .filename(path)
-        .journal_mode(SqliteJournalMode::Wal)
         // What was acknowledged survives a loss of power.
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(BUSY_TIMEOUT)
@@ -68,19 +73,49 @@ async fn sqlite(path: &Path, options: &Options) -> Result<Connections, Error> {
         refuse(place.clone(), reason, Some(error.into()))
     };
     // One connection writes: with several, writers wait in sleeps for each other.
-    let writer: SqlitePool = pool(options, 1)
-        .connect_with(settings.clone())
-        .await
-        .map_err(failed)?;
-    let reader = pool(options, options.max_connections.max(1))
-        .connect_with(settings.pragma("query_only", "on"))
-        .await
-        .map_err(failed)?;
+    let writer = open_sqlite(
+        &pool(options, 1),
+        &settings.clone().journal_mode(SqliteJournalMode::Wal),
+    )
+    .await
+    .map_err(failed)?;
+    let reader = open_sqlite(
+        &pool(options, options.max_connections.max(1)),
+        &settings.pragma("query_only", "on"),
+    )
+    .await
+    .map_err(failed)?;
     Ok(Connections {
         writer: SqlxSqliteConnector::from_sqlx_sqlite_pool(writer),
         reader: SqlxSqliteConnector::from_sqlx_sqlite_pool(reader),
         suspicion: Suspicion::new(),
     })
+}
+
+/// Opens the file, and again while another process makes it: SQLite does not wait by itself for the
+/// lock that changing to the write-ahead log needs.
+async fn open_sqlite(
+    pool: &PoolOptions<Sqlite>,
+    settings: &SqliteConnectOptions,
+) -> Result<SqlitePool, sqlx::Error> {
+    let give_up = Instant::now() + BUSY_TIMEOUT;
+    loop {
+        match pool.clone().connect_with(settings.clone()).await {
+            Err(error) if is_busy(&error) && Instant::now() < give_up => {
+                tokio::time::sleep(BUSY_PAUSE).await;
+            }
+            opened => return opened,
+        }
+    }
+}
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error
+        .as_database_error()
+        .and_then(|error| error.code())
+        .and_then(|code| code.parse::<i32>().ok());
+    // An extended code has the plain one in its low byte; 5 is SQLITE_BUSY, 6 SQLITE_LOCKED.
+    code.is_some_and(|code| matches!(code & 0xff, 5 | 6))
 }
 
 /// SQLite gives its own files beside the database the same permissions.

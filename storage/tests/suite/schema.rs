@@ -112,6 +112,23 @@ async fn broken_connections_are_replaced() {
     .await;
 }
 
+/// SQLite does not wait by itself for the lock that the change to the write-ahead log needs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_new_sqlite_file_may_be_opened_by_many_at_once() {
+    for _ in 0..10 {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite://{}", folder.path().join("muster.db").display());
+        let mut opened = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let url = url.clone();
+            opened.spawn(async move { Store::connect(&url, &Options::default()).await });
+        }
+        for store in opened.join_all().await {
+            store.expect("each is served").close().await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_new_sqlite_file_is_for_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt;
