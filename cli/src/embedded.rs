@@ -92,6 +92,11 @@ impl ControlPlane {
         Ok(LocalAgent { agent, name })
     }
 
+    /// Folder of its data.
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
     /// Stops it in order.
     pub(crate) async fn close(self) {
         self.server.stop().await;

@@ -67,6 +67,12 @@ pub(crate) enum Error {
     /// The control plane of this process does not work.
     #[error("{0}")]
     Local(String),
+    /// What was waited for did not end in time.
+    #[error(
+        "not finished after {}; it goes on, and `muster get` shows how far it is",
+        crate::terminal::measure::duration(*.0)
+    )]
+    Waiting(std::time::Duration),
     /// The user interrupted before there was anything to cancel.
     #[error("interrupted")]
     Interrupted,
@@ -83,6 +89,7 @@ impl Error {
                 Exit::Usage
             }
             Self::Unreachable { .. } | Self::Unauthenticated { .. } => Exit::Unreachable,
+            Self::Waiting(_) => Exit::Waiting,
             Self::Interrupted => Exit::Interrupted,
             Self::File { .. }
             | Self::Refused { usage: false, .. }

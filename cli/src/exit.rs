@@ -19,6 +19,8 @@ pub(crate) enum Exit {
     TimedOut,
     /// The server can not be reached, or refused the credential.
     Unreachable,
+    /// The time of `--timeout` passed while something was still running.
+    Waiting,
     /// The user interrupted twice.
     Interrupted,
 }
@@ -34,6 +36,7 @@ impl Exit {
             Self::Canceled => 4,
             Self::TimedOut => 5,
             Self::Unreachable => 6,
+            Self::Waiting => 124,
             Self::Interrupted => 130,
         }
     }
@@ -73,6 +76,7 @@ Exit codes:
     4  canceled
     5  timed out: a deadline of the whole run passed
     6  the server can not be reached, or refused the credential
+  124  the time of `muster wait --timeout` passed; what was waited for goes on
   130  interrupted twice";
 
 #[cfg(test)]
@@ -89,6 +93,7 @@ mod tests {
             Exit::Canceled,
             Exit::TimedOut,
             Exit::Unreachable,
+            Exit::Waiting,
             Exit::Interrupted,
         ];
         let in_table: Vec<u8> = TABLE

@@ -145,6 +145,17 @@ impl View {
         self.screen.line(&line);
     }
 
+    /// Shows a remark that must be known also where nothing else is shown.
+    pub(crate) fn warning(&mut self, text: &str) {
+        if self.screen.is_silent() {
+            use std::io::Write as _;
+            // Nobody reads it: the run goes on.
+            let _unread = writeln!(std::io::stderr(), "{}", escape::visible_lines(text));
+        } else {
+            self.remark(Style::Yellow, text);
+        }
+    }
+
     /// Shows what only needs time to pass.
     pub(crate) fn tick(&mut self, now: Instant) {
         if now.duration_since(self.last_chunk) >= HOLD {

@@ -2,6 +2,7 @@
 //! it is followed to its end is in [`watch`].
 
 mod request;
+mod space;
 mod watch;
 
 use std::{path::PathBuf, time::Instant};
@@ -156,7 +157,10 @@ async fn run(
     };
     let name = execution.name.clone();
     let view = open_view(execution, arguments, global, agent.is_some());
-    let ended = watch::watch(client, view, &mut agent, interruptions, interrupted).await;
+    let space = session
+        .local()
+        .map(|local| space::Space::new(local.data_dir().to_path_buf(), Instant::now()));
+    let ended = watch::watch(client, view, &mut agent, space, interruptions, interrupted).await;
     let told = match ended {
         Ok(ended) => Box::pin(tell(client, &name, ended, arguments, global)).await,
         Err(error) => Err(error),

@@ -1,10 +1,13 @@
 //! `muster wait`: until executions are finished.
 
+use std::time::Duration;
+
 use clap::Args;
 use muster_proto::v1::Execution;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
+use super::server::duration;
 use crate::{
     arguments::Global,
     client::Client,
@@ -28,6 +31,9 @@ pub(crate) struct Arguments {
     /// Names such as smoke-3, or ids
     #[arg(required = true, value_name = "EXECUTION")]
     ids: Vec<String>,
+    /// Leave after this time; the executions go on
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    timeout: Option<Duration>,
 }
 
 #[derive(Serialize)]
@@ -37,7 +43,7 @@ struct Executions {
 
 fn examples() -> String {
     format!(
-        "Examples:\n  muster wait smoke-3\n  muster wait smoke-3 smoke-4 || echo not all passed\n\n{}",
+        "Examples:\n  muster wait smoke-3\n  muster wait smoke-3 smoke-4 || echo not all passed\n  muster wait smoke-3 --timeout 15m\n\n{}",
         exit::TABLE
     )
 }
@@ -49,7 +55,11 @@ pub(crate) async fn execute(arguments: Arguments, global: &Global) -> Result<Exi
         return Err(Error::Usage(message));
     }
     let session = Session::open(global).await?;
-    let all = wait_for_all(&session.client, &arguments.ids, global).await;
+    let all = within(
+        arguments.timeout,
+        wait_for_all(&session.client, &arguments.ids, global),
+    )
+    .await;
     session.close().await;
     let all = all?;
     let exits = all.iter().map(|one| Exit::of_state(one.state()));
@@ -61,6 +71,19 @@ pub(crate) async fn execute(arguments: Arguments, global: &Global) -> Result<Exi
         })?;
     }
     Ok(exit.unwrap_or(Exit::Success))
+}
+
+/// The outcome of `waiting`, or an error when `limit` passes before.
+async fn within<T>(
+    limit: Option<Duration>,
+    waiting: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    match limit {
+        None => waiting.await,
+        Some(limit) => tokio::time::timeout(limit, waiting)
+            .await
+            .unwrap_or(Err(Error::Waiting(limit))),
+    }
 }
 
 async fn wait_for_all(

@@ -62,6 +62,11 @@ impl Screen {
         self.live && !self.silent
     }
 
+    /// Whether nothing is shown.
+    pub(crate) const fn is_silent(&self) -> bool {
+        self.silent
+    }
+
     /// What it writes to.
     pub(crate) const fn terminal(&self) -> Terminal {
         self.terminal

@@ -113,6 +113,9 @@ fn a_cancel_from_elsewhere_ends_a_run() {
     let path = home.workflow("a", "steps:\n- shell: |\n    echo began\n    sleep 600");
     let mut run = home.start(fleet.arguments(&["run", &path]));
     run.prints("began\n");
+    let early = home.muster(fleet.arguments(&["wait", "a-1", "--timeout", "100ms"]));
+    let early = early.expect(124);
+    assert!(early.stderr.contains("it goes on"), "{}", early.stderr);
     home.muster(fleet.arguments(&["cancel", "a-1", "--message", "not today"]))
         .expect(0);
     let done = run.wait().expect(4);

@@ -21,6 +21,8 @@ use crate::{
     view::{LogProof, View},
 };
 
+use super::space::Space;
+
 /// How often the status line is drawn.
 const TICK: Duration = Duration::from_millis(250);
 /// How long a forced end may take before the command leaves.
@@ -42,6 +44,7 @@ pub(super) async fn watch(
     client: &Client,
     mut view: View,
     agent: &mut Option<LocalAgent>,
+    mut space: Option<Space>,
     interruptions: &mut Interruptions,
     interrupted: bool,
 ) -> Result<Ended, Error> {
@@ -59,7 +62,13 @@ pub(super) async fn watch(
                 None => break,
                 Some(update) => show(&mut view, update)?,
             },
-            _ = ticks.tick() => view.tick(Instant::now()),
+            _ = ticks.tick() => {
+                let now = Instant::now();
+                if let Some(text) = space.as_mut().and_then(|space| space.look(now)) {
+                    view.warning(&text);
+                }
+                view.tick(now);
+            }
             () = interruptions.next() => {
                 if stop.asked >= 2 {
                     break;
