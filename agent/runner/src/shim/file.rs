@@ -2,8 +2,8 @@
 
 use std::{
     fs::{self, File},
-    io::Read as _,
-    os::unix::fs::PermissionsExt as _,
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
 };
 
@@ -17,20 +17,29 @@ pub(crate) fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), String
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(error)?;
     }
-    fs::write(path, content).map_err(error)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(error)
+    let mut file = open(path, fs::OpenOptions::new().write(true).create(true)).map_err(error)?;
+    file.set_len(0).map_err(error)?;
+    file.write_all(content).map_err(error)?;
+    file.set_permissions(fs::Permissions::from_mode(mode))
+        .map_err(error)
+}
+
+/// Opens a plain file; a pipe that a test left there must not make the run wait for its other end.
+fn open(path: &Path, options: &mut fs::OpenOptions) -> io::Result<File> {
+    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = options.custom_flags(nonblocking).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("not a plain file")),
+    }
 }
 
 /// Reads a file.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
     let shown = path.display();
     let error = |error: std::io::Error| format!("can not read '{shown}': {error}");
-    let metadata = fs::metadata(path).map_err(error)?;
-    if !metadata.is_file() {
-        return Err(format!("can not read '{shown}': not a plain file"));
-    }
     let mut content = Vec::new();
-    let file = File::open(path).map_err(error)?;
+    let file = open(path, fs::OpenOptions::new().read(true)).map_err(error)?;
     file.take(LARGEST + 1)
         .read_to_end(&mut content)
         .map_err(error)?;
@@ -70,5 +79,14 @@ mod tests {
                 .contains("not a plain file")
         );
         assert!(write(folder.path(), b"", 0o644).is_err());
+    }
+
+    #[test]
+    fn a_pipe_is_refused_and_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).unwrap();
+        assert!(write(&path, b"", 0o644).is_err());
+        assert!(read(&path).unwrap_err().contains("not a plain file"));
     }
 }
