@@ -27,8 +27,6 @@ use crate::{
     socket,
 };
 
-/// What a shim may send ahead, in bytes; see [`crate::credit`] for what a message costs.
-const CREDIT: u64 = 256 << 10;
 /// How long a shim may take for its hello.
 const HELLO: Duration = Duration::from_secs(10);
 /// How long the cluster may take to say why a container ended.
@@ -114,7 +112,7 @@ impl Line {
     /// Takes note of bytes that were dealt with, so that as many more may come.
     pub(super) async fn grant(&mut self, bytes: usize) -> Result<(), Gone> {
         self.taken += bytes as u64;
-        if self.taken < CREDIT / 4 {
+        if self.taken < credit::WINDOW / 4 {
             return Ok(());
         }
         let bytes = std::mem::take(&mut self.taken);
@@ -176,8 +174,10 @@ impl Pod {
             fail::say(format_args!("a shim speaks protocol {}", hello.protocol));
             return Err(Gone);
         }
-        line.say(shim_request::Message::Grant(Grant { bytes: CREDIT }))
-            .await?;
+        line.say(shim_request::Message::Grant(Grant {
+            bytes: credit::WINDOW,
+        }))
+        .await?;
         let shim = Arc::new(Shim {
             container: hello.container.clone(),
             working_dir: hello.working_dir,
