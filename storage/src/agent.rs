@@ -50,6 +50,17 @@ impl Agent {
         labels.extend(self.labels.clone());
         labels
     }
+
+    /// The labels that targets are compared with: the effective ones, and [`Agent::NAME_LABEL`].
+    #[must_use]
+    pub fn target_labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.effective_labels();
+        labels.insert(Self::NAME_LABEL.to_owned(), self.name.clone());
+        labels
+    }
+
+    /// Label with the name of the agent, which no agent can set by itself.
+    pub const NAME_LABEL: &str = "muster.dev/agent";
 }
 
 /// What an agent tells when it connects.

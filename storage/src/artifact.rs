@@ -81,7 +81,33 @@ pub struct Artifacts<'a> {
     pub(crate) project: ProjectId,
 }
 
+/// Folder of archives that executions put aside for each other; they are no results, and are not
+/// listed.
+pub const ARCHIVES: &str = ".muster/";
+
 impl Artifacts<'_> {
+    /// Returns the newest file of an execution at a path, listed or not.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub async fn find(&self, execution: ExecutionId, path: &str) -> Result<Artifact, Error> {
+        self.store
+            .read("find_artifact", || async {
+                row::Entity::find()
+                    .filter(row::Column::ProjectId.eq(self.project.as_uuid()))
+                    .filter(row::Column::ExecutionId.eq(execution.as_uuid()))
+                    .filter(row::Column::Path.eq(path))
+                    .order_by_desc(row::Column::Id)
+                    .limit(1)
+                    .one(self.store.reader())
+                    .await?
+                    .map(record)
+                    .ok_or_else(|| Error::not_found(Kind::Artifact, path).into())
+            })
+            .await
+    }
+
     /// Returns one artifact.
     ///
     /// # Errors
@@ -121,6 +147,7 @@ impl Artifacts<'_> {
                     .await?;
                 let mut query = row::Entity::find()
                     .filter(row::Column::ExecutionId.eq(execution.as_uuid()))
+                    .filter(row::Column::Path.not_like(format!("{ARCHIVES}%")))
                     .order_by_asc(row::Column::Path)
                     .order_by_asc(row::Column::Id)
                     .limit(u64::from(limit) + 1);

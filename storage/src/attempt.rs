@@ -53,6 +53,10 @@ pub struct Attempt {
     pub reason: String,
     /// The same for people.
     pub message: String,
+    /// Where other pods of its cluster reach it; empty until known.
+    pub address: String,
+    /// It is a service, and ready.
+    pub ready: bool,
 }
 
 /// What a completion record says of the log.
@@ -164,5 +168,7 @@ pub(crate) fn record(row: row::Model) -> Result<Attempt, Failure> {
         finish_time: row.finish_time.map(time::timestamp),
         reason: row.reason,
         message: row.message,
+        address: row.address.unwrap_or_default(),
+        ready: row.ready.unwrap_or(false),
     })
 }

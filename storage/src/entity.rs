@@ -8,6 +8,7 @@ pub(crate) mod counter;
 pub(crate) mod execution;
 pub(crate) mod execution_event;
 pub(crate) mod execution_plan;
+pub(crate) mod execution_source;
 pub(crate) mod execution_steps;
 pub(crate) mod execution_tag;
 pub(crate) mod instance;

@@ -1,6 +1,7 @@
 //! Executions of a project: what was asked for, where it is, how it ended.
 
 mod cancel;
+mod child;
 mod create;
 mod list;
 mod row;
@@ -13,12 +14,13 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use muster_core::{
     execution::{Effect, Lifecycle, State, Stop},
-    id::{ExecutionId, ProjectId},
+    id::{AttemptId, ExecutionId, ProjectId},
 };
 
 use crate::{Error, Page, Request, Store, Written, attempt::Attempt};
 
 pub(crate) use cancel::{end_steps, reset_steps, write_steps};
+pub use child::{Child, Origin, Role};
 pub(crate) use list::newest_attempt;
 pub(crate) use row::{Change, record};
 pub use step::{StepResult, StepState};
@@ -74,6 +76,8 @@ pub struct Execution {
     pub log: LogSummary,
     /// How many artifacts are complete.
     pub artifact_count: u32,
+    /// Set when another execution has started it.
+    pub origin: Option<Origin>,
     /// Counts its changes; its etag.
     pub revision: i64,
 }
@@ -139,6 +143,10 @@ pub struct NewExecution {
     pub plan: Bytes,
     /// Its steps, not reached yet.
     pub steps: Vec<StepResult>,
+    /// Set when another execution starts it.
+    pub origin: Option<Origin>,
+    /// Documents that members of a suite may be found in, when they came with the request.
+    pub source: Option<String>,
 }
 
 /// One execution with what hangs on it.
@@ -150,6 +158,8 @@ pub struct Details {
     pub steps: Vec<StepResult>,
     /// Its placements, oldest first.
     pub attempts: Vec<Attempt>,
+    /// What it has started, at most 1,000.
+    pub children: Vec<Execution>,
 }
 
 /// Which executions a list shows.
@@ -161,6 +171,8 @@ pub struct Filter {
     pub states: Vec<State>,
     /// Only with all of these tags.
     pub tags: BTreeMap<String, String>,
+    /// Only what this execution has started; without it workers and services are left out.
+    pub parent: Option<ExecutionId>,
 }
 
 /// A change of an execution that was committed.
@@ -275,6 +287,33 @@ impl Executions<'_> {
     /// [`Error::NotFound`].
     pub async fn plan(&self, id: ExecutionId) -> Result<Bytes, Error> {
         self.load_plan(id).await
+    }
+
+    /// Returns what an attempt has started, by group and index.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn children(&self, attempt: AttemptId) -> Result<Vec<Child>, Error> {
+        self.load_children(attempt).await
+    }
+
+    /// Returns the executions that an execution comes from, its parent first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub async fn ancestors(&self, id: ExecutionId) -> Result<Vec<Execution>, Error> {
+        self.load_ancestors(id).await
+    }
+
+    /// Returns the documents that came with the request of an execution.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn source(&self, id: ExecutionId) -> Result<Option<String>, Error> {
+        self.load_source(id).await
     }
 
     /// Returns what happened to an execution, oldest first, after a sequence (0 for all).

@@ -3,6 +3,7 @@
 //! A migration that was released is frozen: it declares its own SQL and never uses entities.
 
 mod m20261123_000001_create_tables;
+mod m20261124_000002_add_children;
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
@@ -19,7 +20,10 @@ struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261123_000001_create_tables::CreateTables)]
+        vec![
+            Box::new(m20261123_000001_create_tables::CreateTables),
+            Box::new(m20261124_000002_add_children::AddChildren),
+        ]
     }
 }
 

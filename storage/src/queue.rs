@@ -7,7 +7,8 @@ use muster_core::{
     id::AttemptId,
 };
 use sea_orm::{
-    ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr,
+    ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+    sea_query::Expr,
 };
 use uuid::Uuid;
 
@@ -234,6 +235,31 @@ impl Queue<'_> {
                     .all(self.store.reader())
                     .await?;
                 rows.into_iter().map(attempt::record).collect()
+            })
+            .await
+    }
+
+    /// Returns live children whose parent's attempt has ended, and which do not outlive it.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn orphans(&self, limit: u32) -> Result<Vec<Execution>, Error> {
+        self.store
+            .read("list_orphans", || async {
+                let live = row::Entity::find()
+                    .select_only()
+                    .column(row::Column::Id)
+                    .filter(Expr::cust("status = 'live'"))
+                    .into_query();
+                let query = execution_row::Entity::find()
+                    .filter(Expr::cust(
+                        "parent_attempt_id IS NOT NULL AND finish_time IS NULL AND role <> 'detached' AND stop IS NULL",
+                    ))
+                    .filter(execution_row::Column::ParentAttemptId.not_in_subquery(live))
+                    .limit(u64::from(page::limit(limit)));
+                let rows = query.all(self.store.reader()).await?;
+                rows.into_iter().map(execution::record).collect()
             })
             .await
     }

@@ -77,6 +77,10 @@ pub struct Report {
     pub start_time: Option<Timestamp>,
     /// What the plan asks for and has no effect there; added to those of the execution.
     pub warnings: Vec<String>,
+    /// Where other pods of its cluster reach it; empty until known.
+    pub address: String,
+    /// It is a service, and ready.
+    pub ready: bool,
 }
 
 /// Where a report says that its attempt is.

@@ -105,6 +105,10 @@ struct State {
     stopped: Option<(String, String)>,
     /// Bytes of the log that the server has.
     durable: u64,
+    /// Where other pods reach it; empty until known.
+    address: String,
+    /// The cluster says that its containers are ready.
+    ready: bool,
     /// No more of the log will come: a completion record may go without the rest.
     log_is_over: bool,
     /// Number of the newest control connection; 0 when there is none.
@@ -204,6 +208,45 @@ impl Attempt {
     /// What the plan asks for and has no effect here; told with every report from now on.
     pub(crate) fn warn(&self, warnings: Vec<String>) {
         self.lock().warnings = warnings;
+    }
+
+    /// Whether it is a service of another execution.
+    fn is_service(state: &State) -> bool {
+        let work = state.work.as_ref();
+        work.is_some_and(|work| work.plan.service.is_some())
+    }
+
+    /// Whether it takes no slot: it is a service, which lives with its owner, or it does nothing
+    /// but wait for children that need slots themselves.
+    pub(crate) fn is_exempt(&self) -> bool {
+        let state = self.lock();
+        let waits = match &state.stage {
+            Stage::Progress(progress) => progress.waiting,
+            Stage::Preparing | Stage::Completed(_) | Stage::Lost => false,
+        };
+        waits || Self::is_service(&state)
+    }
+
+    /// Where other pods reach it.
+    pub(crate) fn address(&self, address: &str) {
+        self.update(|state| {
+            let new = Self::is_service(state) && state.address != address;
+            if new {
+                address.clone_into(&mut state.address);
+            }
+            new && state.sequence > 0
+        });
+    }
+
+    /// Whether the cluster says that its containers are ready.
+    pub(crate) fn ready(&self, ready: bool) {
+        self.update(|state| {
+            let new = Self::is_service(state) && state.ready != ready;
+            if new {
+                state.ready = ready;
+            }
+            new && state.sequence > 0
+        });
     }
 
     /// The pod is on its way, and what it waits for.

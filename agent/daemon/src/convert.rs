@@ -113,6 +113,7 @@ pub(crate) fn cancel(order: &v1::CancelAttempt) -> runner::Cancel {
     let outcome = match order.outcome() {
         From::Aborted => To::Aborted,
         From::TimedOut => To::TimedOut,
+        From::Passed => To::Passed,
         From::Unspecified
         | From::Queued
         | From::Assigned
@@ -120,7 +121,6 @@ pub(crate) fn cancel(order: &v1::CancelAttempt) -> runner::Cancel {
         | From::Running
         | From::Paused
         | From::Finishing
-        | From::Passed
         | From::Failed
         | From::Canceled => To::Canceled,
     };

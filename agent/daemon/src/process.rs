@@ -128,13 +128,20 @@ impl Process {
             return Ok(());
         }
         attempt.warn(ineffective::settings(&work.plan));
+        let address = work.plan.service.is_some().then(|| loopback(attempt.id));
+        if let Some(address) = &address {
+            attempt.address(address);
+        }
         let mark = directory::Mark {
             epoch: attempt.epoch,
             embedded: self.settings.embedded,
             owner: self.owner,
         };
         directory.make(&mark).map_err(denied)?;
-        let command = self.command(attempt.id, &directory).map_err(denied)?;
+        let mut command = self.command(attempt.id, &directory).map_err(denied)?;
+        if let Some(address) = address {
+            command.args(["--address", &address]);
+        }
         let mut child = self.spawner.spawn(command).await.map_err(denied)?;
         if let Some(conductor) = child.id().and_then(Conductor::of) {
             directory.record(conductor).map_err(denied)?;
@@ -225,6 +232,15 @@ impl Process {
         });
         futures::future::join_all(ends).await;
     }
+}
+
+/// An address for a service of this machine: one of its own in 127.64.0.0/10, where nothing else
+/// is found by default. Made of random bits of the attempt's id, so that it is known again.
+fn loopback(attempt: AttemptId) -> String {
+    let bytes = attempt.as_uuid().into_bytes();
+    let [.., a, b, c] = bytes;
+    // Neither 0 nor 255 at the end, which some programs take for something else.
+    format!("127.{}.{b}.{}", 64 + a % 64, c % 254 + 1)
 }
 
 /// The conductor is gone: lost, unless its record is here.

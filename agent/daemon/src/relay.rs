@@ -1,10 +1,12 @@
 //! The door for conductors: who may come in, and which kind of connection it is.
 //!
-//! A control connection is [`control`]'s business, an artifact's [`artifact`]'s, the way of the
-//! log to the server [`log`]'s.
+//! A control connection is [`control`]'s business, an artifact's [`artifact`]'s, an archive's
+//! [`archive`]'s, the way of the log to the server [`log`]'s.
 
+mod archive;
 mod artifact;
 pub(crate) mod certificate;
+mod children;
 mod control;
 mod frame;
 mod listener;
@@ -113,6 +115,7 @@ async fn welcome(
     drop(stranger);
     let result = match hello.purpose() {
         Purpose::Artifact => artifact::serve(context, &attempt, receiver, sender).await,
+        Purpose::Archive => archive::serve(context, &attempt, receiver, sender).await,
         Purpose::Control | Purpose::Unspecified => {
             control::serve(context, &attempt, &hello, receiver, sender).await
         }

@@ -4,6 +4,7 @@
 mod agents;
 mod artifacts;
 mod caller;
+mod children;
 mod error;
 mod executions;
 mod hub;
@@ -19,6 +20,7 @@ use muster_storage::{Blobs, Store, execution::Changed};
 use tokio_util::task::TaskTracker;
 
 pub(crate) use caller::{Access, Caller};
+pub(crate) use children::{MAX_INSTANCES, NewChild, Requirement, StartChildren};
 pub(crate) use error::{Error, Violation};
 pub(crate) use executions::{NewRun, Source};
 pub(crate) use hub::Hub;
@@ -57,6 +59,9 @@ impl App {
     /// one that is lost in a crash is done by a sweep or at the agent's next connect.
     pub(crate) fn perform(&self, changed: &Changed) {
         self.hub.execution_changed(changed.execution.id);
+        if let Some(origin) = &changed.execution.origin {
+            self.hub.execution_changed(origin.parent);
+        }
         let state = changed.execution.state();
         if state.is_terminal() && !changed.effects.is_empty() {
             metrics::counter!(crate::metrics::FINISHED, "state" => state.as_str()).increment(1);
@@ -65,10 +70,12 @@ impl App {
             match effect {
                 Effect::WakeScheduler => self.hub.queue_changed(),
                 Effect::StopAttempt(lease, stop) => {
-                    self.link
-                        .stop_attempt(*lease, *stop, &changed.execution.message);
+                    self.link.stop_attempt(*lease, *stop, &changed.execution);
                 }
-                Effect::CloseAttempt(lease) => self.link.close_attempt(lease.attempt),
+                Effect::CloseAttempt(lease) => {
+                    self.link.close_attempt(lease.attempt);
+                    self.hub.attempt_ended();
+                }
             }
         }
     }

@@ -3,6 +3,7 @@
 mod agents;
 mod artifacts;
 mod auth;
+mod children;
 mod convert;
 mod executions;
 mod link;

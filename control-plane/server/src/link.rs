@@ -20,9 +20,13 @@ use muster_core::{
     id::{AgentId, AttemptId, SessionId},
 };
 use muster_proto::v1::{
-    CancelAttempt, LinkResponse, Refusal, execution, link_response::Message, refusal::Reason,
+    CancelAttempt, Credit, LinkResponse, Refusal, execution, link_response::Message,
+    refusal::Reason,
 };
-use muster_storage::agent::Agent;
+use muster_storage::{
+    agent::Agent,
+    execution::{Execution, Role},
+};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +45,8 @@ struct Session {
     agent: Option<Arc<Agent>>,
     /// How many more attempts it asked for.
     credit: u32,
+    /// How many of what it holds take no slot.
+    exempt: u32,
     /// What it holds.
     held: HashSet<AttemptId>,
 }
@@ -99,6 +105,7 @@ impl Link {
             stop: stop.clone(),
             agent: None,
             credit: 0,
+            exempt: 0,
             held: HashSet::new(),
         };
         let mut sessions = self.lock();
@@ -135,9 +142,10 @@ impl Link {
     }
 
     /// Takes note of how much work an agent asks for.
-    fn set_credit(&self, agent: AgentId, outbox: &mpsc::Sender<LinkResponse>, slots: u32) {
+    fn set_credit(&self, agent: AgentId, outbox: &mpsc::Sender<LinkResponse>, credit: Credit) {
         if let Some(session) = self.lock().own(agent, outbox) {
-            session.credit = slots;
+            session.credit = credit.slots;
+            session.exempt = credit.exempt;
         }
     }
 
@@ -152,7 +160,8 @@ impl Link {
             .filter_map(|session| {
                 let agent = session.agent.as_ref()?;
                 let held = u32::try_from(session.held.len()).unwrap_or(u32::MAX);
-                let room = session.credit.min(agent.told.capacity.saturating_sub(held));
+                let most = agent.told.capacity.saturating_add(session.exempt);
+                let room = session.credit.min(most.saturating_sub(held));
                 (room > 0).then(|| Taker {
                     agent: Arc::clone(agent),
                     outbox: session.outbox.clone(),
@@ -214,11 +223,11 @@ impl Link {
     }
 
     /// Tells the agent to end an attempt. One that is not connected hears it in its welcome.
-    pub(crate) fn stop_attempt(&self, lease: Lease, stop: Stop, message: &str) {
+    pub(crate) fn stop_attempt(&self, lease: Lease, stop: Stop, execution: &Execution) {
         let sessions = self.lock();
         let holder = sessions.holders.get(&lease.attempt);
         if let Some(session) = holder.and_then(|agent| sessions.agents.get(agent)) {
-            let cancel = cancel_attempt(lease, stop, message);
+            let cancel = cancel_attempt(lease, stop, execution);
             send(&session.outbox, Message::Cancel(cancel));
         }
     }
@@ -247,14 +256,22 @@ impl Sessions {
     }
 }
 
-/// The order to end an attempt.
-fn cancel_attempt(lease: Lease, stop: Stop, message: &str) -> CancelAttempt {
+/// The order to end an attempt. A service that is not needed any more has done what it was for.
+fn cancel_attempt(lease: Lease, stop: Stop, execution: &Execution) -> CancelAttempt {
+    let service = execution
+        .origin
+        .as_ref()
+        .is_some_and(|origin| origin.role == Role::Service);
+    let outcome = match service && stop == Stop::Orderly {
+        true => execution::State::Passed,
+        false => execution::State::Canceled,
+    };
     CancelAttempt {
         attempt: lease.attempt.to_string(),
         epoch: lease.epoch,
         force: stop == Stop::Forced,
-        outcome: execution::State::Canceled.into(),
-        message: message.to_owned(),
+        outcome: outcome.into(),
+        message: execution.message.clone(),
     }
 }
 

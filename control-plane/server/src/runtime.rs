@@ -179,6 +179,7 @@ impl Server {
         };
         essential(tasks::watch_leases(Arc::clone(&app), stop.clone()).boxed());
         essential(tasks::keep_house(Arc::clone(&app), stop.clone()).boxed());
+        essential(tasks::watch_orphans(Arc::clone(&app), stop.clone()).boxed());
         essential(dispatch::run(Arc::clone(&app), stop.clone()).boxed());
         let grace = app.config.stop_grace;
         let closing = CancellationToken::new();

@@ -35,6 +35,7 @@ pub(crate) async fn grant_grace(app: &App) -> Result<(), Error> {
 /// Runs all sweeps once: for a process that shares its data with others and may live shortly.
 pub(crate) async fn settle(app: &Arc<App>) -> Result<(), Error> {
     expire_leases(app).await?;
+    app.stop_orphans().await?;
     clean_up(app).await
 }
 
@@ -45,6 +46,24 @@ pub(crate) async fn watch_leases(app: Arc<App>, stop: CancellationToken) {
     while tick(&mut ticks, &stop).await {
         if let Err(error) = look_at_leases(&app, &mut looked).await {
             tracing::warn!(%error, "leases can not be looked at; it is tried again");
+        }
+    }
+}
+
+/// Ends what ended attempts have started, until `stop`.
+pub(crate) async fn watch_orphans(app: Arc<App>, stop: CancellationToken) {
+    let mut ended = app.hub.watch_ended();
+    let mut sweep = ticks(HOUSEKEEPING);
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            // The sender lives in the hub, as long as the server.
+            _ = ended.changed() => {}
+            _ = sweep.tick() => {}
+        }
+        if let Err(error) = app.stop_orphans().await {
+            tracing::warn!(%error, "children can not be ended now; it is tried again");
         }
     }
 }

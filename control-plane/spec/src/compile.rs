@@ -2,6 +2,8 @@
 //! far as is possible without the pod, settings inherited, steps put into containers.
 
 mod build;
+mod builtin;
+mod child;
 mod config;
 mod container;
 mod environment;
@@ -13,6 +15,10 @@ mod pod;
 mod resolve;
 mod scope;
 mod template;
+
+pub use child::{Child, child};
+pub use execution::target;
+pub(crate) use name::slug;
 
 use std::collections::BTreeMap;
 
@@ -108,7 +114,7 @@ pub fn compile(input: &Input<'_>) -> Result<Compiled, Problems> {
     let config = config::of_workflow(own, input.config, &base, &mut problems);
     check(problems.clone())?;
 
-    let scope = scope::Stage::new(&base, &config);
+    let scope = scope::Document::new(&base, &config);
     let budget = Budget::new(MAX_COST);
     let mut spec = input.workflow.spec.clone();
     let mut uses = input.workflow.uses.clone();
@@ -139,12 +145,10 @@ pub fn compile(input: &Input<'_>) -> Result<Compiled, Problems> {
     let plan = Plan {
         version: PLAN_VERSION,
         context: scope.context(own, &execution.tags),
-        env: vec![EnvVar {
-            name: "CI".to_owned(),
-            value: "1".to_owned(),
-        }],
+        env: vec![ci()],
         containers,
         pod,
+        service: None,
         steps,
     };
     check_size(&plan)?;
@@ -156,6 +160,14 @@ pub fn compile(input: &Input<'_>) -> Result<Compiled, Problems> {
         target: execution.target,
         warnings: warnings.0,
     })
+}
+
+/// What every step finds in its environment.
+fn ci() -> EnvVar {
+    EnvVar {
+        name: "CI".to_owned(),
+        value: "1".to_owned(),
+    }
 }
 
 fn check(problems: Problems) -> Result<(), Problems> {

@@ -12,5 +12,6 @@ pub mod manifest;
 pub mod plan;
 pub mod problem;
 pub mod schema;
+pub mod strategy;
 pub mod suggest;
 pub mod yaml;

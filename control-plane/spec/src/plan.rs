@@ -7,9 +7,16 @@
 //!
 //! How a plan is walked is the conductor's business, not described here.
 
+mod children;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use children::{
+    Execute, Given, Member, Parallel, Receive, Selector, Send, Service, ServiceRole, Strategy,
+    Transfer,
+};
 
 /// The version that this compiler writes. A reader refuses a greater one.
 pub const PLAN_VERSION: u32 = 1;
@@ -35,8 +42,43 @@ pub struct Plan {
     pub containers: Vec<Container>,
     /// Settings of Job and pod.
     pub pod: Pod,
+    /// Set when this is a service of another execution.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceRole>,
     /// What to do, in order: `setup`, `steps` and `after` of the workflow in one list.
     pub steps: Vec<Step>,
+}
+
+impl Plan {
+    /// Index of the container in which a service runs; nothing when it is no service.
+    #[must_use]
+    pub fn service_container(&self) -> Option<usize> {
+        self.service.as_ref()?;
+        let mut operations = self.steps.iter().flat_map(|step| &step.operations);
+        operations.find_map(|operation| match operation {
+            Operation::Run(run) => Some(run.container),
+            _ => None,
+        })
+    }
+
+    /// The step of a reference, wherever it is nested.
+    #[must_use]
+    pub fn step(&self, reference: &str) -> Option<&Step> {
+        fn find<'a>(steps: &'a [Step], reference: &str) -> Option<&'a Step> {
+            steps.iter().find_map(|step| {
+                if step.reference == reference {
+                    return Some(step);
+                }
+                step.operations
+                    .iter()
+                    .find_map(|operation| match operation {
+                        Operation::Steps { steps } => find(steps, reference),
+                        _ => None,
+                    })
+            })
+        }
+        find(&self.steps, reference)
+    }
 }
 
 /// A container that holds steps with the same settings.
@@ -137,6 +179,13 @@ pub struct Retry {
     pub count: u32,
     /// Stops when true; `passed` by default.
     pub until: Expression,
+    /// Waits between the tries, each time longer: for services, which are started again.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub backoff: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// One thing that a step does.
@@ -162,6 +211,28 @@ pub enum Operation {
     },
     /// Run a process.
     Run(Run),
+    /// Start services and wait until they are ready. They end with the step, or with the
+    /// workflow when they are `lasting`.
+    Services {
+        /// The services.
+        services: Vec<Service>,
+        /// They live as long as the workflow.
+        lasting: bool,
+    },
+    /// Run workers and wait for them.
+    Parallel(Box<Parallel>),
+    /// Run other workflows.
+    Execute(Execute),
+    /// Take files that the parent execution has put aside.
+    Receive {
+        /// The archives.
+        archives: Vec<Receive>,
+    },
+    /// Put files aside for the parent execution; runs whether the steps before passed or not.
+    Send {
+        /// The archives.
+        archives: Vec<Send>,
+    },
     /// Nested steps: they share a scope of `passed` and `failed`.
     Steps {
         /// In order.

@@ -4,11 +4,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// Most problems that are reported of one file.
 pub const MAX_PROBLEMS: usize = 50;
 
 /// A place in a manifest.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Place {
     /// Line, from 1; 0 when there is none.
     pub line: usize,

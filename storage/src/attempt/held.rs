@@ -158,6 +158,8 @@ pub(crate) async fn save_attempt<C: ConnectionTrait>(
         log_size: Set(row.log_size),
         log_sha256: Set(row.log_sha256.clone()),
         log_ended: Set(row.log_ended),
+        address: Set(row.address.clone()),
+        ready: Set(row.ready),
         ..Default::default()
     };
     row::Entity::update_many()

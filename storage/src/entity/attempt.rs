@@ -27,6 +27,8 @@ pub struct Model {
     pub log_size: Option<i64>,
     pub log_sha256: Option<String>,
     pub log_ended: bool,
+    pub address: Option<String>,
+    pub ready: Option<bool>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -39,6 +39,13 @@ pub struct Model {
     pub log_complete: bool,
     pub artifact_count: i32,
     pub event_count: i64,
+    pub parent_id: Option<Uuid>,
+    pub parent_attempt_id: Option<Uuid>,
+    pub child_group: Option<String>,
+    pub child_index: Option<i64>,
+    pub child_step: Option<String>,
+    pub role: Option<String>,
+    pub description: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -16,7 +16,8 @@ use crate::{
     Error, Request, Written,
     entity::{
         self, counter, execution as execution_row, execution_event as event_row,
-        execution_plan as plan_row, execution_steps as steps_row, execution_tag as tag_row,
+        execution_plan as plan_row, execution_source as source_row, execution_steps as steps_row,
+        execution_tag as tag_row,
     },
     error::Kind,
     request, text, time,
@@ -141,6 +142,13 @@ impl Executions<'_> {
             execution_id: id,
         });
         entity::insert_all::<tag_row::Entity, _>(db, tags.collect()).await?;
+        if let Some(text) = &new.source {
+            let source = source_row::Model {
+                execution_id: id,
+                text: text.clone(),
+            };
+            entity::insert::<source_row::Entity, _>(db, source).await?;
+        }
         let event = event_row::Model {
             execution_id: id,
             sequence: 1,
@@ -157,6 +165,7 @@ impl Executions<'_> {
             state, last_epoch, ..
         } = Lifecycle::default();
         debug_assert_eq!(state, State::Queued);
+        let origin = new.origin.as_ref();
         Ok(execution_row::Model {
             id: new.identity.id.as_uuid(),
             project_id: self.project.as_uuid(),
@@ -189,6 +198,13 @@ impl Executions<'_> {
             log_complete: false,
             artifact_count: 0,
             event_count: 1,
+            parent_id: origin.map(|origin| origin.parent.as_uuid()),
+            parent_attempt_id: origin.map(|origin| origin.attempt.as_uuid()),
+            child_group: origin.map(|origin| origin.group.clone()),
+            child_index: origin.map(|origin| origin.index),
+            child_step: origin.map(|origin| origin.step.clone()),
+            role: origin.map(|origin| origin.role.as_str().to_owned()),
+            description: origin.map(|origin| text::message(&origin.description)),
         })
     }
 }

@@ -8,7 +8,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::{Details, Event, Execution, Executions, Filter, StepResult, row};
+use super::{Details, Event, Execution, Executions, Filter, StepResult, child, row};
 use crate::{
     Error, Page, attempt,
     entity::{
@@ -21,7 +21,7 @@ use crate::{
 };
 
 impl Executions<'_> {
-    fn rows(&self) -> Select<execution_row::Entity> {
+    pub(super) fn rows(&self) -> Select<execution_row::Entity> {
         execution_row::Entity::find()
             .filter(execution_row::Column::ProjectId.eq(self.project.as_uuid()))
     }
@@ -72,6 +72,7 @@ impl Executions<'_> {
                 Ok(Details {
                     execution,
                     steps,
+                    children: self.some_children(&*tx, id).await?,
                     attempts: attempts
                         .into_iter()
                         .map(attempt::record)
@@ -95,6 +96,10 @@ impl Executions<'_> {
         if let Some(after) = after {
             query = query.filter(execution_row::Column::Id.lt(after.as_uuid()));
         }
+        query = match filter.parent {
+            Some(parent) => query.filter(execution_row::Column::ParentId.eq(parent.as_uuid())),
+            None => query.filter(child::is_shown()),
+        };
         if let Some(workflow) = &filter.workflow {
             query = query.filter(execution_row::Column::Workflow.eq(workflow));
         }

@@ -11,7 +11,7 @@ use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect,
 };
 
-use super::{Changed, Execution, LogSummary};
+use super::{Changed, Execution, LogSummary, child};
 use crate::{
     Error,
     entity::{self, execution as row, execution_event as event_row},
@@ -272,6 +272,7 @@ fn lifecycle(row: &row::Model) -> Result<Lifecycle, Failure> {
 pub(crate) fn record(row: row::Model) -> Result<Execution, Failure> {
     Ok(Execution {
         lifecycle: lifecycle(&row)?,
+        origin: child::origin(&row),
         id: row.id.into(),
         project: row.project_id.into(),
         workflow: row.workflow,

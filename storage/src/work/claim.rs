@@ -193,6 +193,8 @@ async fn assign<C: ConnectionTrait>(
             log_size: None,
             log_sha256: None,
             log_ended: false,
+            address: None,
+            ready: None,
         });
         executions.push(execution);
     }

@@ -105,6 +105,7 @@ impl Work<'_> {
                             .exec(&*tx)
                             .await?;
                     }
+                    None if new.path.starts_with(artifact::ARCHIVES) => {}
                     None => held.change.count_artifact(artifact::LIMIT)?,
                 }
                 let row = artifact::new_row(id, &held.attempt, new, now);

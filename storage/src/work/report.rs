@@ -25,6 +25,8 @@ impl Work<'_> {
                 }
                 held.attempt.sequence = report.sequence;
                 held.change.warn(&report.warnings)?;
+                held.attempt.address = Some(text::reason(&report.address));
+                held.attempt.ready = Some(report.ready);
                 match &report.progress {
                     Progress::At(phase) => advance(&mut held, report, *phase, now)?,
                     Progress::Completed(completion) => {

@@ -227,6 +227,8 @@ pub(crate) fn new_execution(identity: Identity) -> NewExecution {
         queue_deadline: None,
         plan: Bytes::from_static(b"{\"version\":1}"),
         steps: vec![step("s1", StepState::Queued), step("s2", StepState::Queued)],
+        origin: None,
+        source: None,
     }
 }
 
@@ -258,6 +260,8 @@ pub(crate) fn report(lease: Lease, sequence: i64, progress: work::Progress) -> w
         steps: Vec::new(),
         start_time: None,
         warnings: Vec::new(),
+        address: String::new(),
+        ready: false,
     }
 }
 

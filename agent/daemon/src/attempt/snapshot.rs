@@ -14,6 +14,14 @@ pub(super) fn take_steps(state: &mut State, progress: &Progress) {
     state.start_time_ms = progress.start_time_ms;
 }
 
+/// Whether a service is ready: its conductor says so, and where it has a probe the cluster does.
+fn is_ready(state: &State) -> bool {
+    let Stage::Progress(progress) = &state.stage else {
+        return false;
+    };
+    progress.ready || state.ready
+}
+
 /// Whether the next report is the last one. A completion record waits for the log: the server
 /// takes no log after it.
 pub(super) fn is_terminal(state: &State) -> bool {
@@ -82,5 +90,7 @@ pub(super) fn report(attempt: &Attempt, state: &State) -> AttemptReport {
         completion,
         start_time: convert::timestamp(state.start_time_ms),
         warnings: state.warnings.clone(),
+        address: state.address.clone(),
+        ready: is_ready(state),
     }
 }

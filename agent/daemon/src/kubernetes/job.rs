@@ -149,8 +149,14 @@ impl Blueprint<'_> {
             self.plan.containers.iter().map(|c| &c.resources).collect();
         let shared = resources::share(&resources)?;
         let mut containers = vec![self.conductor()];
-        for (container, resources) in self.plan.containers.iter().zip(&shared) {
-            containers.push(self.container(container, resources));
+        let service = self.plan.service_container();
+        for (index, (container, resources)) in self.plan.containers.iter().zip(&shared).enumerate()
+        {
+            let mut made = self.container(container, resources);
+            if service == Some(index) {
+                self.make_service(&mut made);
+            }
+            containers.push(made);
         }
         let mut volumes: Vec<Value> = VOLUMES
             .iter()
@@ -232,6 +238,24 @@ impl Blueprint<'_> {
             made["imagePullPolicy"] = json!(policy);
         }
         made
+    }
+}
+
+impl Blueprint<'_> {
+    /// What the container of a service has besides: its address, and its readiness probe, which
+    /// is the kubelet's business.
+    fn make_service(&self, container: &mut Value) {
+        let address = json!({
+            "name": "MUSTER_ADDRESS",
+            "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}},
+        });
+        if let Some(env) = container["env"].as_array_mut() {
+            env.push(address);
+        }
+        let service = self.plan.service.as_ref();
+        if let Some(probe) = service.and_then(|service| service.readiness_probe.as_ref()) {
+            container["readinessProbe"] = probe.clone();
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use muster_proto::runner::v1::ContainerStatus;
 use tokio::time::Instant;
 
 use super::job::CONDUCTOR;
+use crate::attempt::Work;
 
 /// How long a container may wait for something of its configuration to appear.
 const CONFIG_DEADLINE: Duration = Duration::from_secs(30);
@@ -38,6 +39,17 @@ pub(super) enum Notice {
     Preparing { reason: String, message: String },
     /// There will be no completion record, unless it is on its way already.
     Lost { reason: String, message: String },
+}
+
+/// Whether a service's container passes its readiness probe; nothing when there is no probe.
+pub(super) fn probed(pod: &Pod, work: Option<&Work>) -> Option<bool> {
+    let plan = &work?.plan;
+    plan.service.as_ref()?.readiness_probe.as_ref()?;
+    let name = &plan.containers.get(plan.service_container()?)?.name;
+    let told = pod.status.as_ref()?.container_statuses.as_ref()?;
+    told.iter()
+        .find(|told| told.name == *name)
+        .map(|told| told.ready)
 }
 
 /// What is remembered of one pod.

@@ -24,7 +24,7 @@ use super::{
     Shared,
     create::refusal,
     job,
-    status::{Limits, Notice, Tracker},
+    status::{self, Limits, Notice, Tracker},
 };
 use crate::{attempt::Attempt, context::Context};
 
@@ -224,6 +224,12 @@ impl Watch {
             return;
         };
         let Some(pod) = &watched.pod else { return };
+        if let Some(address) = pod.status.as_ref().and_then(|told| told.pod_ip.as_deref()) {
+            attempt.address(address);
+        }
+        if let Some(ready) = status::probed(pod, attempt.work().as_deref()) {
+            attempt.ready(ready);
+        }
         for notice in watched.tracker.observe(pod, now, limits) {
             match notice {
                 Notice::Container(status) => attempt.container(status),

@@ -41,7 +41,7 @@ pub(super) struct Session {
     /// Sequence of the newest report sent, by attempt.
     pub(super) sent: HashMap<AttemptId, i64>,
     /// The slots last asked for.
-    pub(super) slots: Option<u32>,
+    pub(super) slots: Option<Credit>,
     /// Attempts to give back.
     pub(super) declined: Vec<DeclineAttempt>,
     /// When the next renewal is due.
@@ -219,12 +219,27 @@ fn held(context: &Context) -> Vec<AttemptRef> {
 /// How many more attempts can be taken now.
 pub(super) fn slots(context: &Context) -> u32 {
     let held = u32::try_from(context.attempts.held().len()).unwrap_or(u32::MAX);
-    context.config.capacity.saturating_sub(held)
+    let working = held.saturating_sub(exempt(context));
+    context.config.capacity.saturating_sub(working)
+}
+
+fn credit(context: &Context) -> Credit {
+    Credit {
+        slots: slots(context),
+        exempt: exempt(context),
+    }
+}
+
+/// How many of the held attempts take no slot.
+fn exempt(context: &Context) -> u32 {
+    let held = context.attempts.held();
+    let exempt = held.iter().filter(|attempt| attempt.is_exempt()).count();
+    u32::try_from(exempt).unwrap_or(u32::MAX)
 }
 
 fn has_news(context: &Context, session: &Session) -> bool {
     !session.declined.is_empty()
-        || session.slots != Some(slots(context))
+        || session.slots != Some(credit(context))
         || context
             .attempts
             .held()
@@ -255,13 +270,13 @@ fn next(context: &Context, session: &mut Session) -> Option<Out> {
             return Some(Out::Report(report));
         }
     }
-    let slots = slots(context);
-    if session.slots == Some(slots) {
+    let credit = credit(context);
+    if session.slots == Some(credit) {
         return None;
     }
-    session.slots = Some(slots);
-    metrics::gauge!("muster_agent_slots_free").set(f64::from(slots));
-    Some(Out::Credit(Credit { slots }))
+    session.slots = Some(credit);
+    metrics::gauge!("muster_agent_slots_free").set(f64::from(credit.slots));
+    Some(Out::Credit(credit))
 }
 
 fn renewal(context: &Context, session: &mut Session) -> Out {

@@ -59,7 +59,7 @@ pub(super) async fn serve(
 }
 
 /// The way to the server, once there is one.
-async fn uplink(context: &Context) -> io::Result<Uplink> {
+pub(super) async fn uplink(context: &Context) -> io::Result<Uplink> {
     let mut uplinks = context.uplink.subscribe();
     let found = timeout(UPLINK_LIMIT, uplinks.wait_for(Option::is_some)).await;
     match found {

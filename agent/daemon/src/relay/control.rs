@@ -3,13 +3,14 @@
 use std::{collections::HashMap, future::pending, io, sync::Arc};
 
 use muster_proto::runner::v1::{
-    Acknowledge, AgentMessage, AgentWelcome, CompletedAck, ConductorHello, ConductorMessage,
-    ImageConfig, Log, MAX_LOG_DATA, Refused, agent_message::Message as Say,
+    Acknowledge, AgentMessage, AgentWelcome, ChildrenOrder, CompletedAck, ConductorHello,
+    ConductorMessage, ImageConfig, Log, MAX_LOG_DATA, Refused, agent_message::Message as Say,
     conductor_message::Message as Said,
 };
 use tokio::sync::mpsc;
 
 use super::{
+    children,
     frame::{Receiver, Sender},
     log, say,
 };
@@ -19,6 +20,8 @@ use crate::{
     convert,
 };
 
+/// Orders and news about children that wait.
+const CHILDREN_ROOM: usize = 64;
 /// Pieces of the log, of at most 64 KiB, that wait for the server.
 const LOG_ROOM: usize = 8;
 
@@ -48,15 +51,18 @@ async fn converse(
 ) -> io::Result<()> {
     let told = greet(context, attempt, number, hello, &mut sender).await?;
     let (log, pieces) = mpsc::channel(LOG_ROOM);
+    let (orders, ordered) = mpsc::channel(CHILDREN_ROOM);
+    let (news, told_children) = mpsc::channel(CHILDREN_ROOM);
     let relay = async {
         log::relay(context, attempt, pieces).await?;
         // All of it is durable; the connection goes on.
         pending::<io::Result<()>>().await
     };
     tokio::select! {
-        result = hear(attempt, receiver, log) => result,
-        result = tell(attempt, number, told, sender) => result,
+        result = hear(attempt, receiver, log, orders) => result,
+        result = tell(attempt, number, told, sender, told_children) => result,
         result = relay => result,
+        never = children::serve(context, attempt, ordered, news) => match never {},
     }
 }
 
@@ -96,6 +102,7 @@ async fn hear(
     attempt: &Attempt,
     mut receiver: Receiver<ConductorMessage>,
     log: mpsc::Sender<Log>,
+    orders: mpsc::Sender<ChildrenOrder>,
 ) -> io::Result<()> {
     let mut log = Some(log);
     while let Some(message) = receiver.receive().await? {
@@ -117,7 +124,12 @@ async fn hear(
                 // The end of the stream makes the server store what it holds.
                 log = None;
             }
-            Some(Said::Hello(_) | Said::Artifact(_)) | None => {
+            Some(Said::Children(order)) => {
+                if orders.send(order).await.is_err() {
+                    return Ok(());
+                }
+            }
+            Some(Said::Hello(_) | Said::Artifact(_) | Said::Archive(_)) | None => {
                 return Err(invalid(
                     "a message that does not belong on a control connection",
                 ));
@@ -137,6 +149,7 @@ async fn tell(
     number: u64,
     mut told: Orders,
     mut sender: Sender<AgentMessage>,
+    mut children: mpsc::Receiver<Say>,
 ) -> io::Result<()> {
     let mut changes = attempt.subscribe();
     loop {
@@ -154,8 +167,11 @@ async fn tell(
             None => {}
         }
         told = orders;
-        if changes.changed().await.is_err() {
-            return Ok(());
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() {
+                return Ok(());
+            },
+            Some(news) = children.recv() => say(&mut sender, news).await?,
         }
     }
 }

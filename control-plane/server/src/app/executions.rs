@@ -16,7 +16,8 @@ use muster_spec::{
 use muster_storage::{
     Page, Request,
     execution::{
-        Details, Event, Execution, Filter, Identity, NewExecution, StepResult, StepState, Target,
+        Details, Event, Execution, Filter, Identity, NewExecution, Origin, StepResult, StepState,
+        Target,
     },
 };
 
@@ -53,11 +54,16 @@ pub(crate) struct NewRun {
 }
 
 /// A workflow with all that it may use.
-struct Loaded {
-    workflow: Workflow,
+pub(super) struct Loaded {
+    pub(super) workflow: Workflow,
     templates: Vec<Template>,
     revision: i64,
+    /// Documents that came with the request, where members of a suite may be among them.
+    source: Option<String>,
 }
+
+/// Children go before what has not begun, so that a tree ends before the next one begins.
+pub(super) const GENERATION_PRIORITY: i32 = 1;
 
 impl App {
     /// Accepts a run. When this returns, the execution is durable.
@@ -82,6 +88,23 @@ impl App {
             }
         }
         let loaded = self.load(project.id, &new.source).await?;
+        let details = self
+            .accept(&caller.name, project.id, &new, &loaded, None, request)
+            .await?;
+        Ok(details)
+    }
+
+    /// Compiles and stores a run.
+    pub(super) async fn accept(
+        &self,
+        creator: &str,
+        project: ProjectId,
+        new: &NewRun,
+        loaded: &Loaded,
+        origin: Option<Origin>,
+        request: Option<&Request>,
+    ) -> Result<Details, Error> {
+        let executions = self.store.executions(project);
         // Compiled once before a number is taken, so that a bad manifest takes none.
         let trial = Identity {
             id: ExecutionId::generate(),
@@ -90,10 +113,14 @@ impl App {
             display_name: loaded.workflow.metadata.name.clone(),
             create_time: self.clock.now(),
         };
-        compile(&loaded, &new, &trial)?;
+        compile(loaded, new, &trial)?;
         let identity = executions.reserve(&loaded.workflow.metadata.name).await?;
-        let compiled = compile(&loaded, &new, &identity)?;
-        let record = self.record(caller, &new, &loaded, compiled, identity)?;
+        let compiled = compile(loaded, new, &identity)?;
+        let mut record = record(creator, new, loaded, compiled, identity)?;
+        if let Some(origin) = origin {
+            record.priority = GENERATION_PRIORITY;
+            record.origin = Some(origin);
+        }
         let written = executions.create(&record, request).await?;
         if !written.replayed {
             self.hub.queue_changed();
@@ -164,7 +191,7 @@ impl App {
         Ok(executions.events(found.id, after, limit).await?)
     }
 
-    async fn load(&self, project: ProjectId, source: &Source) -> Result<Loaded, Error> {
+    pub(super) async fn load(&self, project: ProjectId, source: &Source) -> Result<Loaded, Error> {
         let (text, wanted, revision) = match source {
             Source::Stored(name) => {
                 let stored = self.store.workflows(project).get(name, None).await?;
@@ -177,10 +204,12 @@ impl App {
         if text.contains("use") || text.contains("template") {
             templates.extend(self.stored_templates(project, &templates).await?);
         }
+        let inline = matches!(source, Source::Inline { .. });
         Ok(Loaded {
             workflow,
             templates,
             revision,
+            source: (inline && text.contains("execute")).then_some(text),
         })
     }
 
@@ -218,39 +247,43 @@ impl App {
         }
         Ok(templates)
     }
+}
 
-    fn record(
-        &self,
-        caller: &Caller,
-        new: &NewRun,
-        loaded: &Loaded,
-        compiled: Compiled,
-        identity: Identity,
-    ) -> Result<NewExecution, Error> {
-        let plan =
-            serde_json::to_vec(&compiled.plan).map_err(|error| Error::Internal(error.into()))?;
-        let wait = new.max_wait.unwrap_or(DEFAULT_QUEUE_WAIT);
-        let deadline = jiff::SignedDuration::try_from(wait)
-            .ok()
-            .and_then(|wait| identity.create_time.checked_add(wait).ok());
-        Ok(NewExecution {
-            workflow_revision: loaded.revision,
-            steps: steps(&compiled.plan),
-            tags: compiled.tags,
-            labels: compiled.labels,
-            config: shown_config(&loaded.workflow, &new.config),
-            target: new
-                .target
-                .clone()
-                .unwrap_or_else(|| target(compiled.target)),
-            warnings: compiled.warnings.iter().map(ToString::to_string).collect(),
-            priority: 0,
-            creator: caller.name.clone(),
-            queue_deadline: deadline,
-            plan: Bytes::from(plan),
-            identity,
-        })
-    }
+fn record(
+    creator: &str,
+    new: &NewRun,
+    loaded: &Loaded,
+    compiled: Compiled,
+    identity: Identity,
+) -> Result<NewExecution, Error> {
+    let plan = serde_json::to_vec(&compiled.plan).map_err(|error| Error::Internal(error.into()))?;
+    let wait = new.max_wait.unwrap_or(DEFAULT_QUEUE_WAIT);
+    Ok(NewExecution {
+        origin: None,
+        source: loaded.source.clone(),
+        workflow_revision: loaded.revision,
+        steps: steps(&compiled.plan),
+        tags: compiled.tags,
+        labels: compiled.labels,
+        config: shown_config(&loaded.workflow, &new.config),
+        target: new
+            .target
+            .clone()
+            .unwrap_or_else(|| target(compiled.target)),
+        warnings: compiled.warnings.iter().map(ToString::to_string).collect(),
+        priority: 0,
+        creator: creator.to_owned(),
+        queue_deadline: deadline(&identity, wait),
+        plan: Bytes::from(plan),
+        identity,
+    })
+}
+
+/// When an execution has waited too long.
+pub(super) fn deadline(identity: &Identity, wait: Duration) -> Option<jiff::Timestamp> {
+    jiff::SignedDuration::try_from(wait)
+        .ok()
+        .and_then(|wait| identity.create_time.checked_add(wait).ok())
 }
 
 fn compile(loaded: &Loaded, new: &NewRun, identity: &Identity) -> Result<Compiled, Error> {
@@ -312,7 +345,7 @@ fn choose(
     Ok((found, templates))
 }
 
-fn target(compiled: Option<compile::Target>) -> Target {
+pub(super) fn target(compiled: Option<compile::Target>) -> Target {
     compiled.map_or_else(Target::default, |target| Target {
         matches: target.matches,
         not: target.not,
@@ -332,7 +365,7 @@ fn shown_config(workflow: &Workflow, given: &BTreeMap<String, String>) -> BTreeM
 }
 
 /// All steps of a plan in document order, not reached yet.
-fn steps(plan: &Plan) -> Vec<StepResult> {
+pub(super) fn steps(plan: &Plan) -> Vec<StepResult> {
     let mut all = Vec::new();
     add_steps(&mut all, "", &plan.steps);
     all

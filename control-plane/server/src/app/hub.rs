@@ -19,6 +19,7 @@ pub(crate) struct Hub {
     executions: Mutex<HashMap<ExecutionId, watch::Sender<u64>>>,
     logs: Mutex<HashMap<AttemptId, broadcast::Sender<LogChunk>>>,
     queue: watch::Sender<u64>,
+    ended: watch::Sender<u64>,
 }
 
 impl Hub {
@@ -27,6 +28,7 @@ impl Hub {
             executions: Mutex::default(),
             logs: Mutex::default(),
             queue: watch::Sender::new(0),
+            ended: watch::Sender::new(0),
         }
     }
 
@@ -38,6 +40,16 @@ impl Hub {
     /// Tells when something can be placed.
     pub(crate) fn watch_queue(&self) -> watch::Receiver<u64> {
         self.queue.subscribe()
+    }
+
+    /// An attempt has ended: what it has started may have to end too.
+    pub(crate) fn attempt_ended(&self) {
+        self.ended.send_modify(|count| *count += 1);
+    }
+
+    /// Tells when attempts end.
+    pub(crate) fn watch_ended(&self) -> watch::Receiver<u64> {
+        self.ended.subscribe()
     }
 
     /// An execution changed.

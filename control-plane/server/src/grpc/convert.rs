@@ -8,7 +8,9 @@ use muster_proto::v1;
 use muster_storage::{
     agent, artifact,
     attempt::Attempt,
-    execution::{Details, Event, Execution, LogSummary, StepResult, StepState, Target},
+    execution::{
+        Details, Event, Execution, LogSummary, Origin, Role, StepResult, StepState, Target,
+    },
     project::Project,
     token,
 };
@@ -79,6 +81,8 @@ pub(super) fn execution(project: &str, record: Execution) -> v1::Execution {
         warnings: record.warnings,
         creator: record.creator,
         artifact_count: i32::try_from(record.artifact_count).unwrap_or(i32::MAX),
+        origin: record.origin.map(|given| origin(project, given)),
+        children: Vec::new(),
     }
 }
 
@@ -86,7 +90,30 @@ pub(super) fn details(project: &str, details: Details) -> v1::Execution {
     v1::Execution {
         steps: details.steps.into_iter().map(step).collect(),
         attempts: details.attempts.into_iter().map(attempt).collect(),
+        children: details
+            .children
+            .into_iter()
+            .map(|child| execution(project, child))
+            .collect(),
         ..execution(project, details.execution)
+    }
+}
+
+fn origin(project: &str, record: Origin) -> v1::ChildOrigin {
+    use v1::child_origin::Role as R;
+    let role = match record.role {
+        Role::Worker => R::Worker,
+        Role::Service => R::Service,
+        Role::Member => R::Member,
+        Role::Detached => R::Detached,
+    };
+    v1::ChildOrigin {
+        parent: format!("projects/{project}/executions/{}", record.parent),
+        role: role.into(),
+        group: record.group,
+        index: i32::try_from(record.index).unwrap_or(i32::MAX),
+        description: record.description,
+        step: record.step,
     }
 }
 

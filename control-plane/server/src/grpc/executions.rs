@@ -56,7 +56,16 @@ impl ExecutionService for Api {
     ) -> Result<Response<ListExecutionsResponse>, Status> {
         let (caller, message) = self.authenticate(request).await?;
         let project = name::project("parent", &message.parent)?;
-        let filter = read_filter(&message)?;
+        let mut filter = read_filter(&message)?;
+        if !message.parent_execution.is_empty() {
+            let [of, id] = name::execution("parent_execution", &message.parent_execution)?;
+            if of != project {
+                let text = "must be in the project of `parent`";
+                return Err(Error::invalid("parent_execution", text).into());
+            }
+            let parent = self.app.get_execution(&caller, project, id).await?;
+            filter.parent = Some(parent.execution.id);
+        }
         let list = page::List::new(&["ListExecutions", project, &format!("{filter:?}")]);
         let after: Option<ExecutionId> = list.after(&message.page_token)?;
         let limit = page::size(message.page_size)?;
@@ -296,5 +305,6 @@ fn read_filter(message: &ListExecutionsRequest) -> Result<Filter, Error> {
             .map(|state| convert::read_state(*state))
             .collect::<Result<_, _>>()?,
         tags: message.tags.clone().into_iter().collect(),
+        parent: None,
     })
 }

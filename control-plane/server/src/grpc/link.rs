@@ -2,18 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use muster_core::execution::Lease;
+use muster_core::execution::{Lease, Stop};
 use muster_proto::v1::{
-    LinkRequest, LinkResponse, StreamLogRequest, StreamLogResponse, UploadArtifactRequest,
-    UploadArtifactResponse, agent_link_service_server::AgentLinkService,
-    upload_artifact_request::Part,
+    LinkRequest, LinkResponse, ReadArchiveRequest, ReadArchiveResponse, SelectWorkflowsRequest,
+    SelectWorkflowsResponse, StartChildrenRequest, StartChildrenResponse, StopChildrenRequest,
+    StopChildrenResponse, StreamLogRequest, StreamLogResponse, UploadArtifactRequest,
+    UploadArtifactResponse, WatchChildrenRequest, WatchChildrenResponse,
+    agent_link_service_server::AgentLinkService, upload_artifact_request::Part,
 };
 use muster_storage::agent::Agent;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Answers, Api, auth};
+use super::{Answers, Api, auth, children};
 use crate::{
     app::{App, Error},
     link::session,
@@ -89,6 +91,84 @@ impl AgentLinkService for Api {
                 }
             }
         }
+    }
+
+    async fn start_children(
+        &self,
+        request: Request<StartChildrenRequest>,
+    ) -> Result<Response<StartChildrenResponse>, Status> {
+        let (agent, message) = self.authenticate_agent(request).await?;
+        let lease = children::lease(&message.attempt, message.epoch)?;
+        let start = children::read_start(message)?;
+        let children = self.app.start_children(&agent, lease, start).await?;
+        Ok(Response::new(StartChildrenResponse {
+            children: children.iter().map(children::status).collect(),
+        }))
+    }
+
+    type WatchChildrenStream = Answers<WatchChildrenResponse>;
+
+    async fn watch_children(
+        &self,
+        request: Request<WatchChildrenRequest>,
+    ) -> Result<Response<Self::WatchChildrenStream>, Status> {
+        let (agent, message) = self.authenticate_agent(request).await?;
+        let lease = children::lease(&message.attempt, message.epoch)?;
+        let watch = children::watch(Arc::clone(&self.app), agent, lease);
+        Ok(Response::new(Box::pin(watch)))
+    }
+
+    async fn stop_children(
+        &self,
+        request: Request<StopChildrenRequest>,
+    ) -> Result<Response<StopChildrenResponse>, Status> {
+        let (agent, message) = self.authenticate_agent(request).await?;
+        let lease = children::lease(&message.attempt, message.epoch)?;
+        let stop = if message.force {
+            Stop::Forced
+        } else {
+            Stop::Orderly
+        };
+        let (group, indices) = (&message.group, &message.indices);
+        self.app
+            .stop_children(&agent, lease, group, indices, stop, &message.message)
+            .await?;
+        Ok(Response::new(StopChildrenResponse {}))
+    }
+
+    async fn select_workflows(
+        &self,
+        request: Request<SelectWorkflowsRequest>,
+    ) -> Result<Response<SelectWorkflowsResponse>, Status> {
+        let (agent, message) = self.authenticate_agent(request).await?;
+        let lease = children::lease(&message.attempt, message.epoch)?;
+        let labels = message.match_labels.into_iter().collect();
+        let requirements = children::read_requirements(message.match_expressions);
+        let workflows = self
+            .app
+            .select_workflows(&agent, lease, &labels, &requirements)
+            .await?;
+        Ok(Response::new(SelectWorkflowsResponse { workflows }))
+    }
+
+    type ReadArchiveStream = Answers<ReadArchiveResponse>;
+
+    async fn read_archive(
+        &self,
+        request: Request<ReadArchiveRequest>,
+    ) -> Result<Response<Self::ReadArchiveStream>, Status> {
+        let (agent, message) = self.authenticate_agent(request).await?;
+        let lease = children::lease(&message.attempt, message.epoch)?;
+        let execution = children::execution(&message.execution)?;
+        let pieces = self
+            .app
+            .read_archive(&agent, lease, execution, &message.path)
+            .await?;
+        let answers = pieces.map(|piece| match piece {
+            Ok(data) => Ok(ReadArchiveResponse { data }),
+            Err(error) => Err(Status::from(Error::from(error))),
+        });
+        Ok(Response::new(Box::pin(answers)))
     }
 }
 

@@ -81,7 +81,7 @@ async fn give(app: &App, taker: &Taker, share: u32) -> Result<usize, Error> {
     }
     let now = app.clock.now();
     let claim = Claim {
-        labels: taker.agent.effective_labels(),
+        labels: taker.agent.target_labels(),
         projects: taker.agent.projects.clone(),
         limit: u32::try_from(places.len()).unwrap_or(0),
         lease_expire_time: now.checked_add(app.config.lease_duration).unwrap_or(now),

@@ -212,7 +212,7 @@ impl Stage {
         match request.message {
             Some(M::Credit(credit)) => {
                 let link = &self.app.link;
-                link.set_credit(self.agent.id, &self.outbox, credit.slots);
+                link.set_credit(self.agent.id, &self.outbox, credit);
                 self.app.hub.queue_changed();
             }
             Some(M::Report(report)) => self.report(report).await?,

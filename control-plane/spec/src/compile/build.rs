@@ -11,6 +11,7 @@ use super::container::{Containers, Demand};
 use super::environment;
 use super::{MAX_STEPS, files, merge, name};
 
+mod children;
 mod process;
 
 /// Builds the steps of a plan and finds the containers that they need.
@@ -100,6 +101,9 @@ impl<'a> Builder<'a> {
     fn add_files(&mut self, mut steps: Vec<plan::Step>) -> Vec<plan::Step> {
         let spec = self.spec;
         let working_dir = spec.container.working_dir.as_ref();
+        if let Some(start) = self.services(&spec.services, &spec.container, true) {
+            steps.insert(0, step("s0-services", "Start services", start));
+        }
         let split = files::split(
             &spec.content.files,
             working_dir.map(|text| text.text.as_str()),
@@ -115,7 +119,7 @@ impl<'a> Builder<'a> {
                 container: None,
                 files: split.shared,
             };
-            steps.insert(0, write_files(operation));
+            steps.insert(0, step("s0", "Write files", operation));
         }
         steps
     }
@@ -186,6 +190,7 @@ impl<'a> Builder<'a> {
             retry: step.retry.as_ref().map(|retry| plan::Retry {
                 count: retry.count,
                 until: text_or(retry.until.as_ref(), "passed"),
+                backoff: false,
             }),
             timeout: step.timeout.as_ref().map(|text| text.text.clone()),
             after: above.after,
@@ -221,6 +226,7 @@ impl<'a> Builder<'a> {
                 files: split.shared,
             });
         }
+        operations.extend(self.services(&step.services, here.settings, false));
         let prefix = format!("{reference}.");
         let setup = self.list(&step.setup, &prefix, 1, here);
         if !setup.is_empty() {
@@ -240,6 +246,10 @@ impl<'a> Builder<'a> {
             let (operation, container) = self.shell(script, here.settings, &demand);
             operations.push(operation);
             last = Some(container);
+        }
+        operations.extend(step.execute.as_ref().map(|execute| self.execute(execute)));
+        if let Some(parallel) = &step.parallel {
+            operations.push(self.parallel(parallel, here.settings));
         }
         let nested = self.list(&step.steps, &prefix, 1 + step.setup.len(), here);
         if !nested.is_empty() {
@@ -297,16 +307,23 @@ fn has_process(operations: &[Operation]) -> bool {
     operations.iter().any(|operation| match operation {
         Operation::Run(_) => true,
         Operation::Steps { steps } => steps.iter().any(|step| has_process(&step.operations)),
-        Operation::Delay { .. } | Operation::Files { .. } | Operation::Artifacts(_) => false,
+        Operation::Delay { .. }
+        | Operation::Files { .. }
+        | Operation::Services { .. }
+        | Operation::Parallel(_)
+        | Operation::Execute(_)
+        | Operation::Receive { .. }
+        | Operation::Send { .. }
+        | Operation::Artifacts(_) => false,
     })
 }
 
-/// The step that stands for `content.files` of the workflow.
-fn write_files(operation: Operation) -> plan::Step {
+/// A step with one operation that stands for something else than a step of the workflow.
+pub(super) fn step(reference: &str, name: &str, operation: Operation) -> plan::Step {
     plan::Step {
-        reference: "s0".to_owned(),
+        reference: reference.to_owned(),
         id: None,
-        name: "Write files".to_owned(),
+        name: name.to_owned(),
         condition: "passed".to_owned(),
         optional: false,
         negative: false,

@@ -11,7 +11,7 @@ use crate::problem::{Place, Problem, Problems};
 use crate::schema::{Kind, Parameter, Text};
 use crate::suggest;
 
-use super::scope::{Base, Config, Stage};
+use super::scope::{Base, Config, Document};
 
 /// A given value with the place it comes from.
 struct Given<'a> {
@@ -124,7 +124,7 @@ fn values(
 /// A default may ask of the execution, not of other parameters.
 fn default_text(default: &Text, base: &Base, problems: &mut Problems) -> Option<String> {
     let none = Config::new();
-    let scope = Stage::new(base, &none);
+    let scope = Document::new(base, &none);
     expression::resolve_template_final(&default.text, &scope)
         .map_err(|error| problems.push(Problem::new(&default.place, error.to_string())))
         .ok()

@@ -41,7 +41,9 @@ pub(super) fn build(input: &Input<'_>, spec: &Spec, problems: &mut Problems) -> 
     }
 }
 
-fn target(target: &schema::Target) -> Target {
+/// A target of the language as agents are chosen by it.
+#[must_use]
+pub fn target(target: &schema::Target) -> Target {
     let texts = |map: &BTreeMap<String, Vec<schema::Text>>| {
         map.iter()
             .map(|(name, texts)| {

@@ -4,7 +4,7 @@ use crate::schema::Step;
 
 /// An id made of a name: lower-case letters and digits, all else as `_`. Nothing when the name
 /// is not known yet or has no letter or digit.
-pub(super) fn slug(name: &str) -> Option<String> {
+pub(crate) fn slug(name: &str) -> Option<String> {
     if name.contains("{{") {
         return None;
     }
@@ -29,8 +29,14 @@ pub(super) fn default_name(step: &Step) -> &'static str {
         "Run shell command"
     } else if step.run.is_some() {
         "Run program"
+    } else if step.parallel.is_some() {
+        "Run in parallel"
+    } else if step.execute.is_some() {
+        "Run workflows"
     } else if !step.setup.is_empty() || !step.steps.is_empty() {
         "Run steps"
+    } else if !step.services.is_empty() {
+        "Start services"
     } else if step.delay.is_some() {
         "Wait"
     } else if !step.content.files.is_empty() {

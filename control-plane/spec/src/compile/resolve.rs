@@ -1,24 +1,61 @@
 //! Resolves all texts of a document in place, and gathers what is wrong with them.
 
-use crate::expression::{self, Budget, Error, Expression, Template, Value};
+use crate::expression::{self, Budget, Error, Expression, Lookup, Scope, Template, Value};
 use crate::problem::{Place, Problem, Problems};
-use crate::schema::{Json, Text, Visitor};
+use crate::schema::{Json, Names, Text, Visitor};
 
-use super::scope::Stage;
+/// The variables of one stage, and which others a later stage may know.
+pub(super) trait Stage: Scope + std::fmt::Debug {
+    /// Refuses a variable that no stage knows; `block` says that the text is compiled once more,
+    /// for a worker, service or member.
+    fn check(&self, path: &str, block: bool) -> Result<(), String>;
+}
+
+/// A scope without the variables that a block has of its own.
+struct Hiding<'a> {
+    scope: &'a dyn Stage,
+    blocks: &'a [Names],
+}
+
+impl Hiding<'_> {
+    fn hides(&self, path: &str) -> bool {
+        let below = |long: &str, short: &str| {
+            long.strip_prefix(short)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let mut names = self.blocks.iter().flatten();
+        names.any(|name| below(path, name) || below(name, path))
+    }
+}
+
+impl Scope for Hiding<'_> {
+    fn variable(&self, path: &str) -> Lookup {
+        if self.hides(path) {
+            return Lookup::Unknown;
+        }
+        self.scope.variable(path)
+    }
+
+    fn function(&self, name: &str, arguments: &[Value]) -> Lookup {
+        self.scope.function(name, arguments)
+    }
+}
 
 /// Visits the texts of one document.
 #[derive(Debug)]
 pub(super) struct Resolver<'a> {
-    scope: &'a Stage<'a>,
+    scope: &'a dyn Stage,
     budget: &'a Budget,
     problems: &'a mut Problems,
+    /// The blocks around the text, the outermost first.
+    blocks: Vec<Names>,
     /// Texts that were seen, long ones counted more.
     size: usize,
 }
 
 impl<'a> Resolver<'a> {
     pub(super) fn new(
-        scope: &'a Stage<'a>,
+        scope: &'a dyn Stage,
         budget: &'a Budget,
         problems: &'a mut Problems,
     ) -> Self {
@@ -26,6 +63,7 @@ impl<'a> Resolver<'a> {
             scope,
             budget,
             problems,
+            blocks: Vec::new(),
             size: 0,
         }
     }
@@ -47,7 +85,8 @@ impl<'a> Resolver<'a> {
     fn check(&mut self, place: &Place, expression: &Expression) -> bool {
         let mut good = true;
         for path in expression.variables() {
-            if let Err(message) = self.scope.check(&path) {
+            let block = !self.blocks.is_empty();
+            if let Err(message) = self.scope.check(&path, block) {
                 self.problem(place, message);
                 good = false;
             }
@@ -62,7 +101,11 @@ impl<'a> Resolver<'a> {
                 .expressions()
                 .all(|expression| self.check(place, &expression));
             if good {
-                template.resolve_within(self.scope, self.budget).map(Some)
+                let scope = Hiding {
+                    scope: self.scope,
+                    blocks: &self.blocks,
+                };
+                template.resolve_within(&scope, self.budget).map(Some)
             } else {
                 Ok(None)
             }
@@ -80,6 +123,10 @@ impl<'a> Resolver<'a> {
             return Some(text.to_owned());
         }
         let template = self.resolve(place, text)?;
+        if !self.blocks.is_empty() {
+            // It is asked again when the block is compiled.
+            return Some(template.print());
+        }
         let text = template.text().map(str::to_owned);
         if text.is_none() {
             let rest = template.expressions().next().map(|rest| rest.to_string());
@@ -88,6 +135,32 @@ impl<'a> Resolver<'a> {
             self.problem(place, message);
         }
         text
+    }
+
+    /// An expression as far as it is known now; nothing when it is wrong.
+    fn formula_of(&mut self, text: &Text, expression: &str) -> Option<Expression> {
+        let resolved = Expression::parse(expression).and_then(|expression| {
+            if !self.check(&text.place, &expression) {
+                return Ok(None);
+            }
+            let scope = Hiding {
+                scope: self.scope,
+                blocks: &self.blocks,
+            };
+            expression.resolve_within(&scope, self.budget).map(Some)
+        });
+        match resolved {
+            Ok(expression) => expression,
+            Err(error) => {
+                let wrapped = text.text.trim_start().starts_with("{{");
+                let mut problem = Problem::new(&text.place, error.to_string());
+                if wrapped && matches!(error, Error::Syntax { .. }) {
+                    problem = problem.with_cure("write the expression without `{{ }}`");
+                }
+                self.problems.push(problem);
+                None
+            }
+        }
     }
 
     fn values(&mut self, place: &Place, value: &mut Value) {
@@ -124,31 +197,42 @@ impl Visitor for Resolver<'_> {
 
     fn expression(&mut self, text: &mut Text) {
         self.count(&text.text);
-        let parsed = Expression::parse(&text.text);
-        let resolved = parsed.and_then(|expression| {
-            if !self.check(&text.place, &expression) {
-                return Ok(None);
-            }
-            expression.resolve_within(self.scope, self.budget).map(Some)
-        });
-        match resolved {
-            Ok(Some(expression)) => {
-                text.text = match expression.value() {
-                    // All that matters of a condition is whether it is true.
-                    Some(value) => expression::truthy(value).to_string(),
-                    None => expression.to_string(),
-                };
-            }
-            Ok(None) => {}
-            Err(error) => {
-                let wrapped = text.text.trim_start().starts_with("{{");
-                let mut problem = Problem::new(&text.place, error.to_string());
-                if wrapped && matches!(error, Error::Syntax { .. }) {
-                    problem = problem.with_cure("write the expression without `{{ }}`");
-                }
-                self.problems.push(problem);
-            }
+        if let Some(expression) = self.formula_of(text, &text.text.clone()) {
+            text.text = match expression.value() {
+                // All that matters of a condition is whether it is true.
+                Some(value) => expression::truthy(value).to_string(),
+                None => expression.to_string(),
+            };
         }
+    }
+
+    fn formula(&mut self, text: &mut Text) {
+        self.count(&text.text);
+        // Some write it as they would write a text.
+        let bare = text.text.trim();
+        let bare = bare
+            .strip_prefix("{{")
+            .and_then(|rest| rest.strip_suffix("}}"));
+        let bare = bare
+            .filter(|inner| !inner.contains("}}"))
+            .unwrap_or(&text.text);
+        if let Some(expression) = self.formula_of(text, bare) {
+            text.text = expression.to_string();
+        }
+    }
+
+    fn late_value(&mut self, value: &mut Json) {
+        self.blocks.push(Names::new());
+        self.value(value);
+        self.blocks.pop();
+    }
+
+    fn enter(&mut self, own: Names) {
+        self.blocks.push(own);
+    }
+
+    fn leave(&mut self) {
+        self.blocks.pop();
     }
 
     fn value(&mut self, value: &mut Json) {

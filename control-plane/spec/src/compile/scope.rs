@@ -11,6 +11,7 @@ use crate::schema::Parameter;
 use crate::suggest;
 
 use super::Input;
+use super::resolve::Stage;
 
 /// Values of parameters by name.
 pub(super) type Config = BTreeMap<String, Value>;
@@ -35,7 +36,7 @@ const EXECUTION: [&str; 8] = [
 ];
 
 /// Known only in the pod.
-const LATER: [&str; 13] = [
+pub(super) const LATER: [&str; 14] = [
     "env",
     "status",
     "passed",
@@ -47,20 +48,24 @@ const LATER: [&str; 13] = [
     "self",
     "step",
     "output",
+    "services",
     "workingDir",
     "_",
 ];
 
 /// Of the language, and not supported yet.
-const UNSUPPORTED: [&str; 8] = [
-    "services",
-    "pvcs",
+const UNSUPPORTED: [&str; 3] = ["pvcs", "internal", "credential"];
+
+/// Known to each worker, service and member for itself.
+pub(super) const OF_INSTANCES: [&str; 8] = [
     "index",
     "count",
     "matrix",
+    "matrixIndex",
+    "matrixCount",
     "shard",
-    "internal",
-    "credential",
+    "shardIndex",
+    "shardCount",
 ];
 
 /// Parts of an edition with tenants; empty where there are none.
@@ -102,18 +107,32 @@ impl Base {
 
 /// The variables of one document: the common ones and its own parameters.
 #[derive(Debug)]
-pub(super) struct Stage<'a> {
+pub(super) struct Document<'a> {
     base: &'a Base,
     config: &'a Config,
+    /// It is a template, which may be used where there are more variables.
+    template: bool,
 }
 
-impl<'a> Stage<'a> {
+impl<'a> Document<'a> {
     pub(super) fn new(base: &'a Base, config: &'a Config) -> Self {
-        Self { base, config }
+        Self {
+            base,
+            config,
+            template: false,
+        }
+    }
+
+    /// The same for a template.
+    pub(super) fn of_template(base: &'a Base, config: &'a Config) -> Self {
+        Self {
+            template: true,
+            ..Self::new(base, config)
+        }
     }
 
     /// Refuses a variable that no stage knows.
-    pub(super) fn check(&self, path: &str) -> Result<(), String> {
+    fn check_variable(&self, path: &str, block: bool) -> Result<(), String> {
         let mut names = path.split('.');
         let root = names.next().unwrap_or_default();
         let name = names.next();
@@ -133,6 +152,10 @@ impl<'a> Stage<'a> {
             }
             ("config", _) => Ok(()),
             (root, _) if self.base.variables.contains_key(root) => Ok(()),
+            (root, _) if OF_INSTANCES.contains(&root) && (block || self.template) => Ok(()),
+            (root, _) if OF_INSTANCES.contains(&root) => Err(format!(
+                "`{path}` is known only in workers, services and members of a suite"
+            )),
             (root, _) if UNSUPPORTED.contains(&root) => {
                 Err(format!("not supported yet: the variable `{root}`"))
             }
@@ -172,7 +195,13 @@ impl<'a> Stage<'a> {
     }
 }
 
-impl Scope for Stage<'_> {
+impl Stage for Document<'_> {
+    fn check(&self, path: &str, block: bool) -> Result<(), String> {
+        self.check_variable(path, block)
+    }
+}
+
+impl Scope for Document<'_> {
     fn variable(&self, path: &str) -> Lookup {
         if let Some(value) = self.base.given.get(path) {
             return Lookup::Known(value.clone());

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use crate::expression::Budget;
 use crate::problem::{Problem, Problems};
-use crate::schema::{Container, Content, Job, Pod, Spec, Step, Template, TemplateRef, Text};
+use crate::schema::{
+    Container, Content, Job, Parallel, Pod, Service, Services, Spec, Step, Template, TemplateRef,
+    Text,
+};
 use crate::suggest;
 
 use super::resolve::Resolver;
-use super::scope::{Base, Stage};
-use super::{MAX_STEPS, MAX_TEMPLATE_SIZE, config, merge};
+use super::scope::{Base, Document};
+use super::{MAX_STEPS, MAX_TEMPLATE_SIZE, builtin, config, merge};
 
 /// The templates at hand.
 #[derive(Debug)]
@@ -48,6 +51,7 @@ impl<'a> Library<'a> {
 
     /// The spec of a workflow with all templates merged in.
     pub(super) fn expand(&mut self, mut spec: Spec, uses: &[TemplateRef]) -> Spec {
+        self.services(&mut spec.services);
         for steps in [&mut spec.setup, &mut spec.steps, &mut spec.after] {
             for step in steps {
                 self.step(step);
@@ -70,6 +74,10 @@ impl<'a> Library<'a> {
         for nested in step.setup.iter_mut().chain(&mut step.steps) {
             self.step(nested);
         }
+        self.services(&mut step.services);
+        if let Some(parallel) = &mut step.parallel {
+            self.parallel(parallel);
+        }
         if let Some(reference) = step.template.take()
             && let Some(template) = self.instance(&reference)
         {
@@ -88,6 +96,43 @@ impl<'a> Library<'a> {
             step.setup.splice(0..0, template.setup);
             step.steps.splice(0..0, template.steps);
             step.steps.extend(template.after);
+            step.services = over(template.services, std::mem::take(&mut step.services));
+        }
+    }
+
+    /// Workers are workflows of their own: what templates say of their pods stays with them.
+    fn parallel(&mut self, parallel: &mut Parallel) {
+        let outer = std::mem::take(&mut self.below);
+        let worker = std::mem::take(&mut parallel.worker);
+        parallel.worker = self.expand(worker, &parallel.uses);
+        parallel.uses.clear();
+        self.below = outer;
+    }
+
+    fn services(&mut self, services: &mut Services) {
+        for service in services.values_mut() {
+            self.service(service);
+        }
+    }
+
+    fn service(&mut self, service: &mut Service) {
+        for reference in std::mem::take(&mut service.uses).iter().rev() {
+            let Some(template) = self.instance(reference) else {
+                continue;
+            };
+            let steps = [&template.setup, &template.steps, &template.after];
+            if steps.iter().any(|steps| !steps.is_empty()) || !template.services.is_empty() {
+                let name = &reference.name.text;
+                let message = format!(
+                    "the template `{name}` has steps or services, so a service can not use it"
+                );
+                self.problems
+                    .push(Problem::new(&reference.name.place, message));
+                continue;
+            }
+            service.container = merge::container(&template.container, &service.container);
+            service.pod = merge::pod(&template.pod, &service.pod);
+            service.content.files.splice(0..0, template.content.files);
         }
     }
 
@@ -98,7 +143,7 @@ impl<'a> Library<'a> {
             .templates
             .iter()
             .find(|template| normal(&template.metadata.name) == wanted);
-        let Some(template) = found else {
+        let Some(template) = found.or_else(|| builtin::template(&wanted)) else {
             self.missing(&reference.name);
             return None;
         };
@@ -122,7 +167,7 @@ impl<'a> Library<'a> {
         if !self.problems.is_empty() {
             return None;
         }
-        let scope = Stage::new(self.base, &values);
+        let scope = Document::of_template(self.base, &values);
         let mut resolver = Resolver::new(&scope, self.budget, self.problems);
         spec.visit(&mut resolver);
         self.size += resolver.size();
@@ -164,6 +209,12 @@ fn count(steps: &[Step]) -> usize {
     steps.iter().map(nested).sum()
 }
 
+/// The services of a template below those of its user.
+fn over(mut low: Services, high: Services) -> Services {
+    low.extend(high);
+    low
+}
+
 /// `a/b` names the template `a--b`.
 fn normal(name: &str) -> String {
     name.replace('/', "--")
@@ -201,6 +252,7 @@ fn under(template: Spec, own: Spec) -> Spec {
             target: own.execution.target.or(template.execution.target),
         },
         setup: join(template.setup, own.setup),
+        services: over(template.services, own.services),
         steps: join(template.steps, own.steps),
         after: join(own.after, template.after),
     }
@@ -211,30 +263,18 @@ fn as_steps(reference: &TemplateRef, template: Spec, step: &Step) -> Vec<Step> {
     let mut steps = template.setup;
     steps.extend(template.steps);
     steps.extend(template.after);
-    let plain = template.container == Container::default() && template.content.files.is_empty();
+    let plain = template.container == Container::default()
+        && template.content.files.is_empty()
+        && template.services.is_empty();
     if plain || steps.is_empty() {
         return steps;
     }
     vec![Step {
-        place: Arc::clone(&step.place),
-        id: None,
         name: Some(reference.name.clone()),
-        condition: None,
-        pure: None,
-        negative: false,
-        optional: false,
-        retry: None,
-        timeout: None,
-        uses: Vec::new(),
-        template: None,
         content: template.content,
         container: template.container,
-        working_dir: None,
-        setup: Vec::new(),
-        delay: None,
-        run: None,
-        shell: None,
+        services: template.services,
         steps,
-        artifacts: None,
+        ..Step::empty(Arc::clone(&step.place))
     }]
 }

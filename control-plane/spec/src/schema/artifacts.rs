@@ -1,9 +1,11 @@
 //! `artifacts` of a step.
 
+use serde::{Deserialize, Serialize};
+
 use super::field::{Found, Reader, Text};
 
 /// Files to keep.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Artifacts {
     /// `workingDir`: base of relative patterns.
     pub working_dir: Option<Text>,

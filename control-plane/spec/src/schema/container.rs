@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
 
 use crate::problem::{Place, Problem};
 use crate::suggest;
@@ -10,7 +11,7 @@ use crate::suggest;
 use super::field::{Found, Json, Object, Reader, Text};
 
 /// Settings of a container; what is absent comes from the nearest level above.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Container {
     /// `workingDir`.
     pub working_dir: Option<Text>,
@@ -37,7 +38,7 @@ pub struct Container {
 }
 
 /// A variable of the environment.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EnvVar {
     /// `name`.
     pub name: String,
@@ -50,7 +51,7 @@ pub struct EnvVar {
 }
 
 /// Where the value of a variable comes from.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum EnvValue {
     /// `value`, a template.
     Plain(Text),
@@ -59,7 +60,7 @@ pub enum EnvValue {
 }
 
 /// `run` of a step.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// Where it begins.
     pub place: Arc<Place>,
@@ -99,7 +100,8 @@ impl Container {
         container
     }
 
-    fn fields(reader: &mut Reader, object: &mut Object<'_>) -> Self {
+    /// Reads the fields of a container from an object that has others too.
+    pub(super) fn fields(reader: &mut Reader, object: &mut Object<'_>) -> Self {
         let resources = object.take("resources");
         let (limits, requests) = resources
             .and_then(|found| resources_of(reader, &found))

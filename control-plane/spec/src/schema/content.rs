@@ -1,16 +1,18 @@
 //! `content` of a workflow or step.
 
+use serde::{Deserialize, Serialize};
+
 use super::field::{Found, Object, Reader, Text};
 
 /// What is put into the pod before a workflow or step.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Content {
     /// `files`.
     pub files: Vec<File>,
 }
 
 /// A file.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct File {
     /// `path`, a template.
     pub path: Text,

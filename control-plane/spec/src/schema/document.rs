@@ -113,15 +113,7 @@ fn read_one(reader: &mut Reader, node: &Node) -> Option<Document> {
     };
     object.finish(reader);
     let mut spec = spec?;
-    let uses = if kind == WORKFLOW {
-        spec.list(reader, "use", TemplateRef::read)
-    } else {
-        if let Some(found) = spec.take("use") {
-            let message = "a template can not use templates";
-            reader.problem(found.node.mark, &found.path, message);
-        }
-        Vec::new()
-    };
+    let uses = TemplateRef::read_uses(reader, &mut spec, kind == WORKFLOW);
     let spec = Spec::read(reader, spec, kind == TEMPLATE);
     let metadata = metadata?;
     let unsupported = std::mem::take(&mut reader.unsupported).0;

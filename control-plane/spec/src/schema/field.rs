@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
 
 use crate::expression::Value;
 use crate::problem::{Place, Problem, Problems};
@@ -11,7 +12,7 @@ use crate::suggest;
 use crate::yaml::{Content, Entry, Mark, Node};
 
 /// A text of a manifest with its place; a template or an expression, by its field.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Text {
     /// The text.
     pub text: String,
@@ -20,7 +21,7 @@ pub struct Text {
 }
 
 /// A value that is passed on as it is, apart from templates in its texts.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Json {
     /// The value.
     pub value: Value,

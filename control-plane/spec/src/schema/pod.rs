@@ -1,11 +1,12 @@
 //! `job` and `pod`: settings of the Kubernetes objects.
 
 use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
 
 use super::field::{Json, Object, Reader, Text};
 
 /// `job`.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Job {
     /// `labels`.
     pub labels: IndexMap<String, Text>,
@@ -18,7 +19,7 @@ pub struct Job {
 }
 
 /// `pod`.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Pod {
     /// `activeDeadlineSeconds`.
     pub active_deadline_seconds: Option<Text>,

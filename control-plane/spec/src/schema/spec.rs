@@ -3,18 +3,22 @@
 use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
 
 use super::container::Container;
 use super::content::Content;
 use super::field::{Found, Object, Reader, Text};
 use super::parameter::{self, Parameter};
 use super::pod::{Job, Pod};
+use super::service::{self, Services};
 use super::step::Step;
+use super::visit::Names;
 
 /// `spec`, without `use`.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Spec {
     /// `config`: parameters by name.
+    #[serde(skip)]
     pub config: IndexMap<String, Parameter>,
     /// `content`, there before all steps.
     pub content: Content,
@@ -28,6 +32,8 @@ pub struct Spec {
     pub system: System,
     /// `execution`.
     pub execution: Execution,
+    /// `services`: helpers that live as long as the workflow.
+    pub services: Services,
     /// `setup`.
     pub setup: Vec<Step>,
     /// `steps`.
@@ -37,7 +43,7 @@ pub struct Spec {
 }
 
 /// `system`: how steps are put into containers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct System {
     /// Steps may share a container unless they say otherwise; true by default.
     pub pure_by_default: Option<bool>,
@@ -46,7 +52,7 @@ pub struct System {
 }
 
 /// `execution`: defaults of each run.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Execution {
     /// Tags, as templates.
     pub tags: IndexMap<String, Text>,
@@ -55,7 +61,7 @@ pub struct Execution {
 }
 
 /// `execution.target`.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Target {
     /// Labels that an agent must have, with any of the values.
     pub matches: BTreeMap<String, Vec<Text>>,
@@ -65,27 +71,43 @@ pub struct Target {
 
 impl Spec {
     pub(super) fn read(reader: &mut Reader, mut object: Object<'_>, template: bool) -> Self {
-        object.unsupported(reader, &["services", "pvcs"]);
+        let spec = Self::fields(reader, &mut object, template);
+        object.finish(reader);
+        spec
+    }
+
+    /// Reads the fields of a spec from an object that has others too.
+    pub(super) fn fields(reader: &mut Reader, object: &mut Object<'_>, template: bool) -> Self {
+        object.unsupported(reader, &["pvcs"]);
         let schedules = "schedules are not supported yet";
         object.without_effect(reader, "events", schedules);
         object.without_effect(reader, "concurrency", "it is not supported yet");
         object.without_effect(reader, "notifications", "it is deprecated");
         object.without_effect(reader, "timeouts", "it is not supported yet");
         let step = |reader: &mut Reader, found: &Found<'_>| Step::read(reader, found, !template);
-        let spec = Self {
-            config: parameter::read_all(reader, &mut object),
-            content: Content::read(reader, &mut object),
-            container: Container::read(reader, &mut object),
-            job: Job::read(reader, &mut object),
-            pod: Pod::read(reader, &mut object),
-            system: System::read(reader, &mut object),
-            execution: Execution::read(reader, &mut object),
+        Self {
+            config: parameter::read_all(reader, object),
+            content: Content::read(reader, object),
+            container: Container::read(reader, object),
+            job: Job::read(reader, object),
+            pod: Pod::read(reader, object),
+            system: System::read(reader, object),
+            execution: Execution::read(reader, object),
+            services: service::read_all(reader, object, !template),
             setup: object.list(reader, "setup", step),
             steps: object.list(reader, "steps", step),
             after: object.list(reader, "after", step),
-        };
-        object.finish(reader);
-        spec
+        }
+    }
+
+    /// Adds the names that a workflow of this spec gives to its own steps and services.
+    pub(crate) fn own_names(&self, names: &mut Names) {
+        names.extend(self.services.keys().map(|name| format!("services.{name}")));
+        for steps in [&self.setup, &self.steps, &self.after] {
+            for step in steps {
+                step.own_names(names);
+            }
+        }
     }
 }
 
@@ -128,7 +150,8 @@ impl Execution {
 }
 
 impl Target {
-    fn read(reader: &mut Reader, found: &Found<'_>) -> Option<Self> {
+    /// Reads the field `target`.
+    pub(super) fn read(reader: &mut Reader, found: &Found<'_>) -> Option<Self> {
         let mut object = found.object(reader)?;
         object.unsupported(reader, &["replicate"]);
         let target = Self {

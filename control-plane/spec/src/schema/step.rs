@@ -2,16 +2,22 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::problem::Place;
 
 use super::artifacts::Artifacts;
 use super::container::{Container, Run};
 use super::content::Content;
+use super::execute::Execute;
 use super::field::{Found, Object, Reader, Text};
+use super::parallel::Parallel;
+use super::service::{self, Services};
 use super::template_ref::TemplateRef;
+use super::visit::Names;
 
 /// A step.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Step {
     /// Where it begins.
     pub place: Arc<Place>,
@@ -41,6 +47,8 @@ pub struct Step {
     pub container: Container,
     /// `workingDir`.
     pub working_dir: Option<Text>,
+    /// `services`: helpers that live as long as the step.
+    pub services: Services,
     /// `setup`.
     pub setup: Vec<Self>,
     /// `delay`, a template of a duration.
@@ -49,6 +57,10 @@ pub struct Step {
     pub run: Option<Run>,
     /// `shell`, a template of a script.
     pub shell: Option<Text>,
+    /// `execute`: a suite of other workflows.
+    pub execute: Option<Execute>,
+    /// `parallel`: workers.
+    pub parallel: Option<Box<Parallel>>,
     /// `steps`.
     pub steps: Vec<Self>,
     /// `artifacts`.
@@ -56,7 +68,7 @@ pub struct Step {
 }
 
 /// `retry` of a step.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Retry {
     /// Most tries after the first one.
     pub count: u32,
@@ -68,55 +80,112 @@ impl Step {
     /// Reads a step; steps of templates (`with_use` false) can not use templates.
     pub(super) fn read(reader: &mut Reader, found: &Found<'_>, with_use: bool) -> Option<Self> {
         let mut object = found.object(reader)?;
-        object.unsupported(reader, &["services", "execute", "parallel"]);
-        object.unsupported_if_set(reader, "paused");
         let nested = |reader: &mut Reader, found: &Found<'_>| Self::read(reader, found, with_use);
         let id = object.take("id").and_then(|found| read_id(reader, &found));
-        let (uses, template) = if with_use {
-            let template = object.take("template");
-            (
-                object.list(reader, "use", TemplateRef::read),
-                template.and_then(|found| TemplateRef::read(reader, &found)),
-            )
-        } else {
-            for name in ["use", "template"] {
-                if let Some(found) = object.take(name) {
-                    let message = "a template can not use templates";
-                    reader.problem(found.node.mark, &found.path, message);
-                }
-            }
-            (Vec::new(), None)
-        };
         let step = Self {
-            place: object.place(reader),
             id,
             name: object.text(reader, "name"),
             condition: condition(reader, &mut object, "condition"),
             pure: object.flag(reader, "pure"),
+            uses: TemplateRef::read_uses(reader, &mut object, with_use),
+            content: Content::read(reader, &mut object),
+            container: Container::read(reader, &mut object),
+            working_dir: object.text(reader, "workingDir"),
+            services: service::read_all(reader, &mut object, with_use),
+            setup: object.list(reader, "setup", nested),
+            steps: object.list(reader, "steps", nested),
+            parallel: object
+                .take("parallel")
+                .and_then(|found| Parallel::read(reader, &found, with_use))
+                .map(Box::new),
+            ..Self::read_operations(reader, &mut object, with_use)
+        };
+        object.finish(reader);
+        Some(step)
+    }
+
+    /// Reads what a step and a worker have in common: what controls it and what it does.
+    pub(super) fn read_operations(
+        reader: &mut Reader,
+        object: &mut Object<'_>,
+        with_use: bool,
+    ) -> Self {
+        object.unsupported_if_set(reader, "paused");
+        let template = if with_use {
+            object
+                .take("template")
+                .and_then(|found| TemplateRef::read(reader, &found))
+        } else {
+            TemplateRef::refuse(reader, object, "template");
+            None
+        };
+        Self {
             negative: object.flag(reader, "negative").unwrap_or(false),
             optional: object.flag(reader, "optional").unwrap_or(false),
             retry: object
                 .take("retry")
                 .and_then(|found| Retry::read(reader, &found)),
             timeout: object.text(reader, "timeout"),
-            uses,
             template,
-            content: Content::read(reader, &mut object),
-            container: Container::read(reader, &mut object),
-            working_dir: object.text(reader, "workingDir"),
-            setup: object.list(reader, "setup", nested),
             delay: object.text(reader, "delay"),
             run: object
                 .take("run")
                 .and_then(|found| Run::read(reader, &found)),
             shell: object.text(reader, "shell"),
-            steps: object.list(reader, "steps", nested),
+            execute: object
+                .take("execute")
+                .and_then(|found| Execute::read(reader, &found)),
             artifacts: object
                 .take("artifacts")
                 .and_then(|found| Artifacts::read(reader, &found)),
-        };
-        object.finish(reader);
-        Some(step)
+            ..Self::empty(object.place(reader))
+        }
+    }
+
+    /// A step that does nothing.
+    #[must_use]
+    pub fn empty(place: Arc<Place>) -> Self {
+        Self {
+            place,
+            id: None,
+            name: None,
+            condition: None,
+            pure: None,
+            negative: false,
+            optional: false,
+            retry: None,
+            timeout: None,
+            uses: Vec::new(),
+            template: None,
+            content: Content::default(),
+            container: Container::default(),
+            working_dir: None,
+            services: Services::new(),
+            setup: Vec::new(),
+            delay: None,
+            run: None,
+            shell: None,
+            execute: None,
+            parallel: None,
+            steps: Vec::new(),
+            artifacts: None,
+        }
+    }
+
+    /// Whether anything was said that makes it more than [`Step::empty`].
+    pub(super) fn does_something(&self) -> bool {
+        *self != Self::empty(Arc::clone(&self.place))
+    }
+
+    /// Adds the names of this step and of all in it, as expressions know them.
+    pub(super) fn own_names(&self, names: &mut Names) {
+        let id = self.id.as_ref().map(|id| id.text.clone());
+        let named = || crate::compile::slug(&self.name.as_ref()?.text);
+        names.extend(id.or_else(named).map(|id| format!("step.{id}")));
+        names.extend(self.services.keys().map(|name| format!("services.{name}")));
+        for step in self.setup.iter().chain(&self.steps) {
+            step.own_names(names);
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! References to templates: items of `use`, and `template` of a step.
 
 use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
 
-use super::field::{Found, Reader, Text};
+use super::field::{Found, Object, Reader, Text};
 
 /// A template with values for its parameters.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TemplateRef {
     /// Its name; `/` stands for `--`.
     pub name: Text,
@@ -14,6 +15,27 @@ pub struct TemplateRef {
 }
 
 impl TemplateRef {
+    /// Reads the field `use`; in a template it is refused.
+    pub(super) fn read_uses(
+        reader: &mut Reader,
+        object: &mut Object<'_>,
+        with_use: bool,
+    ) -> Vec<Self> {
+        if with_use {
+            return object.list(reader, "use", Self::read);
+        }
+        Self::refuse(reader, object, "use");
+        Vec::new()
+    }
+
+    /// Refuses a field that names templates.
+    pub(super) fn refuse(reader: &mut Reader, object: &mut Object<'_>, name: &'static str) {
+        if let Some(found) = object.take(name) {
+            let message = "a template can not use templates";
+            reader.problem(found.node.mark, &found.path, message);
+        }
+    }
+
     pub(super) fn read(reader: &mut Reader, found: &Found<'_>) -> Option<Self> {
         let mut object = found.object(reader)?;
         let name = object.text(reader, "name");

@@ -1,11 +1,16 @@
 //! One walk over all texts of a spec, for resolving expressions in place.
 
+use std::collections::BTreeSet;
+
 use indexmap::IndexMap;
 
 use super::{
-    Artifacts, Container, Content, EnvValue, Execution, Job, Json, Pod, Spec, Step, TemplateRef,
-    Text,
+    Artifacts, Container, Content, EnvValue, Execution, Job, Json, Pod, Spec, Step, Target,
+    TemplateRef, Text,
 };
+
+/// Variables by their paths, such as `index` or `matrix.browser`.
+pub(crate) type Names = BTreeSet<String>;
 
 /// What is done with each text.
 pub(crate) trait Visitor {
@@ -17,6 +22,15 @@ pub(crate) trait Visitor {
     fn value(&mut self, value: &mut Json);
     /// A template that must be known before the pod starts.
     fn early(&mut self, text: &mut Text);
+    /// A bare expression whose value counts and not only whether it is true.
+    fn formula(&mut self, text: &mut Text);
+    /// A value with templates in its texts, which may be known later than the pod starts.
+    fn late_value(&mut self, value: &mut Json);
+    /// What follows, until [`Visitor::leave`], is compiled later, for an execution of its own
+    /// that has these variables of its own.
+    fn enter(&mut self, own: Names);
+    /// The end of what [`Visitor::enter`] began.
+    fn leave(&mut self);
 }
 
 fn each<'a>(texts: impl IntoIterator<Item = &'a mut Text>, mut visit: impl FnMut(&mut Text)) {
@@ -33,6 +47,9 @@ impl Spec {
         self.job.visit(visitor);
         self.pod.visit(visitor);
         self.execution.visit(visitor);
+        for service in self.services.values_mut() {
+            service.visit(visitor);
+        }
         for steps in [&mut self.setup, &mut self.steps, &mut self.after] {
             for step in steps {
                 step.visit(visitor);
@@ -66,6 +83,15 @@ impl Step {
             run.container.visit(visitor);
             each(&mut run.shell, |text| visitor.template(text));
         }
+        for service in self.services.values_mut() {
+            service.visit(visitor);
+        }
+        if let Some(execute) = &mut self.execute {
+            execute.visit(visitor);
+        }
+        if let Some(parallel) = &mut self.parallel {
+            parallel.visit(visitor);
+        }
         if let Some(artifacts) = &mut self.artifacts {
             artifacts.visit(visitor);
         }
@@ -82,7 +108,7 @@ impl TemplateRef {
 }
 
 impl Content {
-    fn visit(&mut self, visitor: &mut dyn Visitor) {
+    pub(super) fn visit(&mut self, visitor: &mut dyn Visitor) {
         for file in &mut self.files {
             visitor.template(&mut file.path);
             visitor.template(&mut file.content);
@@ -91,7 +117,7 @@ impl Content {
 }
 
 impl Container {
-    fn visit(&mut self, visitor: &mut dyn Visitor) {
+    pub(super) fn visit(&mut self, visitor: &mut dyn Visitor) {
         each(&mut self.working_dir, |text| visitor.template(text));
         each(&mut self.image, |text| visitor.early(text));
         each(&mut self.image_pull_policy, |text| visitor.early(text));
@@ -134,7 +160,7 @@ impl Job {
 }
 
 impl Pod {
-    fn visit(&mut self, visitor: &mut dyn Visitor) {
+    pub(super) fn visit(&mut self, visitor: &mut dyn Visitor) {
         each(&mut self.active_deadline_seconds, |text| {
             visitor.early(text);
         });
@@ -148,9 +174,15 @@ impl Execution {
     fn visit(&mut self, visitor: &mut dyn Visitor) {
         visit_map(&mut self.tags, visitor);
         if let Some(target) = &mut self.target {
-            let values = target.matches.values_mut().chain(target.not.values_mut());
-            each(values.flatten(), |text| visitor.early(text));
+            target.visit(visitor);
         }
+    }
+}
+
+impl Target {
+    pub(super) fn visit(&mut self, visitor: &mut dyn Visitor) {
+        let values = self.matches.values_mut().chain(self.not.values_mut());
+        each(values.flatten(), |text| visitor.early(text));
     }
 }
 

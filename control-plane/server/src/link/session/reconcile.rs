@@ -49,7 +49,7 @@ impl Stage {
                     .execution
                     .lifecycle
                     .stop
-                    .map(|stop| cancel_attempt(attempt.lease(), stop, &live.execution.message)),
+                    .map(|stop| cancel_attempt(attempt.lease(), stop, &live.execution)),
             });
         }
         let adopted: HashSet<_> = live.iter().map(|live| key(live.attempt.lease())).collect();
@@ -101,7 +101,7 @@ impl Stage {
         for live in live {
             if let Some(stop) = live.execution.lifecycle.stop {
                 let lease = live.attempt.lease();
-                let cancel = cancel_attempt(lease, stop, &live.execution.message);
+                let cancel = cancel_attempt(lease, stop, &live.execution);
                 self.say(Message::Cancel(cancel)).await;
             }
         }

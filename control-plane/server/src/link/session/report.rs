@@ -68,6 +68,8 @@ pub(super) fn read(told: v1::AttemptReport) -> Result<Report, String> {
         steps: told.steps.into_iter().map(read_step).collect(),
         start_time: told.start_time.and_then(timestamp),
         warnings: told.warnings.into_iter().take(MAX_WARNINGS).collect(),
+        address: told.address,
+        ready: told.ready,
     })
 }
 

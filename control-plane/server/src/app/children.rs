@@ -1,0 +1,419 @@
+//! What executions start beside themselves: workers, services, members of a suite. They are
+//! executions like all others; here they are made from the plan of their parent, found by it and
+//! ended with it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use muster_core::{
+    execution::{Lease, Stop},
+    id::ExecutionId,
+};
+use muster_spec::{
+    compile::{self, Child as Compile},
+    plan::{Given, Operation, Plan, Service},
+    schema::Spec,
+};
+use muster_storage::{
+    agent::Agent,
+    artifact::ARCHIVES,
+    attempt::{Attempt, Status},
+    blob::BlobStream,
+    execution::{Child, Execution, Identity, NewExecution, Origin, Role, Target},
+};
+use serde_json::{Map, Value};
+
+use super::{
+    App, Error, NewRun, Source,
+    executions::{GENERATION_PRIORITY, deadline, steps, target},
+};
+use crate::config::{DEFAULT_QUEUE_WAIT, MAX_PAIRS};
+
+mod suite;
+
+pub(crate) use suite::Requirement;
+
+/// Most instances of one call.
+pub(crate) const MAX_INSTANCES: usize = 100;
+/// Most children of one attempt.
+const MAX_CHILDREN: usize = 20_000;
+/// Most generations of one tree.
+const MAX_GENERATIONS: usize = 16;
+/// Longest name of a group.
+const MAX_GROUP: usize = 120;
+/// Label of an embedded agent's session; what belongs to it runs nowhere else.
+const SESSION_LABEL: &str = "muster.dev/session";
+/// Most orphans of one sweep.
+const BATCH: u32 = 500;
+
+/// Children that an attempt wants.
+#[derive(Debug)]
+pub(crate) struct StartChildren {
+    /// Names them together.
+    pub(crate) group: String,
+    /// Reference of the step.
+    pub(crate) step: String,
+    /// Index of the operation in the step.
+    pub(crate) operation: usize,
+    /// Which of its services or workflows.
+    pub(crate) item: usize,
+    /// Variables of all.
+    pub(crate) variables: Map<String, Value>,
+    /// One by one.
+    pub(crate) instances: Vec<NewChild>,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(crate) struct NewChild {
+    /// Its index in the group.
+    pub(crate) index: u32,
+    /// Its own variables.
+    pub(crate) variables: Map<String, Value>,
+    /// What sets it apart.
+    pub(crate) description: String,
+    /// Archives that come and go.
+    pub(crate) given: Given,
+    /// Name of the workflow of a member.
+    pub(crate) workflow: String,
+    /// Config of a member.
+    pub(crate) config: BTreeMap<String, String>,
+}
+
+/// What an operation of the parent says of its children.
+enum Wanted<'a> {
+    Compiled {
+        spec: &'a Spec,
+        service: Option<&'a Service>,
+        spread: bool,
+    },
+    Member {
+        detached: bool,
+        target: Option<Target>,
+    },
+}
+
+/// A parent whose lease was checked.
+struct Parent {
+    attempt: Attempt,
+    execution: Execution,
+}
+
+impl App {
+    /// The live attempt of an agent that calls.
+    async fn parent(&self, agent: &Agent, lease: Lease) -> Result<Parent, Error> {
+        let attempt = self.store.agent(agent.id).attempt(lease.attempt).await?;
+        if attempt.epoch != lease.epoch || attempt.status != Status::Live {
+            return Err(Error::LeaseLost { epoch: lease.epoch });
+        }
+        let executions = self.store.executions(attempt.project);
+        let execution = executions.get(attempt.execution).await?;
+        Ok(Parent { attempt, execution })
+    }
+
+    /// Starts children. The same call again starts nothing, and returns what the first one did.
+    pub(crate) async fn start_children(
+        &self,
+        agent: &Agent,
+        lease: Lease,
+        start: StartChildren,
+    ) -> Result<Vec<Child>, Error> {
+        check(&start)?;
+        let parent = self.parent(agent, lease).await?;
+        let executions = self.store.executions(parent.execution.project);
+        let there = executions.children(parent.attempt.id).await?;
+        if there.len() + start.instances.len() > MAX_CHILDREN {
+            return Err(Error::LimitReached(format!(
+                "an execution has at most {MAX_CHILDREN} children"
+            )));
+        }
+        let plan = executions.plan(parent.execution.id).await?;
+        let plan: Plan =
+            serde_json::from_slice(&plan).map_err(|error| Error::Internal(error.into()))?;
+        let wanted = find(&plan, &start)?;
+        let mut made = false;
+        for instance in &start.instances {
+            let known = there
+                .iter()
+                .any(|child| is(child, &start.group, instance.index));
+            if known {
+                continue;
+            }
+            let origin = origin(&parent, &start, instance, &wanted);
+            let started = match &wanted {
+                Wanted::Compiled {
+                    spec,
+                    service,
+                    spread,
+                } => {
+                    let mut variables = start.variables.clone();
+                    variables.extend(instance.variables.clone());
+                    let pinned = pinned(agent, &parent.execution, *spread);
+                    let identity = identity(self, &parent, &origin);
+                    let compiled = compile::child(&Compile {
+                        parent: &plan,
+                        spec,
+                        variables: &variables,
+                        id: &identity.id.to_string(),
+                        given: &instance.given,
+                        service: *service,
+                    })?;
+                    let new = record(&parent, identity, compiled, pinned, origin)?;
+                    executions.create(&new, None).await.map(drop)
+                }
+                Wanted::Member { target, .. } => {
+                    let target = target.clone();
+                    self.start_member(&parent, instance, target, origin).await?
+                }
+            };
+            match started {
+                Ok(()) => made = true,
+                // The same call at the same moment.
+                Err(muster_storage::Error::AlreadyExists { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if made {
+            self.hub.queue_changed();
+        }
+        let mut all = executions.children(parent.attempt.id).await?;
+        let indices: Vec<u32> = start.instances.iter().map(|one| one.index).collect();
+        all.retain(|child| indices.iter().any(|index| is(child, &start.group, *index)));
+        Ok(all)
+    }
+
+    /// The children of an attempt.
+    pub(crate) async fn watch_children(
+        &self,
+        agent: &Agent,
+        lease: Lease,
+    ) -> Result<(ExecutionId, Vec<Child>), Error> {
+        let parent = self.parent(agent, lease).await?;
+        let executions = self.store.executions(parent.execution.project);
+        let children = executions.children(parent.attempt.id).await?;
+        Ok((parent.execution.id, children))
+    }
+
+    /// Asks for the end of children.
+    pub(crate) async fn stop_children(
+        &self,
+        agent: &Agent,
+        lease: Lease,
+        group: &str,
+        indices: &[u32],
+        stop: Stop,
+        message: &str,
+    ) -> Result<(), Error> {
+        let parent = self.parent(agent, lease).await?;
+        let executions = self.store.executions(parent.execution.project);
+        for child in executions.children(parent.attempt.id).await? {
+            let wanted = match indices {
+                [] => of_group(&child, group),
+                indices => indices.iter().any(|index| is(&child, group, *index)),
+            };
+            if wanted && !child.execution.state().is_terminal() {
+                let changed = executions
+                    .cancel(child.execution.id, stop, message, None)
+                    .await?;
+                self.perform(&changed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends children whose parent's attempt has ended, of all projects.
+    pub(crate) async fn stop_orphans(&self) -> Result<(), Error> {
+        for orphan in self.store.queue().orphans(BATCH).await? {
+            let executions = self.store.executions(orphan.project);
+            let message = "the execution that has started it is over";
+            let changed = executions
+                .cancel(orphan.id, Stop::Orderly, message, None)
+                .await?;
+            self.perform(&changed);
+        }
+        Ok(())
+    }
+
+    /// Opens an archive of the own execution, of its parent or of a child.
+    pub(crate) async fn read_archive(
+        &self,
+        agent: &Agent,
+        lease: Lease,
+        execution: ExecutionId,
+        path: &str,
+    ) -> Result<BlobStream, Error> {
+        let reader = self.parent(agent, lease).await?.execution;
+        let executions = self.store.executions(reader.project);
+        let owner = executions.get(execution).await?;
+        let is_parent = |child: &Execution, parent: ExecutionId| {
+            child
+                .origin
+                .as_ref()
+                .is_some_and(|origin| origin.parent == parent)
+        };
+        let related =
+            owner.id == reader.id || is_parent(&owner, reader.id) || is_parent(&reader, owner.id);
+        if !related || !path.starts_with(ARCHIVES) {
+            return Err(Error::NotFound(format!(
+                "there is no archive '{path}' for this execution"
+            )));
+        }
+        let artifacts = self.store.artifacts(reader.project);
+        let found = artifacts.find(owner.id, path).await?;
+        Ok(self.blobs.read(&found.blob, 0).await?)
+    }
+}
+
+fn check(start: &StartChildren) -> Result<(), Error> {
+    if start.instances.len() > MAX_INSTANCES {
+        let text = format!(
+            "{} in one call, at most {MAX_INSTANCES} are allowed",
+            start.instances.len()
+        );
+        return Err(Error::invalid("instances", text));
+    }
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if start.group.is_empty() || start.group.len() > MAX_GROUP || !start.group.chars().all(allowed)
+    {
+        let text = format!("must have 1 to {MAX_GROUP} letters, digits, '-', '_' and '.'");
+        return Err(Error::invalid("group", text));
+    }
+    for instance in &start.instances {
+        if instance.config.len() > MAX_PAIRS {
+            let text = format!("at most {MAX_PAIRS} entries are allowed");
+            return Err(Error::invalid("instances.config", text));
+        }
+    }
+    Ok(())
+}
+
+/// What the plan says of the wanted children.
+fn find<'a>(plan: &'a Plan, start: &StartChildren) -> Result<Wanted<'a>, Error> {
+    let operation = plan
+        .step(&start.step)
+        .and_then(|step| step.operations.get(start.operation));
+    let found = match operation {
+        Some(Operation::Services { services, .. }) => {
+            services.get(start.item).map(|service| Wanted::Compiled {
+                spec: &service.spec,
+                service: Some(service),
+                spread: false,
+            })
+        }
+        Some(Operation::Parallel(parallel)) => Some(Wanted::Compiled {
+            spec: &parallel.spec,
+            service: None,
+            spread: parallel.spread,
+        }),
+        Some(Operation::Execute(execute)) => {
+            execute
+                .workflows
+                .get(start.item)
+                .map(|member| Wanted::Member {
+                    detached: execute.detached,
+                    target: member
+                        .target
+                        .as_ref()
+                        .map(|given| target(Some(compile::target(given)))),
+                })
+        }
+        _ => None,
+    };
+    found.ok_or_else(|| {
+        let text = format!("operation {} does not start children", start.operation);
+        Error::invalid("step", text)
+    })
+}
+
+fn of_group(child: &Child, group: &str) -> bool {
+    let origin = child.execution.origin.as_ref();
+    origin.is_some_and(|origin| origin.group == group)
+}
+
+fn is(child: &Child, group: &str, index: u32) -> bool {
+    let origin = child.execution.origin.as_ref();
+    origin.is_some_and(|origin| origin.group == group && origin.index == i64::from(index))
+}
+
+fn origin(
+    parent: &Parent,
+    start: &StartChildren,
+    instance: &NewChild,
+    wanted: &Wanted<'_>,
+) -> Origin {
+    let role = match wanted {
+        Wanted::Compiled {
+            service: Some(_), ..
+        } => Role::Service,
+        Wanted::Compiled { .. } => Role::Worker,
+        Wanted::Member { detached: true, .. } => Role::Detached,
+        Wanted::Member { .. } => Role::Member,
+    };
+    Origin {
+        parent: parent.execution.id,
+        attempt: parent.attempt.id,
+        group: start.group.clone(),
+        index: i64::from(instance.index),
+        step: start.step.clone(),
+        role,
+        description: instance.description.clone(),
+    }
+}
+
+/// Where a worker or service runs: with its parent, unless workers may spread.
+fn pinned(agent: &Agent, parent: &Execution, spread: bool) -> Option<Target> {
+    if spread && !parent.target.matches.contains_key(SESSION_LABEL) {
+        return None;
+    }
+    let matches = [(Agent::NAME_LABEL.to_owned(), vec![agent.name.clone()])];
+    Some(Target {
+        matches: matches.into(),
+        not: BTreeMap::new(),
+    })
+}
+
+fn identity(app: &App, parent: &Parent, origin: &Origin) -> Identity {
+    let name = &parent.execution.display_name;
+    let mut display_name = format!("{name}.{}.{}", origin.group, origin.index);
+    if parent.attempt.epoch > 1 {
+        // Another attempt of the parent starts its own.
+        display_name.push_str(&format!(".a{}", parent.attempt.epoch));
+    }
+    Identity {
+        id: ExecutionId::generate(),
+        workflow: parent.execution.workflow.clone(),
+        number: parent.execution.number,
+        display_name,
+        create_time: app.clock.now(),
+    }
+}
+
+fn record(
+    parent: &Parent,
+    identity: Identity,
+    compiled: compile::Compiled,
+    pinned: Option<Target>,
+    origin: Origin,
+) -> Result<NewExecution, Error> {
+    let plan = serde_json::to_vec(&compiled.plan).map_err(|error| Error::Internal(error.into()))?;
+    let generation = parent
+        .execution
+        .priority
+        .saturating_add(GENERATION_PRIORITY);
+    Ok(NewExecution {
+        workflow_revision: parent.execution.workflow_revision,
+        tags: BTreeMap::new(),
+        labels: parent.execution.labels.clone(),
+        config: BTreeMap::new(),
+        target: pinned.unwrap_or_else(|| target(compiled.target)),
+        warnings: compiled.warnings.iter().map(ToString::to_string).collect(),
+        priority: generation,
+        creator: parent.execution.creator.clone(),
+        queue_deadline: deadline(&identity, DEFAULT_QUEUE_WAIT),
+        steps: steps(&compiled.plan),
+        plan: Bytes::from(plan),
+        identity,
+        origin: Some(origin),
+        source: None,
+    })
+}

@@ -1,0 +1,227 @@
+//! What a step starts beside itself: `services`, `parallel`, `execute`. Their specs go into the
+//! plan as they are, with the settings that they have from here; they are compiled when all is
+//! known ([`crate::compile::child`]).
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::Builder;
+use crate::compile::merge;
+use crate::expression::NoScope;
+use crate::plan::{self, Operation};
+use crate::problem::{Place, Problem};
+use crate::schema::{
+    self, Container, DynamicList, Execute, Parallel, Pod, Run, Service, Services, Spec, Step, Text,
+};
+use crate::strategy::{Error, Instances};
+
+impl Builder<'_> {
+    /// The operation that starts services; nothing when there are none.
+    pub(super) fn services(
+        &mut self,
+        services: &Services,
+        settings: &Container,
+        lasting: bool,
+    ) -> Option<Operation> {
+        if services.is_empty() {
+            return None;
+        }
+        let services = services.iter();
+        let services = services.map(|(name, service)| self.service(name, service, settings));
+        Some(Operation::Services {
+            services: services.collect(),
+            lasting,
+        })
+    }
+
+    fn service(&mut self, name: &str, service: &Service, settings: &Container) -> plan::Service {
+        self.check_duration(service.timeout.as_ref());
+        let global = Container {
+            env: settings
+                .env
+                .iter()
+                .filter(|variable| variable.global)
+                .cloned()
+                .collect(),
+            ..Container::default()
+        };
+        let step = Step {
+            name: Some(Text {
+                text: name.to_owned(),
+                place: Arc::clone(&service.place),
+            }),
+            run: Some(Run {
+                place: Arc::clone(&service.place),
+                container: Container::default(),
+                shell: service.shell.clone(),
+            }),
+            ..Step::empty(Arc::clone(&service.place))
+        };
+        let spec = Spec {
+            content: service.content.clone(),
+            container: merge::container(&global, &service.container),
+            job: self.job_of_child(&schema::Job::default()),
+            pod: self.pod_of_child(&service.pod),
+            steps: vec![step],
+            ..Spec::default()
+        };
+        plan::Service {
+            name: name.to_owned(),
+            strategy: self.strategy(&service.strategy, &service.place),
+            description: text(service.description.as_ref()),
+            timeout: text(service.timeout.as_ref()),
+            transfer: service.transfer.iter().map(transfer).collect(),
+            spec: Box::new(spec),
+            readiness_probe: service
+                .readiness_probe
+                .as_ref()
+                .map(|json| json.value.clone()),
+            restarts: service.restarts,
+        }
+    }
+
+    /// The operation that runs workers; they have the settings of the step below their own, apart
+    /// from volumes, which are those of another pod.
+    pub(super) fn parallel(&mut self, parallel: &Parallel, settings: &Container) -> Operation {
+        let mut inherited = settings.clone();
+        inherited.volume_mounts.clear();
+        let mut spec = parallel.worker.clone();
+        spec.container = merge::container(&inherited, &spec.container);
+        spec.job = self.job_of_child(&spec.job);
+        spec.pod = self.pod_of_child(&spec.pod);
+        let system = self.spec.system;
+        spec.system.pure_by_default = spec.system.pure_by_default.or(system.pure_by_default);
+        spec.system.isolated_containers = spec
+            .system
+            .isolated_containers
+            .or(system.isolated_containers);
+        if spec.setup.is_empty() && spec.steps.is_empty() && spec.after.is_empty() {
+            let message = "the workers have nothing to do";
+            let cure = "give them `steps`, a `run` or a `shell`";
+            self.problems
+                .push(Problem::new(&parallel.place, message).with_cure(cure));
+        }
+        Operation::Parallel(Box::new(plan::Parallel {
+            strategy: self.strategy(&parallel.strategy, &parallel.place),
+            parallelism: text(parallel.parallelism.as_ref()),
+            fail_fast: parallel.fail_fast,
+            description: text(parallel.description.as_ref()),
+            transfer: parallel.transfer.iter().map(transfer).collect(),
+            fetch: parallel.fetch.iter().map(transfer).collect(),
+            spread: spec.execution.target.is_some(),
+            spec: Box::new(spec),
+        }))
+    }
+
+    /// The operation that runs other workflows.
+    pub(super) fn execute(&mut self, execute: &Execute) -> Operation {
+        let workflows = execute.workflows.iter().map(|member| plan::Member {
+            name: text(member.name.as_ref()),
+            selector: member.selector.as_ref().map(selector),
+            description: text(member.description.as_ref())
+                .or_else(|| text(member.execution_name.as_ref())),
+            strategy: self.strategy(&member.strategy, &member.place),
+            config: member
+                .config
+                .iter()
+                .map(|(name, value)| (name.clone(), value.text.clone()))
+                .collect(),
+            tarball: member
+                .tarball
+                .iter()
+                .map(|(name, files)| (name.clone(), transfer(files)))
+                .collect(),
+            target: member.target.clone(),
+        });
+        Operation::Execute(plan::Execute {
+            parallelism: text(execute.parallelism.as_ref()),
+            detached: execute.detached,
+            workflows: workflows.collect(),
+        })
+    }
+
+    /// A strategy as the plan has it; what is wrong with it whatever comes is said now.
+    fn strategy(&mut self, strategy: &schema::Strategy, place: &Place) -> plan::Strategy {
+        let lists = |lists: &indexmap::IndexMap<String, DynamicList>| {
+            let lists = lists.iter();
+            lists
+                .map(|(name, list)| (name.clone(), dynamic(list)))
+                .collect()
+        };
+        let strategy = plan::Strategy {
+            count: text(strategy.count.as_ref()),
+            max_count: text(strategy.max_count.as_ref()),
+            matrix: lists(&strategy.matrix),
+            shards: lists(&strategy.shards),
+        };
+        match Instances::resolve(&strategy, &NoScope) {
+            Ok(instances) if instances.is_empty() => {
+                let message = format!("nothing will run here: {}", instances.describe());
+                self.warnings.push(Problem::new(place, message));
+            }
+            Ok(_) | Err(Error::Unknown(_)) => {}
+            Err(Error::Wrong(message)) => self.problems.push(Problem::new(place, message)),
+        }
+        strategy
+    }
+
+    fn job_of_child(&self, own: &schema::Job) -> schema::Job {
+        schema::Job {
+            namespace: own
+                .namespace
+                .clone()
+                .or_else(|| self.spec.job.namespace.clone()),
+            ..own.clone()
+        }
+    }
+
+    /// The pod of a child has what is needed to pull the same images.
+    fn pod_of_child(&self, own: &Pod) -> Pod {
+        let mut pod = own.clone();
+        if let Some(secrets) = self.spec.pod.fields.get("imagePullSecrets")
+            && !pod.fields.contains_key("imagePullSecrets")
+        {
+            pod.fields
+                .insert("imagePullSecrets".to_owned(), secrets.clone());
+        }
+        pod
+    }
+}
+
+fn text(text: Option<&Text>) -> Option<String> {
+    text.map(|text| text.text.clone())
+}
+
+fn dynamic(list: &DynamicList) -> Value {
+    match list {
+        DynamicList::Items(items) => items.value.clone(),
+        DynamicList::Expression(text) => Value::from(text.text.clone()),
+    }
+}
+
+fn transfer(transfer: &schema::Transfer) -> plan::Transfer {
+    plan::Transfer {
+        from: transfer.from.text.clone(),
+        files: transfer.files.as_ref().map(dynamic),
+        to: text(transfer.to.as_ref()),
+    }
+}
+
+fn selector(selector: &schema::Selector) -> plan::Selector {
+    let labels = selector.labels.iter();
+    let requirements = selector.requirements.iter().map(|requirement| {
+        let values = requirement.values.iter().map(|text| text.text.clone());
+        (
+            requirement.key.clone(),
+            requirement.operator.clone(),
+            values.collect(),
+        )
+    });
+    plan::Selector {
+        labels: labels
+            .map(|(name, text)| (name.clone(), text.text.clone()))
+            .collect(),
+        requirements: requirements.collect(),
+    }
+}

@@ -1,0 +1,38 @@
+//! Templates that every installation has, unless it stores its own under the same name.
+
+use std::sync::LazyLock;
+
+use crate::manifest::{self, Document};
+use crate::schema::Template;
+use crate::yaml::Limits;
+
+static TEMPLATES: LazyLock<Vec<Template>> = LazyLock::new(|| {
+    let texts = [include_str!("builtin/distribute--evenly.yaml")];
+    let documents = texts
+        .into_iter()
+        .flat_map(|text| manifest::parse(text, Limits::default()).unwrap_or_default());
+    documents
+        .filter_map(|document| match document {
+            Document::Template(template) => Some(template),
+            Document::Workflow(_) => None,
+        })
+        .collect()
+});
+
+/// The template of a normal name.
+pub(super) fn template(name: &str) -> Option<&'static Template> {
+    TEMPLATES
+        .iter()
+        .find(|template| template.metadata.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_can_be_read() {
+        assert_eq!(TEMPLATES.len(), 1);
+        assert!(template("distribute--evenly").is_some());
+    }
+}

@@ -1,0 +1,128 @@
+//! How often something is run, and with which values: `count`, `maxCount`, `matrix`, `shards` of
+//! services, workers and members of a suite. Into which instances that is worked out is the
+//! business of [`crate::strategy`].
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use crate::yaml::Content;
+
+use super::field::{Found, Json, Object, Reader, Text};
+use super::visit::{Names, Visitor};
+
+/// `count`, `maxCount`, `matrix` and `shards`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Strategy {
+    /// `count`, an expression of a number.
+    pub count: Option<Text>,
+    /// `maxCount`, an expression of a number.
+    pub max_count: Option<Text>,
+    /// `matrix`: each combination of the values.
+    pub matrix: IndexMap<String, DynamicList>,
+    /// `shards`: lists that are split over the instances.
+    pub shards: IndexMap<String, DynamicList>,
+}
+
+/// A list, or an expression that gives one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum DynamicList {
+    /// The items, with templates in their texts.
+    Items(Json),
+    /// The expression.
+    Expression(Text),
+}
+
+/// Most dimensions of a matrix, and most lists of shards.
+const MAX_DIMENSIONS: usize = 32;
+
+impl Strategy {
+    /// Reads the four fields.
+    pub(super) fn read(reader: &mut Reader, object: &mut Object<'_>) -> Self {
+        Self {
+            count: number(reader, object, "count"),
+            max_count: number(reader, object, "maxCount"),
+            matrix: lists(reader, object, "matrix"),
+            shards: lists(reader, object, "shards"),
+        }
+    }
+
+    /// Whether nothing is said, which means one instance.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub(super) fn visit(&mut self, visitor: &mut dyn Visitor) {
+        for text in self.count.iter_mut().chain(&mut self.max_count) {
+            visitor.formula(text);
+        }
+        for list in self.matrix.values_mut().chain(self.shards.values_mut()) {
+            list.visit(visitor);
+        }
+    }
+
+    /// The variables that each instance has of its own.
+    pub(super) fn names(&self) -> Names {
+        let mut names: Names = ["index", "count"].map(str::to_owned).into();
+        for (root, lists) in [("matrix", &self.matrix), ("shard", &self.shards)] {
+            if lists.is_empty() {
+                continue;
+            }
+            names.insert(format!("{root}Index"));
+            names.insert(format!("{root}Count"));
+            names.extend(lists.keys().map(|key| format!("{root}.{key}")));
+        }
+        names
+    }
+}
+
+impl DynamicList {
+    /// Reads a list, or a text that is an expression.
+    pub(super) fn read(reader: &mut Reader, found: &Found<'_>) -> Option<Self> {
+        match &found.node.content {
+            Content::List(_) => Some(Self::Items(found.json(reader))),
+            _ => found
+                .scalar(reader, "a list or an expression of one")
+                .map(Self::Expression),
+        }
+    }
+
+    pub(super) fn visit(&mut self, visitor: &mut dyn Visitor) {
+        match self {
+            Self::Items(items) => visitor.late_value(items),
+            Self::Expression(text) => visitor.formula(text),
+        }
+    }
+}
+
+fn number(reader: &mut Reader, object: &mut Object<'_>, name: &'static str) -> Option<Text> {
+    object
+        .take(name)?
+        .scalar(reader, "a number or an expression of one")
+}
+
+fn lists(
+    reader: &mut Reader,
+    object: &mut Object<'_>,
+    name: &'static str,
+) -> IndexMap<String, DynamicList> {
+    let Some(found) = object.take(name) else {
+        return IndexMap::new();
+    };
+    let mut lists = IndexMap::new();
+    let entries = found.entries(reader);
+    if entries.len() > MAX_DIMENSIONS {
+        let message = format!(
+            "{} lists, at most {MAX_DIMENSIONS} are allowed",
+            entries.len()
+        );
+        reader.problem(found.node.mark, &found.path, message);
+        return lists;
+    }
+    for (entry, found) in entries {
+        if let Some(list) = DynamicList::read(reader, &found) {
+            lists.insert(entry.key.clone(), list);
+        }
+    }
+    lists
+}

@@ -1,0 +1,316 @@
+//! From a strategy to instances: which workers, services and members there are, and the
+//! variables that each has of its own. Pure; the compiler looks at it to find mistakes early,
+//! the conductor when all values are known.
+//!
+//! The rules are those of the language: instances are all combinations of the matrix, each
+//! `count` times; `maxCount` is a cap, fewer where the shortest list of shards has fewer values;
+//! shards are split into parts of which none is longer than another by more than one.
+
+use serde_json::{Map, json};
+
+use crate::expression::{self, Expression, Scope, Template, Value};
+use crate::plan;
+
+/// Most instances of one strategy.
+pub const MAX_INSTANCES: usize = 10_000;
+/// Most values of one list.
+pub const MAX_VALUES: usize = 100_000;
+
+/// Why there are no instances.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// It is not known yet.
+    #[error("`{0}` is not known here")]
+    Unknown(String),
+    /// It is wrong; the text says where.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+/// All instances; each is made when it is asked for.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Instances {
+    matrix: Vec<(String, Vec<Value>)>,
+    shards: Vec<(String, Vec<Value>)>,
+    combinations: usize,
+    /// Instances of one combination.
+    each: usize,
+}
+
+/// One instance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Instance {
+    /// Its number, from 0.
+    pub index: usize,
+    /// `index`, `count`, `matrix`, `matrixIndex`, `matrixCount`, `shard`, `shardIndex` and
+    /// `shardCount`, as expressions know them.
+    pub variables: Map<String, Value>,
+    /// What makes it differ from the others, for people: `browser=chrome, shard 2 of 3`.
+    pub label: String,
+}
+
+impl Instances {
+    /// Works a strategy out.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unknown`] when the scope does not know all variables yet, [`Error::Wrong`] when
+    /// a value is not what it should be or there are more than [`MAX_INSTANCES`].
+    pub fn resolve(strategy: &plan::Strategy, scope: &dyn Scope) -> Result<Self, Error> {
+        let matrix = lists("matrix", &strategy.matrix, scope)?;
+        let shards = lists("shards", &strategy.shards, scope)?;
+        let mut count = number("count", strategy.count.as_deref(), scope)?;
+        let cap = number("maxCount", strategy.max_count.as_deref(), scope)?;
+        if let Some(cap) = cap {
+            let shortest = shards.iter().map(|(_, values)| values.len()).min();
+            let most = cap.min(shortest.unwrap_or(usize::MAX));
+            count = Some(count.unwrap_or(most).min(most));
+        }
+        let combinations = matrix.iter().try_fold(1_usize, |product, (_, values)| {
+            product.checked_mul(values.len())
+        });
+        let instances = Self {
+            combinations: combinations.unwrap_or(usize::MAX),
+            each: count.unwrap_or(1),
+            matrix,
+            shards,
+        };
+        let total = instances.combinations.checked_mul(instances.each);
+        match total {
+            Some(total) if total <= MAX_INSTANCES => Ok(instances),
+            _ => Err(Error::Wrong(format!(
+                "{}, at most {MAX_INSTANCES} are allowed",
+                instances.describe()
+            ))),
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.combinations.saturating_mul(self.each)
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How the number comes about, for people: `6 instances: 3 combinations of browser × 2`.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let total = match self.combinations.checked_mul(self.each) {
+            Some(1) => "1 instance".to_owned(),
+            Some(total) => format!("{total} instances"),
+            None => "more instances than can be counted".to_owned(),
+        };
+        if self.matrix.is_empty() && self.shards.is_empty() {
+            return total;
+        }
+        let mut parts = Vec::new();
+        let sizes = |lists: &[(String, Vec<Value>)]| {
+            let sizes = lists
+                .iter()
+                .map(|(name, values)| format!("{name} ({})", values.len()));
+            sizes.collect::<Vec<_>>().join(", ")
+        };
+        if !self.matrix.is_empty() {
+            parts.push(format!("matrix of {}", sizes(&self.matrix)));
+        }
+        if !self.shards.is_empty() {
+            parts.push(format!("shards of {}", sizes(&self.shards)));
+        }
+        if self.each != 1 {
+            parts.push(format!("count {}", self.each));
+        }
+        format!("{total}: {}", parts.join(", "))
+    }
+
+    /// The instance of a number below [`Instances::len`].
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<Instance> {
+        if index >= self.len() {
+            return None;
+        }
+        let (combination, part) = (index / self.each, index % self.each);
+        let mut variables = Map::new();
+        variables.insert("index".to_owned(), json!(index));
+        variables.insert("count".to_owned(), json!(self.len()));
+        let mut labels = Vec::new();
+        if !self.matrix.is_empty() {
+            let values = self.combination(combination);
+            labels.extend(values.iter().map(|(name, value)| {
+                let text: String = expression::text(value).chars().take(60).collect();
+                format!("{name}={text}")
+            }));
+            variables.insert("matrix".to_owned(), Value::Object(values));
+            variables.insert("matrixIndex".to_owned(), json!(combination));
+            variables.insert("matrixCount".to_owned(), json!(self.combinations));
+        }
+        if !self.shards.is_empty() {
+            let shard: Map<String, Value> = self
+                .shards
+                .iter()
+                .map(|(name, values)| {
+                    let own = split(values, part, self.each).to_vec();
+                    (name.clone(), Value::Array(own))
+                })
+                .collect();
+            variables.insert("shard".to_owned(), Value::Object(shard));
+            variables.insert("shardIndex".to_owned(), json!(part));
+            variables.insert("shardCount".to_owned(), json!(self.each));
+            labels.push(format!("shard {} of {}", part + 1, self.each));
+        } else if self.each > 1 {
+            labels.push(format!("{} of {}", part + 1, self.each));
+        }
+        Some(Instance {
+            index,
+            variables,
+            label: labels.join(", "),
+        })
+    }
+
+    /// The values of one combination: the last name changes fastest.
+    fn combination(&self, number: usize) -> Map<String, Value> {
+        let mut rest = number;
+        let mut picked = Vec::with_capacity(self.matrix.len());
+        for (name, values) in self.matrix.iter().rev() {
+            let value = values.get(rest % values.len()).cloned().unwrap_or_default();
+            picked.push((name.clone(), value));
+            rest /= values.len();
+        }
+        picked.into_iter().rev().collect()
+    }
+}
+
+/// Part `part` of `parts` parts; the first ones are longer by one where it does not come out even.
+fn split(values: &[Value], part: usize, parts: usize) -> &[Value] {
+    let (size, longer) = (values.len() / parts, values.len() % parts);
+    let start = part * size + part.min(longer);
+    let end = start + size + usize::from(part < longer);
+    values.get(start..end).unwrap_or_default()
+}
+
+fn lists(
+    field: &str,
+    lists: &indexmap::IndexMap<String, Value>,
+    scope: &dyn Scope,
+) -> Result<Vec<(String, Vec<Value>)>, Error> {
+    lists
+        .iter()
+        .map(|(name, list)| {
+            Ok((
+                name.clone(),
+                items(&format!("{field}.{name}"), list, scope)?,
+            ))
+        })
+        .collect()
+}
+
+/// The items of a list: given one by one, with templates in their texts, or by an expression.
+///
+/// # Errors
+///
+/// As [`Instances::resolve`]; `field` names the list in the text.
+pub fn items(field: &str, list: &Value, scope: &dyn Scope) -> Result<Vec<Value>, Error> {
+    let values = match list {
+        Value::Array(items) => items
+            .iter()
+            .map(|item| templates(field, item, scope))
+            .collect::<Result<Vec<_>, _>>()?,
+        Value::String(text) => match evaluate(field, text, scope)? {
+            Value::Array(items) => items,
+            other => {
+                let found: String = other.to_string().chars().take(60).collect();
+                return Err(Error::Wrong(format!(
+                    "{field}: expected a list, `{}` is {found}; make one of a text with `split` or `json`",
+                    text.chars().take(60).collect::<String>()
+                )));
+            }
+        },
+        other => {
+            return Err(Error::Wrong(format!(
+                "{field}: expected a list, found {other}"
+            )));
+        }
+    };
+    if values.len() > MAX_VALUES {
+        return Err(Error::Wrong(format!(
+            "{field}: {} values, at most {MAX_VALUES} are allowed",
+            values.len()
+        )));
+    }
+    Ok(values)
+}
+
+fn templates(field: &str, value: &Value, scope: &dyn Scope) -> Result<Value, Error> {
+    Ok(match value {
+        Value::String(text) if text.contains("{{") => {
+            let resolved = Template::parse(text)
+                .and_then(|template| template.resolve(scope))
+                .map_err(|error| Error::Wrong(format!("{field}: {error}")))?;
+            match resolved.text() {
+                Some(text) => Value::from(text),
+                None => return Err(Error::Unknown(text.clone())),
+            }
+        }
+        Value::Array(items) => items
+            .iter()
+            .map(|item| templates(field, item, scope))
+            .collect::<Result<_, _>>()?,
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, item)| Ok((key.clone(), templates(field, item, scope)?)))
+            .collect::<Result<_, _>>()?,
+        other => other.clone(),
+    })
+}
+
+/// The number that an expression gives; nothing when there is no expression.
+///
+/// # Errors
+///
+/// As [`Instances::resolve`].
+pub fn number(field: &str, text: Option<&str>, scope: &dyn Scope) -> Result<Option<usize>, Error> {
+    let Some(text) = text.filter(|text| !text.trim().is_empty()) else {
+        return Ok(None);
+    };
+    let value = evaluate(field, text, scope)?;
+    let number = match &value {
+        Value::Number(number) => number
+            .as_u64()
+            .or_else(|| number.as_f64().filter(|n| n.fract() == 0.0).and_then(whole)),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    let number = number.and_then(|number| usize::try_from(number).ok());
+    number.map(Some).ok_or_else(|| {
+        let found: String = value.to_string().chars().take(60).collect();
+        Error::Wrong(format!(
+            "{field}: expected a whole number from 0 on, found {found}"
+        ))
+    })
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "checked to be a whole number in range"
+)]
+fn whole(number: f64) -> Option<u64> {
+    (0.0..=1e15).contains(&number).then_some(number as u64)
+}
+
+fn evaluate(field: &str, text: &str, scope: &dyn Scope) -> Result<Value, Error> {
+    let resolved = Expression::parse(text)
+        .and_then(|expression| expression.resolve(scope))
+        .map_err(|error| Error::Wrong(format!("{field}: {error}")))?;
+    resolved
+        .value()
+        .cloned()
+        .ok_or_else(|| Error::Unknown(resolved.to_string()))
+}
+
+#[cfg(test)]
+mod tests;

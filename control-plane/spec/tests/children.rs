@@ -1,0 +1,248 @@
+//! What a step starts beside itself: kept in the plan, compiled when all is known.
+
+use std::collections::BTreeMap;
+
+use muster_spec::compile::{Child, Compiled, ExecutionInfo, Input, child, compile};
+use muster_spec::manifest::{self, Document};
+use muster_spec::plan::{Given, Operation, Parallel, Plan, Receive, Service};
+use muster_spec::yaml::Limits;
+use serde_json::{Map, Value, json};
+
+fn documents(text: &str) -> Result<Compiled, String> {
+    let documents = manifest::parse(text, Limits::default()).map_err(|e| e.to_string())?;
+    let mut workflow = None;
+    let mut templates = Vec::new();
+    for document in documents {
+        match document {
+            Document::Workflow(read) => workflow = Some(read),
+            Document::Template(template) => templates.push(template),
+        }
+    }
+    compile(&Input {
+        workflow: &workflow.expect("a workflow"),
+        templates: &templates,
+        config: &BTreeMap::new(),
+        execution: &ExecutionInfo {
+            id: "0190a6f0".to_owned(),
+            name: "w-7".to_owned(),
+            ..ExecutionInfo::default()
+        },
+    })
+    .map_err(|problems| problems.to_string())
+}
+
+fn spec(fields: &str) -> Result<Compiled, String> {
+    let fields: String = fields.lines().map(|line| format!("  {line}\n")).collect();
+    documents(&format!(
+        "apiVersion: testworkflows.testkube.io/v1\nkind: TestWorkflow\nmetadata: {{name: w}}\nspec:\n{fields}"
+    ))
+}
+
+fn parallel(plan: &Plan) -> &Parallel {
+    let operations = plan.steps.iter().flat_map(|step| &step.operations);
+    operations
+        .filter_map(|operation| match operation {
+            Operation::Parallel(parallel) => Some(&**parallel),
+            _ => None,
+        })
+        .next()
+        .expect("workers")
+}
+
+fn services(plan: &Plan) -> &[Service] {
+    let operations = plan.steps.iter().flat_map(|step| &step.operations);
+    operations
+        .filter_map(|operation| match operation {
+            Operation::Services { services, .. } => Some(services.as_slice()),
+            _ => None,
+        })
+        .next()
+        .expect("services")
+}
+
+fn worker(plan: &Plan, variables: Value) -> Result<Plan, String> {
+    let variables: Map<String, Value> = variables.as_object().expect("a map").clone();
+    child(&Child {
+        parent: plan,
+        spec: &parallel(plan).spec,
+        variables: &variables,
+        id: "child-1",
+        given: &Given::default(),
+        service: None,
+    })
+    .map(|compiled| compiled.plan)
+    .map_err(|problems| problems.to_string())
+}
+
+const WORKERS: &str = r#"
+config: {image: {default: "alpine:3"}}
+container:
+  env: [{name: A, value: "{{ config.image }}"}]
+  volumeMounts: [{name: v, mountPath: /v}]
+steps:
+- name: Build
+  shell: echo
+- name: Test
+  parallel:
+    matrix: {browser: [chrome, firefox]}
+    count: 2
+    use: [{name: distribute/evenly}]
+    container: {image: "{{ matrix.browser }}:1"}
+    shell: |
+      echo {{ index }} {{ matrix.browser }} {{ step.build.outputs.url }} {{ env.A }} {{ services.db.0.ip }}
+    steps:
+    - name: Inner
+      shell: echo {{ step.inner.status }}
+      parallel:
+        matrix: {os: [linux]}
+        shell: echo {{ index }} {{ matrix.os }} {{ matrix.browser }}
+"#;
+
+#[test]
+fn workers_are_compiled_with_the_variables_of_their_instance() {
+    let compiled = spec(WORKERS).expect("a plan");
+    let plan = worker(
+        &compiled.plan,
+        json!({
+            "index": 3, "count": 4, "matrix": {"browser": "firefox"},
+            "step": {"build": {"status": "passed", "outputs": {"url": "http://x"}}},
+            "services": {"db": [{"ip": "10.0.0.9"}]},
+        }),
+    )
+    .expect("a plan of a worker");
+    insta::assert_json_snapshot!(plan);
+}
+
+#[test]
+fn a_block_within_a_block_keeps_its_own_variables() {
+    let compiled = spec(WORKERS).expect("a plan");
+    let variables = json!({"index": 3, "count": 4, "matrix": {"browser": "firefox"},
+        "step": {}, "services": {"db": [{"ip": "10.0.0.9"}]}});
+    let outer = worker(&compiled.plan, variables).expect("a worker");
+    let inner = worker(
+        &outer,
+        json!({"index": 0, "count": 1, "matrix": {"os": "linux"}}),
+    );
+    let inner = serde_json::to_string(&inner.expect("a worker of a worker")).expect("json");
+    assert!(inner.contains("echo 0 linux firefox"), "{inner}");
+}
+
+#[test]
+fn variables_of_instances_are_refused_outside_of_them() {
+    let error = spec("steps:\n- shell: echo {{ index }}").expect_err("no instance");
+    assert!(error.contains("known only in workers"), "{error}");
+    let compiled = spec("steps:\n- parallel: {count: 2, shell: 'echo {{ matrix.x }}'}");
+    let error = worker(
+        &compiled.expect("a plan").plan,
+        json!({"index": 0, "count": 2}),
+    )
+    .expect_err("no matrix");
+    assert!(error.contains("matrix.x"), "{error}");
+}
+
+#[test]
+fn services_have_only_global_variables_of_their_workflow() {
+    let compiled = spec(
+        r#"
+container:
+  image: alpine:3
+  env: [{name: A, value: a, global: true}, {name: B, value: b}]
+services:
+  db:
+    image: postgres:17
+    env: [{name: C, value: "{{ index }}"}]
+    readinessProbe: {tcpSocket: {port: 5432}}
+    restartPolicy: Never
+steps:
+- shell: echo {{ services.db.0.ip }}
+"#,
+    )
+    .expect("a plan");
+    let service = &services(&compiled.plan)[0];
+    let variables = json!({"index": 0, "count": 1});
+    let receive = Receive {
+        execution: "parent".to_owned(),
+        path: "x.tar.gz".to_owned(),
+        to: "/data".to_owned(),
+    };
+    let plan = child(&Child {
+        parent: &compiled.plan,
+        spec: &service.spec,
+        variables: variables.as_object().expect("a map"),
+        id: "child-1",
+        given: &Given {
+            receive: vec![receive],
+            send: Vec::new(),
+        },
+        service: Some(service),
+    });
+    insta::assert_json_snapshot!(plan.expect("a plan of a service").plan);
+}
+
+#[test]
+fn suites_name_workflows_or_select_them() {
+    let compiled = spec(
+        r#"
+steps:
+- execute:
+    parallelism: 2
+    workflows:
+    - name: "smoke"
+      config: {url: "{{ step.a.outputs.url }}", n: 3}
+      matrix: {region: [east, west]}
+    - selector:
+        matchLabels: {tier: fast}
+        matchExpressions: [{key: os, operator: In, values: [linux]}]
+"#,
+    )
+    .expect("a plan");
+    insta::assert_json_snapshot!(compiled.plan.steps);
+}
+
+#[test]
+fn what_is_wrong_with_blocks_is_told_with_its_place() {
+    let error = spec(
+        r#"
+services:
+  "a b": {image: x}
+  web: {image: x, restartPolicy: Always, readinessProbe: {httpget: {}}}
+steps:
+- parallel: {count: -1, shell: echo}
+- parallel: {matrix: {a: 5}, steps: []}
+- parallel: {maxCount: x, shel: y}
+- execute: {workflows: [{}, {name: a, selector: {}}, {selector: {matchExpressions: [{key: a, operator: Is}]}}]}
+- execute: {tests: [{name: x}], workflows: [{name: a}]}
+"#,
+    )
+    .expect_err("much is wrong");
+    insta::assert_snapshot!(error);
+}
+
+#[test]
+fn a_template_with_steps_is_refused_for_services() {
+    let text = r"
+apiVersion: testworkflows.testkube.io/v1
+kind: TestWorkflowTemplate
+metadata: {name: t}
+spec: {steps: [{shell: echo}]}
+---
+apiVersion: testworkflows.testkube.io/v1
+kind: TestWorkflow
+metadata: {name: w}
+spec:
+  services: {db: {image: x, use: [{name: t}]}}
+  steps: [{shell: echo}]
+";
+    let error = documents(text).expect_err("the template has steps");
+    assert!(error.contains("steps or services"), "{error}");
+}
+
+#[test]
+fn an_empty_matrix_is_a_warning_that_says_so() {
+    let compiled = spec("steps:\n- parallel: {matrix: {a: []}, shell: echo}").expect("a plan");
+    let warnings: Vec<String> = compiled.warnings.iter().map(ToString::to_string).collect();
+    assert!(
+        warnings.iter().any(|text| text.contains("matrix of a (0)")),
+        "{warnings:?}"
+    );
+}
