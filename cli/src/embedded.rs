@@ -19,6 +19,9 @@ use crate::{
     place::Remote,
 };
 
+/// Most workers of one run at a time: services and whatever waits for others come on top.
+const CAPACITY: u32 = 16;
+
 /// The control plane of this process.
 #[derive(Debug)]
 pub(crate) struct ControlPlane {
@@ -79,7 +82,7 @@ impl ControlPlane {
             trust: config::Trust::System,
             insecure: false,
             labels: BTreeMap::new(),
-            capacity: 1,
+            capacity: CAPACITY,
             backend: config::Backend::Process(config::Process {
                 directory: self.data_dir.join("runs"),
                 runner: runner()?,

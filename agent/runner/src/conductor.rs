@@ -7,6 +7,7 @@
 mod agent;
 mod artifacts;
 mod board;
+mod children;
 mod halt;
 mod launch;
 mod link;
@@ -36,6 +37,7 @@ use crate::{
 };
 use agent::Agent;
 use board::Board;
+use children::Children;
 use halt::Halt;
 use options::Options;
 use pod::Pod;
@@ -47,10 +49,23 @@ struct Run {
     options: Options,
     board: Arc<Board>,
     spool: Arc<Spool>,
+    children: Arc<Children>,
     pod: Arc<Pod>,
     volumes: Volumes,
     agent: Arc<Agent>,
     image_configs: HashMap<String, ImageConfig>,
+}
+
+impl Run {
+    /// UUID of this execution.
+    fn execution_id(&self) -> String {
+        let id = self
+            .plan
+            .context
+            .get("resource")
+            .and_then(|resource| resource.get("id"));
+        id.and_then(|id| id.as_str()).unwrap_or_default().to_owned()
+    }
 }
 
 pub(crate) fn main(arguments: Arguments, itself: Itself) -> ExitCode {
@@ -103,7 +118,9 @@ async fn conduct(options: Options, agent: Arc<Agent>, itself: &Itself) -> io::Re
     }
     let image_configs = first.welcome.image_configs.clone();
     let board = Arc::new(Board::new(&plan));
+    let children_known = Arc::new(Children::new());
     let parts = link::Parts {
+        children: Arc::clone(&children_known),
         agent: Arc::clone(&agent),
         spool: Arc::clone(&spool),
         board: Arc::clone(&board),
@@ -119,6 +136,7 @@ async fn conduct(options: Options, agent: Arc<Agent>, itself: &Itself) -> io::Re
         options,
         board,
         spool,
+        children: children_known,
         pod: Arc::clone(&pod),
         volumes,
         agent,

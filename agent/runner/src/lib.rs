@@ -40,6 +40,7 @@ usage: muster-runner MODE
        [--sandbox DIR]           start the shims as children; files of the run live in DIR
        [--die-with-parent]       end everything when the parent process ends
        [--no-namespaces]         do not isolate the children
+       [--address IP]            of a service of this machine, told to its processes
        [--spool DIR] [--spool-limit BYTES] [--grace DURATION] [--after-grace DURATION]
   sandbox --root DIR [--report FILE] [--no-namespaces] -- MODE ARGUMENTS
                                  run another mode of this program in namespaces of its own

@@ -76,6 +76,7 @@ async fn list(client: &Client, arguments: &Arguments) -> Result<Vec<Execution>, 
         limit => limit,
     };
     let mut request = ListExecutionsRequest {
+        parent_execution: String::new(),
         parent: client.parent(),
         page_token: String::new(),
         page_size: 0,

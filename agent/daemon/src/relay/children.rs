@@ -39,6 +39,9 @@ pub(super) async fn serve(
                 news.clone(),
             ));
         }
+        if order.order.is_none() {
+            continue;
+        }
         // One place is the watch's.
         while tasks.len() > SIDE_BY_SIDE {
             tasks.join_next().await;

@@ -62,7 +62,7 @@ impl At<'_> {
             .as_ref()
             .map_or(DEFAULT_BASE, |shim| shim.working_dir.as_str());
         let base = resolve(Path::new(image), &given);
-        let mut request = collect::Request {
+        let request = collect::Request {
             base,
             patterns: texts("artifacts.paths", &artifacts.paths, &environment)?,
             archive: match &artifacts.compress {
@@ -71,6 +71,18 @@ impl At<'_> {
             },
             shared_only: shim.is_none(),
         };
+        self.collect_request(shim, request, "artifacts")
+            .await
+            .map(drop)
+    }
+
+    /// Collects and sends files, as often as it takes. Returns how many were sent.
+    pub(super) async fn collect_request(
+        &self,
+        shim: Option<Arc<Shim>>,
+        mut request: collect::Request,
+        what: &str,
+    ) -> Result<u64, Failure> {
         let given = request.patterns.clone();
         let mut sent = 0;
         let mut wanted = Vec::new();
@@ -87,20 +99,20 @@ impl At<'_> {
             for problem in &round.problems {
                 self.run
                     .spool
-                    .remark(self.step, &format!("artifacts: {problem}"))
+                    .remark(self.step, &format!("{what}: {problem}"))
                     .await;
             }
             if round.again.is_empty() {
                 if sent == 0 && round.problems.is_empty() {
-                    let text = format!("artifacts: no file matches {}", request.patterns.join(" "));
+                    let text = format!("{what}: no file matches {}", request.patterns.join(" "));
                     self.run.spool.remark(self.step, &text).await;
                 }
-                return Ok(());
+                return Ok(sent);
             }
             if wanted.is_empty() {
                 let count = round.again.len();
                 let text = format!(
-                    "artifacts: {count} could not be sent, the connection broke; trying again until they are"
+                    "{what}: {count} could not be sent, the connection broke; trying again until they are"
                 );
                 self.run.spool.remark(self.step, &text).await;
             }

@@ -1,6 +1,9 @@
 //! What happened so far: a snapshot of all steps with a sequence that grows with every change.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
 
 use muster_proto::runner::v1::{Phase, Progress, StepState, StepStatus};
 use muster_spec::plan::{Operation, Plan, Step};
@@ -12,6 +15,21 @@ use crate::clock::now_ms;
 pub(crate) struct Board {
     progress: Mutex<Progress>,
     sequence: watch::Sender<u64>,
+    /// How many operations wait for children.
+    resting: AtomicUsize,
+    /// Somebody asks the readiness probe.
+    probed: AtomicBool,
+}
+
+/// As long as it lives, this run waits for children.
+pub(crate) struct Rest<'a>(&'a Board);
+
+impl Drop for Rest<'_> {
+    fn drop(&mut self) {
+        if self.0.resting.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.set_waiting(false);
+        }
+    }
 }
 
 impl Board {
@@ -24,11 +42,43 @@ impl Board {
             phase: Phase::Running.into(),
             steps,
             start_time_ms: now_ms(),
+            waiting: false,
+            ready: false,
         };
         Self {
             progress: Mutex::new(progress),
             sequence: watch::Sender::new(1),
+            resting: AtomicUsize::new(0),
+            probed: AtomicBool::new(false),
         }
+    }
+
+    /// From now on nothing but children is waited for.
+    pub(crate) fn rest(&self) -> Rest<'_> {
+        if self.resting.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.set_waiting(true);
+        }
+        Rest(self)
+    }
+
+    fn set_waiting(&self, waiting: bool) {
+        let mut progress = self.lock();
+        progress.waiting = waiting;
+        self.touch(&mut progress);
+    }
+
+    /// This service is ready.
+    pub(crate) fn ready(&self) {
+        let mut progress = self.lock();
+        if !progress.ready {
+            progress.ready = true;
+            self.touch(&mut progress);
+        }
+    }
+
+    /// Whether somebody asks the readiness probe already; from now on somebody does.
+    pub(crate) fn is_probed(&self) -> bool {
+        self.probed.swap(true, Ordering::Relaxed)
     }
 
     /// Changes the status of a step.

@@ -50,7 +50,7 @@ impl Halt {
                 return false;
             }
             let outcome = match message.outcome() {
-                outcome @ (Outcome::Aborted | Outcome::TimedOut) => outcome,
+                outcome @ (Outcome::Aborted | Outcome::TimedOut | Outcome::Passed) => outcome,
                 _ => Outcome::Canceled,
             };
             *cancel = Some(Cancel {

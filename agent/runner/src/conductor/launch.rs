@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{options::Options, pod::Pod, spool::Spool};
+use super::{children::PROBE, options::Options, pod::Pod, spool::Spool};
 use crate::{arguments::Itself, fail, sandbox};
 
 /// How long children may take to end when there is nothing more to do.
@@ -35,7 +35,12 @@ pub(super) async fn start(
     let report = root.join("muster/sandbox-report");
     let mut namespaces = options.namespaces;
     let mut children = JoinSet::new();
-    for container in &plan.containers {
+    let names = plan
+        .containers
+        .iter()
+        .map(|container| container.name.clone());
+    let names: Vec<String> = names.chain(probe_container(plan)).collect();
+    for name in &names {
         loop {
             let mut command = Command::from(itself.command("sandbox"));
             command.arg("--root").arg(root).arg("--report").arg(&report);
@@ -43,20 +48,14 @@ pub(super) async fn start(
                 command.arg("--no-namespaces");
             }
             command
-                .args([
-                    "--",
-                    "shim",
-                    "--container",
-                    &container.name,
-                    "--prefer-bash",
-                ])
+                .args(["--", "shim", "--container", name, "--prefer-bash"])
                 .env_clear()
                 .envs(environment())
                 .stdin(Stdio::null())
                 .kill_on_drop(true);
             match command.spawn() {
                 Ok(mut child) => {
-                    if children.is_empty() && refused(&mut child, pod, &container.name).await {
+                    if children.is_empty() && refused(&mut child, pod, name).await {
                         let why = fs::read_to_string(&report).unwrap_or_default();
                         let text = format!("{NOT_ISOLATED}: {}", why.trim());
                         spool.remark("", &text).await;
@@ -64,13 +63,13 @@ pub(super) async fn start(
                             continue;
                         }
                     }
-                    children.spawn_local(watch(child, container.name.clone(), Arc::clone(pod)));
+                    children.spawn_local(watch(child, name.clone(), Arc::clone(pod)));
                 }
                 Err(error) => {
-                    let text = format!("{} can not be started: {error}", container.name);
+                    let text = format!("{name} can not be started: {error}");
                     spool.remark("", &text).await;
                     pod.status(ContainerStatus {
-                        container: container.name.clone(),
+                        container: name.clone(),
                         terminal: true,
                         reason: "StartError".to_owned(),
                         message: text,
@@ -91,6 +90,14 @@ pub(super) async fn start(
         spool.remark("", remark.trim()).await;
     }
     children
+}
+
+/// Name of the container in which a service's probe runs, when that is a program.
+fn probe_container(plan: &Plan) -> Option<String> {
+    let probe = plan.service.as_ref()?.readiness_probe.as_ref()?;
+    probe.get("exec")?;
+    let container = plan.containers.get(plan.service_container()?)?;
+    Some(format!("{}{PROBE}", container.name))
 }
 
 /// What does not hold without namespaces.

@@ -4,7 +4,7 @@
 use std::{cell::RefCell, io, rc::Rc, sync::Arc, time::Duration};
 
 use muster_proto::runner::v1::{
-    AgentMessage, AgentWelcome, Completed, agent_message::Message as Heard,
+    AgentMessage, AgentWelcome, ChildrenOrder, Completed, agent_message::Message as Heard,
     conductor_hello::Purpose, conductor_message::Message as Said,
 };
 use tokio::sync::Notify;
@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::{
     agent::{Agent, Hearing, Speaking},
     board::Board,
+    children::Children,
     halt::Halt,
     pod::Pod,
     spool::{Cursor, Spool},
@@ -55,6 +56,7 @@ pub(super) struct Parts {
     pub(super) agent: Arc<Agent>,
     pub(super) spool: Arc<Spool>,
     pub(super) board: Arc<Board>,
+    pub(super) children: Arc<Children>,
     pub(super) pod: Arc<Pod>,
     pub(super) halt: Halt,
     pub(super) end: End,
@@ -149,6 +151,8 @@ impl Parts {
                 }
                 Some(Heard::Cancel(cancel)) => self.halt.cancel(&cancel),
                 Some(Heard::Container(status)) => self.pod.status(status),
+                Some(Heard::ChildrenAnswer(answer)) => self.children.answered(answer),
+                Some(Heard::ChildrenNews(news)) => self.children.news(news.children),
                 Some(Heard::CompletedAck(_)) => return Ok(Over::Committed),
                 Some(Heard::Refused(refused)) => {
                     crate::fail::say(&refused.message);
@@ -158,7 +162,7 @@ impl Parts {
                     return Err(io::ErrorKind::ConnectionRefused.into());
                 }
                 // A message of a newer version, or one that does not belong here.
-                Some(Heard::Welcome(_) | Heard::ArtifactAck(_)) | None => {}
+                Some(Heard::Welcome(_) | Heard::ArtifactAck(_) | Heard::Archive(_)) | None => {}
             }
         }
     }
@@ -180,6 +184,14 @@ impl Parts {
         let mut board = self.board.watch();
         board.mark_changed();
         let mut ended = false;
+        let mut children = self.children.subscribe();
+        let mut ordered = 0;
+        if self.children.is_active() {
+            // Without an order, to hear how they stand.
+            speaking
+                .say(Said::Children(ChildrenOrder::default()))
+                .await?;
+        }
         loop {
             let more_log = self.spool.changed.notified();
             let end_set = self.end.0.1.notified();
@@ -192,6 +204,11 @@ impl Parts {
                 board.mark_unchanged();
                 speaking.say(Said::Progress(self.board.snapshot())).await?;
             }
+            children.mark_unchanged();
+            for order in self.children.unanswered(ordered) {
+                ordered = order.id;
+                speaking.say(Said::Children(order)).await?;
+            }
             if let Some(log) = self.spool.next(&mut cursor)? {
                 speaking.say(Said::Log(log)).await?;
                 continue;
@@ -203,6 +220,8 @@ impl Parts {
             tokio::select! {
                 () = more_log => {}
                 () = end_set => {}
+                // The sender lives as long as the run.
+                _ = children.changed() => {}
                 () = tokio::time::sleep(AGAIN), if ended => ended = false,
                 changed = board.changed(), if !ended => {
                     if changed.is_ok() {

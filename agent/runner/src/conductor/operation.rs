@@ -207,6 +207,8 @@ impl At<'_> {
         };
         match (judge(&ended), stopped) {
             (Ok(()), None) => Ok(()),
+            // A service that is not needed any more has done what it was for.
+            (_, Some(Cause::Cancel(cancel))) if cancel.outcome == wire::Outcome::Passed => Ok(()),
             (judged, Some(cause)) => Err(Failure {
                 exit_code: judged.err().and_then(|failure| failure.exit_code),
                 ..Failure::stopped(&cause, self.step)
@@ -322,6 +324,10 @@ impl At<'_> {
     fn lines(&self, own: &[EnvVar], shim: Option<&Shim>) -> Result<Vec<String>, Failure> {
         let mut known = container_environment(shim);
         let mut lines = Vec::new();
+        if let Some(address) = &self.run.options.address {
+            lines.push(format!("MUSTER_ADDRESS={address}"));
+            known.insert("MUSTER_ADDRESS".to_owned(), address.clone());
+        }
         for variable in self.run.plan.env.iter().chain(own) {
             let what = format!("env {}", variable.name);
             let value = self.template(&what, &variable.value, &known)?;

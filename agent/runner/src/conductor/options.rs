@@ -24,6 +24,8 @@ pub(super) struct Options {
     pub(super) spool_limit: u64,
     pub(super) grace: Duration,
     pub(super) after_grace: Duration,
+    /// Address that a service of this machine has for itself.
+    pub(super) address: Option<String>,
 }
 
 impl Options {
@@ -36,6 +38,7 @@ impl Options {
             spool_limit: spool::LIMIT,
             grace: GRACE,
             after_grace: halt::AFTER_GRACE,
+            address: None,
         };
         while let Some(name) = arguments.next() {
             match name.as_str() {
@@ -46,6 +49,7 @@ impl Options {
                 "--spool-limit" => options.spool_limit = arguments.number(&name)?,
                 "--grace" => options.grace = arguments.duration(&name)?,
                 "--after-grace" => options.after_grace = arguments.duration(&name)?,
+                "--address" => options.address = Some(arguments.text(&name)?),
                 _ => return Err(Error::Unknown(name)),
             }
         }

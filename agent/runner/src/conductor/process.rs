@@ -1,6 +1,6 @@
 //! Following one process in a shim: its output to the log, signals when it has to end.
 
-use std::{io, time::Duration};
+use std::{io, rc::Rc, time::Duration};
 
 use muster_proto::runner::v1::{
     self as wire, Exited, LogStream, Output, Signal, shim_message::Message, shim_request,
@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     Run,
+    children::watch_service,
     halt::{Cause, Limits},
     pod::{Gone, Line, Shim},
 };
@@ -103,7 +104,7 @@ impl Stopper<'_> {
 
 /// Runs a process to its end. The cause is there when it was made to end.
 pub(super) async fn follow(
-    run: &Run,
+    run: &Rc<Run>,
     shim: &Shim,
     mut request: wire::Run,
     limits: &Limits,
@@ -153,6 +154,7 @@ pub(super) async fn follow(
                 };
                 return Ok((ended, stopper.cause));
             }
+            Message::Started(started) if started.id == id => watch_service(run),
             Message::Exited(exited) if exited.id == id => {
                 if let Some(error) = broken {
                     return Err(Error::Log(error));

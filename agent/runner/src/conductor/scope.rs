@@ -7,10 +7,28 @@ use std::{
 };
 
 use muster_spec::expression::{self, Lookup, Value};
+use serde_json::{Map, json};
 
 /// Results of steps with an id, for `step.<id>.*`.
 #[derive(Debug, Default)]
 pub(super) struct Results(RefCell<HashMap<String, Known>>);
+
+/// Services that run, for `services.<name>.*`.
+#[derive(Debug, Default)]
+pub(super) struct Services(RefCell<Map<String, Value>>);
+
+impl Services {
+    /// Says where the instances of a service are.
+    pub(super) fn set(&self, name: &str, instances: Vec<Value>) {
+        let instances = Value::Array(instances);
+        self.0.borrow_mut().insert(name.to_owned(), instances);
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> Value {
+        Value::Object(self.0.borrow().clone())
+    }
+}
 
 /// What is known of a step that ended.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +40,28 @@ pub(super) struct Known {
 impl Results {
     pub(super) fn set(&self, id: &str, known: Known) {
         self.0.borrow_mut().insert(id.to_owned(), known);
+    }
+
+    /// All that is known, as expressions of children see it.
+    pub(super) fn all(&self) -> Value {
+        let results = self.0.borrow();
+        let all = results.iter().map(|(id, known)| {
+            let status = known.status;
+            let value = json!({
+                "status": status,
+                "passed": status == "passed",
+                "failed": matches!(status, "failed" | "timeout" | "aborted"),
+                "skipped": status == "skipped",
+                "outputs": known.outputs,
+            });
+            (id.clone(), value)
+        });
+        Value::Object(all.collect())
+    }
+
+    fn knows(&self, path: &str) -> bool {
+        let id = path.split('.').next().unwrap_or_default();
+        self.0.borrow().contains_key(id)
     }
 
     fn get(&self, path: &str) -> Option<Value> {
@@ -52,6 +92,7 @@ pub(super) struct Sight {
     /// The plan's context.
     pub(super) context: Rc<BTreeMap<String, Value>>,
     pub(super) results: Rc<Results>,
+    pub(super) services: Rc<Services>,
     /// All that counts passed so far in the group around it.
     pub(super) passed: bool,
     /// Status of the step itself, when it has one.
@@ -86,8 +127,21 @@ impl Sight {
             return self.own(rest);
         }
         if let Some(rest) = path.strip_prefix("step.") {
-            return self.results.get(rest);
+            // A step of the parent, unless one here has its name.
+            return match self.in_context(path) {
+                Some(value) if !self.results.knows(rest) => Some(value),
+                _ => self.results.get(rest),
+            };
         }
+        if let Some(name) = path.strip_prefix("services.")
+            && let Some(instances) = self.services.0.borrow().get(name)
+        {
+            return Some(instances.clone());
+        }
+        self.in_context(path)
+    }
+
+    fn in_context(&self, path: &str) -> Option<Value> {
         let mut names = path.split('.');
         let mut value = self.context.get(names.next()?)?;
         for name in names {
@@ -139,6 +193,7 @@ mod tests {
                 serde_json::json!({"name": "smoke-1"}),
             )])),
             results: Rc::default(),
+            services: Rc::default(),
             passed: false,
             own: Some("failed"),
         };

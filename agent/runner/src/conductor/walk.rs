@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell, collections::BTreeMap, fs, future::Future, io::Read as _, path::Path, pin::Pin,
-    rc::Rc,
+    rc::Rc, time::Duration,
 };
 
 use muster_proto::runner::v1::{Outcome, StepState, StepStatus};
@@ -14,9 +14,10 @@ use muster_spec::{
 
 use super::{
     Run,
+    children::Started,
     halt::{Halt, Limits},
     operation::{At, Failure, Kind},
-    scope::{Known, Results, Scope, Sight},
+    scope::{Known, Results, Scope, Services, Sight},
 };
 use crate::{beneath, clock::now_ms};
 
@@ -36,6 +37,8 @@ pub(super) async fn walk(run: Rc<Run>, halt: Halt) -> Ended {
     let walk = Walk {
         context: Rc::new(run.plan.context.clone()),
         results: Rc::default(),
+        services: Rc::default(),
+        lasting: RefCell::default(),
         first_failure: RefCell::default(),
         run: Rc::clone(&run),
     };
@@ -46,10 +49,12 @@ pub(super) async fn walk(run: Rc<Run>, halt: Halt) -> Ended {
     let passed = walk
         .steps(&run.plan.steps, true, &Limits::new(halt.clone()))
         .await;
+    stop_services(&run, walk.lasting.take()).await;
     if let Some(cancel) = halt.canceled() {
         let reason = match cancel.outcome {
             Outcome::Aborted => "STOPPED",
             Outcome::TimedOut => "DEADLINE",
+            Outcome::Passed => "NOT_NEEDED",
             _ => "CANCELED",
         };
         return Ended {
@@ -84,6 +89,9 @@ struct Walk {
     run: Rc<Run>,
     context: Rc<BTreeMap<String, serde_json::Value>>,
     results: Rc<Results>,
+    services: Rc<Services>,
+    /// Services that live as long as the workflow.
+    lasting: RefCell<Vec<Started>>,
     /// The first step that failed and counts, in words.
     first_failure: RefCell<Option<String>>,
 }
@@ -179,6 +187,12 @@ impl Walk {
                 Err(failure) => return (tries, Err(failure)),
             }
             tries += 1;
+            if retry.backoff {
+                tokio::select! {
+                    () = tokio::time::sleep(backoff(tries)) => {}
+                    _ = limits.reached() => {}
+                }
+            }
             let text = format!("try {tries} of {}", retry.count + 1);
             self.run.spool.remark(&step.reference, &text).await;
             self.run
@@ -197,7 +211,8 @@ impl Walk {
             step: &step.reference,
             limits,
         };
-        for operation in &step.operations {
+        let mut started = Vec::new();
+        for (index, operation) in step.operations.iter().enumerate() {
             if let Operation::Steps { steps } = operation {
                 // Nested steps are walked even after a failure: their conditions decide.
                 let all = self.steps(steps, result.is_ok(), limits).await;
@@ -220,9 +235,23 @@ impl Walk {
                 Operation::Delay { duration } => at.delay(duration).await,
                 Operation::Files { container, files } => at.files(*container, files).await,
                 Operation::Run(process) => at.process(process).await,
+                Operation::Services { services, lasting } => {
+                    let mut begun = Vec::new();
+                    let ready = at.services(index, services, &mut begun).await;
+                    match lasting {
+                        true => self.lasting.borrow_mut().extend(begun),
+                        false => started.extend(begun),
+                    }
+                    ready
+                }
+                Operation::Parallel(parallel) => at.parallel(index, parallel).await,
+                Operation::Execute(execute) => at.execute(index, execute).await,
+                Operation::Receive { archives } => at.receive(archives).await,
+                Operation::Send { archives } => at.send(archives).await,
                 Operation::Steps { .. } | Operation::Artifacts(_) => Ok(()),
             };
         }
+        stop_services(&self.run, started).await;
         result
     }
 
@@ -341,6 +370,7 @@ impl Walk {
         Sight {
             context: Rc::clone(&self.context),
             results: Rc::clone(&self.results),
+            services: Rc::clone(&self.services),
             passed,
             own,
         }
@@ -379,6 +409,17 @@ impl Walk {
             .map_err(|error| Failure::new("EXPRESSION", format!("timeout: {error}")))?;
         Ok(limits.with_timeout(&step.reference, after))
     }
+}
+
+/// Stops services, all at once.
+async fn stop_services(run: &Run, started: Vec<Started>) {
+    futures::future::join_all(started.iter().map(|one| one.stop(run))).await;
+}
+
+/// How long a service waits before it is started again: twice as long each time, up to a limit.
+fn backoff(tries: u32) -> Duration {
+    let doubled = Duration::from_millis(100) * 2_u32.pow(tries.min(10));
+    doubled.min(Duration::from_secs(20))
 }
 
 /// The content of an output that counts. No link is followed: the conductor can read more than

@@ -247,7 +247,11 @@ impl<'a> Builder<'a> {
             operations.push(operation);
             last = Some(container);
         }
-        operations.extend(step.execute.as_ref().map(|execute| self.execute(execute)));
+        operations.extend(
+            step.execute
+                .as_ref()
+                .map(|execute| self.execute(execute, here.settings)),
+        );
         if let Some(parallel) = &step.parallel {
             operations.push(self.parallel(parallel, here.settings));
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use super::{Expression, Template};
+use super::{EnvVar, Expression, Template};
 use crate::schema;
 
 /// How often something is run, and with which values.
@@ -30,6 +30,8 @@ pub struct Strategy {
 pub struct Service {
     /// Its name in `services.<name>`.
     pub name: String,
+    /// Variables that its strategy and transfers may ask for.
+    pub env: Vec<EnvVar>,
     /// How many instances there are.
     pub strategy: Strategy,
     /// Of an instance, for people.
@@ -50,6 +52,8 @@ pub struct Service {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Parallel {
+    /// Variables that its strategy and transfers may ask for.
+    pub env: Vec<EnvVar>,
     /// How many there are.
     pub strategy: Strategy,
     /// Most at a time.
@@ -73,6 +77,8 @@ pub struct Parallel {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Execute {
+    /// Variables that names, values and strategies may ask for.
+    pub env: Vec<EnvVar>,
     /// Most members at a time.
     pub parallelism: Option<Expression>,
     /// The step does not wait for them.

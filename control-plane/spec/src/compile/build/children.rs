@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Builder;
-use crate::compile::merge;
+use crate::compile::{environment, merge};
 use crate::expression::NoScope;
 use crate::plan::{self, Operation};
 use crate::problem::{Place, Problem};
@@ -68,6 +68,7 @@ impl Builder<'_> {
         };
         plan::Service {
             name: name.to_owned(),
+            env: variables(settings),
             strategy: self.strategy(&service.strategy, &service.place),
             description: text(service.description.as_ref()),
             timeout: text(service.timeout.as_ref()),
@@ -103,6 +104,7 @@ impl Builder<'_> {
                 .push(Problem::new(&parallel.place, message).with_cure(cure));
         }
         Operation::Parallel(Box::new(plan::Parallel {
+            env: variables(settings),
             strategy: self.strategy(&parallel.strategy, &parallel.place),
             parallelism: text(parallel.parallelism.as_ref()),
             fail_fast: parallel.fail_fast,
@@ -115,7 +117,7 @@ impl Builder<'_> {
     }
 
     /// The operation that runs other workflows.
-    pub(super) fn execute(&mut self, execute: &Execute) -> Operation {
+    pub(super) fn execute(&mut self, execute: &Execute, settings: &Container) -> Operation {
         let workflows = execute.workflows.iter().map(|member| plan::Member {
             name: text(member.name.as_ref()),
             selector: member.selector.as_ref().map(selector),
@@ -135,6 +137,7 @@ impl Builder<'_> {
             target: member.target.clone(),
         });
         Operation::Execute(plan::Execute {
+            env: variables(settings),
             parallelism: text(execute.parallelism.as_ref()),
             detached: execute.detached,
             workflows: workflows.collect(),
@@ -187,6 +190,10 @@ impl Builder<'_> {
         }
         pod
     }
+}
+
+fn variables(settings: &Container) -> Vec<plan::EnvVar> {
+    environment::split(&settings.env).plain
 }
 
 fn text(text: Option<&Text>) -> Option<String> {

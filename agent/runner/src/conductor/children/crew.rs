@@ -1,0 +1,291 @@
+//! A crew: workers of a step or members of a suite, so many at a time, until all are done or it
+//! does not matter any more.
+
+use std::{collections::VecDeque, time::Duration};
+
+use muster_proto::runner::v1::{
+    ChildInstance, ChildStatus, Outcome, StartChildren, StopChildren, children_order::Order,
+};
+use muster_spec::plan::Transfer;
+use serde_json::{Map, Value, json};
+use tokio::time::timeout;
+
+use super::transfer::Fetch;
+use crate::conductor::{
+    halt::Cause,
+    operation::{At, Failure},
+};
+
+/// Most instances of one order.
+const BATCH: usize = 100;
+/// How long children may take to end once they were asked to: their `after` steps run.
+const END: Duration = Duration::from_secs(300);
+/// How long they may take once they were killed.
+const KILL: Duration = Duration::from_secs(60);
+/// Most failures that are named in a message.
+const NAMED: usize = 5;
+
+/// One of a crew.
+pub(super) struct Hand {
+    pub(super) index: u32,
+    /// Which of the operation's items it is.
+    pub(super) item: u32,
+    /// What sets it apart.
+    pub(super) label: String,
+    pub(super) variables: Map<String, Value>,
+    pub(super) given: Vec<u8>,
+    pub(super) workflow: String,
+    pub(super) config: std::collections::HashMap<String, String>,
+    /// Files that come back.
+    pub(super) fetch: Vec<Fetch>,
+}
+
+/// How a crew works.
+pub(super) struct Rules {
+    /// What one of them is called: `worker` or `workflow`.
+    pub(super) noun: &'static str,
+    pub(super) group: String,
+    pub(super) operation: u32,
+    /// Most at a time.
+    pub(super) parallelism: usize,
+    pub(super) fail_fast: bool,
+    /// Nobody waits for them.
+    pub(super) detached: bool,
+}
+
+/// What happened so far.
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    failed: Vec<String>,
+    /// Not started, because it did not matter any more.
+    left_out: usize,
+}
+
+/// Lets a crew work.
+pub(super) async fn work(at: &At<'_>, rules: &Rules, hands: Vec<Hand>) -> Result<(), Failure> {
+    let total = hands.len();
+    let mut changes = at.run.children.subscribe();
+    let mut waiting: VecDeque<Hand> = hands.into();
+    let mut running: Vec<Hand> = Vec::new();
+    let mut tally = Tally::default();
+    let _resting = at.run.board.rest();
+    loop {
+        let room = rules.parallelism.saturating_sub(running.len());
+        let starting = next(&mut waiting, room.min(BATCH));
+        if !starting.is_empty() {
+            let started = tokio::select! {
+                started = start(at, rules, &starting) => started,
+                cause = at.limits.reached() => {
+                    running.extend(starting);
+                    return Err(stop(at, rules, &running, &cause).await);
+                }
+            };
+            if let Err(failure) = started {
+                end(at, rules, &running, "another one could not be started").await;
+                return Err(failure);
+            }
+            running.extend(starting);
+            continue;
+        }
+        if rules.detached {
+            let text = format!("{total} started; nobody waits for them");
+            at.run.spool.remark(at.step, &text).await;
+            return Ok(());
+        }
+        let ended = take_ended(at, rules, &mut running);
+        if ended.is_empty() {
+            if running.is_empty() && waiting.is_empty() {
+                return result(rules, &tally, total);
+            }
+            tokio::select! {
+                // The sender lives in the run.
+                _ = changes.changed() => {}
+                cause = at.limits.reached() => {
+                    return Err(stop(at, rules, &running, &cause).await);
+                }
+            }
+            continue;
+        }
+        for (hand, status) in ended {
+            note(at, rules, &mut tally, &hand, &status).await;
+            for fetch in &hand.fetch {
+                fetch.take(at, &status.execution).await?;
+            }
+        }
+        at.run.board.update(at.step, |status| {
+            let done = tally.passed + tally.failed.len();
+            status.message = format!("{done} of {total} are done, {} failed", tally.failed.len());
+        });
+        if rules.fail_fast
+            && !tally.failed.is_empty()
+            && !(running.is_empty() && waiting.is_empty())
+        {
+            tally.left_out = waiting.len() + running.len();
+            waiting.clear();
+            end(at, rules, &running, "another one failed").await;
+            return result(rules, &tally, total);
+        }
+    }
+}
+
+/// The next ones of one item.
+fn next(waiting: &mut VecDeque<Hand>, most: usize) -> Vec<Hand> {
+    let mut taken: Vec<Hand> = Vec::new();
+    while taken.len() < most
+        && let Some(hand) = waiting.front()
+        && taken.first().is_none_or(|first| first.item == hand.item)
+    {
+        taken.extend(waiting.pop_front());
+    }
+    taken
+}
+
+async fn start(at: &At<'_>, rules: &Rules, hands: &[Hand]) -> Result<(), Failure> {
+    let item = hands.first().map_or(0, |hand| hand.item);
+    let variables = json!({
+        "step": at.sight.results.all(),
+        "services": at.sight.services.all(),
+    });
+    let instances = hands.iter().map(|hand| ChildInstance {
+        index: hand.index,
+        variables: Value::Object(hand.variables.clone()).to_string().into(),
+        description: hand.label.clone(),
+        given: hand.given.clone().into(),
+        workflow: hand.workflow.clone(),
+        config: hand.config.clone(),
+    });
+    let order = Order::Start(StartChildren {
+        group: rules.group.clone(),
+        step: at.step.to_owned(),
+        operation: rules.operation,
+        item,
+        variables: variables.to_string().into(),
+        instances: instances.collect(),
+    });
+    at.run.children.order(order).await.map(drop)
+}
+
+fn take_ended(at: &At<'_>, rules: &Rules, running: &mut Vec<Hand>) -> Vec<(Hand, ChildStatus)> {
+    let mut ended = Vec::new();
+    let mut index = 0;
+    while let Some(hand) = running.get(index) {
+        let status = at.run.children.status(&rules.group, hand.index);
+        match status.filter(|status| status.terminal) {
+            Some(status) => ended.push((running.remove(index), status)),
+            None => index += 1,
+        }
+    }
+    ended
+}
+
+async fn note(at: &At<'_>, rules: &Rules, tally: &mut Tally, hand: &Hand, status: &ChildStatus) {
+    let name = name(rules, hand);
+    let text = if status.outcome() == Outcome::Passed {
+        tally.passed += 1;
+        format!("{name} passed: {}", status.display_name)
+    } else {
+        let how = match status.outcome() {
+            Outcome::Canceled => "was canceled",
+            Outcome::TimedOut => "timed out",
+            Outcome::Aborted => "was aborted",
+            _ => "failed",
+        };
+        let why = match status.message.as_str() {
+            "" => String::new(),
+            message => format!(": {message}"),
+        };
+        tally.failed.push(format!("{name} {how}{why}"));
+        format!(
+            "{name} {how}{why}; see `muster logs {}`",
+            status.display_name
+        )
+    };
+    at.run.spool.remark(at.step, &text).await;
+}
+
+fn name(rules: &Rules, hand: &Hand) -> String {
+    let what = match hand.workflow.as_str() {
+        "" => format!("{} {}", rules.noun, hand.index),
+        workflow => workflow.to_owned(),
+    };
+    match hand.label.as_str() {
+        "" => what,
+        label => format!("{what} ({label})"),
+    }
+}
+
+fn result(rules: &Rules, tally: &Tally, total: usize) -> Result<(), Failure> {
+    if tally.failed.is_empty() && tally.left_out == 0 {
+        return Ok(());
+    }
+    let mut text = format!(
+        "{} of {total} {}s did not pass",
+        tally.failed.len(),
+        rules.noun
+    );
+    if tally.left_out > 0 {
+        text.push_str(&format!(", {} were not waited for", tally.left_out));
+    }
+    for failed in tally.failed.iter().take(NAMED) {
+        text.push_str("; ");
+        text.push_str(failed);
+    }
+    Err(Failure::new("STEP_FAILED", text))
+}
+
+/// Ends all that run, for a reason that ends this step too.
+async fn stop(at: &At<'_>, rules: &Rules, running: &[Hand], cause: &Cause) -> Failure {
+    let failure = Failure::stopped(cause, at.step);
+    let force = matches!(cause, Cause::Cancel(cancel) if cancel.force);
+    if force {
+        // The server ends what has no parent any more.
+        return failure;
+    }
+    end(at, rules, running, &failure.message).await;
+    failure
+}
+
+/// Asks all that run to end and waits until they have; those that do not are killed.
+async fn end(at: &At<'_>, rules: &Rules, running: &[Hand], message: &str) {
+    if running.is_empty() {
+        return;
+    }
+    for (force, patience) in [(false, END), (true, KILL)] {
+        let order = Order::Stop(StopChildren {
+            group: rules.group.clone(),
+            indices: Vec::new(),
+            force,
+            message: message.to_owned(),
+        });
+        let ended = async {
+            // One that is refused: the server does not know them, or has ended them already.
+            let _refused = at.run.children.order(order).await;
+            let mut changes = at.run.children.subscribe();
+            let lives = |hand: &Hand| {
+                let status = at.run.children.status(&rules.group, hand.index);
+                status.is_some_and(|status| !status.terminal)
+            };
+            while running.iter().any(lives) {
+                // The sender lives in the run.
+                let _closed = changes.changed().await;
+            }
+        };
+        tokio::select! {
+            done = timeout(patience, ended) => if done.is_ok() { return },
+            () = at.limits.forced() => return,
+        }
+    }
+}
+
+/// Whether a transfer is the same for all instances, as far as its texts tell.
+pub(super) fn is_common(transfer: &Transfer) -> bool {
+    let texts = [Some(&transfer.from), transfer.to.as_ref()];
+    let plain = |text: &&String| !text.contains("{{");
+    texts.into_iter().flatten().all(|text| plain(&text))
+        && !matches!(&transfer.files, Some(Value::String(_)))
+        && !transfer
+            .files
+            .as_ref()
+            .is_some_and(|files| files.to_string().contains("{{"))
+}

@@ -1,0 +1,243 @@
+//! The operation that starts services, and their end: they are stopped with the step that owns
+//! them, whatever it came to.
+
+use std::time::Duration;
+
+use muster_proto::runner::v1::{
+    ChildInstance, ChildStatus, Outcome, StartChildren, StopChildren, children_order::Order,
+};
+use muster_spec::{
+    duration,
+    plan::{Given, Service},
+};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::{Children, instances::Texts, transfer::Outgoing};
+use crate::conductor::{
+    Run,
+    operation::{At, Failure},
+};
+
+/// Most instances of one order.
+const BATCH: usize = 100;
+/// How long services may take to end before they are killed.
+const END: Duration = Duration::from_secs(60);
+
+/// Services that were started, to be stopped.
+#[derive(Debug)]
+pub(in crate::conductor) struct Started {
+    name: String,
+    group: String,
+    count: u32,
+}
+
+impl At<'_> {
+    /// Starts services and waits until all are ready. What was started is noted in `started`
+    /// even when that fails.
+    pub(in crate::conductor) async fn services(
+        &self,
+        operation: usize,
+        services: &[Service],
+        started: &mut Vec<Started>,
+    ) -> Result<(), Failure> {
+        let mut deadlines = Vec::new();
+        for (item, service) in services.iter().enumerate() {
+            let begun = self.start(operation, item, service).await?;
+            let texts = Texts::new(self, &service.env)?;
+            deadlines.push(self.deadline(&texts, service)?);
+            started.push(begun);
+        }
+        let _resting = self.run.board.rest();
+        let begun = started.len() - services.len();
+        for (one, deadline) in started.iter().skip(begun).zip(deadlines) {
+            self.ready(one, deadline).await?;
+        }
+        Ok(())
+    }
+
+    fn deadline(
+        &self,
+        texts: &Texts<'_>,
+        service: &Service,
+    ) -> Result<Option<(Instant, Duration)>, Failure> {
+        let Some(text) = &service.timeout else {
+            return Ok(None);
+        };
+        let none = muster_spec::strategy::Instance {
+            index: 0,
+            variables: serde_json::Map::new(),
+            label: String::new(),
+        };
+        let what = format!("services.{}.timeout", service.name);
+        let text = texts.template(&what, text, &none)?;
+        let patience = duration::parse(&text)
+            .map_err(|error| Failure::new("EXPRESSION", format!("{what}: {error}")))?;
+        Ok(Some((Instant::now() + patience, patience)))
+    }
+
+    async fn start(
+        &self,
+        operation: usize,
+        item: usize,
+        service: &Service,
+    ) -> Result<Started, Failure> {
+        let texts = Texts::new(self, &service.env)?;
+        let instances = texts.instances(&service.strategy)?;
+        let base = match self.step {
+            "s0-services" => service.name.clone(),
+            step => format!("{step}-{}", service.name),
+        };
+        let group = self.run.children.group(&base);
+        let text = format!(
+            "starting service {}: {}",
+            service.name,
+            instances.describe()
+        );
+        self.run.spool.remark(self.step, &text).await;
+        let mut outgoing = Outgoing::new(self, &group);
+        let mut all = Vec::with_capacity(instances.len());
+        for index in 0..instances.len() {
+            let Some(instance) = instances.get(index) else {
+                continue;
+            };
+            let mut given = Given::default();
+            for transfer in &service.transfer {
+                given
+                    .receive
+                    .extend(outgoing.send(&texts, transfer, &instance).await?);
+            }
+            all.push(ChildInstance {
+                index: u32::try_from(index).unwrap_or(u32::MAX),
+                description: texts.label(service.description.as_deref(), &instance)?,
+                given: serde_json::to_vec(&given).unwrap_or_default().into(),
+                variables: Value::Object(instance.variables).to_string().into(),
+                ..ChildInstance::default()
+            });
+        }
+        let count = u32::try_from(all.len()).unwrap_or(u32::MAX);
+        let variables = json!({
+            "step": self.sight.results.all(),
+            "services": self.sight.services.all(),
+        });
+        for instances in all.chunks(BATCH) {
+            let order = Order::Start(StartChildren {
+                group: group.clone(),
+                step: self.step.to_owned(),
+                operation: u32::try_from(operation).unwrap_or(u32::MAX),
+                item: u32::try_from(item).unwrap_or(u32::MAX),
+                variables: variables.to_string().into(),
+                instances: instances.to_vec(),
+            });
+            tokio::select! {
+                started = self.run.children.order(order) => started.map(drop)?,
+                cause = self.limits.reached() => return Err(Failure::stopped(&cause, self.step)),
+            }
+        }
+        Ok(Started {
+            name: service.name.clone(),
+            group,
+            count,
+        })
+    }
+
+    /// Waits until all instances of a service are ready, and remembers where they are.
+    async fn ready(
+        &self,
+        started: &Started,
+        deadline: Option<(Instant, Duration)>,
+    ) -> Result<(), Failure> {
+        let mut changes = self.run.children.subscribe();
+        loop {
+            let known = started.known(&self.run.children);
+            for status in known.iter().flatten() {
+                if status.terminal && status.outcome() != Outcome::Passed {
+                    let text = format!(
+                        "the service {} ended before it was ready: {}; see `muster logs {}`",
+                        started.name, status.message, status.display_name
+                    );
+                    return Err(Failure::new("SERVICE", text));
+                }
+            }
+            let ready = |status: &Option<ChildStatus>| {
+                status.as_ref().is_some_and(|status| {
+                    status.terminal || (status.ready && !status.address.is_empty())
+                })
+            };
+            if known.iter().all(ready) {
+                let addresses: Vec<Value> = known.iter().flatten().map(describe).collect();
+                let count = addresses.len();
+                self.sight.services.set(&started.name, addresses);
+                let text = format!("service {} is ready: {count} running", started.name);
+                self.run.spool.remark(self.step, &text).await;
+                return Ok(());
+            }
+            let expiry = async {
+                match deadline {
+                    Some((at, _)) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // The sender lives in the run.
+                _ = changes.changed() => {}
+                () = expiry => {
+                    let waits = known.iter().filter(|status| !ready(status)).count();
+                    let after = deadline.map(|(_, after)| after).unwrap_or_default();
+                    let text = format!(
+                        "the service {} was not ready within {after:?}: {waits} of {} are not",
+                        started.name, started.count
+                    );
+                    return Err(Failure::new("SERVICE", text));
+                }
+                cause = self.limits.reached() => return Err(Failure::stopped(&cause, self.step)),
+            }
+        }
+    }
+}
+
+impl Started {
+    fn known(&self, children: &Children) -> Vec<Option<ChildStatus>> {
+        let indices = 0..self.count;
+        indices
+            .map(|index| children.status(&self.group, index))
+            .collect()
+    }
+
+    /// Stops all instances. One that does not end is killed; the server ends what is left when
+    /// the attempt is over.
+    pub(in crate::conductor) async fn stop(&self, run: &Run) {
+        for force in [false, true] {
+            let order = Order::Stop(StopChildren {
+                group: self.group.clone(),
+                indices: Vec::new(),
+                force,
+                message: "its owner is over".to_owned(),
+            });
+            let ended = async {
+                // Refused when the lease is lost: then the server ends it.
+                let _refused = run.children.order(order).await;
+                let mut changes = run.children.subscribe();
+                let lives = |status: &Option<ChildStatus>| {
+                    status.as_ref().is_some_and(|status| !status.terminal)
+                };
+                while self.known(&run.children).iter().any(lives) {
+                    // The sender lives in the run.
+                    let _closed = changes.changed().await;
+                }
+            };
+            if timeout(END, ended).await.is_ok() {
+                return;
+            }
+        }
+    }
+}
+
+/// A service as expressions see it.
+fn describe(status: &ChildStatus) -> Value {
+    json!({
+        "ip": status.address,
+        "name": status.display_name,
+        "index": status.index,
+    })
+}

@@ -1,0 +1,336 @@
+//! Files between a parent and its children: put aside by one side, taken by the other. They go
+//! through the control plane, since both may be in different clusters.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::{self, Seek as _, Write as _},
+    path::{Path, PathBuf},
+};
+
+use flate2::read::GzDecoder;
+use muster_proto::runner::v1::{
+    ArchiveWish, agent_message::Message as Heard, conductor_hello::Purpose,
+    conductor_message::Message as Said,
+};
+use muster_spec::{
+    plan::{Receive, Send, Transfer},
+    strategy::Instance,
+};
+
+use super::{crew::is_common, instances::Texts};
+use crate::{
+    collect,
+    conductor::operation::{At, DEFAULT_BASE, Failure},
+    volumes::{Volumes, resolve},
+};
+
+/// Most files and most bytes that one archive may unpack to.
+const LIMITS: (u64, u64) = (100_000, 64 << 30);
+
+/// Archives for the children of one group.
+pub(super) struct Outgoing<'a> {
+    at: &'a At<'a>,
+    group: String,
+    count: usize,
+    /// Those that are the same for all, by what makes them.
+    common: HashMap<String, Option<Receive>>,
+}
+
+impl<'a> Outgoing<'a> {
+    pub(super) fn new(at: &'a At<'a>, group: &str) -> Self {
+        Self {
+            at,
+            group: group.to_owned(),
+            count: 0,
+            common: HashMap::new(),
+        }
+    }
+
+    /// Puts files aside for an instance; nothing when there are none.
+    pub(super) async fn send(
+        &mut self,
+        texts: &Texts<'_>,
+        transfer: &Transfer,
+        instance: &Instance,
+    ) -> Result<Option<Receive>, Failure> {
+        let key = is_common(transfer).then(|| serde_json::json!(transfer).to_string());
+        if let Some(known) = key.as_ref().and_then(|key| self.common.get(key)) {
+            return Ok(known.clone());
+        }
+        let from = texts.template("transfer.from", &transfer.from, instance)?;
+        let to = match &transfer.to {
+            Some(to) => texts.template("transfer.to", to, instance)?,
+            None => from.clone(),
+        };
+        let files = texts.patterns("transfer.files", transfer.files.as_ref(), instance)?;
+        let path = format!(".muster/transfer/{}/{}.tar.gz", self.group, self.count);
+        self.count += 1;
+        let sent = self.at.put_aside(&from, files, &path).await?;
+        let execution = self.at.run.execution_id();
+        let receive = sent.then_some(Receive {
+            execution,
+            path,
+            to,
+        });
+        if let Some(key) = key {
+            self.common.insert(key, receive.clone());
+        }
+        Ok(receive)
+    }
+}
+
+/// Files that a child has put aside for its parent.
+#[derive(Debug)]
+pub(super) struct Fetch {
+    pub(super) path: String,
+    pub(super) to: String,
+}
+
+impl Fetch {
+    /// Takes them, if there are any.
+    pub(super) async fn take(&self, at: &At<'_>, execution: &str) -> Result<(), Failure> {
+        let taken = at.take(execution, &self.path, &self.to, true);
+        tokio::select! {
+            taken = taken => taken,
+            cause = at.limits.reached() => Err(Failure::stopped(&cause, at.step)),
+        }
+    }
+}
+
+impl At<'_> {
+    /// Unpacks archives of the parent.
+    pub(in crate::conductor) async fn receive(&self, archives: &[Receive]) -> Result<(), Failure> {
+        for archive in archives {
+            let taken = self.take(&archive.execution, &archive.path, &archive.to, false);
+            tokio::select! {
+                taken = taken => taken?,
+                cause = self.limits.reached() => return Err(Failure::stopped(&cause, self.step)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes archives for the parent.
+    pub(in crate::conductor) async fn send(&self, archives: &[Send]) -> Result<(), Failure> {
+        for archive in archives {
+            self.put_aside(&archive.from, archive.files.clone(), &archive.path)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Makes one archive of the files of a folder; whether there were any.
+    async fn put_aside(
+        &self,
+        from: &str,
+        patterns: Vec<String>,
+        path: &str,
+    ) -> Result<bool, Failure> {
+        let base = resolve(Path::new(DEFAULT_BASE), from);
+        if !Volumes::is_shared(&base) {
+            let text = format!(
+                "{}: files can be given on from /data, /testkube and /tmp only",
+                base.display()
+            );
+            return Err(Failure::new("TRANSFER", text));
+        }
+        let request = collect::Request {
+            base,
+            patterns,
+            archive: Some(path.to_owned()),
+            shared_only: true,
+        };
+        let sent = self.collect_request(None, request, "transfer").await?;
+        Ok(sent > 0)
+    }
+
+    /// Fetches an archive and unpacks it.
+    async fn take(
+        &self,
+        execution: &str,
+        path: &str,
+        to: &str,
+        optional: bool,
+    ) -> Result<(), Failure> {
+        let target = resolve(Path::new(DEFAULT_BASE), to);
+        if !Volumes::is_shared(&target) {
+            let text = format!(
+                "{}: files can be taken to /data, /testkube and /tmp only",
+                target.display()
+            );
+            return Err(Failure::new("TRANSFER", text));
+        }
+        let archive = match self.download(execution, path).await? {
+            Ok(archive) => archive,
+            Err(_missing) if optional => return Ok(()),
+            Err(missing) => return Err(Failure::new("TRANSFER", missing)),
+        };
+        let real = self.run.volumes.real(&target);
+        let unpacked = tokio::task::spawn_blocking(move || unpack(archive, &real)).await;
+        let failure = |text: String| {
+            Failure::new(
+                "TRANSFER",
+                format!("{} can not be filled: {text}", target.display()),
+            )
+        };
+        match unpacked {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(failure(error.to_string())),
+            Err(error) => Err(failure(error.to_string())),
+        }
+    }
+
+    /// Downloads an archive to a file without a name, as often as it takes. The inner error says
+    /// that there is none.
+    async fn download(&self, execution: &str, path: &str) -> Result<Result<File, String>, Failure> {
+        let folder = self.run.options.spool_directory();
+        loop {
+            let mut file = nameless(&folder).map_err(|error| {
+                Failure::new("TRANSFER", format!("no file can be made: {error}"))
+            })?;
+            match self.try_download(execution, path, &mut file).await {
+                Ok(Ok(())) => {
+                    file.rewind()
+                        .map_err(|error| Failure::new("TRANSFER", error.to_string()))?;
+                    return Ok(Ok(file));
+                }
+                Ok(Err(missing)) => return Ok(Err(missing)),
+                // The connection broke: all of it again.
+                Err(_broken) => {
+                    self.run
+                        .agent
+                        .pause(std::time::Duration::from_millis(500))
+                        .await
+                }
+            }
+        }
+    }
+
+    async fn try_download(
+        &self,
+        execution: &str,
+        path: &str,
+        file: &mut File,
+    ) -> io::Result<Result<(), String>> {
+        let connection = self.run.agent.connect(Purpose::Archive, (true, 0, 0)).await;
+        let (mut hearing, mut speaking) = connection.split();
+        let wish = ArchiveWish {
+            execution: execution.to_owned(),
+            path: path.to_owned(),
+        };
+        speaking.say(Said::Archive(wish)).await?;
+        loop {
+            match hearing.hear().await?.message {
+                Some(Heard::Archive(part)) if !part.error.is_empty() => {
+                    return Ok(Err(part.error));
+                }
+                Some(Heard::Archive(part)) => {
+                    file.write_all(&part.data)?;
+                    if part.last {
+                        return Ok(Ok(()));
+                    }
+                }
+                Some(Heard::Refused(_)) => return Err(io::ErrorKind::ConnectionRefused.into()),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// A file that is gone when it is closed.
+fn nameless(folder: &Path) -> io::Result<File> {
+    let path = folder.join(format!("archive-{}", std::process::id()));
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&path)?;
+    fs::remove_file(&path)?;
+    Ok(file)
+}
+
+/// Unpacks a gzipped tar below a folder. Only plain files and folders: nothing in an archive can
+/// lead out of it.
+fn unpack(archive: File, folder: &PathBuf) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let folder = fs::canonicalize(folder)?;
+    let mut archive = tar::Archive::new(GzDecoder::new(io::BufReader::new(archive)));
+    archive.set_preserve_permissions(true);
+    archive.set_preserve_mtime(true);
+    let (mut files, mut bytes) = (0_u64, 0_u64);
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        files += 1;
+        bytes += entry.size();
+        if files > LIMITS.0 || bytes > LIMITS.1 {
+            return Err(io::Error::other(format!(
+                "the archive holds more than {} files or {} bytes",
+                LIMITS.0, LIMITS.1
+            )));
+        }
+        let kind = entry.header().entry_type();
+        if kind.is_file() || kind.is_dir() {
+            // Leaves out what would lead out of the folder.
+            entry.unpack_in(&folder)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use flate2::{Compression, write::GzEncoder};
+
+    use super::*;
+
+    fn archive(entries: &[(&str, tar::EntryType, &[u8])]) -> File {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = nameless(folder.path()).unwrap();
+        let mut builder = tar::Builder::new(GzEncoder::new(&mut file, Compression::fast()));
+        for (path, kind, data) in entries {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(*kind);
+            header.set_size(data.len() as u64);
+            header.set_mode(0o640);
+            // By hand: the crate refuses to write paths that lead out.
+            let name = &mut header.as_old_mut().name;
+            name[..path.len()].copy_from_slice(path.as_bytes());
+            if *kind == tar::EntryType::Symlink {
+                header.set_link_name("/etc").unwrap();
+            }
+            header.set_cksum();
+            builder.append(&header, *data).unwrap();
+        }
+        builder.into_inner().unwrap().finish().unwrap();
+        file.rewind().unwrap();
+        file
+    }
+
+    #[test]
+    fn archives_are_unpacked_and_lead_nowhere_else() {
+        use tar::EntryType::{Regular, Symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner");
+        let file = archive(&[
+            ("a/b.txt", Regular, b"good"),
+            ("../out.txt", Regular, b"bad"),
+            ("link", Symlink, b""),
+            ("link/passwd", Regular, b"kept inside"),
+        ]);
+        unpack(file, &inner).unwrap();
+        assert_eq!(fs::read(inner.join("a/b.txt")).unwrap(), b"good");
+        assert!(!folder.path().join("out.txt").exists());
+        assert!(inner.join("link").is_dir(), "a folder, not the link");
+    }
+
+    #[test]
+    fn what_is_no_archive_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = nameless(folder.path()).unwrap();
+        file.write_all(b"nothing of the kind").unwrap();
+        file.rewind().unwrap();
+        assert!(unpack(file, &folder.path().join("x")).is_err());
+    }
+}
