@@ -11,6 +11,7 @@ use super::container::{Containers, Demand};
 use super::environment;
 use super::{MAX_STEPS, files, merge, name};
 
+mod content;
 mod process;
 
 /// Builds the steps of a plan and finds the containers that they need.
@@ -23,6 +24,8 @@ pub(super) struct Builder<'a> {
     /// Ids that steps were given; those made of names give way to them.
     given: BTreeSet<&'a str>,
     ids: BTreeSet<String>,
+    /// Folders of repositories and archives outside of the language's own.
+    folders: BTreeSet<String>,
     count: usize,
     /// Bytes of what was put into the plan so far, roughly.
     bytes: usize,
@@ -49,6 +52,7 @@ impl<'a> Builder<'a> {
             warnings,
             given: BTreeSet::new(),
             ids: BTreeSet::new(),
+            folders: BTreeSet::new(),
             count: 0,
             bytes: 0,
         };
@@ -58,8 +62,10 @@ impl<'a> Builder<'a> {
         builder
     }
 
-    pub(super) fn into_containers(self) -> Vec<plan::Container> {
-        self.containers.into_inner()
+    /// The containers, and the folders that they share.
+    pub(super) fn into_containers(self) -> (Vec<plan::Container>, Vec<String>) {
+        let folders = self.folders.into_iter().collect();
+        (self.containers.into_inner(), folders)
     }
 
     /// All steps, in one list: `setup`, `steps`, `after`.
@@ -68,11 +74,13 @@ impl<'a> Builder<'a> {
         let system = spec.system;
         let pure =
             !system.isolated_containers.unwrap_or(false) && system.pure_by_default.unwrap_or(true);
+        let settings = content::with_directory(spec.container.clone(), &spec.content);
         let above = Above {
-            settings: &spec.container,
+            settings: &settings,
             pure,
             after: false,
         };
+        let first = self.first(&settings);
         let mut steps = Vec::new();
         let lists = [
             (&spec.setup, false),
@@ -93,31 +101,7 @@ impl<'a> Builder<'a> {
             self.problems
                 .push(Problem::new(&place, message).with_cure(cure.to_owned()));
         }
-        self.add_files(steps)
-    }
-
-    /// `content.files` of the workflow: a first step for those on shared volumes.
-    fn add_files(&mut self, mut steps: Vec<plan::Step>) -> Vec<plan::Step> {
-        let spec = self.spec;
-        let working_dir = spec.container.working_dir.as_ref();
-        let split = files::split(
-            &spec.content.files,
-            working_dir.map(|text| text.text.as_str()),
-        );
-        if !split.inside.is_empty() {
-            let mut done = BTreeSet::new();
-            for step in &mut steps {
-                files::place(&mut step.operations, &split.inside, &mut done);
-            }
-        }
-        if !split.shared.is_empty() {
-            let operation = Operation::Files {
-                container: None,
-                files: split.shared,
-            };
-            steps.insert(0, write_files(operation));
-        }
-        steps
+        first.before(steps)
     }
 
     fn gather_ids(&mut self, steps: &'a [Step]) {
@@ -161,6 +145,7 @@ impl<'a> Builder<'a> {
         if let Some(directory) = &step.working_dir {
             settings.working_dir = Some(directory.clone());
         }
+        let settings = content::with_directory(settings, &step.content);
         let here = Above {
             settings: &settings,
             pure: step.pure.unwrap_or(above.pure)
@@ -210,17 +195,11 @@ impl<'a> Builder<'a> {
         operations.extend(step.delay.as_ref().map(|delay| Operation::Delay {
             duration: delay.text.clone(),
         }));
-        let working_dir = here.settings.working_dir.as_ref();
-        let split = files::split(
-            &step.content.files,
-            working_dir.map(|text| text.text.as_str()),
-        );
-        if !split.shared.is_empty() {
-            operations.push(Operation::Files {
-                container: None,
-                files: split.shared,
-            });
-        }
+        let content::Fetched {
+            operations: fetched,
+            inside,
+        } = self.content(&step.content, here.settings, here.after);
+        operations.extend(fetched);
         let prefix = format!("{reference}.");
         let setup = self.list(&step.setup, &prefix, 1, here);
         if !setup.is_empty() {
@@ -245,9 +224,9 @@ impl<'a> Builder<'a> {
         if !nested.is_empty() {
             operations.push(Operation::Steps { steps: nested });
         }
-        files::place(&mut operations, &split.inside, &mut BTreeSet::new());
+        files::place(&mut operations, &inside, &mut BTreeSet::new());
         operations.extend(self.artifacts(step, here, last));
-        if !split.inside.is_empty() && !has_process(&operations) {
+        if !inside.is_empty() && !has_process(&operations) {
             let message = "files outside of /data, /testkube and /tmp are written only into containers of this step, and it starts no process";
             self.problems.push(Problem::new(&step.place, message));
         }
@@ -297,22 +276,10 @@ fn has_process(operations: &[Operation]) -> bool {
     operations.iter().any(|operation| match operation {
         Operation::Run(_) => true,
         Operation::Steps { steps } => steps.iter().any(|step| has_process(&step.operations)),
-        Operation::Delay { .. } | Operation::Files { .. } | Operation::Artifacts(_) => false,
+        Operation::Delay { .. }
+        | Operation::Files { .. }
+        | Operation::Git(_)
+        | Operation::Tarball { .. }
+        | Operation::Artifacts(_) => false,
     })
-}
-
-/// The step that stands for `content.files` of the workflow.
-fn write_files(operation: Operation) -> plan::Step {
-    plan::Step {
-        reference: "s0".to_owned(),
-        id: None,
-        name: "Write files".to_owned(),
-        condition: "passed".to_owned(),
-        optional: false,
-        negative: false,
-        retry: None,
-        timeout: None,
-        after: false,
-        operations: vec![operation],
-    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::expression::Budget;
 use crate::problem::{Problem, Problems};
-use crate::schema::{Container, Content, Job, Pod, Spec, Step, Template, TemplateRef, Text};
+use crate::schema::{Container, Job, Pod, Spec, Step, Template, TemplateRef, Text};
 use crate::suggest;
 
 use super::resolve::Resolver;
@@ -84,7 +84,7 @@ impl<'a> Library<'a> {
             };
             self.below.push((template.job, template.pod));
             step.container = merge::container(&template.container, &step.container);
-            step.content.files.splice(0..0, template.content.files);
+            step.content = std::mem::take(&mut step.content).over(template.content);
             step.setup.splice(0..0, template.setup);
             step.steps.splice(0..0, template.steps);
             step.steps.extend(template.after);
@@ -178,11 +178,9 @@ fn under(template: Spec, own: Spec) -> Spec {
         first.extend(second);
         first
     };
-    let mut files = template.content.files;
-    files.extend(own.content.files);
     Spec {
         config: own.config,
-        content: Content { files },
+        content: own.content.over(template.content),
         container: merge::container(&template.container, &own.container),
         job: merge::job(&template.job, &own.job),
         pod: merge::pod(&template.pod, &own.pod),
@@ -211,7 +209,7 @@ fn as_steps(reference: &TemplateRef, template: Spec, step: &Step) -> Vec<Step> {
     let mut steps = template.setup;
     steps.extend(template.steps);
     steps.extend(template.after);
-    let plain = template.container == Container::default() && template.content.files.is_empty();
+    let plain = template.container == Container::default() && template.content.is_empty();
     if plain || steps.is_empty() {
         return steps;
     }
