@@ -9,6 +9,7 @@ mod container;
 mod environment;
 mod execution;
 mod files;
+mod folder;
 mod merge;
 mod name;
 mod pod;
@@ -137,8 +138,9 @@ pub fn compile(input: &Input<'_>) -> Result<Compiled, Problems> {
 
     let mut builder = build::Builder::new(&spec, &mut problems, &mut warnings);
     let steps = builder.steps();
-    let containers = builder.into_containers();
-    let pod = pod::build(&spec, &mut problems);
+    let (containers, folders) = builder.into_containers();
+    let mut pod = pod::build(&spec, &mut problems);
+    pod.folders = folders;
     let execution = execution::build(input, &spec, &mut problems);
     check(problems.clone())?;
 

@@ -87,8 +87,12 @@ impl Plan {
 pub struct Container {
     /// DNS label, unique in the pod.
     pub name: String,
-    /// Image reference; absent for the runner's own image with its bundled tools.
+    /// Image reference; absent for that of `tool`.
     pub image: Option<String>,
+    /// What the agent's own image in this container is for, when there is no `image`; absent for
+    /// the runner's with its bundled tools.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<Tool>,
     /// `Always`, `IfNotPresent` or `Never`; absent for the cluster's default.
     pub image_pull_policy: Option<String>,
     /// A step relies on the image's ENTRYPOINT or CMD, so the agent must read its config.
@@ -104,6 +108,16 @@ pub struct Container {
     pub security_context: Option<serde_json::Value>,
     /// Kubernetes `VolumeMount` objects of the workflow; the language's own volumes are not here.
     pub volume_mounts: Vec<serde_json::Value>,
+}
+
+/// Containers that no step of the workflow runs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Tool {
+    /// Has the programs that fetch repositories.
+    Git,
+    /// Runs nothing: its environment has values that the cluster resolves for the conductor.
+    Values,
 }
 
 /// Limits and requests by resource name, as Kubernetes quantities.
@@ -132,6 +146,9 @@ pub struct Pod {
     /// Fields of the Kubernetes `PodSpec` that the workflow sets (`nodeSelector`, `volumes`, …);
     /// `labels` and `annotations` are the pod's metadata.
     pub spec: serde_json::Map<String, serde_json::Value>,
+    /// Folders that all containers share beside the language's own: absolute, normal, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub folders: Vec<String>,
 }
 
 /// One environment variable with a value that may hold expressions.
@@ -166,8 +183,8 @@ pub struct Step {
     /// It comes from the workflow's `after` list, so a cancel or a lost step does not skip it
     /// when its condition holds.
     pub after: bool,
-    /// What it does, in the order of the language page: delay, files, nested `setup`, run,
-    /// nested `steps`, artifacts. After a failed operation only [`Operation::Artifacts`] still
+    /// What it does, in the order of the language page: delay, files, repository, archives,
+    /// nested `setup`, run, nested `steps`, artifacts. After a failed operation only [`Operation::Artifacts`] still
     /// run.
     pub operations: Vec<Operation>,
 }
@@ -208,6 +225,15 @@ pub enum Operation {
         container: Option<usize>,
         /// The files.
         files: Vec<File>,
+    },
+    /// Fetch a repository.
+    Git(Box<Git>),
+    /// Fetch an archive and unpack it; the conductor does it.
+    Tarball {
+        /// `http` or `https`.
+        url: Template,
+        /// Folder for its content: absolute, on a folder that all containers share.
+        path: String,
     },
     /// Run a process.
     Run(Run),
@@ -251,6 +277,42 @@ pub struct File {
     pub content: Template,
     /// Permission bits; 0644 when not given.
     pub mode: u32,
+    /// Index of the container whose environment `content` is about; that which writes the file
+    /// when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub values: Option<usize>,
+}
+
+/// A repository to fetch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Git {
+    /// Index into [`Plan::containers`] of the container that has git.
+    pub container: usize,
+    /// Index of the container whose environment the credentials are about.
+    pub values: Option<usize>,
+    /// As git takes it.
+    pub uri: Template,
+    /// Branch, tag or commit; the repository's HEAD when absent or empty.
+    pub revision: Option<Template>,
+    /// User name for HTTP.
+    pub username: Option<Template>,
+    /// Password or token for HTTP.
+    pub token: Option<Template>,
+    /// Send the token as a bearer instead of as a password.
+    pub bearer: bool,
+    /// Private key for SSH.
+    pub ssh_key: Option<Template>,
+    /// Folder for the tree: absolute, on a folder that the container shares with others.
+    pub path: String,
+    /// All that is wanted of the tree; everything when empty.
+    pub paths: Vec<Template>,
+    /// `paths` are folders, not patterns.
+    pub cone: bool,
+    /// Show git's progress.
+    pub verbose: bool,
+    /// Most tries after the first one.
+    pub retries: u32,
 }
 
 /// A process in a container.

@@ -22,7 +22,7 @@ mod visit;
 
 pub use artifacts::Artifacts;
 pub use container::{Container, EnvValue, EnvVar, Run};
-pub use content::{Content, File};
+pub use content::{AuthType, Content, File, Git, Tarball};
 pub use document::{Template, Workflow};
 pub use execute::{Execute, Member, Requirement, Selector};
 pub use field::{Json, Text};

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use muster_spec::compile::{Compiled, ExecutionInfo, Input, compile};
 use muster_spec::manifest::{self, Document};
+use muster_spec::plan::{Operation, Tool};
 use muster_spec::problem::Problems;
 use muster_spec::schema::{Template, Workflow};
 use muster_spec::yaml::Limits;
@@ -431,4 +432,166 @@ fn nested_steps_have_references_by_position() {
     for reference in ["\"s1\"", "\"s1.1\"", "\"s1.2\"", "\"s1.3\"", "\"s1.3.1\""] {
         assert!(text.contains(reference), "{reference}");
     }
+}
+
+#[test]
+fn content_is_fetched_in_the_order_of_the_language() {
+    let workflow = spec(
+        "content:
+  files:
+  - {path: /data/a, content: a}
+  - {path: /data/secret, contentFrom: {secretKeyRef: {name: s, key: k}}}
+  - {path: /root/.netrc, contentFrom: {secretKeyRef: {name: s, key: k}}, mode: 0600}
+  git:
+    uri: https://example.com/team/tests.git
+    revision: '{{ workflow.name }}'
+    username: robot
+    tokenFrom: {secretKeyRef: {name: git, key: token}}
+    paths: [tests, '{{ env.SUITE }}']
+    cone: true
+    retry: {count: 2}
+  tarball:
+  - {url: 'https://example.com/fixtures.tar.gz', path: /data/fixtures}
+  - {url: 'https://example.com/more.tar', path: /fixtures/more, mount: true}
+steps:
+- shell: ls
+- content:
+    git: {uri: 'git@example.com:a/b', mountPath: /repo/, authType: header, sshKey: '{{ env.KEY }}'}
+  shell: ls
+- workingDir: /data
+  shell: pwd",
+    );
+    insta::assert_json_snapshot!("content", plan(&workflow));
+}
+
+#[test]
+fn steps_work_in_the_repository_unless_it_is_elsewhere() {
+    let directory = |content: &str, more: &str| {
+        let text = format!("content: {{{content}}}\nsteps:\n- shell: pwd\n{more}");
+        plan(&spec(&text))
+            .steps
+            .iter()
+            .flat_map(|step| &step.operations)
+            .find_map(|operation| match operation {
+                Operation::Run(run) => Some(run.working_dir.clone()),
+                _ => None,
+            })
+            .unwrap()
+    };
+    let repo = Some("/data/repo".to_owned());
+    let uri = "git: {uri: 'https://example.com/a'";
+    assert_eq!(directory(&format!("{uri}}}"), ""), repo);
+    let same = format!("{uri}, mountPath: /data//repo/}}");
+    assert_eq!(directory(&same, ""), repo);
+    assert_eq!(
+        directory(&format!("{uri}, mountPath: /data/other}}"), ""),
+        None
+    );
+    let own = directory(&format!("{uri}}}"), "  workingDir: /tmp");
+    assert_eq!(own.as_deref(), Some("/tmp"));
+    assert_eq!(directory("files: [{path: /data/x}]", ""), None);
+}
+
+#[test]
+fn secrets_of_content_are_in_no_container_of_a_step() {
+    let plan = plan(&spec(
+        "content:
+  git: {uri: 'https://example.com/a', tokenFrom: {secretKeyRef: {name: git, key: token}}}
+  files: [{path: /etc/token, contentFrom: {secretKeyRef: {name: s, key: k}}}]
+steps:
+- shell: cat /etc/token",
+    ));
+    for container in &plan.containers {
+        let values = container.tool == Some(Tool::Values);
+        assert_eq!(!container.env_from_cluster.is_empty(), values);
+    }
+    let optional = plan.containers.iter().flat_map(|one| &one.env_from_cluster);
+    for variable in optional {
+        assert_eq!(variable["valueFrom"]["secretKeyRef"]["optional"], true);
+    }
+}
+
+#[test]
+fn a_template_gives_a_repository_and_own_fields_win() {
+    let (workflows, templates) = read(
+        "apiVersion: testworkflows.testkube.io/v1
+kind: TestWorkflowTemplate
+metadata: {name: repository}
+spec:
+  content:
+    git: {uri: 'https://example.com/a', revision: main, token: old, username: old}
+    tarball: [{url: 'https://example.com/t.tar', path: /data/t}]
+---
+apiVersion: testworkflows.testkube.io/v1
+kind: TestWorkflow
+metadata: {name: w}
+spec:
+  use: [{name: repository}]
+  content:
+    git: {revision: next, token: new}
+    tarball: [{url: 'https://example.com/u.tar', path: /data/u}]
+  steps: [{shell: ls}]
+",
+    );
+    let plan = run(&workflows[0], &templates, &[]).unwrap().plan;
+    let [
+        Operation::Git(git),
+        Operation::Tarball { path: first, .. },
+        Operation::Tarball { path: second, .. },
+    ] = plan.steps[0].operations.as_slice()
+    else {
+        panic!("{:?}", plan.steps[0]);
+    };
+    assert_eq!(git.uri, "https://example.com/a");
+    assert_eq!(git.revision.as_deref(), Some("next"));
+    assert_eq!(git.token.as_deref(), Some("new"));
+    assert_eq!(git.username, None, "credentials are not mixed");
+    assert_eq!((first.as_str(), second.as_str()), ("/data/t", "/data/u"));
+}
+
+#[test]
+fn wrong_content_is_refused_with_its_cure() {
+    let wrong = [
+        "git: {revision: main}",
+        "git: {uri: '--upload-pack=evil'}",
+        "git: {uri: 'ext::sh -c evil'}",
+        "git: {uri: 'https://example.com/a', mountPath: /etc}",
+        "git: {uri: 'https://example.com/a', mountPath: '/repo/{{ env.X }}'}",
+        "tarball: [{url: 'ftp://example.com/a', path: /data/x}]",
+        "tarball: [{url: 'https://example.com/a', path: /x, mount: false}]",
+    ];
+    let found: Vec<String> = wrong
+        .iter()
+        .map(|content| {
+            let text = format!("content: {{{content}}}\nsteps: [{{shell: ls}}]");
+            format!("{content}\n{}", refusal(&spec(&text)))
+        })
+        .collect();
+    insta::assert_snapshot!("wrong_content", found.join("\n\n"));
+}
+
+#[test]
+fn wrong_fields_of_content_are_refused_with_their_place() {
+    let text = "apiVersion: testworkflows.testkube.io/v1
+kind: TestWorkflow
+metadata: {name: w}
+spec:
+  content:
+    git:
+      uri: https://example.com/a
+      token: a
+      tokenFrom: {secretKeyRef: {name: a, key: b}}
+      authType: github
+      retry: {count: 21}
+      sshKeyFrom: {secretRef: {name: a}}
+      brunch: main
+    tarball:
+    - {path: /data/x}
+    - {url: 'https://example.com/a'}
+    files:
+    - {path: /data/x, content: a, contentFrom: {configMapKeyRef: {name: a, key: b}}}
+  steps: [{shell: ls}]
+";
+    let problems = manifest::parse(text, Limits::default()).unwrap_err();
+    insta::assert_snapshot!("wrong_content_fields", problems.to_string());
 }

@@ -12,6 +12,7 @@ use super::environment;
 use super::{MAX_STEPS, files, merge, name};
 
 mod children;
+mod content;
 mod process;
 
 /// Builds the steps of a plan and finds the containers that they need.
@@ -24,6 +25,8 @@ pub(super) struct Builder<'a> {
     /// Ids that steps were given; those made of names give way to them.
     given: BTreeSet<&'a str>,
     ids: BTreeSet<String>,
+    /// Folders of repositories and archives outside of the language's own.
+    folders: BTreeSet<String>,
     count: usize,
     /// Bytes of what was put into the plan so far, roughly.
     bytes: usize,
@@ -50,6 +53,7 @@ impl<'a> Builder<'a> {
             warnings,
             given: BTreeSet::new(),
             ids: BTreeSet::new(),
+            folders: BTreeSet::new(),
             count: 0,
             bytes: 0,
         };
@@ -59,8 +63,10 @@ impl<'a> Builder<'a> {
         builder
     }
 
-    pub(super) fn into_containers(self) -> Vec<plan::Container> {
-        self.containers.into_inner()
+    /// The containers, and the folders that they share.
+    pub(super) fn into_containers(self) -> (Vec<plan::Container>, Vec<String>) {
+        let folders = self.folders.into_iter().collect();
+        (self.containers.into_inner(), folders)
     }
 
     /// All steps, in one list: `setup`, `steps`, `after`.
@@ -69,11 +75,13 @@ impl<'a> Builder<'a> {
         let system = spec.system;
         let pure =
             !system.isolated_containers.unwrap_or(false) && system.pure_by_default.unwrap_or(true);
+        let settings = content::with_directory(spec.container.clone(), &spec.content);
         let above = Above {
-            settings: &spec.container,
+            settings: &settings,
             pure,
             after: false,
         };
+        let first = self.first(&settings);
         let mut steps = Vec::new();
         let lists = [
             (&spec.setup, false),
@@ -94,34 +102,11 @@ impl<'a> Builder<'a> {
             self.problems
                 .push(Problem::new(&place, message).with_cure(cure.to_owned()));
         }
-        self.add_files(steps)
-    }
-
-    /// `content.files` of the workflow: a first step for those on shared volumes.
-    fn add_files(&mut self, mut steps: Vec<plan::Step>) -> Vec<plan::Step> {
-        let spec = self.spec;
-        let working_dir = spec.container.working_dir.as_ref();
-        if let Some(start) = self.services(&spec.services, &spec.container, true) {
+        let mut steps = steps;
+        if let Some(start) = self.services(&spec.services, &settings, true) {
             steps.insert(0, step("s0-services", "Start services", start));
         }
-        let split = files::split(
-            &spec.content.files,
-            working_dir.map(|text| text.text.as_str()),
-        );
-        if !split.inside.is_empty() {
-            let mut done = BTreeSet::new();
-            for step in &mut steps {
-                files::place(&mut step.operations, &split.inside, &mut done);
-            }
-        }
-        if !split.shared.is_empty() {
-            let operation = Operation::Files {
-                container: None,
-                files: split.shared,
-            };
-            steps.insert(0, step("s0", "Write files", operation));
-        }
-        steps
+        first.before(steps)
     }
 
     fn gather_ids(&mut self, steps: &'a [Step]) {
@@ -165,6 +150,7 @@ impl<'a> Builder<'a> {
         if let Some(directory) = &step.working_dir {
             settings.working_dir = Some(directory.clone());
         }
+        let settings = content::with_directory(settings, &step.content);
         let here = Above {
             settings: &settings,
             pure: step.pure.unwrap_or(above.pure)
@@ -215,17 +201,11 @@ impl<'a> Builder<'a> {
         operations.extend(step.delay.as_ref().map(|delay| Operation::Delay {
             duration: delay.text.clone(),
         }));
-        let working_dir = here.settings.working_dir.as_ref();
-        let split = files::split(
-            &step.content.files,
-            working_dir.map(|text| text.text.as_str()),
-        );
-        if !split.shared.is_empty() {
-            operations.push(Operation::Files {
-                container: None,
-                files: split.shared,
-            });
-        }
+        let content::Fetched {
+            operations: fetched,
+            inside,
+        } = self.content(&step.content, here.settings, here.after);
+        operations.extend(fetched);
         operations.extend(self.services(&step.services, here.settings, false));
         let prefix = format!("{reference}.");
         let setup = self.list(&step.setup, &prefix, 1, here);
@@ -259,9 +239,9 @@ impl<'a> Builder<'a> {
         if !nested.is_empty() {
             operations.push(Operation::Steps { steps: nested });
         }
-        files::place(&mut operations, &split.inside, &mut BTreeSet::new());
+        files::place(&mut operations, &inside, &mut BTreeSet::new());
         operations.extend(self.artifacts(step, here, last));
-        if !split.inside.is_empty() && !has_process(&operations) {
+        if !inside.is_empty() && !has_process(&operations) {
             let message = "files outside of /data, /testkube and /tmp are written only into containers of this step, and it starts no process";
             self.problems.push(Problem::new(&step.place, message));
         }
@@ -313,6 +293,8 @@ fn has_process(operations: &[Operation]) -> bool {
         Operation::Steps { steps } => steps.iter().any(|step| has_process(&step.operations)),
         Operation::Delay { .. }
         | Operation::Files { .. }
+        | Operation::Git(_)
+        | Operation::Tarball { .. }
         | Operation::Services { .. }
         | Operation::Parallel(_)
         | Operation::Execute(_)

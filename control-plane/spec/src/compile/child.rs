@@ -51,8 +51,9 @@ pub fn child(input: &Child<'_>) -> Result<Compiled, Problems> {
     check(problems.clone())?;
     let mut builder = Builder::new(&spec, &mut problems, &mut warnings);
     let mut steps = builder.steps();
-    let containers = builder.into_containers();
-    let pod = pod::build(&spec, &mut problems);
+    let (containers, folders) = builder.into_containers();
+    let mut pod = pod::build(&spec, &mut problems);
+    pod.folders = folders;
     check(problems)?;
     if input.service.is_some_and(|service| service.restarts) {
         for step in &mut steps {

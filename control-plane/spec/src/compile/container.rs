@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::expression::Value;
-use crate::plan::{self, Resources};
+use crate::plan::{self, Resources, Tool};
 use crate::problem::{Problem, Problems};
 use crate::schema::{Container, Text};
 
@@ -15,6 +15,7 @@ use super::environment::Environment;
 /// What makes a container a different one.
 #[derive(Debug, Clone, PartialEq)]
 struct Key {
+    tool: Option<Tool>,
     image: Option<String>,
     image_pull_policy: Option<String>,
     env_from_cluster: Vec<Value>,
@@ -54,6 +55,59 @@ impl Containers {
         problems: &mut Problems,
     ) -> usize {
         let key = key(settings, environment, demand, problems);
+        self.make(key, settings, problems)
+    }
+
+    /// The container with a program of the agent's own, beside those of the steps.
+    pub(super) fn tool(
+        &mut self,
+        tool: Tool,
+        settings: &Container,
+        after: bool,
+        problems: &mut Problems,
+    ) -> usize {
+        let settings = Container {
+            limits: settings.limits.clone(),
+            requests: settings.requests.clone(),
+            security_context: settings.security_context.clone(),
+            volume_mounts: match tool {
+                Tool::Git => settings.volume_mounts.clone(),
+                Tool::Values => Vec::new(),
+            },
+            ..Container::default()
+        };
+        let demand = Demand { after, owner: None };
+        let key = Key {
+            tool: Some(tool),
+            ..key(&settings, &Environment::default(), &demand, problems)
+        };
+        self.make(key, &settings, problems)
+    }
+
+    /// Puts a value that the cluster resolves into the container for such values; gives its
+    /// index and the variable's name.
+    pub(super) fn value(
+        &mut self,
+        from: &Value,
+        after: bool,
+        problems: &mut Problems,
+    ) -> (usize, String) {
+        let index = self.tool(Tool::Values, &Container::default(), after, problems);
+        let Some(container) = self.containers.get_mut(index) else {
+            return (index, String::new());
+        };
+        let known = |variable: &&Value| variable.get("valueFrom") == Some(from);
+        if let Some(name) = container.env_from_cluster.iter().find(known) {
+            let name = name.get("name").and_then(Value::as_str).unwrap_or_default();
+            return (index, name.to_owned());
+        }
+        let name = format!("VALUE_{}", container.env_from_cluster.len() + 1);
+        let variable = serde_json::json!({"name": name, "valueFrom": from});
+        container.env_from_cluster.push(variable);
+        (index, name)
+    }
+
+    fn make(&mut self, key: Key, settings: &Container, problems: &mut Problems) -> usize {
         if let Some(index) = self.keys.iter().position(|known| *known == key) {
             return index;
         }
@@ -66,8 +120,13 @@ impl Containers {
             return 0;
         }
         self.containers.push(plan::Container {
-            name: format!("step-{}", index + 1),
+            name: match key.tool {
+                None => format!("step-{}", index + 1),
+                Some(Tool::Git) => format!("git-{}", index + 1),
+                Some(Tool::Values) => format!("values-{}", index + 1),
+            },
             image: key.image.clone(),
+            tool: key.tool,
             image_pull_policy: key.image_pull_policy.clone(),
             needs_image_config: false,
             env_from_cluster: key.env_from_cluster.clone(),
@@ -124,6 +183,7 @@ fn key(
     let values =
         |list: &[crate::schema::Json]| list.iter().map(|json| json.value.clone()).collect();
     Key {
+        tool: None,
         image: settings
             .image
             .as_ref()

@@ -38,7 +38,8 @@ pub(super) fn split(variables: &[EnvVar]) -> Environment {
     environment
 }
 
-fn optional(mut from: Value) -> Value {
+/// A reference whose missing key gives an empty value.
+pub(super) fn optional(mut from: Value) -> Value {
     for kind in ["secretKeyRef", "configMapKeyRef"] {
         if let Some(Value::Object(reference)) = from.get_mut(kind) {
             reference.insert("optional".to_owned(), Value::Bool(true));

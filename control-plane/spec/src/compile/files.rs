@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 
+use crate::expression::Value;
 use crate::plan::{self, Operation};
-use crate::schema;
+use crate::schema::{self, EnvValue};
 
 /// Volumes that all containers and the conductor share.
 const SHARED: [&str; 3] = ["data", "testkube", "tmp"];
@@ -16,8 +17,13 @@ pub(super) struct Files {
     pub(super) inside: Vec<plan::File>,
 }
 
-/// Splits files by who writes them; relative paths begin at the working directory.
-pub(super) fn split(files: &[schema::File], working_dir: Option<&str>) -> Files {
+/// Splits files by who writes them; relative paths begin at the working directory. `value` gives
+/// container and variable of what the cluster resolves.
+pub(super) fn split(
+    files: &[schema::File],
+    working_dir: Option<&str>,
+    mut value: impl FnMut(&Value) -> (usize, String),
+) -> Files {
     let mut split = Files::default();
     for file in files {
         let path = match working_dir {
@@ -27,10 +33,18 @@ pub(super) fn split(files: &[schema::File], working_dir: Option<&str>) -> Files 
             _ => file.path.text.clone(),
         };
         let shared = is_shared(&path);
+        let (content, values) = match &file.content {
+            EnvValue::Plain(text) => (text.text.clone(), None),
+            EnvValue::From(from) => {
+                let (container, name) = value(&from.value);
+                (format!("{{{{ env.{name} }}}}"), Some(container))
+            }
+        };
         let file = plan::File {
             path,
-            content: file.content.text.clone(),
+            content,
             mode: file.mode.unwrap_or(0o644),
+            values,
         };
         if shared {
             split.shared.push(file);

@@ -39,6 +39,8 @@ pub(super) fn default_name(step: &Step) -> &'static str {
         "Start services"
     } else if step.delay.is_some() {
         "Wait"
+    } else if step.content.git.is_some() || !step.content.tarballs.is_empty() {
+        "Fetch content"
     } else if !step.content.files.is_empty() {
         "Write files"
     } else if step.artifacts.is_some() {

@@ -34,6 +34,7 @@ pub(super) fn build(spec: &Spec, problems: &mut Problems) -> Pod {
             .map(|text| text.text.clone())
             .filter(|namespace| !namespace.is_empty()),
         spec: fields.collect(),
+        folders: Vec::new(),
     }
 }
 

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use crate::expression::Budget;
 use crate::problem::{Problem, Problems};
 use crate::schema::{
-    Container, Content, Job, Parallel, Pod, Service, Services, Spec, Step, Template, TemplateRef,
-    Text,
+    Container, Job, Parallel, Pod, Service, Services, Spec, Step, Template, TemplateRef, Text,
 };
 use crate::suggest;
 
@@ -92,7 +91,7 @@ impl<'a> Library<'a> {
             };
             self.below.push((template.job, template.pod));
             step.container = merge::container(&template.container, &step.container);
-            step.content.files.splice(0..0, template.content.files);
+            step.content = std::mem::take(&mut step.content).over(template.content);
             step.setup.splice(0..0, template.setup);
             step.steps.splice(0..0, template.steps);
             step.steps.extend(template.after);
@@ -132,7 +131,7 @@ impl<'a> Library<'a> {
             }
             service.container = merge::container(&template.container, &service.container);
             service.pod = merge::pod(&template.pod, &service.pod);
-            service.content.files.splice(0..0, template.content.files);
+            service.content = std::mem::take(&mut service.content).over(template.content);
         }
     }
 
@@ -229,11 +228,9 @@ fn under(template: Spec, own: Spec) -> Spec {
         first.extend(second);
         first
     };
-    let mut files = template.content.files;
-    files.extend(own.content.files);
     Spec {
         config: own.config,
-        content: Content { files },
+        content: own.content.over(template.content),
         container: merge::container(&template.container, &own.container),
         job: merge::job(&template.job, &own.job),
         pod: merge::pod(&template.pod, &own.pod),
@@ -264,7 +261,7 @@ fn as_steps(reference: &TemplateRef, template: Spec, step: &Step) -> Vec<Step> {
     steps.extend(template.steps);
     steps.extend(template.after);
     let plain = template.container == Container::default()
-        && template.content.files.is_empty()
+        && template.content.is_empty()
         && template.services.is_empty();
     if plain || steps.is_empty() {
         return steps;

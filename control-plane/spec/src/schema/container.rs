@@ -212,16 +212,7 @@ impl EnvVar {
                 return None;
             }
             (Some(value), None) => EnvValue::Plain(value.text(reader)?),
-            (None, Some(from)) => {
-                let fields = [
-                    "secretKeyRef",
-                    "configMapKeyRef",
-                    "fieldRef",
-                    "resourceFieldRef",
-                    "fileKeyRef",
-                ];
-                EnvValue::From(checked(reader, &from, &fields)?)
-            }
+            (None, Some(from)) => EnvValue::From(checked(reader, &from, &super::content::SOURCES)?),
             (None, None) => EnvValue::Plain(Text {
                 text: String::new(),
                 place: Arc::clone(&place),

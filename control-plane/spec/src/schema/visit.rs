@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use indexmap::IndexMap;
 
 use super::{
-    Artifacts, Container, Content, EnvValue, Execution, Job, Json, Pod, Spec, Step, Target,
+    Artifacts, Container, Content, EnvValue, Execution, Git, Job, Json, Pod, Spec, Step, Target,
     TemplateRef, Text,
 };
 
@@ -111,7 +111,37 @@ impl Content {
     pub(super) fn visit(&mut self, visitor: &mut dyn Visitor) {
         for file in &mut self.files {
             visitor.template(&mut file.path);
-            visitor.template(&mut file.content);
+            file.content.visit(visitor);
+        }
+        if let Some(git) = &mut self.git {
+            git.visit(visitor);
+        }
+        for tarball in &mut self.tarballs {
+            visitor.template(&mut tarball.url);
+            visitor.early(&mut tarball.path);
+        }
+    }
+}
+
+impl Git {
+    fn visit(&mut self, visitor: &mut dyn Visitor) {
+        let templates = self.uri.iter_mut().chain(&mut self.revision);
+        each(templates.chain(&mut self.paths), |text| {
+            visitor.template(text);
+        });
+        each(&mut self.mount_path, |text| visitor.early(text));
+        let values = self.username.iter_mut().chain(&mut self.token);
+        for value in values.chain(&mut self.ssh_key) {
+            value.visit(visitor);
+        }
+    }
+}
+
+impl EnvValue {
+    fn visit(&mut self, visitor: &mut dyn Visitor) {
+        match self {
+            Self::Plain(text) => visitor.template(text),
+            Self::From(value) => visitor.value(value),
         }
     }
 }
@@ -122,10 +152,7 @@ impl Container {
         each(&mut self.image, |text| visitor.early(text));
         each(&mut self.image_pull_policy, |text| visitor.early(text));
         for variable in &mut self.env {
-            match &mut variable.value {
-                EnvValue::Plain(text) => visitor.template(text),
-                EnvValue::From(value) => visitor.value(value),
-            }
+            variable.value.visit(visitor);
         }
         for list in [&mut self.command, &mut self.args].into_iter().flatten() {
             each(list, |text| visitor.template(text));
