@@ -42,7 +42,8 @@ usage: muster-runner MODE
        [--no-namespaces]         do not isolate the children
        [--address IP]            of a service of this machine, told to its processes
        [--spool DIR] [--spool-limit BYTES] [--grace DURATION] [--after-grace DURATION]
-  sandbox --root DIR [--report FILE] [--no-namespaces] -- MODE ARGUMENTS
+  sandbox --root DIR [--report FILE] [--no-namespaces] [--user ID] [--group ID]
+          -- MODE ARGUMENTS
                                  run another mode of this program in namespaces of its own
 ";
 

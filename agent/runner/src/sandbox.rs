@@ -56,6 +56,7 @@ struct Options {
     root: PathBuf,
     report: Option<PathBuf>,
     no_namespaces: bool,
+    ids: namespace::Ids,
     command: Vec<OsString>,
 }
 
@@ -67,6 +68,8 @@ impl Options {
                 "--root" => options.root = arguments.path(&name)?,
                 "--report" => options.report = Some(arguments.path(&name)?),
                 "--no-namespaces" => options.no_namespaces = true,
+                "--user" => options.ids.user = Some(id(&mut arguments, &name)?),
+                "--group" => options.ids.group = Some(id(&mut arguments, &name)?),
                 "--" => options.command = arguments.rest(),
                 _ => return Err(ArgumentError::Unknown(name)),
             }
@@ -87,6 +90,11 @@ impl Options {
             None => fail::say(text),
         }
     }
+}
+
+fn id(arguments: &mut Arguments, name: &str) -> Result<u32, ArgumentError> {
+    let number = arguments.number(name)?;
+    u32::try_from(number).map_err(|_large| ArgumentError::Unknown(format!("{name} {number}")))
 }
 
 pub(crate) fn main(arguments: Arguments, itself: Itself) -> ExitCode {
@@ -123,7 +131,7 @@ fn plain(options: &Options, itself: &Itself) -> Result<Child, Error> {
 }
 
 fn isolated(options: &Options, itself: &Itself) -> Result<Child, Error> {
-    namespace::enter()?;
+    namespace::enter(options.ids)?;
     let mut command = itself.command(INIT);
     command.arg("--root").arg(&options.root);
     if let Some(report) = &options.report {

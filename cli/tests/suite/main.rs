@@ -8,6 +8,7 @@
 )]
 
 mod bad_input;
+mod children;
 mod home;
 mod interrupt;
 mod local;

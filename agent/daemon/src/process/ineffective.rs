@@ -21,8 +21,12 @@ pub(super) fn settings(plan: &Plan) -> Vec<String> {
         ),
         (
             "securityContext",
-            any(|container| container.security_context.is_some())
-                || pod.spec.contains_key("securityContext"),
+            any(|container| {
+                container
+                    .security_context
+                    .as_ref()
+                    .is_some_and(is_ineffective)
+            }) || pod.spec.contains_key("securityContext"),
         ),
         (
             "volumeMounts",
@@ -49,6 +53,13 @@ pub(super) fn settings(plan: &Plan) -> Vec<String> {
     warnings
 }
 
+/// Whether a security context asks for more than a user and a group, which sandboxes can have.
+fn is_ineffective(context: &serde_json::Value) -> bool {
+    let fields = context.as_object().into_iter().flatten();
+    let mut names = fields.map(|(name, _)| name.as_str());
+    names.any(|name| !matches!(name, "runAsUser" | "runAsGroup"))
+}
+
 fn sentence(name: &str) -> String {
     format!("`{name}` has no effect here: steps run as processes of the agent's machine")
 }
@@ -66,6 +77,7 @@ mod tests {
             env: Vec::new(),
             containers: vec![container],
             pod: Pod::default(),
+            service: None,
             steps: Vec::new(),
         }
     }
@@ -93,7 +105,7 @@ mod tests {
     fn each_setting_without_effect_is_named_once() {
         let mut plan = plan(Container {
             image: Some("alpine".to_owned()),
-            security_context: Some(serde_json::json!({"runAsUser": 1})),
+            security_context: Some(serde_json::json!({"privileged": true})),
             ..container()
         });
         plan.containers.push(plan.containers[0].clone());

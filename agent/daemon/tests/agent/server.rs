@@ -8,9 +8,9 @@ use std::{
 };
 
 use muster_proto::v1::{
-    AgentHello, Assignment, AttemptOrder, AttemptReport, LeasesRenewed, LinkRequest, LinkResponse,
-    ReportAck, StreamLogRequest, StreamLogResponse, UploadArtifactRequest, UploadArtifactResponse,
-    Welcome,
+    self, AgentHello, Assignment, AttemptOrder, AttemptReport, LeasesRenewed, LinkRequest,
+    LinkResponse, ReportAck, StreamLogRequest, StreamLogResponse, UploadArtifactRequest,
+    UploadArtifactResponse, Welcome,
     agent_link_service_server::{AgentLinkService, AgentLinkServiceServer},
     link_request::Message as Told,
     link_response::Message as Say,
@@ -320,7 +320,49 @@ impl AgentLinkService for Service {
             .insert(path.clone(), bytes);
         Ok(Response::new(UploadArtifactResponse { name: path }))
     }
+
+    async fn start_children(
+        &self,
+        _request: Request<v1::StartChildrenRequest>,
+    ) -> Result<Response<v1::StartChildrenResponse>, Status> {
+        Err(Status::unimplemented(NO_CHILDREN))
+    }
+
+    type WatchChildrenStream = ReceiverStream<Result<v1::WatchChildrenResponse, Status>>;
+
+    async fn watch_children(
+        &self,
+        _request: Request<v1::WatchChildrenRequest>,
+    ) -> Result<Response<Self::WatchChildrenStream>, Status> {
+        Err(Status::unimplemented(NO_CHILDREN))
+    }
+
+    async fn stop_children(
+        &self,
+        _request: Request<v1::StopChildrenRequest>,
+    ) -> Result<Response<v1::StopChildrenResponse>, Status> {
+        Err(Status::unimplemented(NO_CHILDREN))
+    }
+
+    async fn select_workflows(
+        &self,
+        _request: Request<v1::SelectWorkflowsRequest>,
+    ) -> Result<Response<v1::SelectWorkflowsResponse>, Status> {
+        Err(Status::unimplemented(NO_CHILDREN))
+    }
+
+    type ReadArchiveStream = ReceiverStream<Result<v1::ReadArchiveResponse, Status>>;
+
+    async fn read_archive(
+        &self,
+        _request: Request<v1::ReadArchiveRequest>,
+    ) -> Result<Response<Self::ReadArchiveStream>, Status> {
+        Err(Status::unimplemented(NO_CHILDREN))
+    }
 }
+
+/// The tests here start no children.
+const NO_CHILDREN: &str = "this server knows no children";
 
 impl Store {
     fn durable(&self, attempt: &str) -> usize {

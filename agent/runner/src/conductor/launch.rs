@@ -5,7 +5,7 @@ use std::{
 };
 
 use muster_proto::runner::v1::ContainerStatus;
-use muster_spec::plan::Plan;
+use muster_spec::plan::{Container, Plan};
 use tokio::{
     process::{Child, Command},
     task::JoinSet,
@@ -35,16 +35,16 @@ pub(super) async fn start(
     let report = root.join("muster/sandbox-report");
     let mut namespaces = options.namespaces;
     let mut children = JoinSet::new();
-    let names = plan
-        .containers
-        .iter()
-        .map(|container| container.name.clone());
-    let names: Vec<String> = names.chain(probe_container(plan)).collect();
-    for name in &names {
+    let containers = plan.containers.iter();
+    let containers = containers.map(|container| (container.name.clone(), container));
+    let containers: Vec<_> = containers.chain(probe_container(plan)).collect();
+    for (name, container) in &containers {
         loop {
             let mut command = Command::from(itself.command("sandbox"));
             command.arg("--root").arg(root).arg("--report").arg(&report);
-            if !namespaces {
+            if namespaces {
+                command.args(ids(container));
+            } else {
                 command.arg("--no-namespaces");
             }
             command
@@ -93,11 +93,23 @@ pub(super) async fn start(
 }
 
 /// Name of the container in which a service's probe runs, when that is a program.
-fn probe_container(plan: &Plan) -> Option<String> {
+fn probe_container(plan: &Plan) -> Option<(String, &Container)> {
     let probe = plan.service.as_ref()?.readiness_probe.as_ref()?;
     probe.get("exec")?;
     let container = plan.containers.get(plan.service_container()?)?;
-    Some(format!("{}{PROBE}", container.name))
+    Some((format!("{}{PROBE}", container.name), container))
+}
+
+/// User and group of a container's security context, for its sandbox.
+fn ids(container: &Container) -> Vec<String> {
+    let context = container.security_context.as_ref();
+    let id = |name: &str| context?.get(name)?.as_u64();
+    let pairs = [("--user", id("runAsUser")), ("--group", id("runAsGroup"))];
+    let given = pairs.into_iter();
+    given
+        .filter_map(|(name, id)| Some([name.to_owned(), id?.to_string()]))
+        .flatten()
+        .collect()
 }
 
 /// What does not hold without namespaces.

@@ -246,6 +246,10 @@ impl Walk {
                 }
                 Operation::Parallel(parallel) => at.parallel(index, parallel).await,
                 Operation::Execute(execute) => at.execute(index, execute).await,
+                Operation::Git(_) | Operation::Tarball { .. } => Err(Failure::new(
+                    "CONTENT",
+                    "this runner can not fetch repositories and archives",
+                )),
                 Operation::Receive { archives } => at.receive(archives).await,
                 Operation::Send { archives } => at.send(archives).await,
                 Operation::Steps { .. } | Operation::Artifacts(_) => Ok(()),

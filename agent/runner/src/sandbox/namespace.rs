@@ -12,13 +12,22 @@ use rustix::{
 
 use super::Error;
 
+/// User and group as whom a step wants to run.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ids {
+    pub(super) user: Option<u32>,
+    pub(super) group: Option<u32>,
+}
+
 /// Enters the namespaces. The next child is process 1 there.
 ///
 /// An ordinary user keeps its own id in the new user namespace, so that files and `id` look the
-/// same; one capability is carried over to the child, which needs it for its mounts.
-pub(super) fn enter() -> Result<(), Error> {
+/// same, unless another one is wanted: then it has that one inside, and stays who it is outside.
+/// One capability is carried over to the child, which needs it for its mounts.
+pub(super) fn enter(ids: Ids) -> Result<(), Error> {
     let wanted = UnshareFlags::NEWNS | UnshareFlags::NEWPID;
-    if geteuid().is_root() && unshare(wanted).is_ok() {
+    let own = ids.user.is_none() && ids.group.is_none();
+    if own && geteuid().is_root() && unshare(wanted).is_ok() {
         return Ok(());
     }
     let (user, group) = (geteuid().as_raw(), getegid().as_raw());
@@ -27,8 +36,9 @@ pub(super) fn enter() -> Result<(), Error> {
         Error::new(what, error)
     })?;
     write("/proc/self/setgroups", "deny")?;
-    write("/proc/self/uid_map", &format!("{user} {user} 1"))?;
-    write("/proc/self/gid_map", &format!("{group} {group} 1"))?;
+    let inside = (ids.user.unwrap_or(user), ids.group.unwrap_or(group));
+    write("/proc/self/uid_map", &format!("{} {user} 1", inside.0))?;
+    write("/proc/self/gid_map", &format!("{} {group} 1", inside.1))?;
     carry(CapabilitySet::SYS_ADMIN)
 }
 

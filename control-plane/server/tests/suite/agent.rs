@@ -96,7 +96,11 @@ impl Agent {
 
     /// Asks for one assignment and waits for it.
     pub(crate) async fn work(&mut self) -> Assignment {
-        self.say(Message::Credit(Credit { slots: 1 })).await;
+        self.say(Message::Credit(Credit {
+            slots: 1,
+            exempt: 0,
+        }))
+        .await;
         loop {
             if let link_response::Message::Assignment(work) = self.hear().await {
                 return work;

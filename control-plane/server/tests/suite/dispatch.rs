@@ -23,7 +23,12 @@ async fn no_agent_gets_more_than_it_can_hold_whatever_it_asks_for() {
     for _ in 0..6 {
         admin.create(run()).await;
     }
-    agent.say(Message::Credit(Credit { slots: 100 })).await;
+    agent
+        .say(Message::Credit(Credit {
+            slots: 100,
+            exempt: 0,
+        }))
+        .await;
     let mut works = Vec::new();
     for _ in 0..4 {
         match agent.hear().await {
@@ -46,8 +51,16 @@ async fn work_is_spread_over_agents_that_have_room() {
     let (east, west) = (fixture.agent("east").await, fixture.agent("west").await);
     let (mut east, _) = Agent::connect(&fixture, &east, Vec::new()).await;
     let (mut west, _) = Agent::connect(&fixture, &west, Vec::new()).await;
-    east.say(Message::Credit(Credit { slots: 4 })).await;
-    west.say(Message::Credit(Credit { slots: 4 })).await;
+    east.say(Message::Credit(Credit {
+        slots: 4,
+        exempt: 0,
+    }))
+    .await;
+    west.say(Message::Credit(Credit {
+        slots: 4,
+        exempt: 0,
+    }))
+    .await;
     for _ in 0..8 {
         admin.create(run()).await;
     }
@@ -177,7 +190,11 @@ async fn an_agent_without_credit_or_with_other_labels_gets_no_work() {
     let (east, west) = (fixture.agent("east").await, fixture.agent("west").await);
     let (east, _) = Agent::connect(&fixture, &east, Vec::new()).await;
     let (mut west, _) = Agent::connect(&fixture, &west, Vec::new()).await;
-    east.say(Message::Credit(Credit { slots: 1 })).await;
+    east.say(Message::Credit(Credit {
+        slots: 1,
+        exempt: 0,
+    }))
+    .await;
     let mut request = run();
     let values = muster_proto::v1::LabelValues {
         values: vec!["west".to_owned()],

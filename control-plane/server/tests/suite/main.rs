@@ -4,6 +4,7 @@
 
 mod agent;
 mod calls;
+mod children;
 mod dispatch;
 mod fixture;
 mod isolation;
