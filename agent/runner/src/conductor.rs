@@ -7,6 +7,8 @@
 mod agent;
 mod artifacts;
 mod board;
+mod download;
+mod git;
 mod halt;
 mod launch;
 mod link;
@@ -16,7 +18,9 @@ mod pod;
 mod process;
 mod scope;
 mod spool;
+mod tarball;
 mod upload;
+mod uri;
 mod walk;
 
 use std::{collections::HashMap, io, process::ExitCode, rc::Rc, sync::Arc};
@@ -101,6 +105,8 @@ async fn conduct(options: Options, agent: Arc<Agent>, itself: &Itself) -> io::Re
             plan.version
         )));
     }
+    let volumes = volumes.with_folders(&plan.pod.folders);
+    volumes.make_folders()?;
     let image_configs = first.welcome.image_configs.clone();
     let board = Arc::new(Board::new(&plan));
     let parts = link::Parts {

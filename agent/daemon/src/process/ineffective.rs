@@ -74,6 +74,7 @@ mod tests {
         Container {
             name: "step-1".to_owned(),
             image: None,
+        tool: None,
             image_pull_policy: None,
             needs_image_config: false,
             env_from_cluster: Vec::new(),

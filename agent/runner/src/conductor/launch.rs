@@ -42,7 +42,10 @@ pub(super) async fn start(
             if !namespaces {
                 command.arg("--no-namespaces");
             }
+            let folders = plan.pod.folders.iter();
+            let folders: Vec<&str> = folders.flat_map(|path| ["--folder", path]).collect();
             command
+                .args(&folders)
                 .args([
                     "--",
                     "shim",
@@ -50,6 +53,7 @@ pub(super) async fn start(
                     &container.name,
                     "--prefer-bash",
                 ])
+                .args(&folders)
                 .env_clear()
                 .envs(environment())
                 .stdin(Stdio::null())

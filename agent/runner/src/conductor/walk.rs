@@ -219,6 +219,8 @@ impl Walk {
             result = match operation {
                 Operation::Delay { duration } => at.delay(duration).await,
                 Operation::Files { container, files } => at.files(*container, files).await,
+                Operation::Git(git) => at.git(git).await,
+                Operation::Tarball { url, path } => at.tarball(url, path).await,
                 Operation::Run(process) => at.process(process).await,
                 Operation::Steps { .. } | Operation::Artifacts(_) => Ok(()),
             };

@@ -25,6 +25,7 @@ fn container(name: &str) -> Container {
     Container {
         name: name.to_owned(),
         image: None,
+        tool: None,
         image_pull_policy: None,
         needs_image_config: false,
         env_from_cluster: Vec::new(),
@@ -99,6 +100,7 @@ pub(crate) fn files(path: &str, content: &str) -> Operation {
             path: path.to_owned(),
             content: content.to_owned(),
             mode: 0o640,
+            values: None,
         }],
     }
 }

@@ -9,6 +9,7 @@ pub(in crate::kubernetes) fn container(name: &str, image: Option<&str>) -> Conta
     Container {
         name: name.to_owned(),
         image: image.map(str::to_owned),
+        tool: None,
         image_pull_policy: None,
         needs_image_config: false,
         env_from_cluster: Vec::new(),
