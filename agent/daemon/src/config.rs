@@ -83,7 +83,9 @@ pub struct Kubernetes {
     pub state_namespace: Option<String>,
     /// Image with the runner and its tools.
     pub runner_image: String,
-    /// Pull policy of that image; absent for the cluster's default.
+    /// Image with git, for repositories; absent for none, so that plans with one are refused.
+    pub git_image: Option<String>,
+    /// Pull policy of both images; absent for the cluster's default.
     pub image_pull_policy: Option<String>,
     /// Pull secrets of every pod, beside those of a workflow.
     pub image_pull_secrets: Vec<String>,
@@ -114,6 +116,7 @@ impl Kubernetes {
             namespaces: BTreeSet::new(),
             state_namespace: None,
             runner_image: runner_image.to_owned(),
+            git_image: git_image_beside(runner_image),
             image_pull_policy: None,
             image_pull_secrets: Vec::new(),
             relay_listen: SocketAddr::from(([0, 0, 0, 0], 8444)),
@@ -125,6 +128,20 @@ impl Kubernetes {
             job_deadline: Duration::from_hours(24),
         }
     }
+}
+
+/// The image with git that was built together with a runner image: `muster/git:1` beside
+/// `muster/runner:1`. None when that image has another name, or is one by its digest.
+#[must_use]
+pub fn git_image_beside(runner_image: &str) -> Option<String> {
+    let at = runner_image.rfind('/').map_or(0, |slash| slash + 1);
+    let (path, last) = runner_image.split_at(at);
+    let (name, tag) = last.split_once(':').unwrap_or((last, ""));
+    if name != "runner" || tag.contains('@') {
+        return None;
+    }
+    let colon = if tag.is_empty() { "" } else { ":" };
+    Some(format!("{path}git{colon}{tag}"))
 }
 
 /// Where a cluster is.

@@ -8,6 +8,8 @@ mod agent;
 mod artifacts;
 mod board;
 mod children;
+mod download;
+mod git;
 mod halt;
 mod launch;
 mod link;
@@ -17,7 +19,9 @@ mod pod;
 mod process;
 mod scope;
 mod spool;
+mod tarball;
 mod upload;
+mod uri;
 mod walk;
 
 use std::{collections::HashMap, io, process::ExitCode, rc::Rc, sync::Arc};
@@ -116,6 +120,12 @@ async fn conduct(options: Options, agent: Arc<Agent>, itself: &Itself) -> io::Re
             plan.version
         )));
     }
+    let plan = match options.sandbox {
+        Some(_) => launch::with_volumes(plan),
+        None => plan,
+    };
+    let volumes = volumes.with_folders(&plan.pod.folders);
+    volumes.make_folders()?;
     let image_configs = first.welcome.image_configs.clone();
     let board = Arc::new(Board::new(&plan));
     let children_known = Arc::new(Children::new());

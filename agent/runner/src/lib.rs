@@ -24,6 +24,7 @@ mod sandbox;
 mod shim;
 mod signal;
 mod socket;
+mod unpack;
 mod volumes;
 
 use std::{ffi::OsString, io::Write as _, process::ExitCode};
@@ -35,7 +36,7 @@ usage: muster-runner MODE
 
   install DIR                    copy this program and BusyBox to DIR/bin, make DIR/run
   shim --container NAME          stand in a step container and run what the conductor says
-       [--socket PATH] [--prefer-bash]
+       [--socket PATH] [--prefer-bash] [--folder PATH]...
   conductor                      walk the plan of the attempt in MUSTER_ATTEMPT
        [--sandbox DIR]           start the shims as children; files of the run live in DIR
        [--die-with-parent]       end everything when the parent process ends
@@ -43,8 +44,9 @@ usage: muster-runner MODE
        [--address IP]            of a service of this machine, told to its processes
        [--spool DIR] [--spool-limit BYTES] [--grace DURATION] [--after-grace DURATION]
   sandbox --root DIR [--report FILE] [--no-namespaces] [--user ID] [--group ID]
-          -- MODE ARGUMENTS
-                                 run another mode of this program in namespaces of its own
+          [--folder PATH]... -- MODE ARGUMENTS
+                                 run another mode of this program in namespaces of its own;
+                                 folders of the plan are DIR/folders/0 and so on
 ";
 
 /// Runs the program with the arguments after its name (or after the words that lead to it in a

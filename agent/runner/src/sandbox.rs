@@ -57,6 +57,8 @@ struct Options {
     report: Option<PathBuf>,
     no_namespaces: bool,
     ids: namespace::Ids,
+    /// Folders of the plan.
+    folders: Vec<PathBuf>,
     command: Vec<OsString>,
 }
 
@@ -70,6 +72,7 @@ impl Options {
                 "--no-namespaces" => options.no_namespaces = true,
                 "--user" => options.ids.user = Some(id(&mut arguments, &name)?),
                 "--group" => options.ids.group = Some(id(&mut arguments, &name)?),
+                "--folder" => options.folders.push(arguments.path(&name)?),
                 "--" => options.command = arguments.rest(),
                 _ => return Err(ArgumentError::Unknown(name)),
             }
@@ -136,6 +139,9 @@ fn isolated(options: &Options, itself: &Itself) -> Result<Child, Error> {
     command.arg("--root").arg(&options.root);
     if let Some(report) = &options.report {
         command.arg("--report").arg(report);
+    }
+    for folder in &options.folders {
+        command.arg("--folder").arg(folder);
     }
     command.arg("--").args(&options.command);
     command
@@ -207,7 +213,7 @@ pub(crate) fn init_main(arguments: Arguments, itself: Itself) -> ExitCode {
 }
 
 fn become_mode(options: &Options, itself: &Itself) -> Result<std::convert::Infallible, Error> {
-    let remarks = root::build(&options.root)?;
+    let remarks = root::build(&options.root, &options.folders)?;
     // The report is written before the file system changes under its path.
     let report = options.report.as_ref().map(fs::File::create);
     root::enter(&options.root)?;

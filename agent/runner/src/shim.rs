@@ -82,11 +82,13 @@ impl Options {
         let mut container = None;
         let mut socket = volumes.real(Path::new(SOCKET));
         let mut prefer_bash = false;
+        let mut folders: Vec<PathBuf> = Vec::new();
         while let Some(name) = arguments.next() {
             match name.as_str() {
                 "--container" => container = Some(arguments.text(&name)?),
                 "--socket" => socket = arguments.path(&name)?,
                 "--prefer-bash" => prefer_bash = true,
+                "--folder" => folders.push(arguments.path(&name)?),
                 _ => return Err(ArgumentError::Unknown(name)),
             }
         }
@@ -94,7 +96,7 @@ impl Options {
             container: container.ok_or(ArgumentError::Missing("--container"))?,
             socket,
             prefer_bash,
-            volumes,
+            volumes: volumes.with_folders(&folders),
         })
     }
 }

@@ -15,6 +15,13 @@ pub(crate) const SHARED: [(&str, &str); 4] = [
 pub(crate) struct Volumes {
     /// The run's own folder, when the shared ones are not at their place.
     root: Option<PathBuf>,
+    /// Folders of the plan that are shared too; see [`own_folder`].
+    folders: Vec<PathBuf>,
+}
+
+/// Where the folders of a plan are in a run's own folder, by their numbers.
+pub(crate) fn own_folder(root: &Path, index: usize) -> PathBuf {
+    root.join("folders").join(index.to_string())
 }
 
 impl Volumes {
@@ -27,7 +34,35 @@ impl Volumes {
     pub(crate) fn below(root: impl Into<PathBuf>) -> Self {
         Self {
             root: Some(root.into()),
+            folders: Vec::new(),
         }
+    }
+
+    /// With folders of a plan, in its order.
+    pub(crate) fn with_folders(mut self, folders: &[impl AsRef<Path>]) -> Self {
+        self.folders = folders.iter().map(|path| normal(path.as_ref())).collect();
+        self
+    }
+
+    /// Makes the folders of the plan in a run's own folder.
+    pub(crate) fn make_folders(&self) -> std::io::Result<()> {
+        let Some(root) = &self.root else {
+            return Ok(());
+        };
+        (0..self.folders.len())
+            .try_for_each(|index| std::fs::create_dir_all(own_folder(root, index)))
+    }
+
+    /// The shared folder that an absolute path of the language is in, and the path in it.
+    pub(crate) fn shared(&self, path: &Path) -> Option<(PathBuf, PathBuf)> {
+        let path = normal(path);
+        let own = SHARED[..3].iter().map(|(shared, _)| Path::new(shared));
+        let all = own.chain(self.folders.iter().map(PathBuf::as_path));
+        let folder = all
+            .filter(|folder| path.starts_with(folder))
+            .max_by_key(|folder| folder.as_os_str().len())?;
+        let rest = path.strip_prefix(folder).ok()?.to_owned();
+        Some((self.real(folder), rest))
     }
 
     /// Where an absolute path of the language is.
@@ -46,6 +81,16 @@ impl Volumes {
                 };
             }
         }
+        // The longest of those that fit: a folder may lie in another one.
+        let folders = self.folders.iter().enumerate();
+        let found = folders
+            .filter(|(_, folder)| path.starts_with(folder))
+            .max_by_key(|(_, folder)| folder.as_os_str().len());
+        if let Some((index, folder)) = found
+            && let Ok(rest) = path.strip_prefix(folder)
+        {
+            return own_folder(root, index).join(rest);
+        }
         path
     }
 
@@ -56,6 +101,22 @@ impl Volumes {
             .iter()
             .any(|(shared, _)| path.starts_with(shared))
     }
+}
+
+/// Whether a folder of a plan can be shown at its place on this machine without writing to it: it
+/// is there, nothing of its top-level name is, or it lies in another one of the plan.
+pub(crate) fn is_placeable(folder: &Path, all: &[impl AsRef<Path>]) -> bool {
+    if folder.is_dir() {
+        return true;
+    }
+    let mut parts = folder.components().skip(1);
+    let first = parts.next().map(|first| Path::new("/").join(first));
+    let is_new = first.is_some_and(|first| first.symlink_metadata().is_err());
+    is_new
+        || all
+            .iter()
+            .map(AsRef::as_ref)
+            .any(|other| other != folder && folder.starts_with(other) && is_placeable(other, all))
 }
 
 /// The path without `.`, `..` and double slashes, by its text alone.
@@ -100,6 +161,34 @@ mod tests {
             Volumes::in_place().real(Path::new("/data/x")),
             Path::new("/data/x")
         );
+    }
+
+    #[test]
+    fn folders_of_the_plan_are_shared_and_have_their_own_place() {
+        let volumes = Volumes::below("/runs/1").with_folders(&["/repo", "/repo/sub"]);
+        for (path, real) in [
+            ("/repo/a", "/runs/1/folders/0/a"),
+            ("/repo/sub/a", "/runs/1/folders/1/a"),
+            ("/repository", "/repository"),
+        ] {
+            assert_eq!(volumes.real(Path::new(path)), Path::new(real));
+        }
+        let shared = |path: &str| volumes.shared(Path::new(path));
+        let found = |folder: &str, rest: &str| Some((PathBuf::from(folder), PathBuf::from(rest)));
+        assert_eq!(shared("/repo/sub/a/b"), found("/runs/1/folders/1", "a/b"));
+        assert_eq!(shared("/data/x"), found("/runs/1/data", "x"));
+        assert_eq!(shared("/etc"), None);
+        assert_eq!(shared("/.muster/spool"), None);
+    }
+
+    #[test]
+    fn a_folder_is_placeable_where_nothing_is_written_to_the_machine() {
+        let none: [&Path; 0] = [];
+        assert!(is_placeable(Path::new("/usr"), &none));
+        assert!(is_placeable(Path::new("/no-such-name/a/b"), &none));
+        assert!(!is_placeable(Path::new("/usr/no-such-name"), &none));
+        let all = ["/usr/lib", "/usr/lib/no-such-name"];
+        assert!(is_placeable(Path::new(all[1]), &all));
     }
 
     #[test]

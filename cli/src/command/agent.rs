@@ -83,7 +83,11 @@ struct KubernetesArguments {
     /// Image with conductor, shim and tools
     #[arg(long, value_name = "IMAGE", default_value = concat!("muster/runner:", env!("CARGO_PKG_VERSION")))]
     runner_image: String,
-    /// Pull policy of the runner image: Always, `IfNotPresent`, Never
+    /// Image with git, which fetches `content.git` [default: `git` of the same tag beside a runner
+    /// image that is called `runner`, else none]
+    #[arg(long, value_name = "IMAGE")]
+    git_image: Option<String>,
+    /// Pull policy of these images: Always, `IfNotPresent`, Never
     #[arg(long, value_name = "POLICY")]
     runner_image_pull_policy: Option<String>,
     /// Pull secret of every pod; may be given several times
@@ -242,8 +246,13 @@ fn kubernetes(arguments: KubernetesArguments, server: &str) -> Result<Kubernetes
             }
         };
     let set = |names: Vec<String>| names.into_iter().collect::<BTreeSet<_>>();
+    let git_image = arguments
+        .git_image
+        .filter(|image| !image.is_empty())
+        .or_else(|| muster_agent::config::git_image_beside(&arguments.runner_image));
     Ok(Kubernetes {
         cluster,
+        git_image,
         namespaces: set(arguments.allow_namespaces),
         state_namespace: arguments.state_namespace,
         image_pull_policy: arguments.runner_image_pull_policy,

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_core::id::{AgentId, AttemptId};
-use muster_spec::plan::{Container, Plan, Resources};
+use muster_spec::plan::{Container, Plan, Resources, Tool};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -162,6 +162,8 @@ impl Blueprint<'_> {
             .iter()
             .map(|(name, _)| json!({"name": name, "emptyDir": {}}))
             .collect();
+        let folders = 0..self.plan.pod.folders.len();
+        volumes.extend(folders.map(|index| json!({"name": folder(index), "emptyDir": {}})));
         volumes.extend(list(given.get("volumes")));
         let mut spec = Map::new();
         for field in TAKEN {
@@ -207,7 +209,7 @@ impl Blueprint<'_> {
                 "limits": {"memory": "128Mi"},
             },
             "securityContext": security::conductor(),
-            "volumeMounts": mounts(&[]),
+            "volumeMounts": self.mounts(&[]),
             "lifecycle": {
                 "postStart": {"exec": {"command": ["/muster-runner", "install", "/.muster"]}},
             },
@@ -224,15 +226,25 @@ impl Blueprint<'_> {
             Some(_) => container.image_pull_policy.as_ref(),
             None => self.settings.image_pull_policy.as_ref(),
         };
+        // A plan that needs git is refused when there is no image for it.
+        let own = match container.tool {
+            Some(Tool::Git) => self.settings.git_image.as_ref(),
+            Some(Tool::Values) | None => None,
+        };
+        let own = own.unwrap_or(&self.settings.runner_image);
+        let security = match container.tool {
+            Some(Tool::Values) => security::conductor(),
+            _ => security::container(container.security_context.as_ref(), self.level),
+        };
         let mut made = json!({
             "name": container.name,
-            "image": image.unwrap_or(&self.settings.runner_image),
+            "image": image.unwrap_or(own),
             "command": [RUNNER, "shim", "--container", container.name],
             "env": container.env_from_cluster,
             "envFrom": container.env_from,
             "resources": resources,
-            "securityContext": security::container(container.security_context.as_ref(), self.level),
-            "volumeMounts": mounts(&container.volume_mounts),
+            "securityContext": security,
+            "volumeMounts": self.mounts(&container.volume_mounts),
         });
         if let Some(policy) = policy {
             made["imagePullPolicy"] = json!(policy);
@@ -257,6 +269,26 @@ impl Blueprint<'_> {
             container["readinessProbe"] = probe.clone();
         }
     }
+
+    /// The language's volumes and the folders of the plan, apart from those in whose place a
+    /// workflow mounts its own.
+    fn mounts(&self, given: &[Value]) -> Vec<Value> {
+        let taken: Vec<_> = given
+            .iter()
+            .filter_map(|mount| mount["mountPath"].as_str())
+            .map(|path| path.trim_end_matches('/'))
+            .collect();
+        let own = VOLUMES
+            .iter()
+            .map(|(name, path)| ((*name).to_owned(), *path));
+        let folders = self.plan.pod.folders.iter().enumerate();
+        let folders = folders.map(|(index, path)| (folder(index), path.as_str()));
+        own.chain(folders)
+            .filter(|(_, path)| !taken.contains(path))
+            .map(|(name, path)| json!({"name": name, "mountPath": path}))
+            .chain(given.iter().cloned())
+            .collect()
+    }
 }
 
 /// Names of the pull secrets of a plan's pod.
@@ -267,17 +299,9 @@ pub(super) fn pull_secrets(plan: &Plan, settings: &config::Kubernetes) -> BTreeS
     own.chain(names).map(str::to_owned).collect()
 }
 
-/// The language's volumes, apart from those in whose place a workflow mounts its own.
-fn mounts(given: &[Value]) -> Vec<Value> {
-    let taken: Vec<_> = given
-        .iter()
-        .filter_map(|mount| mount["mountPath"].as_str())
-        .map(|path| path.trim_end_matches('/'))
-        .collect();
-    let own = VOLUMES.iter().filter(|(_, path)| !taken.contains(path));
-    own.map(|(name, path)| json!({"name": name, "mountPath": path}))
-        .chain(given.iter().cloned())
-        .collect()
+/// Name of the volume of a folder of the plan.
+fn folder(index: usize) -> String {
+    format!("{}folder-{index}", super::policy::OWN)
 }
 
 fn list(value: Option<&Value>) -> Vec<Value> {

@@ -7,7 +7,7 @@ mod container;
 mod key;
 mod volume;
 
-use muster_spec::plan::Plan;
+use muster_spec::plan::{Container, Plan, Tool};
 use serde_json::Value;
 
 use super::security::Level;
@@ -48,6 +48,14 @@ pub(super) fn check(
     }
     for container in &plan.containers {
         check.container(container);
+    }
+    for folder in &plan.pod.folders {
+        check.mount("content", &serde_json::json!({"mountPath": folder}));
+    }
+    let needs_git = |one: &Container| one.tool == Some(Tool::Git);
+    if settings.git_image.is_none() && plan.containers.iter().any(needs_git) {
+        let why = "this agent has no image with git; start it with --git-image";
+        check.refuse("content.git", why);
     }
     if check.problems.is_empty() {
         return Ok(());

@@ -1,7 +1,7 @@
 //! Settings of a plan that have no effect on processes of this machine: each is named, never
 //! passed over in silence.
 
-use muster_spec::plan::{Container, Plan};
+use muster_spec::plan::{Container, Plan, Tool};
 
 /// One sentence for each kind of setting that the plan uses and that has no effect.
 pub(super) fn settings(plan: &Plan) -> Vec<String> {
@@ -34,7 +34,13 @@ pub(super) fn settings(plan: &Plan) -> Vec<String> {
         ),
         (
             "valueFrom",
-            any(|container| !container.env_from_cluster.is_empty()),
+            any(|container| {
+                container.tool != Some(Tool::Values) && !container.env_from_cluster.is_empty()
+            }),
+        ),
+        (
+            "…From` of `content",
+            any(|container| container.tool == Some(Tool::Values)),
         ),
         ("envFrom", any(|container| !container.env_from.is_empty())),
         ("namespace", pod.namespace.is_some()),
@@ -86,6 +92,7 @@ mod tests {
         Container {
             name: "step-1".to_owned(),
             image: None,
+            tool: None,
             image_pull_policy: None,
             needs_image_config: false,
             env_from_cluster: Vec::new(),

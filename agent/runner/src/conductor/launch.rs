@@ -6,6 +6,7 @@ use std::{
 
 use muster_proto::runner::v1::ContainerStatus;
 use muster_spec::plan::{Container, Plan};
+use serde_json::Value;
 use tokio::{
     process::{Child, Command},
     task::JoinSet,
@@ -13,7 +14,7 @@ use tokio::{
 };
 
 use super::{children::PROBE, options::Options, pod::Pod, spool::Spool};
-use crate::{arguments::Itself, fail, sandbox};
+use crate::{arguments::Itself, fail, sandbox, volumes::SHARED};
 
 /// How long children may take to end when there is nothing more to do.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -47,8 +48,12 @@ pub(super) async fn start(
             } else {
                 command.arg("--no-namespaces");
             }
+            let folders = plan.pod.folders.iter();
+            let folders: Vec<&str> = folders.flat_map(|path| ["--folder", path]).collect();
             command
+                .args(&folders)
                 .args(["--", "shim", "--container", name, "--prefer-bash"])
+                .args(&folders)
                 .env_clear()
                 .envs(environment())
                 .stdin(Stdio::null())
@@ -110,6 +115,30 @@ fn ids(container: &Container) -> Vec<String> {
         .filter_map(|(name, id)| Some([name.to_owned(), id?.to_string()]))
         .flatten()
         .collect()
+}
+
+/// The plan with the empty volumes of its pod as folders of its own: a machine has no others.
+pub(super) fn with_volumes(mut plan: Plan) -> Plan {
+    let volumes = plan.pod.spec.get("volumes").and_then(Value::as_array);
+    let empty: Vec<&str> = volumes
+        .into_iter()
+        .flatten()
+        .filter(|volume| volume.get("emptyDir").is_some())
+        .filter_map(|volume| volume.get("name")?.as_str())
+        .collect();
+    let mounts = plan.containers.iter();
+    let mounts = mounts.flat_map(|container| &container.volume_mounts);
+    let paths = mounts.filter_map(|mount| {
+        let name = mount.get("name")?.as_str()?;
+        let path = mount.get("mountPath")?.as_str()?.trim_end_matches('/');
+        (empty.contains(&name) && path.len() > 1).then(|| path.to_owned())
+    });
+    let mut folders: Vec<String> = paths.chain(plan.pod.folders.iter().cloned()).collect();
+    folders.retain(|folder| !SHARED.iter().any(|(shared, _)| folder == shared));
+    folders.sort();
+    folders.dedup();
+    plan.pod.folders = folders;
+    plan
 }
 
 /// What does not hold without namespaces.

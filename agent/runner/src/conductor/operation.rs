@@ -119,7 +119,11 @@ impl At<'_> {
         for file in files {
             let environment = self.environment(shim.as_deref(), &[])?;
             let path = self.template("content.files.path", &file.path, &environment)?;
-            let content = self.template("content.files.content", &file.content, &environment)?;
+            let content = match file.values {
+                None => environment,
+                Some(index) => self.environment(Some(&*self.shim(index).await?), &[])?,
+            };
+            let content = self.template("content.files.content", &file.content, &content)?;
             let error = match &shim {
                 Some(shim) => self.write(shim, &path, &content, file.mode).await?,
                 None => self.write_here(&path, &content, file.mode),
@@ -185,12 +189,25 @@ impl At<'_> {
     pub(super) async fn process(&self, process: &Process) -> Result<(), Failure> {
         let shim = self.shim(process.container).await?;
         let request = self.request(process, &shim)?;
-        let followed = process::follow(self.run, &shim, request, self.limits, self.step).await;
+        self.follow(process.container, &shim, request, &mut |_| {})
+            .await
+    }
+
+    /// Runs a process to its end; `heard` gets what it prints.
+    pub(super) async fn follow(
+        &self,
+        container: usize,
+        shim: &Shim,
+        request: wire::Run,
+        heard: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Failure> {
+        let followed =
+            process::follow(self.run, shim, request, self.limits, self.step, heard).await;
         let (ended, stopped) = match followed {
             Ok(followed) => followed,
             Err(process::Error::Gone) => {
                 let lost = self.run.pod.lose(&shim.container).await;
-                let lost = self.with_limit(process.container, lost);
+                let lost = self.with_limit(container, lost);
                 // A timeout or cancel that took the whole container is still that.
                 return Err(match self.limits.cause() {
                     Some(cause) => Failure::stopped(&cause, self.step),

@@ -102,13 +102,15 @@ impl Stopper<'_> {
     }
 }
 
-/// Runs a process to its end. The cause is there when it was made to end.
+/// Runs a process to its end; `heard` gets its output too. The cause is there when it was made to
+/// end.
 pub(super) async fn follow(
     run: &Rc<Run>,
     shim: &Shim,
     mut request: wire::Run,
     limits: &Limits,
     step: &str,
+    heard: &mut dyn FnMut(&[u8]),
 ) -> Result<(Ended, Option<Cause>), Error> {
     let mut line = shim.line.lock().await;
     line.last_id += 1;
@@ -135,6 +137,7 @@ pub(super) async fn follow(
         };
         match message {
             Message::Output(output) if output.id == id => {
+                heard(&output.data);
                 if broken.is_none()
                     && let Err(error) = keep(run, step, &output, &mut stopper, &mut line).await
                 {

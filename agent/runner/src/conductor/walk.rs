@@ -234,6 +234,8 @@ impl Walk {
             result = match operation {
                 Operation::Delay { duration } => at.delay(duration).await,
                 Operation::Files { container, files } => at.files(*container, files).await,
+                Operation::Git(git) => at.git(git).await,
+                Operation::Tarball { url, path } => at.tarball(url, path).await,
                 Operation::Run(process) => at.process(process).await,
                 Operation::Services { services, lasting } => {
                     let mut begun = Vec::new();
@@ -246,10 +248,6 @@ impl Walk {
                 }
                 Operation::Parallel(parallel) => at.parallel(index, parallel).await,
                 Operation::Execute(execute) => at.execute(index, execute).await,
-                Operation::Git(_) | Operation::Tarball { .. } => Err(Failure::new(
-                    "CONTENT",
-                    "this runner can not fetch repositories and archives",
-                )),
                 Operation::Receive { archives } => at.receive(archives).await,
                 Operation::Send { archives } => at.send(archives).await,
                 Operation::Steps { .. } | Operation::Artifacts(_) => Ok(()),

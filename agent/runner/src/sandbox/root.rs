@@ -17,13 +17,13 @@ use rustix::{
 };
 
 use super::Error;
-use crate::volumes::SHARED;
+use crate::volumes::{SHARED, is_placeable, own_folder};
 
 /// This program in the sandbox, whatever is mounted over its own path.
 pub(super) const PROGRAM: &str = ".muster/bin/muster-runner";
 
 /// Builds the file system below the folder of a run; gives remarks for people.
-pub(super) fn build(run: &Path) -> Result<String, Error> {
+pub(super) fn build(run: &Path, folders: &[PathBuf]) -> Result<String, Error> {
     mount_change(
         "/",
         MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
@@ -56,6 +56,16 @@ pub(super) fn build(run: &Path) -> Result<String, Error> {
         make(&target)?;
         mount_bind(run.join(folder), &target)
             .map_err(|error| Error::new(format!("can not mount {path}"), error))?;
+    }
+    for (index, folder) in folders.iter().enumerate() {
+        // A step that needs one that has no place here is failed by the conductor.
+        if !is_placeable(folder, folders) {
+            continue;
+        }
+        let target = root.join(folder.strip_prefix("/").unwrap_or(folder));
+        make(&target)?;
+        mount_bind(own_folder(run, index), &target)
+            .map_err(|error| Error::new(format!("can not mount {}", folder.display()), error))?;
     }
     show_program(&root)?;
     remarks.push_str(processes(&root)?);

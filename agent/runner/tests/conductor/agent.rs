@@ -202,6 +202,7 @@ impl Agent {
         match hello.purpose() {
             Purpose::Control => self.control(&hello, reader, writer).await,
             Purpose::Artifact => self.artifact(reader, writer).await,
+            Purpose::Archive => panic!("nothing here gives files on"),
             Purpose::Unspecified => panic!("a connection without a purpose"),
         }
     }
@@ -298,7 +299,9 @@ impl Agent {
                 heard.completed = Some(completed);
                 answers.extend([heard.acknowledge(), Message::CompletedAck(CompletedAck {})]);
             }
-            Said::Hello(_) | Said::Artifact(_) => panic!("does not belong here"),
+            Said::Hello(_) | Said::Artifact(_) | Said::Archive(_) | Said::Children(_) => {
+                panic!("does not belong here")
+            }
         }
         drop(heard);
         self.touch();

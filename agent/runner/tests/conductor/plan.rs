@@ -17,6 +17,7 @@ pub(crate) fn plan(steps: Vec<Step>) -> Plan {
         env: vec![variable("PLAN", "of the plan")],
         containers: vec![container("c0"), container("c1")],
         pod: Pod::default(),
+        service: None,
         steps,
     }
 }
@@ -25,6 +26,7 @@ fn container(name: &str) -> Container {
     Container {
         name: name.to_owned(),
         image: None,
+        tool: None,
         image_pull_policy: None,
         needs_image_config: false,
         env_from_cluster: Vec::new(),
@@ -99,6 +101,7 @@ pub(crate) fn files(path: &str, content: &str) -> Operation {
             path: path.to_owned(),
             content: content.to_owned(),
             mode: 0o640,
+            values: None,
         }],
     }
 }
@@ -145,6 +148,7 @@ pub(crate) trait Changed: Sized {
             step.retry = Some(Retry {
                 count,
                 until: until.to_owned(),
+                backoff: false,
             });
         })
     }

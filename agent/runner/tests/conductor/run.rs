@@ -89,6 +89,7 @@ impl Run {
             Command::new(PROGRAM)
                 .args(sandbox)
                 .args(["shim", "--container", container])
+                .env("OF_CONTAINER", container)
                 .kill_on_drop(true)
                 .spawn()
                 .unwrap()

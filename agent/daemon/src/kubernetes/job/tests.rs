@@ -9,6 +9,7 @@ pub(in crate::kubernetes) fn container(name: &str, image: Option<&str>) -> Conta
     Container {
         name: name.to_owned(),
         image: image.map(str::to_owned),
+        tool: None,
         image_pull_policy: None,
         needs_image_config: false,
         env_from_cluster: Vec::new(),
@@ -26,6 +27,7 @@ pub(in crate::kubernetes) fn plan_of(containers: Vec<Container>) -> Plan {
         env: Vec::new(),
         containers,
         pod: Pod::default(),
+        service: None,
         steps: Vec::new(),
     }
 }
@@ -93,6 +95,56 @@ fn a_plan_with_everything() {
     .cloned()
     .expect("an object");
     insta::assert_json_snapshot!(job(&plan, Level::Restricted));
+}
+
+#[test]
+fn containers_of_tools_have_images_of_the_agent_and_all_share_the_folders() {
+    let mut git = container("git-1", None);
+    git.tool = Some(Tool::Git);
+    git.security_context = Some(json!({"runAsUser": 1000}));
+    let mut values = container("values-2", None);
+    values.tool = Some(Tool::Values);
+    let mut own = container("step-3", Some("alpine"));
+    own.volume_mounts = vec![json!({"name": "cache", "mountPath": "/repo/"})];
+    let mut plan = plan_of(vec![git, values, own]);
+    plan.pod.folders = vec!["/fixtures".to_owned(), "/repo".to_owned()];
+    let made = job(&plan, Level::Baseline);
+    let pod = &made["spec"]["template"]["spec"];
+    let images: Vec<_> = (0..4)
+        .map(|index| &pod["containers"][index]["image"])
+        .collect();
+    assert_eq!(images, ["runner:1", "git:1", "runner:1", "alpine"]);
+    assert_eq!(pod["containers"][1]["securityContext"]["runAsUser"], 1000);
+    assert_eq!(
+        pod["containers"][2]["securityContext"],
+        security::conductor()
+    );
+    let mounts = |index: usize| -> Vec<String> {
+        let mounts = list(pod["containers"][index].get("volumeMounts"));
+        let new = mounts.iter().skip(VOLUMES.len());
+        new.map(|mount| format!("{}={}", mount["name"], mount["mountPath"]).replace('"', ""))
+            .collect()
+    };
+    let both = ["muster-folder-0=/fixtures", "muster-folder-1=/repo"];
+    assert_eq!(mounts(0), both);
+    assert_eq!(mounts(1), both);
+    assert_eq!(mounts(3), [both[0], "cache=/repo/"]);
+    let volumes = list(pod.get("volumes"));
+    let named = |name: &str| volumes.iter().filter(|one| one["name"] == name).count();
+    assert_eq!((named("muster-folder-0"), named("muster-folder-1")), (1, 1));
+}
+
+#[test]
+fn the_image_with_git_is_beside_the_runners_unless_that_has_another_name() {
+    for (runner, git) in [
+        ("muster/runner:0.1.0", Some("muster/git:0.1.0")),
+        ("registry:5000/a/runner", Some("registry:5000/a/git")),
+        ("registry:5000/my-runner:1", None),
+        ("muster/runner@sha256:00", None),
+        ("muster/runner:1@sha256:00", None),
+    ] {
+        assert_eq!(config::git_image_beside(runner).as_deref(), git, "{runner}");
+    }
 }
 
 #[test]

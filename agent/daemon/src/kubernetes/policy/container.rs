@@ -56,7 +56,7 @@ impl Check<'_> {
         }
     }
 
-    fn mount(&mut self, path: &str, mount: &Value) {
+    pub(super) fn mount(&mut self, path: &str, mount: &Value) {
         let target = mount["mountPath"].as_str().unwrap_or_default();
         let clean = target.trim_end_matches('/');
         let inside = clean

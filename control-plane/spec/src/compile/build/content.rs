@@ -14,6 +14,9 @@ const DEFAULT_PATH: &str = "/data/repo";
 /// Tries after the first one when nothing else is said.
 const DEFAULT_RETRIES: u32 = 5;
 
+/// Most folders for content that are volumes of their own: each is mounted into every container.
+const MAX_FOLDERS: usize = 20;
+
 /// What fetches content.
 #[derive(Debug)]
 pub(super) struct Fetched {
@@ -179,6 +182,14 @@ impl Builder<'_> {
             Ok(folder) => {
                 if folder.needs_volume {
                     self.folders.insert(folder.path.clone());
+                }
+                if self.folders.len() > MAX_FOLDERS {
+                    let message =
+                        format!("more than {MAX_FOLDERS} folders for content outside of /data");
+                    let problem = Problem::new(&text.place, message);
+                    self.problems
+                        .push(problem.with_cure("use folders below /data"));
+                    return None;
                 }
                 Some(folder.path)
             }

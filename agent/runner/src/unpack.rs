@@ -1,0 +1,257 @@
+//! Unpacking a tar archive into a folder that it can not leave. Where it comes from is not here.
+//!
+//! Every folder on the way is opened without following links, below an open folder, so neither
+//! the archive nor a process that changes the tree meanwhile leads anywhere else.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::File,
+    io::{self, BufReader, Read, Write as _},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::{Component, Path},
+};
+
+use flate2::read::MultiGzDecoder;
+use rustix::{
+    fs::{AtFlags, CWD, Mode, OFlags, fchmod, linkat, mkdirat, openat, symlinkat, unlinkat},
+    io::Errno,
+};
+use tar::{Archive, Entry, EntryType};
+
+/// Most bytes of all files together, unpacked.
+pub(crate) const MAX_BYTES: u64 = 8 << 30;
+/// Most entries: each costs an inode of the node.
+pub(crate) const MAX_ENTRIES: usize = 500_000;
+/// Most folders above an entry.
+const MAX_DEPTH: usize = 100;
+/// Part of a file that is copied at once.
+const PART: usize = 64 << 10;
+
+const FOLDER: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// Why an archive is not unpacked, or not to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// It can not be read: broken, or the connection is.
+    #[error("it can not be read: {0}")]
+    Broken(#[source] io::Error),
+    /// It has more than is allowed.
+    #[error("it has more than {0}")]
+    TooLarge(&'static str),
+    /// An entry would leave the folder, or is no file, folder or link.
+    #[error("'{path}' {why}")]
+    Refused { path: String, why: &'static str },
+    /// The folder does not take an entry.
+    #[error("'{path}' can not be written: {source}")]
+    Write { path: String, source: io::Error },
+}
+
+/// What came out.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Unpacked {
+    pub(crate) entries: usize,
+    pub(crate) bytes: u64,
+}
+
+/// Unpacks a tar archive, gzipped or not, into `rest` below the folder `root`, which is there;
+/// what is missing of `rest` is made.
+pub(crate) fn unpack(source: impl Read, root: &Path, rest: &Path) -> Result<Unpacked, Error> {
+    let write = |source: Errno| Error::Write {
+        path: root.join(rest).display().to_string(),
+        source: source.into(),
+    };
+    let mut folder = openat(CWD, root, FOLDER & !OFlags::NOFOLLOW, Mode::empty()).map_err(write)?;
+    for part in parts(rest).ok_or_else(|| refused(rest, OUTSIDE))? {
+        folder = enter(&folder, &part).map_err(write)?;
+    }
+    let mut source = BufReader::with_capacity(PART, source);
+    let head = io::BufRead::fill_buf(&mut source).map_err(Error::Broken)?;
+    match head {
+        [0x1f, 0x8b, ..] => entries(MultiGzDecoder::new(source), &folder),
+        [] => Err(Error::Broken(io::Error::other("it is empty"))),
+        _ => entries(source, &folder),
+    }
+}
+
+const OUTSIDE: &str = "leads out of the folder";
+
+fn entries(source: impl Read, root: &OwnedFd) -> Result<Unpacked, Error> {
+    let mut archive = Archive::new(source);
+    let mut unpacked = Unpacked::default();
+    for entry in archive.entries().map_err(Error::Broken)? {
+        let mut entry = entry.map_err(Error::Broken)?;
+        unpacked.entries += 1;
+        if unpacked.entries > MAX_ENTRIES {
+            return Err(Error::TooLarge("500,000 entries"));
+        }
+        one(&mut entry, root, &mut unpacked.bytes)?;
+    }
+    Ok(unpacked)
+}
+
+/// Unpacks one entry.
+fn one(entry: &mut Entry<'_, impl Read>, root: &OwnedFd, bytes: &mut u64) -> Result<(), Error> {
+    let kind = entry.header().entry_type();
+    if matches!(kind, EntryType::XGlobalHeader | EntryType::XHeader) {
+        return Ok(());
+    }
+    let path = entry.path().map_err(Error::Broken)?.into_owned();
+    let Some(mut names) = parts(&path) else {
+        return Err(refused(&path, OUTSIDE));
+    };
+    let Some(name) = names.pop() else {
+        return Ok(());
+    };
+    let write = |source: io::Error| Error::Write {
+        path: path.display().to_string(),
+        source,
+    };
+    let parent = descend(root, &names).map_err(|error| write(error.into()))?;
+    let mode = entry.header().mode().unwrap_or(0o644) & 0o777;
+    match kind {
+        EntryType::Directory => {
+            let folder = enter(&parent, &name).map_err(|error| write(error.into()))?;
+            // It stays open for those who write here: owner and group.
+            fchmod(&folder, Mode::from_raw_mode(mode | 0o770)).map_err(|error| write(error.into()))
+        }
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+            remove(&parent, &name).map_err(|error| write(error.into()))?;
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+            let mode = Mode::from_raw_mode(mode | 0o640);
+            let file = openat(
+                &parent,
+                name.as_os_str(),
+                flags | OFlags::CLOEXEC,
+                Mode::RUSR,
+            )
+            .map_err(|error| write(error.into()))?;
+            let mut file = File::from(file);
+            copy(entry, &mut file, bytes, write)?;
+            fchmod(file.as_fd(), mode).map_err(|error| write(error.into()))
+        }
+        EntryType::Symlink => {
+            let target = link_name(entry, &path)?;
+            if !stays_inside(names.len(), &target) {
+                return Err(refused(&path, "is a link that leads out of the folder"));
+            }
+            remove(&parent, &name)
+                .and_then(|()| symlinkat(target.as_os_str(), &parent, name.as_os_str()))
+                .map_err(|error| write(error.into()))
+        }
+        EntryType::Link => {
+            let target = link_name(entry, &path)?;
+            let mut from = parts(Path::new(&target)).ok_or_else(|| refused(&path, OUTSIDE))?;
+            let old = from.pop().ok_or_else(|| refused(&path, OUTSIDE))?;
+            descend(root, &from)
+                .and_then(|folder| {
+                    remove(&parent, &name)?;
+                    let (old, new) = (old.as_os_str(), name.as_os_str());
+                    linkat(&folder, old, &parent, new, AtFlags::empty())
+                })
+                .map_err(|error| write(error.into()))
+        }
+        _ => Err(refused(&path, "is neither file, folder nor link")),
+    }
+}
+
+fn refused(path: &Path, why: &'static str) -> Error {
+    let path = path.display().to_string();
+    Error::Refused { path, why }
+}
+
+fn link_name(entry: &Entry<'_, impl Read>, path: &Path) -> Result<OsString, Error> {
+    let target = entry.link_name().map_err(Error::Broken)?;
+    let target = target.filter(|target| !target.as_os_str().is_empty());
+    target
+        .map(|target| target.into_owned().into_os_string())
+        .ok_or_else(|| refused(path, "is a link to nothing"))
+}
+
+/// The names of a relative path; none when it is absolute, leads up or has too many.
+fn parts(path: &Path) -> Option<Vec<OsString>> {
+    let mut names = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => names.push(name.to_owned()),
+            Component::CurDir => {}
+            Component::RootDir | Component::ParentDir | Component::Prefix(_) => return None,
+        }
+    }
+    (names.len() <= MAX_DEPTH).then_some(names)
+}
+
+/// Whether a link in a folder of this depth stays below the folder of the archive, by its text.
+fn stays_inside(depth: usize, target: &OsStr) -> bool {
+    let mut depth = depth;
+    if target.as_bytes().contains(&0) {
+        return false;
+    }
+    for component in Path::new(target).components() {
+        match component {
+            Component::Normal(_) => depth += 1,
+            Component::CurDir => {}
+            Component::ParentDir => match depth.checked_sub(1) {
+                Some(above) => depth = above,
+                None => return false,
+            },
+            Component::RootDir | Component::Prefix(_) => return false,
+        }
+    }
+    true
+}
+
+/// Opens a folder in another one, made when it is missing.
+fn enter(folder: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+    match openat(folder, name, FOLDER, Mode::empty()) {
+        Err(Errno::NOENT) => {}
+        opened => return opened,
+    }
+    match mkdirat(folder, name, Mode::from_raw_mode(0o775)) {
+        Ok(()) | Err(Errno::EXIST) => openat(folder, name, FOLDER, Mode::empty()),
+        Err(error) => Err(error),
+    }
+}
+
+fn descend(root: &OwnedFd, names: &[OsString]) -> Result<OwnedFd, Errno> {
+    let start = openat(root, ".", FOLDER, Mode::empty())?;
+    names
+        .iter()
+        .try_fold(start, |folder, name| enter(&folder, name))
+}
+
+/// Makes room for an entry. A folder stays and is in the way.
+fn remove(folder: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
+    match unlinkat(folder, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn copy(
+    source: &mut impl Read,
+    target: &mut File,
+    bytes: &mut u64,
+    write: impl Fn(io::Error) -> Error,
+) -> Result<(), Error> {
+    let mut part = vec![0; PART];
+    loop {
+        let read = source.read(&mut part).map_err(Error::Broken)?;
+        let Some(data) = part.get(..read).filter(|data| !data.is_empty()) else {
+            return Ok(());
+        };
+        *bytes += read as u64;
+        if *bytes > MAX_BYTES {
+            return Err(Error::TooLarge("8 GiB"));
+        }
+        target.write_all(data).map_err(&write)?;
+    }
+}
+
+#[cfg(test)]
+mod tests;
