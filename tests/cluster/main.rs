@@ -4,6 +4,7 @@
 
 mod agent;
 mod artifact;
+mod children;
 mod image;
 mod inside;
 mod memory;

@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod cluster;
+pub mod conformance;
 pub mod container;
 pub mod control_plane;
 pub mod image;

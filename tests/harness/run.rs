@@ -142,9 +142,27 @@ impl Client {
                 not: HashMap::new(),
             }
         });
+        self.create(manifest, "", target).await
+    }
+
+    /// Starts one of several workflows in a manifest, on any agent.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal, as [`Status`].
+    pub async fn start_one(&self, manifest: &str, workflow: &str) -> Result<Run, Status> {
+        self.create(manifest, workflow, None).await
+    }
+
+    async fn create(
+        &self,
+        manifest: &str,
+        workflow: &str,
+        target: Option<Target>,
+    ) -> Result<Run, Status> {
         let inline = InlineWorkflow {
             manifest: manifest.to_owned(),
-            workflow: String::new(),
+            workflow: workflow.to_owned(),
         };
         let request = CreateExecutionRequest {
             parent: PROJECT.to_owned(),
@@ -171,6 +189,15 @@ pub struct Run {
 }
 
 impl Run {
+    /// An execution that somebody else has started.
+    #[must_use]
+    pub fn of(client: &Client, name: String) -> Self {
+        Self {
+            name,
+            client: client.clone(),
+        }
+    }
+
     /// Returns the execution as it is now.
     ///
     /// # Errors

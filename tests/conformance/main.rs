@@ -1,0 +1,72 @@
+//! The language, row by row, on both backends: Muster's own manifests in `manifests/`, and those
+//! that `MUSTER_TEST_MANIFESTS` names. The cluster's part needs `MUSTER_TEST_KUBECONFIGS`.
+//!
+//! A case is a workflow that checks itself; annotations say how it must end, see
+//! `harness/conformance.rs`. `--nocapture` shows the table of results.
+
+use std::path::Path;
+
+use muster_tests::{
+    agent::Agent,
+    conformance::{self, Backend, Case},
+    control_plane::ControlPlane,
+    site::Site,
+};
+
+fn cases() -> anyhow::Result<Vec<Case>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance/manifests");
+    conformance::folder(&folder)
+}
+
+fn foreign() -> anyhow::Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    for file in conformance::foreign() {
+        cases.extend(conformance::read(&file)?);
+    }
+    Ok(cases)
+}
+
+async fn on_this_machine(cases: &[Case]) -> anyhow::Result<()> {
+    let server = ControlPlane::start().await?;
+    let agent = Agent::on_this_machine(&server, "here").await?;
+    let outcomes = conformance::run_all(&server.client, &agent.name, Backend::Process, cases).await;
+    println!("{}", conformance::table(&outcomes));
+    conformance::expect_all(&outcomes)
+}
+
+async fn on_a_cluster(cases: &[Case]) -> anyhow::Result<()> {
+    let Some(site) = Site::open("privileged").await? else {
+        return Ok(());
+    };
+    let client = &site.server.client;
+    let outcomes = conformance::run_all(client, &site.agent.name, Backend::Kubernetes, cases).await;
+    println!("{}", conformance::table(&outcomes));
+    conformance::expect_all(&outcomes)?;
+    site.namespace.expect_clean().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_row_of_the_language_holds_on_this_machine() -> anyhow::Result<()> {
+    on_this_machine(&cases()?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_row_of_the_language_holds_on_a_cluster() -> anyhow::Result<()> {
+    on_a_cluster(&cases()?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn manifests_of_others_run_unchanged_on_this_machine() -> anyhow::Result<()> {
+    match foreign()? {
+        cases if cases.is_empty() => Ok(()),
+        cases => on_this_machine(&cases).await,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn manifests_of_others_run_unchanged_on_a_cluster() -> anyhow::Result<()> {
+    match foreign()? {
+        cases if cases.is_empty() => Ok(()),
+        cases => on_a_cluster(&cases).await,
+    }
+}
