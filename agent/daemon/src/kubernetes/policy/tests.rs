@@ -147,3 +147,24 @@ fn a_namespace_must_be_one_of_the_agent() {
         denied.message
     );
 }
+
+#[test]
+fn a_repository_needs_an_image_with_git() {
+    let mut git = container("git-1", None);
+    git.tool = Some(Tool::Git);
+    let plan = plan_of(vec![git]);
+    let mut settings = settings();
+    assert!(check(&plan, &settings, Level::Baseline).is_ok());
+    settings.git_image = None;
+    let denied = check(&plan, &settings, Level::Baseline).unwrap_err();
+    assert!(denied.message.contains("--git-image"), "{}", denied.message);
+}
+
+#[test]
+fn a_folder_of_the_plan_is_not_where_the_runner_is() {
+    let mut plan = plan_of(vec![container("c1", None)]);
+    plan.pod.folders = vec!["/repo".to_owned()];
+    assert!(check(&plan, &settings(), Level::Baseline).is_ok());
+    plan.pod.folders = vec!["/.muster/bin".to_owned()];
+    assert!(check(&plan, &settings(), Level::Baseline).is_err());
+}
