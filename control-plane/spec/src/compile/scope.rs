@@ -52,9 +52,8 @@ const LATER: [&str; 13] = [
 ];
 
 /// Of the language, and not supported yet.
-const UNSUPPORTED: [&str; 8] = [
+const UNSUPPORTED: [&str; 7] = [
     "services",
-    "pvcs",
     "index",
     "count",
     "matrix",
@@ -65,6 +64,11 @@ const UNSUPPORTED: [&str; 8] = [
 
 /// Parts of an edition with tenants; empty where there are none.
 const EMPTY: [&str; 3] = ["organization", "environment", "dashboard"];
+
+/// Name of a claim of an execution in the cluster.
+pub(super) fn claim(execution: &str, name: &str) -> String {
+    format!("muster-{execution}-{name}")
+}
 
 impl Base {
     pub(super) fn new(input: &Input<'_>) -> Self {
@@ -93,6 +97,16 @@ impl Base {
             "resource".to_owned(),
             json!({"id": execution.id, "root": execution.id, "fsPrefix": ""}),
         );
+        // A workflow may name claims of the templates that it uses.
+        let own = input.workflow.spec.claims.keys();
+        let templates = input.templates.iter();
+        let claims = own.chain(templates.flat_map(|template| template.spec.claims.keys()));
+        let claims: Map<String, Value> = claims
+            .map(|name| (name.clone(), json!({"name": claim(&execution.id, name)})))
+            .collect();
+        if !claims.is_empty() {
+            variables.insert("pvcs".to_owned(), Value::Object(claims));
+        }
         Self {
             variables,
             given: execution.variables.clone(),
@@ -131,6 +145,9 @@ impl<'a> Stage<'a> {
             ("workflow", Some(name)) if !["name", "labels"].contains(&name) => {
                 Err(unknown("variable", path, ["name", "labels"]))
             }
+            ("pvcs", Some(name)) if !self.has_claim(name) => Err(format!(
+                "there is no claim `{name}`; declare it in `pvcs` of the workflow"
+            )),
             ("config", _) => Ok(()),
             (root, _) if self.base.variables.contains_key(root) => Ok(()),
             (root, _) if UNSUPPORTED.contains(&root) => {
@@ -142,6 +159,11 @@ impl<'a> Stage<'a> {
                 Err(unknown("variable", root, known))
             }
         }
+    }
+
+    fn has_claim(&self, name: &str) -> bool {
+        let claims = self.base.variables.get("pvcs");
+        name == "*" || claims.is_some_and(|claims| claims.get(name).is_some())
     }
 
     /// What expressions in the pod may ask: all but parameters that are secret.

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 
+use super::claim;
 use super::container::Container;
 use super::content::Content;
-use super::field::{Found, Object, Reader, Text};
+use super::field::{Found, Json, Object, Reader, Text};
 use super::parameter::{self, Parameter};
 use super::pod::{Job, Pod};
 use super::step::Step;
@@ -24,6 +25,8 @@ pub struct Spec {
     pub job: Job,
     /// `pod`.
     pub pod: Pod,
+    /// `pvcs`: claims of volumes by name.
+    pub claims: IndexMap<String, Json>,
     /// `system`.
     pub system: System,
     /// `execution`.
@@ -65,7 +68,7 @@ pub struct Target {
 
 impl Spec {
     pub(super) fn read(reader: &mut Reader, mut object: Object<'_>, template: bool) -> Self {
-        object.unsupported(reader, &["services", "pvcs"]);
+        object.unsupported(reader, &["services"]);
         let schedules = "schedules are not supported yet";
         object.without_effect(reader, "events", schedules);
         object.without_effect(reader, "concurrency", "it is not supported yet");
@@ -78,6 +81,7 @@ impl Spec {
             container: Container::read(reader, &mut object),
             job: Job::read(reader, &mut object),
             pod: Pod::read(reader, &mut object),
+            claims: claim::read(reader, &mut object),
             system: System::read(reader, &mut object),
             execution: Execution::read(reader, &mut object),
             setup: object.list(reader, "setup", step),

@@ -32,6 +32,9 @@ impl Spec {
         self.container.visit(visitor);
         self.job.visit(visitor);
         self.pod.visit(visitor);
+        for claim in self.claims.values_mut() {
+            visitor.value(claim);
+        }
         self.execution.visit(visitor);
         for steps in [&mut self.setup, &mut self.steps, &mut self.after] {
             for step in steps {

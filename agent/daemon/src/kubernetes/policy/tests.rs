@@ -168,3 +168,25 @@ fn a_folder_of_the_plan_is_not_where_the_runner_is() {
     plan.pod.folders = vec!["/.muster/bin".to_owned()];
     assert!(check(&plan, &settings(), Level::Baseline).is_err());
 }
+
+#[test]
+fn claims_of_other_runs_can_not_be_mounted() {
+    let volume = |claim: &str| json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": claim}}]});
+    let own = volume("muster-e-cache");
+    assert!(verdict(&own, None, Level::Baseline).contains("other runs"));
+    assert_eq!(
+        verdict(&volume("team-cache"), None, Level::Baseline),
+        "allowed"
+    );
+    let mut plan = plan(&own, None);
+    plan.pod
+        .claims
+        .insert("muster-e-cache".to_owned(), json!({}));
+    assert!(check(&plan, &settings(), Level::Baseline).is_ok());
+    let copy = json!({"dataSource": {"kind": "PersistentVolumeClaim", "name": "muster-f-cache"}});
+    plan.pod.claims.insert("muster-e-copy".to_owned(), copy);
+    assert!(check(&plan, &settings(), Level::Baseline).is_err());
+    plan.pod.claims.remove("muster-e-copy");
+    plan.pod.claims.insert("team-cache".to_owned(), json!({}));
+    assert!(check(&plan, &settings(), Level::Baseline).is_err());
+}
