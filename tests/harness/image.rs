@@ -6,6 +6,12 @@ pub fn runner() -> String {
     named("MUSTER_TEST_RUNNER_IMAGE", "muster/runner:test")
 }
 
+/// Image with git, which `deploy/build-images` makes beside the runner's.
+#[must_use]
+pub fn git() -> String {
+    runner().replace("/runner:", "/git:")
+}
+
 /// Image of the agent: `MUSTER_TEST_AGENT_IMAGE`.
 #[must_use]
 pub fn agent() -> String {

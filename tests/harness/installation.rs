@@ -159,6 +159,7 @@ fn substitute(manifest: &str, own: &str, tests: &str, url: &str) -> anyhow::Resu
         ("https://muster-server.muster.svc:8443", url.to_owned()),
         ("muster/agent:0.1.0", image::agent()),
         ("muster/runner:0.1.0", image::runner()),
+        ("muster/git:0.1.0", image::git()),
     ];
     for (from, to) in replacements {
         ensure!(text.contains(from), "the manifest does not hold '{from}'");

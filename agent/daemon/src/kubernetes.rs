@@ -12,6 +12,7 @@
 //! | | `namespaces` get, by name | its Pod Security label |
 //! | its own namespace | `secrets` create; get of `muster-agent-relay` | the relay's key |
 
+mod claim;
 mod client;
 mod create;
 mod job;

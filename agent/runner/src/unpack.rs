@@ -117,13 +117,12 @@ fn one(entry: &mut Entry<'_, impl Read>, root: &OwnedFd, bytes: &mut u64) -> Res
     match kind {
         EntryType::Directory => {
             let folder = enter(&parent, &name).map_err(|error| write(error.into()))?;
-            // It stays open for those who write here: owner and group.
-            fchmod(&folder, Mode::from_raw_mode(mode | 0o770)).map_err(|error| write(error.into()))
+            fchmod(&folder, shared(mode | 0o700)).map_err(|error| write(error.into()))
         }
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
             remove(&parent, &name).map_err(|error| write(error.into()))?;
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-            let mode = Mode::from_raw_mode(mode | 0o640);
+            let mode = shared(mode | 0o400);
             let file = openat(
                 &parent,
                 name.as_os_str(),
@@ -212,8 +211,13 @@ fn enter(folder: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
         Err(Errno::NOENT) => {}
         opened => return opened,
     }
-    match mkdirat(folder, name, Mode::from_raw_mode(0o775)) {
-        Ok(()) | Err(Errno::EXIST) => openat(folder, name, FOLDER, Mode::empty()),
+    match mkdirat(folder, name, Mode::RWXU) {
+        Ok(()) => {
+            let made = openat(folder, name, FOLDER, Mode::empty())?;
+            fchmod(&made, shared(0o755))?;
+            Ok(made)
+        }
+        Err(Errno::EXIST) => openat(folder, name, FOLDER, Mode::empty()),
         Err(error) => Err(error),
     }
 }
@@ -223,6 +227,11 @@ fn descend(root: &OwnedFd, names: &[OsString]) -> Result<OwnedFd, Errno> {
     names
         .iter()
         .try_fold(start, |folder, name| enter(&folder, name))
+}
+
+/// What the owner may is allowed to the group too: steps are other users of the same group.
+fn shared(mode: u32) -> Mode {
+    Mode::from_raw_mode(mode | ((mode & 0o700) >> 3))
 }
 
 /// Makes room for an entry. A folder stays and is in the way.

@@ -139,7 +139,7 @@ pub fn compile(input: &Input<'_>) -> Result<Compiled, Problems> {
     let mut builder = build::Builder::new(&spec, &mut problems, &mut warnings);
     let steps = builder.steps();
     let (containers, folders) = builder.into_containers();
-    let mut pod = pod::build(&spec, &mut problems);
+    let mut pod = pod::build(&spec, &input.execution.id, &mut problems);
     pod.folders = folders;
     let execution = execution::build(input, &spec, &mut problems);
     check(problems.clone())?;

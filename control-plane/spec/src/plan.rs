@@ -149,6 +149,10 @@ pub struct Pod {
     /// Folders that all containers share beside the language's own: absolute, normal, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub folders: Vec<String>,
+    /// Claims of volumes to make for this attempt, by their names in the cluster: Kubernetes
+    /// `PersistentVolumeClaimSpec` objects.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub claims: BTreeMap<String, serde_json::Value>,
 }
 
 /// One environment variable with a value that may hold expressions.

@@ -3,6 +3,7 @@
 //! [`crate::compile`].
 
 mod artifacts;
+mod claim;
 mod container;
 mod content;
 mod document;

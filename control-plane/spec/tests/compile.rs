@@ -595,3 +595,36 @@ spec:
     let problems = manifest::parse(text, Limits::default()).unwrap_err();
     insta::assert_snapshot!("wrong_content_fields", problems.to_string());
 }
+
+#[test]
+fn claims_have_names_of_their_execution() {
+    let fields = "pvcs:
+  cache: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+pod:
+  volumes:
+  - {name: cache, persistentVolumeClaim: {claimName: '{{ pvcs.cache.name }}'}}
+steps: [{shell: 'echo {{ pvcs.cache.name }}'}]";
+    let pod = plan(&spec(fields)).pod;
+    let name = "muster-0190a6f0-cache";
+    let volume = &pod.spec["volumes"][0]["persistentVolumeClaim"]["claimName"];
+    assert_eq!(volume, name);
+    assert_eq!(pod.claims[name]["resources"]["requests"]["storage"], "1Gi");
+
+    let unknown = spec("steps: [{shell: 'echo {{ pvcs.other.name }}'}]");
+    assert!(refusal(&unknown).contains("there is no claim `other`"));
+    let wrong = "apiVersion: testworkflows.testkube.io/v1
+kind: TestWorkflow
+metadata: {name: w}
+spec:
+  pvcs: {Cache: {}, ok: {accessMode: x}}
+  steps: [{shell: ls}]
+";
+    let problems = manifest::parse(wrong, Limits::default())
+        .unwrap_err()
+        .to_string();
+    assert!(problems.contains("spec.pvcs.Cache"), "{problems}");
+    assert!(
+        problems.contains("did you mean `accessModes`?"),
+        "{problems}"
+    );
+}

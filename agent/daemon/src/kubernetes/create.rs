@@ -6,7 +6,7 @@ use k8s_openapi::{
     ByteString,
     api::{
         batch::v1::Job,
-        core::v1::{Namespace, Secret},
+        core::v1::{Namespace, PersistentVolumeClaim, Secret},
     },
 };
 use kube::{
@@ -16,7 +16,7 @@ use kube::{
 use serde_json::json;
 
 use super::{
-    Shared,
+    Shared, claim,
     client::{Trouble, limited},
     job::{self, Blueprint},
     policy,
@@ -129,7 +129,38 @@ async fn try_create(shared: &Arc<Shared>, attempt: &Attempt, work: &Work) -> Res
         Err(trouble) => return Err(trouble.into()),
     };
     own(&secrets, attempt, uid.as_deref()).await;
-    Ok(())
+    claims(shared, attempt, work, uid.as_deref(), namespace).await
+}
+
+/// Makes the claims of the plan; after the Job, whose they are.
+async fn claims(
+    shared: &Shared,
+    attempt: &Attempt,
+    work: &Work,
+    uid: Option<&str>,
+    namespace: &str,
+) -> Result<(), Failed> {
+    if work.plan.pod.claims.is_empty() {
+        return Ok(());
+    }
+    let labels = job::labels(attempt.id, attempt.epoch, shared.agent);
+    let name = job::name(attempt.id);
+    let made = claim::all(&work.plan, &labels, (&name, uid.unwrap_or_default()));
+    let made = made.map_err(|message| {
+        Failed::Denied(Denied {
+            reason: "INVALID_POD",
+            message,
+        })
+    })?;
+    let api: Api<PersistentVolumeClaim> = shared.api(namespace);
+    claim::create(&api, &made)
+        .await
+        .map_err(|trouble| match trouble {
+            Trouble::Exists => {
+                Failed::Passing("a claim of an earlier attempt is still being removed".to_owned())
+            }
+            other => other.into(),
+        })
 }
 
 /// The Job that is there already, if it is the attempt's.

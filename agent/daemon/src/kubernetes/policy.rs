@@ -38,6 +38,7 @@ pub(super) fn check(
     let mut check = Check {
         settings,
         level,
+        claims: plan.pod.claims.keys().map(String::as_str).collect(),
         problems: Vec::new(),
     };
     check.namespace(plan.pod.namespace.as_deref());
@@ -51,6 +52,13 @@ pub(super) fn check(
     }
     for folder in &plan.pod.folders {
         check.mount("content", &serde_json::json!({"mountPath": folder}));
+    }
+    for name in plan.pod.claims.keys().filter(|name| !name.starts_with(OWN)) {
+        let why = format!("the claim '{name}' has no name of the agent's own");
+        check.refuse("pvcs", &why);
+    }
+    for (name, claim) in &plan.pod.claims {
+        check.claim_source(&format!("pvcs '{name}'"), claim);
     }
     let needs_git = |one: &Container| one.tool == Some(Tool::Git);
     if settings.git_image.is_none() && plan.containers.iter().any(needs_git) {
@@ -70,6 +78,8 @@ pub(super) fn check(
 struct Check<'a> {
     settings: &'a config::Kubernetes,
     level: Level,
+    /// Claims that are made for the plan.
+    claims: Vec<&'a str>,
     problems: Vec<String>,
 }
 

@@ -43,6 +43,7 @@ pub(super) fn settings(plan: &Plan) -> Vec<String> {
             any(|container| container.tool == Some(Tool::Values)),
         ),
         ("envFrom", any(|container| !container.env_from.is_empty())),
+        ("pvcs", !pod.claims.is_empty()),
         ("namespace", pod.namespace.is_some()),
         (
             "activeDeadlineSeconds",

@@ -53,7 +53,7 @@ pub(super) async fn get(url: &str) -> Result<Response<Incoming>, Error> {
         let authorization = authorization.as_deref().filter(|_| uri.origin == first);
         let asked = ask(&uri.plain, authorization);
         let answer = timeout(PATIENCE, asked).await;
-        let answer = answer.map_err(|_| {
+        let answer = answer.map_err(|_elapsed| {
             Error::Passing(format!("no answer within {} seconds", PATIENCE.as_secs()))
         })??;
         let status = answer.status();

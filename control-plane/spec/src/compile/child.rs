@@ -52,7 +52,7 @@ pub fn child(input: &Child<'_>) -> Result<Compiled, Problems> {
     let mut builder = Builder::new(&spec, &mut problems, &mut warnings);
     let mut steps = builder.steps();
     let (containers, folders) = builder.into_containers();
-    let mut pod = pod::build(&spec, &mut problems);
+    let mut pod = pod::build(&spec, input.id, &mut problems);
     pod.folders = folders;
     check(problems)?;
     if input.service.is_some_and(|service| service.restarts) {
@@ -116,6 +116,11 @@ impl ChildScope {
         let root = variables.get("resource").map(|it| it["root"].clone());
         let resource = json!({"id": input.id, "root": root, "fsPrefix": input.id});
         variables.insert("resource".to_owned(), resource);
+        let claims = input.spec.claims.keys();
+        let claims: Map<String, Value> = claims
+            .map(|name| (name.clone(), json!({"name": scope::claim(input.id, name)})))
+            .collect();
+        variables.insert("pvcs".to_owned(), Value::Object(claims));
         let given = input.variables.iter();
         variables.extend(given.map(|(name, value)| (name.clone(), value.clone())));
         let mut own = Names::new();

@@ -9,8 +9,10 @@ use crate::plan::Pod;
 use crate::problem::{Problem, Problems};
 use crate::schema::{Spec, Text};
 
+use super::scope::claim;
+
 /// The settings of Job and pod.
-pub(super) fn build(spec: &Spec, problems: &mut Problems) -> Pod {
+pub(super) fn build(spec: &Spec, execution: &str, problems: &mut Problems) -> Pod {
     let deadline = spec
         .job
         .active_deadline_seconds
@@ -23,6 +25,8 @@ pub(super) fn build(spec: &Spec, problems: &mut Problems) -> Pod {
         }
         (name.clone(), value)
     });
+    let claims = spec.claims.iter();
+    let claims = claims.map(|(name, json)| (claim(execution, name), json.value.clone()));
     Pod {
         active_deadline_seconds: deadline.and_then(|text| seconds(text, problems)),
         job_labels: texts(&spec.job.labels),
@@ -35,6 +39,7 @@ pub(super) fn build(spec: &Spec, problems: &mut Problems) -> Pod {
             .filter(|namespace| !namespace.is_empty()),
         spec: fields.collect(),
         folders: Vec::new(),
+        claims: claims.collect(),
     }
 }
 

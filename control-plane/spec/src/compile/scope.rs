@@ -54,7 +54,7 @@ pub(super) const LATER: [&str; 14] = [
 ];
 
 /// Of the language, and not supported yet.
-const UNSUPPORTED: [&str; 3] = ["pvcs", "internal", "credential"];
+const UNSUPPORTED: [&str; 2] = ["internal", "credential"];
 
 /// Known to each worker, service and member for itself.
 pub(super) const OF_INSTANCES: [&str; 8] = [
@@ -70,6 +70,11 @@ pub(super) const OF_INSTANCES: [&str; 8] = [
 
 /// Parts of an edition with tenants; empty where there are none.
 const EMPTY: [&str; 3] = ["organization", "environment", "dashboard"];
+
+/// Name of a claim of an execution in the cluster.
+pub(super) fn claim(execution: &str, name: &str) -> String {
+    format!("muster-{execution}-{name}")
+}
 
 impl Base {
     pub(super) fn new(input: &Input<'_>) -> Self {
@@ -98,6 +103,16 @@ impl Base {
             "resource".to_owned(),
             json!({"id": execution.id, "root": execution.id, "fsPrefix": ""}),
         );
+        // A workflow may name claims of the templates that it uses.
+        let own = input.workflow.spec.claims.keys();
+        let templates = input.templates.iter();
+        let claims = own.chain(templates.flat_map(|template| template.spec.claims.keys()));
+        let claims: Map<String, Value> = claims
+            .map(|name| (name.clone(), json!({"name": claim(&execution.id, name)})))
+            .collect();
+        if !claims.is_empty() {
+            variables.insert("pvcs".to_owned(), Value::Object(claims));
+        }
         Self {
             variables,
             given: execution.variables.clone(),
@@ -150,6 +165,9 @@ impl<'a> Document<'a> {
             ("workflow", Some(name)) if !["name", "labels"].contains(&name) => {
                 Err(unknown("variable", path, ["name", "labels"]))
             }
+            ("pvcs", Some(name)) if !block && !self.has_claim(name) => Err(format!(
+                "there is no claim `{name}`; declare it in `pvcs` of the workflow"
+            )),
             ("config", _) => Ok(()),
             (root, _) if self.base.variables.contains_key(root) => Ok(()),
             (root, _) if OF_INSTANCES.contains(&root) && (block || self.template) => Ok(()),
@@ -165,6 +183,11 @@ impl<'a> Document<'a> {
                 Err(unknown("variable", root, known))
             }
         }
+    }
+
+    fn has_claim(&self, name: &str) -> bool {
+        let claims = self.base.variables.get("pvcs");
+        name == "*" || claims.is_some_and(|claims| claims.get(name).is_some())
     }
 
     /// What expressions in the pod may ask: all but parameters that are secret.

@@ -224,6 +224,8 @@ fn normal(name: &str) -> String {
 fn under(template: Spec, own: Spec) -> Spec {
     let mut tags = template.execution.tags;
     tags.extend(own.execution.tags);
+    let mut claims = template.claims;
+    claims.extend(own.claims);
     let join = |mut first: Vec<Step>, second: Vec<Step>| {
         first.extend(second);
         first
@@ -234,6 +236,7 @@ fn under(template: Spec, own: Spec) -> Spec {
         container: merge::container(&template.container, &own.container),
         job: merge::job(&template.job, &own.job),
         pod: merge::pod(&template.pod, &own.pod),
+        claims,
         system: crate::schema::System {
             pure_by_default: own
                 .system

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::problem::Place;
 
+use super::claim;
 use super::container::{Container, checked};
 use super::content::Content;
 use super::field::{Found, Json, Object, Reader, Text};
@@ -46,6 +47,8 @@ pub struct Service {
     pub pod: Pod,
     /// `restartPolicy`: whether it is started again when it fails; true by default.
     pub restarts: bool,
+    /// `pvcs`: claims of volumes for each instance.
+    pub claims: IndexMap<String, Json>,
     /// `readinessProbe`: a Kubernetes `Probe`.
     pub readiness_probe: Option<Json>,
 }
@@ -100,7 +103,6 @@ fn is_name(name: &str) -> bool {
 impl Service {
     fn read(reader: &mut Reader, found: &Found<'_>, with_use: bool) -> Option<Self> {
         let mut object = found.object(reader)?;
-        object.unsupported(reader, &["pvcs"]);
         let uses = TemplateRef::read_uses(reader, &mut object, with_use);
         let restarts = object
             .take("restartPolicy")
@@ -120,6 +122,7 @@ impl Service {
             shell: object.text(reader, "shell"),
             pod: Pod::read(reader, &mut object),
             restarts,
+            claims: claim::read(reader, &mut object),
             readiness_probe: object
                 .take("readinessProbe")
                 .and_then(|found| checked(reader, &found, &PROBE)),
@@ -136,7 +139,12 @@ impl Service {
         if let Some(timeout) = &mut self.timeout {
             visitor.template(timeout);
         }
-        visitor.enter(self.strategy.names());
+        let mut names = self.strategy.names();
+        names.extend(self.claims.keys().map(|name| format!("pvcs.{name}")));
+        visitor.enter(names);
+        for claim in self.claims.values_mut() {
+            visitor.value(claim);
+        }
         if let Some(logs) = &mut self.logs {
             visitor.expression(logs);
         }

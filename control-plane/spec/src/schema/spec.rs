@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+use super::claim;
 use super::container::Container;
 use super::content::Content;
-use super::field::{Found, Object, Reader, Text};
+use super::field::{Found, Json, Object, Reader, Text};
 use super::parameter::{self, Parameter};
 use super::pod::{Job, Pod};
 use super::service::{self, Services};
@@ -28,6 +29,8 @@ pub struct Spec {
     pub job: Job,
     /// `pod`.
     pub pod: Pod,
+    /// `pvcs`: claims of volumes by name.
+    pub claims: IndexMap<String, Json>,
     /// `system`.
     pub system: System,
     /// `execution`.
@@ -78,7 +81,6 @@ impl Spec {
 
     /// Reads the fields of a spec from an object that has others too.
     pub(super) fn fields(reader: &mut Reader, object: &mut Object<'_>, template: bool) -> Self {
-        object.unsupported(reader, &["pvcs"]);
         let schedules = "schedules are not supported yet";
         object.without_effect(reader, "events", schedules);
         object.without_effect(reader, "concurrency", "it is not supported yet");
@@ -91,6 +93,7 @@ impl Spec {
             container: Container::read(reader, object),
             job: Job::read(reader, object),
             pod: Pod::read(reader, object),
+            claims: claim::read(reader, object),
             system: System::read(reader, object),
             execution: Execution::read(reader, object),
             services: service::read_all(reader, object, !template),
@@ -103,6 +106,7 @@ impl Spec {
     /// Adds the names that a workflow of this spec gives to its own steps and services.
     pub(crate) fn own_names(&self, names: &mut Names) {
         names.extend(self.services.keys().map(|name| format!("services.{name}")));
+        names.extend(self.claims.keys().map(|name| format!("pvcs.{name}")));
         for steps in [&self.setup, &self.steps, &self.after] {
             for step in steps {
                 step.own_names(names);

@@ -46,6 +46,9 @@ impl Spec {
         self.container.visit(visitor);
         self.job.visit(visitor);
         self.pod.visit(visitor);
+        for claim in self.claims.values_mut() {
+            visitor.value(claim);
+        }
         self.execution.visit(visitor);
         for service in self.services.values_mut() {
             service.visit(visitor);

@@ -147,3 +147,46 @@ fn a_namespace_must_be_one_of_the_agent() {
         denied.message
     );
 }
+
+#[test]
+fn a_repository_needs_an_image_with_git() {
+    let mut git = container("git-1", None);
+    git.tool = Some(Tool::Git);
+    let plan = plan_of(vec![git]);
+    let mut settings = settings();
+    assert!(check(&plan, &settings, Level::Baseline).is_ok());
+    settings.git_image = None;
+    let denied = check(&plan, &settings, Level::Baseline).unwrap_err();
+    assert!(denied.message.contains("--git-image"), "{}", denied.message);
+}
+
+#[test]
+fn a_folder_of_the_plan_is_not_where_the_runner_is() {
+    let mut plan = plan_of(vec![container("c1", None)]);
+    plan.pod.folders = vec!["/repo".to_owned()];
+    assert!(check(&plan, &settings(), Level::Baseline).is_ok());
+    plan.pod.folders = vec!["/.muster/bin".to_owned()];
+    assert!(check(&plan, &settings(), Level::Baseline).is_err());
+}
+
+#[test]
+fn claims_of_other_runs_can_not_be_mounted() {
+    let volume = |claim: &str| json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": claim}}]});
+    let own = volume("muster-e-cache");
+    assert!(verdict(&own, None, Level::Baseline).contains("other runs"));
+    assert_eq!(
+        verdict(&volume("team-cache"), None, Level::Baseline),
+        "allowed"
+    );
+    let mut plan = plan(&own, None);
+    plan.pod
+        .claims
+        .insert("muster-e-cache".to_owned(), json!({}));
+    assert!(check(&plan, &settings(), Level::Baseline).is_ok());
+    let copy = json!({"dataSource": {"kind": "PersistentVolumeClaim", "name": "muster-f-cache"}});
+    plan.pod.claims.insert("muster-e-copy".to_owned(), copy);
+    assert!(check(&plan, &settings(), Level::Baseline).is_err());
+    plan.pod.claims.remove("muster-e-copy");
+    plan.pod.claims.insert("team-cache".to_owned(), json!({}));
+    assert!(check(&plan, &settings(), Level::Baseline).is_err());
+}

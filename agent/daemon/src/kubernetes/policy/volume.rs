@@ -4,16 +4,8 @@ use serde_json::Value;
 
 use super::{Check, OWN};
 
-/// Kinds that show nothing of the node and no token of the cluster.
-const HARMLESS: [&str; 7] = [
-    "configMap",
-    "csi",
-    "downwardAPI",
-    "emptyDir",
-    "ephemeral",
-    "image",
-    "persistentVolumeClaim",
-];
+/// Kinds that show nothing of the node, of other runs, and no token of the cluster.
+const HARMLESS: [&str; 5] = ["configMap", "csi", "downwardAPI", "emptyDir", "image"];
 
 impl Check<'_> {
     pub(super) fn volumes(&mut self, path: &str, value: &Value) {
@@ -35,9 +27,30 @@ impl Check<'_> {
                     }
                 }
                 "secret" => self.secret(&path, &source["secretName"]),
+                "persistentVolumeClaim" => {
+                    let name = source["claimName"].as_str().unwrap_or_default();
+                    if name.starts_with(OWN) && !self.claims.contains(&name) {
+                        self.refuse(&path, "claims whose name begins with 'muster-' belong to other runs; declare one in `pvcs`");
+                    }
+                }
+                "ephemeral" => self.claim_source(&path, &source["volumeClaimTemplate"]["spec"]),
                 "projected" => self.projected(&path, source),
                 _ if HARMLESS.contains(&kind.as_str()) => {}
                 _ => self.privileged(&path, "this kind of volume"),
+            }
+        }
+    }
+
+    /// A claim may begin as a copy of another one.
+    pub(super) fn claim_source(&mut self, path: &str, claim: &Value) {
+        for field in ["dataSource", "dataSourceRef"] {
+            let name = claim[field]["name"].as_str().unwrap_or_default();
+            if name.starts_with(OWN) && !self.claims.contains(&name) {
+                let path = format!("{path}.{field}");
+                self.refuse(
+                    &path,
+                    "claims whose name begins with 'muster-' belong to other runs",
+                );
             }
         }
     }

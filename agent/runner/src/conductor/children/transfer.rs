@@ -5,10 +5,9 @@ use std::{
     collections::HashMap,
     fs::{self, File},
     io::{self, Seek as _, Write as _},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
-use flate2::read::GzDecoder;
 use muster_proto::runner::v1::{
     ArchiveWish, agent_message::Message as Heard, conductor_hello::Purpose,
     conductor_message::Message as Said,
@@ -22,11 +21,12 @@ use super::{crew::is_common, instances::Texts};
 use crate::{
     collect,
     conductor::operation::{At, DEFAULT_BASE, Failure},
-    volumes::{Volumes, resolve},
+    unpack,
+    volumes::resolve,
 };
 
-/// Most files and most bytes that one archive may unpack to.
-const LIMITS: (u64, u64) = (100_000, 64 << 30);
+/// Where files can come from and go to, for people.
+const SHARED: &str = "/data, /testkube, /tmp and folders of the workflow's content";
 
 /// Archives for the children of one group.
 pub(super) struct Outgoing<'a> {
@@ -128,9 +128,9 @@ impl At<'_> {
         path: &str,
     ) -> Result<bool, Failure> {
         let base = resolve(Path::new(DEFAULT_BASE), from);
-        if !Volumes::is_shared(&base) {
+        if self.run.volumes.shared(&base).is_none() {
             let text = format!(
-                "{}: files can be given on from /data, /testkube and /tmp only",
+                "{}: files can be given on from {SHARED} only",
                 base.display()
             );
             return Err(Failure::new("TRANSFER", text));
@@ -146,7 +146,7 @@ impl At<'_> {
     }
 
     /// Fetches an archive and unpacks it.
-    async fn take(
+    pub(in crate::conductor) async fn take(
         &self,
         execution: &str,
         path: &str,
@@ -154,20 +154,17 @@ impl At<'_> {
         optional: bool,
     ) -> Result<(), Failure> {
         let target = resolve(Path::new(DEFAULT_BASE), to);
-        if !Volumes::is_shared(&target) {
-            let text = format!(
-                "{}: files can be taken to /data, /testkube and /tmp only",
-                target.display()
-            );
+        let Some((root, rest)) = self.run.volumes.shared(&target) else {
+            let text = format!("{}: files can be taken to {SHARED} only", target.display());
             return Err(Failure::new("TRANSFER", text));
-        }
+        };
         let archive = match self.download(execution, path).await? {
             Ok(archive) => archive,
             Err(_missing) if optional => return Ok(()),
             Err(missing) => return Err(Failure::new("TRANSFER", missing)),
         };
-        let real = self.run.volumes.real(&target);
-        let unpacked = tokio::task::spawn_blocking(move || unpack(archive, &real)).await;
+        let unpacked =
+            tokio::task::spawn_blocking(move || unpack::unpack(archive, &root, &rest)).await;
         let failure = |text: String| {
             Failure::new(
                 "TRANSFER",
@@ -175,7 +172,7 @@ impl At<'_> {
             )
         };
         match unpacked {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(failure(error.to_string())),
             Err(error) => Err(failure(error.to_string())),
         }
@@ -249,88 +246,4 @@ fn nameless(folder: &Path) -> io::Result<File> {
         .open(&path)?;
     fs::remove_file(&path)?;
     Ok(file)
-}
-
-/// Unpacks a gzipped tar below a folder. Only plain files and folders: nothing in an archive can
-/// lead out of it.
-fn unpack(archive: File, folder: &PathBuf) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
-    let folder = fs::canonicalize(folder)?;
-    let mut archive = tar::Archive::new(GzDecoder::new(io::BufReader::new(archive)));
-    archive.set_preserve_permissions(true);
-    archive.set_preserve_mtime(true);
-    let (mut files, mut bytes) = (0_u64, 0_u64);
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        files += 1;
-        bytes += entry.size();
-        if files > LIMITS.0 || bytes > LIMITS.1 {
-            return Err(io::Error::other(format!(
-                "the archive holds more than {} files or {} bytes",
-                LIMITS.0, LIMITS.1
-            )));
-        }
-        let kind = entry.header().entry_type();
-        if kind.is_file() || kind.is_dir() {
-            // Leaves out what would lead out of the folder.
-            entry.unpack_in(&folder)?;
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use flate2::{Compression, write::GzEncoder};
-
-    use super::*;
-
-    fn archive(entries: &[(&str, tar::EntryType, &[u8])]) -> File {
-        let folder = tempfile::tempdir().unwrap();
-        let mut file = nameless(folder.path()).unwrap();
-        let mut builder = tar::Builder::new(GzEncoder::new(&mut file, Compression::fast()));
-        for (path, kind, data) in entries {
-            let mut header = tar::Header::new_gnu();
-            header.set_entry_type(*kind);
-            header.set_size(data.len() as u64);
-            header.set_mode(0o640);
-            // By hand: the crate refuses to write paths that lead out.
-            let name = &mut header.as_old_mut().name;
-            name[..path.len()].copy_from_slice(path.as_bytes());
-            if *kind == tar::EntryType::Symlink {
-                header.set_link_name("/etc").unwrap();
-            }
-            header.set_cksum();
-            builder.append(&header, *data).unwrap();
-        }
-        builder.into_inner().unwrap().finish().unwrap();
-        file.rewind().unwrap();
-        file
-    }
-
-    #[test]
-    fn archives_are_unpacked_and_lead_nowhere_else() {
-        use tar::EntryType::{Regular, Symlink};
-        let folder = tempfile::tempdir().unwrap();
-        let inner = folder.path().join("inner");
-        let file = archive(&[
-            ("a/b.txt", Regular, b"good"),
-            ("../out.txt", Regular, b"bad"),
-            ("link", Symlink, b""),
-            ("link/passwd", Regular, b"kept inside"),
-        ]);
-        unpack(file, &inner).unwrap();
-        assert_eq!(fs::read(inner.join("a/b.txt")).unwrap(), b"good");
-        assert!(!folder.path().join("out.txt").exists());
-        assert!(inner.join("link").is_dir(), "a folder, not the link");
-    }
-
-    #[test]
-    fn what_is_no_archive_is_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut file = nameless(folder.path()).unwrap();
-        file.write_all(b"nothing of the kind").unwrap();
-        file.rewind().unwrap();
-        assert!(unpack(file, &folder.path().join("x")).is_err());
-    }
 }

@@ -63,6 +63,7 @@ impl Builder<'_> {
             container: merge::container(&global, &service.container),
             job: self.job_of_child(&schema::Job::default()),
             pod: self.pod_of_child(&service.pod),
+            claims: service.claims.clone(),
             steps: vec![step],
             ..Spec::default()
         };

@@ -1,0 +1,54 @@
+//! `pvcs`: claims of volumes that are made for each execution.
+
+use indexmap::IndexMap;
+
+use super::container::checked;
+use super::field::{Json, Object, Reader};
+
+/// Fields of a Kubernetes `PersistentVolumeClaimSpec`.
+const FIELDS: [&str; 9] = [
+    "accessModes",
+    "dataSource",
+    "dataSourceRef",
+    "resources",
+    "selector",
+    "storageClassName",
+    "volumeAttributesClassName",
+    "volumeMode",
+    "volumeName",
+];
+/// Most claims of a workflow: each is a volume that somebody pays for.
+const MAX_CLAIMS: usize = 20;
+/// Longest name of a claim, in bytes; it becomes a part of a longer one.
+const LONGEST_NAME: usize = 63;
+
+/// Reads the field `pvcs`.
+pub(super) fn read(reader: &mut Reader, spec: &mut Object<'_>) -> IndexMap<String, Json> {
+    let mut claims = IndexMap::new();
+    let Some(found) = spec.take("pvcs") else {
+        return claims;
+    };
+    let entries = found.entries(reader);
+    if entries.len() > MAX_CLAIMS {
+        let message = format!("{} claims, at most {MAX_CLAIMS} are allowed", entries.len());
+        reader.problem(found.node.mark, &found.path, message);
+        return claims;
+    }
+    for (entry, found) in entries {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let name = &entry.key;
+        let good = name.len() <= LONGEST_NAME
+            && name.chars().all(allowed)
+            && !name.is_empty()
+            && !name.starts_with('-')
+            && !name.ends_with('-');
+        if !good {
+            let message = "the name of a claim has 1 to 63 lower-case letters, digits and `-`";
+            reader.problem(entry.mark, &found.path, message);
+        }
+        if let Some(claim) = checked(reader, &found, &FIELDS) {
+            claims.insert(name.clone(), claim);
+        }
+    }
+    claims
+}
