@@ -7,8 +7,8 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 
 use crate::{
     command::{
-        agent, agents, artifacts, cancel, completions, context, events, get, logs, ls, projects,
-        run, server, stored, tokens, version, wait,
+        agent, agents, apply, artifacts, cancel, completions, context, eval, events, get, lint,
+        logs, ls, projects, run, server, stored, tokens, version, wait,
     },
     exit,
     terminal::{ColorChoice, Terminal},
@@ -185,6 +185,11 @@ pub(crate) enum Command {
     Cancel(cancel::Arguments),
     Wait(wait::Arguments),
     Events(events::Arguments),
+    Lint(lint::Arguments),
+    Eval(eval::Arguments),
+    Apply(apply::Apply),
+    Diff(apply::Diff),
+    Delete(apply::Delete),
     /// Keep workflows on a server
     #[command(subcommand, visible_alias = "workflow", after_help = stored::WORKFLOWS)]
     Workflows(stored::Command),

@@ -3,12 +3,15 @@
 
 pub(crate) mod agent;
 pub(crate) mod agents;
+pub(crate) mod apply;
 pub(crate) mod artifacts;
 pub(crate) mod cancel;
 pub(crate) mod completions;
 pub(crate) mod context;
+pub(crate) mod eval;
 pub(crate) mod events;
 pub(crate) mod get;
+pub(crate) mod lint;
 pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod projects;
@@ -82,6 +85,11 @@ async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Templates(command) => {
             stored::execute(command, stored::Kind::Template, global).await
         }
+        Command::Apply(arguments) => Box::pin(apply::apply(arguments, global)).await,
+        Command::Diff(arguments) => Box::pin(apply::diff(arguments, global)).await,
+        Command::Delete(arguments) => Box::pin(apply::delete(arguments, global)).await,
+        Command::Lint(arguments) => lint::execute(&arguments, global),
+        Command::Eval(arguments) => eval::execute(&arguments, global),
         Command::Context(arguments) => context::execute(arguments, global),
         Command::Server(arguments) => Box::pin(server::execute(*arguments, global)).await,
         Command::Agent(arguments) => Box::pin(agent::execute(*arguments, global)).await,

@@ -58,6 +58,8 @@ pub(crate) enum Error {
         message: String,
         /// The request itself was wrong.
         usage: bool,
+        /// What it names is not there.
+        missing: bool,
         /// Which fields were wrong.
         violations: Vec<status::Violation>,
     },
@@ -82,6 +84,11 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// Whether the server says that something is not there.
+    pub(crate) const fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { missing: true, .. })
+    }
+
     /// How the process ends.
     pub(crate) const fn exit(&self) -> Exit {
         match self {
@@ -146,6 +153,7 @@ mod tests {
     #[test]
     fn a_refused_request_is_a_usage_error_and_a_refused_state_is_not() {
         let refused = |usage| Error::Refused {
+            missing: false,
             message: String::new(),
             usage,
             violations: Vec::new(),

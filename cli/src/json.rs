@@ -32,6 +32,76 @@ pub(crate) struct Execution {
     artifacts: Vec<Artifact>,
     log: Log,
     warnings: Vec<String>,
+    /// What another execution has started it for; absent when a caller did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<Origin>,
+    /// What it has started itself.
+    children: Vec<Child>,
+}
+
+/// Which execution has started another one, and as what.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Origin {
+    parent: String,
+    role: String,
+    group: String,
+    index: i32,
+    description: String,
+    step: String,
+}
+
+/// A child in short; `muster get` shows the whole.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Child {
+    id: String,
+    name: String,
+    workflow: String,
+    state: String,
+    reason: String,
+    message: String,
+    origin: Option<Origin>,
+}
+
+impl Origin {
+    fn new(origin: &v1::ChildOrigin) -> Self {
+        let parent = origin.parent.rsplit('/').next().unwrap_or_default();
+        Self {
+            parent: parent.to_owned(),
+            role: role(origin.role()).to_owned(),
+            group: origin.group.clone(),
+            index: origin.index,
+            description: origin.description.clone(),
+            step: origin.step.clone(),
+        }
+    }
+}
+
+impl Child {
+    fn new(child: &v1::Execution) -> Self {
+        Self {
+            id: child.uid.clone(),
+            name: child.display_name.clone(),
+            workflow: child.workflow.clone(),
+            state: state(child.state()),
+            reason: child.reason.clone(),
+            message: child.message.clone(),
+            origin: child.origin.as_ref().map(Origin::new),
+        }
+    }
+}
+
+/// What a child is to its parent.
+pub(crate) const fn role(role: v1::child_origin::Role) -> &'static str {
+    use v1::child_origin::Role as R;
+    match role {
+        R::Unspecified => "",
+        R::Worker => "worker",
+        R::Service => "service",
+        R::Member => "member",
+        R::Detached => "detached",
+    }
 }
 
 /// One step.
@@ -122,6 +192,8 @@ impl Execution {
                 complete: log.complete,
             },
             warnings: execution.warnings.clone(),
+            origin: execution.origin.as_ref().map(Origin::new),
+            children: execution.children.iter().map(Child::new).collect(),
         }
     }
 }

@@ -7,6 +7,7 @@ mod context;
 mod embedded;
 mod error;
 mod exit;
+mod files;
 mod follow;
 mod json;
 mod manifest;

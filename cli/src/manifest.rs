@@ -57,6 +57,11 @@ impl Manifest {
         }
     }
 
+    /// Reads its documents, or says what is wrong with them.
+    pub(crate) fn parse(&self) -> Result<Vec<Document>, Problems> {
+        parse(&self.text, Limits::default())
+    }
+
     /// Reads its documents.
     pub(crate) fn documents(&self) -> Result<Vec<Document>, Error> {
         parse(&self.text, Limits::default()).map_err(|problems| self.refused(problems))

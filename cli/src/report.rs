@@ -10,6 +10,8 @@ use crate::{
     view::LogProof,
 };
 
+/// Children that a summary names at most.
+const MAX_CHILDREN: usize = 30;
 /// Artifacts that a summary names at most.
 const MAX_ARTIFACTS: usize = 20;
 
@@ -45,8 +47,39 @@ pub(crate) fn summary(
         text.push('\n');
         text.push_str(&step::list(&execution.steps, terminal));
     }
+    text.push_str(&children(execution, terminal));
     text.push('\n');
     text.push_str(&ending(execution, artifacts, proof, terminal));
+    text
+}
+
+/// What an execution has started, below a line of its own; nothing when that is nothing.
+pub(crate) fn children(execution: &Execution, terminal: &Terminal) -> String {
+    let all = &execution.children;
+    if all.is_empty() {
+        return String::new();
+    }
+    let passed = |child: &&Execution| child.state() == State::Passed;
+    let good = all.iter().filter(passed).count();
+    let mut text = format!("\n  children   {good} of {} passed\n", all.len());
+    // What did not pass is worth a line before the others.
+    let (good, bad): (Vec<_>, Vec<_>) = all.iter().partition(passed);
+    for child in bad.iter().chain(&good).take(MAX_CHILDREN) {
+        let state = child.state();
+        let word = json::state(state).replace('_', " ");
+        let word = terminal.paint(state_style(state), &format!("{word:>9}"));
+        let name = escape::visible(&child.display_name);
+        let origin = child.origin.clone().unwrap_or_default();
+        let mut about = json::role(origin.role()).to_owned();
+        if !origin.description.is_empty() {
+            about.push_str(&format!(", {}", escape::visible(&origin.description)));
+        }
+        let about = terminal.paint(Style::Dim, &about);
+        text.push_str(&format!("           {word}  {name}  {about}\n"));
+    }
+    if let Some(more) = all.len().checked_sub(MAX_CHILDREN + 1) {
+        text.push_str(&format!("                      and {} more\n", more + 1));
+    }
     text
 }
 

@@ -163,6 +163,7 @@ pub(crate) fn refusal(error: &muster_agent::Error) -> Error {
     match error {
         muster_agent::Error::Invalid { .. } => Error::Usage(format!("--{text}")),
         muster_agent::Error::Unauthenticated { .. } => Error::Refused {
+            missing: false,
             message: text,
             usage: false,
             violations: Vec::new(),

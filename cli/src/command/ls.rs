@@ -26,7 +26,8 @@ const EXAMPLES: &str = "\
 Examples:
   muster ls
   muster ls --state failed --state aborted --limit 5
-  muster ls --workflow smoke --tag branch=main --output json";
+  muster ls --workflow smoke --tag branch=main --output json
+  muster ls --children suite-7";
 
 /// List executions, newest first
 #[derive(Debug, Args)]
@@ -41,6 +42,9 @@ pub(crate) struct Arguments {
     /// Only those with this tag; may be given several times
     #[arg(long = "tag", value_name = "NAME=VALUE", value_parser = pair)]
     tags: Vec<(String, String)>,
+    /// Only what this execution has started: its workers, services and suite members
+    #[arg(long, value_name = "EXECUTION")]
+    children: Option<String>,
     /// At most so many; 0 for all
     #[arg(long, default_value_t = 20, value_name = "COUNT")]
     limit: usize,
@@ -76,7 +80,10 @@ async fn list(client: &Client, arguments: &Arguments) -> Result<Vec<Execution>, 
         limit => limit,
     };
     let mut request = ListExecutionsRequest {
-        parent_execution: String::new(),
+        parent_execution: match &arguments.children {
+            Some(id) => client.execution_name(id)?,
+            None => String::new(),
+        },
         parent: client.parent(),
         page_token: String::new(),
         page_size: 0,

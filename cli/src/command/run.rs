@@ -36,8 +36,8 @@ use watch::Ended;
 #[derive(Debug, Args)]
 #[command(after_help = examples())]
 pub(crate) struct Arguments {
-    /// Manifest, or - for standard input
-    #[arg(value_name = "FILE", required_unless_present = "workflow")]
+    /// Manifest, - for standard input, or the name of a stored workflow when there is no such file
+    #[arg(value_name = "FILE|WORKFLOW", required_unless_present = "workflow")]
     file: Option<PathBuf>,
     /// Workflow of FILE to run, when it holds several
     #[arg(long, value_name = "WORKFLOW")]
@@ -76,6 +76,7 @@ fn examples() -> String {
     format!(
         "Examples:\n  \
          muster run examples/smoke.yaml\n  \
+         muster run smoke                         a stored one, see `muster apply`\n  \
          muster run suite.yaml --name login --config url=http://localhost:3000 --artifacts out\n  \
          generate | muster run - --output json | jq .state\n  \
          muster run smoke.yaml --server https://muster.example:8443 --target region=east --detach\n\n{}",
@@ -84,7 +85,8 @@ fn examples() -> String {
 }
 
 /// Runs it.
-pub(crate) async fn execute(arguments: Arguments, global: &Global) -> Result<Exit, Error> {
+pub(crate) async fn execute(mut arguments: Arguments, global: &Global) -> Result<Exit, Error> {
+    let named = stored_name(&mut arguments);
     let manifest = read(&arguments)?;
     let local = place::place(global)? == Place::Local;
     if local {
@@ -104,7 +106,26 @@ pub(crate) async fn execute(arguments: Arguments, global: &Global) -> Result<Exi
     ))
     .await;
     session.close().await;
-    done
+    done.map_err(|error| match named {
+        Some(name) if error.is_not_found() => Error::Usage(format!(
+            "there is no file '{name}' and no stored workflow '{name}'; give a FILE, or store the workflow with `muster apply -f FILE`"
+        )),
+        _ => error,
+    })
+}
+
+/// Takes FILE for the name of a stored workflow when there is no such file and it looks like a
+/// name. Returns the name.
+fn stored_name(arguments: &mut Arguments) -> Option<String> {
+    let path = arguments.file.as_ref()?;
+    let name = path.to_str()?.to_owned();
+    let is_file = name == "-" || name.ends_with(".yaml") || name.ends_with(".yml") || path.exists();
+    if is_file || muster_core::name::check_subdomain(&name).is_err() {
+        return None;
+    }
+    arguments.file = None;
+    arguments.workflow = Some(name.clone());
+    Some(name)
 }
 
 fn read(arguments: &Arguments) -> Result<Option<Manifest>, Error> {

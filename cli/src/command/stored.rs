@@ -1,6 +1,6 @@
 //! `muster workflows` and `muster templates`: manifests that a server keeps.
 
-mod call;
+pub(super) mod call;
 
 use std::path::PathBuf;
 
@@ -104,14 +104,22 @@ struct Documents {
 }
 
 impl Kind {
-    const fn document(self) -> &'static str {
+    /// Its name in what is said about one of them.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Workflow => "workflow",
+            Self::Template => "template",
+        }
+    }
+
+    pub(super) const fn document(self) -> &'static str {
         match self {
             Self::Workflow => "TestWorkflow",
             Self::Template => "TestWorkflowTemplate",
         }
     }
 
-    const fn collection(self) -> &'static str {
+    pub(super) const fn collection(self) -> &'static str {
         match self {
             Self::Workflow => "workflows",
             Self::Template => "templates",

@@ -59,6 +59,7 @@ pub(crate) fn refusal(status: &Status) -> Error {
     Error::Refused {
         message,
         usage: matches!(status.code(), Code::InvalidArgument | Code::OutOfRange),
+        missing: status.code() == Code::NotFound,
         violations,
     }
 }

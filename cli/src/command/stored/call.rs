@@ -14,12 +14,12 @@ use crate::{
 
 /// A manifest that a server keeps.
 #[derive(Debug)]
-pub(super) struct Stored {
-    pub(super) name: String,
-    pub(super) revision: i64,
-    pub(super) manifest: String,
-    pub(super) description: String,
-    pub(super) update_time: Option<prost_types::Timestamp>,
+pub(in crate::command) struct Stored {
+    pub(in crate::command) name: String,
+    pub(in crate::command) revision: i64,
+    pub(in crate::command) manifest: String,
+    pub(in crate::command) description: String,
+    pub(in crate::command) update_time: Option<prost_types::Timestamp>,
 }
 
 impl From<Workflow> for Stored {
@@ -47,7 +47,11 @@ impl From<Template> for Stored {
 }
 
 /// Stores a new manifest.
-pub(super) async fn create(client: &Client, kind: Kind, manifest: String) -> Result<Stored, Error> {
+pub(in crate::command) async fn create(
+    client: &Client,
+    kind: Kind,
+    manifest: String,
+) -> Result<Stored, Error> {
     let (parent, request_id) = (client.parent(), request_id());
     match kind {
         Kind::Workflow => {
@@ -76,7 +80,7 @@ pub(super) async fn create(client: &Client, kind: Kind, manifest: String) -> Res
 }
 
 /// Stores a new revision.
-pub(super) async fn update(
+pub(in crate::command) async fn update(
     client: &Client,
     kind: Kind,
     name: String,
@@ -112,7 +116,7 @@ pub(super) async fn update(
 }
 
 /// Returns a revision; 0 for the newest.
-pub(super) async fn get(
+pub(in crate::command) async fn get(
     client: &Client,
     kind: Kind,
     name: String,
@@ -137,7 +141,7 @@ pub(super) async fn get(
 }
 
 /// Returns all of the project, by name.
-pub(super) async fn list(client: &Client, kind: Kind) -> Result<Vec<Stored>, Error> {
+pub(in crate::command) async fn list(client: &Client, kind: Kind) -> Result<Vec<Stored>, Error> {
     pages(async |page_token| page(client, kind, page_token).await).await
 }
 
@@ -176,7 +180,11 @@ async fn page(
 }
 
 /// Deletes it.
-pub(super) async fn delete(client: &Client, kind: Kind, name: String) -> Result<(), Error> {
+pub(in crate::command) async fn delete(
+    client: &Client,
+    kind: Kind,
+    name: String,
+) -> Result<(), Error> {
     let request_id = request_id();
     match kind {
         Kind::Workflow => {

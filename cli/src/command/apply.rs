@@ -1,0 +1,284 @@
+//! `muster apply`, `muster diff`, `muster delete`: manifests of files against those that are
+//! stored.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use similar::TextDiff;
+
+use super::stored::{Kind, call};
+use crate::{
+    arguments::Global, client::Client, error::Error, exit::Exit, files, json, manifest::Manifest,
+    place::Session,
+};
+
+const APPLY: &str = "\
+Examples:
+  muster apply -f smoke.yaml
+  muster apply -f workflows/ -f templates/
+  muster apply -f workflows/ --dry-run
+  generate | muster apply -f -";
+
+const DIFF: &str = "\
+Examples:
+  muster diff -f workflows/
+  muster diff -f smoke.yaml && echo nothing to apply";
+
+const DELETE: &str = "\
+Examples:
+  muster delete workflow smoke
+  muster delete template k6
+  muster delete -f workflows/";
+
+/// Lines around a change.
+const CONTEXT: usize = 3;
+
+/// Store workflows and templates: new ones, and new revisions of those that differ
+#[derive(Debug, Args)]
+#[command(after_help = APPLY)]
+pub(crate) struct Apply {
+    #[command(flatten)]
+    files: Files,
+    /// Say what would happen and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Show how manifests differ from what is stored; exit code 1 when they do
+#[derive(Debug, Args)]
+#[command(after_help = DIFF)]
+pub(crate) struct Diff {
+    #[command(flatten)]
+    files: Files,
+}
+
+/// Delete a stored workflow or template, or all of some files; executions stay
+#[derive(Debug, Args)]
+#[command(after_help = DELETE)]
+pub(crate) struct Delete {
+    /// What NAME is
+    #[arg(value_enum, required_unless_present = "files", requires = "name")]
+    kind: Option<DeleteKind>,
+    /// Its name
+    #[arg(conflicts_with = "files")]
+    name: Option<String>,
+    /// Files and folders whose documents are meant; - for standard input
+    #[arg(short = 'f', long = "file", value_name = "PATH")]
+    files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum DeleteKind {
+    /// A TestWorkflow
+    Workflow,
+    /// A TestWorkflowTemplate
+    Template,
+}
+
+#[derive(Debug, Args)]
+struct Files {
+    /// Files and folders; - for standard input
+    #[arg(short = 'f', long = "file", value_name = "PATH", required = true)]
+    files: Vec<PathBuf>,
+}
+
+/// A document of a file.
+struct Document {
+    kind: Kind,
+    name: String,
+    text: String,
+    file: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Applied {
+    kind: &'static str,
+    name: String,
+    action: &'static str,
+    revision: i64,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    manifests: Vec<Applied>,
+}
+
+/// Stores what differs.
+pub(crate) async fn apply(arguments: Apply, global: &Global) -> Result<Exit, Error> {
+    let manifests = files::read(&arguments.files.files)?;
+    let documents = documents(&manifests)?;
+    let session = Session::open(global).await?;
+    let done = apply_all(
+        &session.client,
+        &manifests,
+        documents,
+        arguments.dry_run,
+        global,
+    )
+    .await;
+    session.close().await;
+    done?;
+    Ok(Exit::Success)
+}
+
+async fn apply_all(
+    client: &Client,
+    manifests: &[Manifest],
+    documents: Vec<Document>,
+    dry_run: bool,
+    global: &Global,
+) -> Result<(), Error> {
+    let mut applied = Vec::new();
+    for document in documents {
+        let kind = document.kind;
+        let stored = stored(client, &document).await?;
+        let action = match &stored {
+            None => "created",
+            Some(stored) if same(&stored.manifest, &document.text) => "unchanged",
+            Some(_) => "configured",
+        };
+        let mut revision = stored.as_ref().map_or(0, |stored| stored.revision);
+        if !dry_run && action != "unchanged" {
+            let made = match &stored {
+                None => call::create(client, kind, document.text.clone()).await,
+                Some(stored) => {
+                    call::update(client, kind, stored.name.clone(), document.text.clone()).await
+                }
+            };
+            let place = |error| match manifests.get(document.file) {
+                Some(manifest) => manifest.place(error),
+                None => error,
+            };
+            revision = made.map_err(place)?.revision;
+        }
+        if !global.json() {
+            let note = if dry_run { " (dry run)" } else { "" };
+            let word = kind.word();
+            super::print(&format!("{word}/{} {action}{note}\n", document.name))?;
+        }
+        applied.push(Applied {
+            kind: kind.document(),
+            name: document.name,
+            action,
+            revision,
+        });
+    }
+    if global.json() {
+        json::print(&Report { manifests: applied })?;
+    }
+    Ok(())
+}
+
+/// Shows what differs.
+pub(crate) async fn diff(arguments: Diff, global: &Global) -> Result<Exit, Error> {
+    let manifests = files::read(&arguments.files.files)?;
+    let documents = documents(&manifests)?;
+    let session = Session::open(global).await?;
+    let done = diff_all(&session.client, &documents).await;
+    session.close().await;
+    let differs = done?;
+    Ok(if differs { Exit::Failed } else { Exit::Success })
+}
+
+async fn diff_all(client: &Client, documents: &[Document]) -> Result<bool, Error> {
+    let mut differs = false;
+    for document in documents {
+        let stored = stored(client, document).await?;
+        let old = stored.map(|stored| stored.manifest).unwrap_or_default();
+        if same(&old, &document.text) {
+            continue;
+        }
+        differs = true;
+        let (old, new) = (ended(&old), ended(&document.text));
+        let name = format!("{}/{}", document.kind.word(), document.name);
+        let diff = TextDiff::from_lines(&old, &new);
+        let text = diff
+            .unified_diff()
+            .context_radius(CONTEXT)
+            .header(&format!("stored/{name}"), &format!("files/{name}"))
+            .to_string();
+        super::print(&text)?;
+    }
+    Ok(differs)
+}
+
+/// Deletes.
+pub(crate) async fn delete(arguments: Delete, global: &Global) -> Result<Exit, Error> {
+    let mut wanted = Vec::new();
+    if let (Some(kind), Some(name)) = (arguments.kind, &arguments.name) {
+        let kind = match kind {
+            DeleteKind::Workflow => Kind::Workflow,
+            DeleteKind::Template => Kind::Template,
+        };
+        wanted.push((kind, name.clone()));
+    }
+    if !arguments.files.is_empty() {
+        let manifests = files::read(&arguments.files)?;
+        let documents = documents(&manifests)?.into_iter();
+        wanted.extend(documents.map(|document| (document.kind, document.name)));
+    }
+    let session = Session::open(global).await?;
+    let client = &session.client;
+    let done = async {
+        for (kind, name) in wanted {
+            let resource = client.resource_name(kind.collection(), &name)?;
+            call::delete(client, kind, resource).await?;
+            super::print(&format!("{}/{name} deleted\n", kind.word()))?;
+        }
+        Ok(Exit::Success)
+    }
+    .await;
+    session.close().await;
+    done
+}
+
+/// All documents, templates first: a workflow may need them.
+fn documents(manifests: &[Manifest]) -> Result<Vec<Document>, Error> {
+    let mut all = Vec::new();
+    for kind in [Kind::Template, Kind::Workflow] {
+        for (file, manifest) in manifests.iter().enumerate() {
+            let texts = manifest.texts(kind.document())?.into_iter();
+            all.extend(texts.map(|(name, text)| Document {
+                kind,
+                name,
+                text,
+                file,
+            }));
+        }
+    }
+    for (index, document) in all.iter().enumerate() {
+        let twice = all[..index]
+            .iter()
+            .any(|before| before.kind == document.kind && before.name == document.name);
+        if twice {
+            return Err(Error::Usage(format!(
+                "{} '{}' is there twice",
+                document.kind.document(),
+                document.name
+            )));
+        }
+    }
+    Ok(all)
+}
+
+async fn stored(client: &Client, document: &Document) -> Result<Option<call::Stored>, Error> {
+    let name = client.resource_name(document.kind.collection(), &document.name)?;
+    match call::get(client, document.kind, name, 0).await {
+        Ok(stored) => Ok(Some(stored)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether two texts are the same but for blank lines at their ends.
+fn same(a: &str, b: &str) -> bool {
+    a.trim_end() == b.trim_end()
+}
+
+fn ended(text: &str) -> String {
+    match text.trim_end() {
+        "" => String::new(),
+        text => format!("{text}\n"),
+    }
+}

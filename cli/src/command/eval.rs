@@ -1,0 +1,172 @@
+//! `muster eval`: resolves an expression of the language here, without any workflow.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use muster_spec::expression::{Expression, Template, Value, Variables, text};
+use serde::Serialize;
+
+use crate::{
+    arguments::{Global, pair},
+    error::Error,
+    exit::Exit,
+    json,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  muster eval 'config.workers * 2 > 5' --set config.workers=3
+  muster eval 'join(map(list(\"a\", \"b\"), \"_.value + 1\"), \",\")'
+  muster eval --template 'image:{{ config.tag }}-{{ env.ARCH }}' --set config.tag=1.2
+  muster eval 'passed && env.X == \"1\"' --output json";
+
+/// Evaluate an expression and show what stays unresolved
+///
+/// What no --set names is left as it is: the rest is printed in its simplest form, and the names
+/// that are missing go to standard error.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// The expression, without {{ }}
+    expression: String,
+    /// Value of a variable; read as JSON where it is JSON, as text otherwise
+    #[arg(long = "set", short, value_name = "PATH=VALUE", value_parser = pair)]
+    set: Vec<(String, String)>,
+    /// Take EXPRESSION for a text with {{ }} parts
+    #[arg(long, short)]
+    template: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Document {
+    /// The value, when all is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<Value>,
+    /// What is left, when not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rest: Option<String>,
+    /// Variables that are missing.
+    unresolved: Vec<String>,
+}
+
+/// Runs it.
+pub(crate) fn execute(arguments: &Arguments, global: &Global) -> Result<Exit, Error> {
+    let scope = variables(&arguments.set)?;
+    let document = match arguments.template {
+        true => template(&arguments.expression, &scope)?,
+        false => expression(&arguments.expression, &scope)?,
+    };
+    if global.json() {
+        json::print(&document)?;
+        return Ok(Exit::Success);
+    }
+    match (&document.value, &document.rest) {
+        (Some(value), _) => super::print(&format!("{}\n", shown(value)))?,
+        (None, rest) => super::print(&format!("{}\n", rest.as_deref().unwrap_or_default()))?,
+    }
+    if !document.unresolved.is_empty() {
+        let names = document.unresolved.join(", ");
+        super::note(
+            global,
+            &format!("not known here: {names}; give them with --set"),
+        );
+    }
+    Ok(Exit::Success)
+}
+
+fn variables(set: &[(String, String)]) -> Result<Variables, Error> {
+    let mut variables = Variables::new();
+    let mut seen = BTreeMap::new();
+    for (path, value) in set {
+        if seen.insert(path, ()).is_some() {
+            return Err(Error::Usage(format!("--set {path} is given twice")));
+        }
+        let read = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value.as_str()));
+        variables.set(path, read);
+    }
+    Ok(variables)
+}
+
+fn expression(given: &str, scope: &Variables) -> Result<Document, Error> {
+    let resolved = Expression::parse(given)
+        .and_then(|expression| expression.resolve(scope))
+        .map_err(|error| Error::Usage(error.to_string()))?;
+    Ok(match resolved.value() {
+        Some(value) => Document {
+            value: Some(value.clone()),
+            rest: None,
+            unresolved: Vec::new(),
+        },
+        None => Document {
+            value: None,
+            unresolved: resolved.variables().into_iter().collect(),
+            rest: Some(resolved.to_string()),
+        },
+    })
+}
+
+fn template(given: &str, scope: &Variables) -> Result<Document, Error> {
+    let resolved = Template::parse(given)
+        .and_then(|template| template.resolve(scope))
+        .map_err(|error| Error::Usage(error.to_string()))?;
+    Ok(match resolved.text() {
+        Some(text) => Document {
+            value: Some(Value::from(text)),
+            rest: None,
+            unresolved: Vec::new(),
+        },
+        None => {
+            let expressions = resolved.expressions();
+            let mut unresolved: Vec<String> =
+                expressions.flat_map(|rest| rest.variables()).collect();
+            unresolved.sort();
+            unresolved.dedup();
+            Document {
+                value: None,
+                rest: Some(resolved.print()),
+                unresolved,
+            }
+        }
+    })
+}
+
+/// A text as it is, anything else as JSON.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Object(_) | Value::Array(_) => value.to_string(),
+        other => text(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(pairs: &[(&str, &str)]) -> Variables {
+        let pairs: Vec<(String, String)> = pairs
+            .iter()
+            .map(|(path, value)| ((*path).to_owned(), (*value).to_owned()))
+            .collect();
+        variables(&pairs).unwrap()
+    }
+
+    #[test]
+    fn what_is_known_is_a_value_and_the_rest_is_named() {
+        let scope = set(&[("config.x", "3"), ("config.name", "smoke")]);
+        assert_eq!(
+            expression("config.x + 1", &scope).unwrap().value,
+            Some(4.into())
+        );
+        let left = expression("config.x * env.Y + step.a.outputs.b", &scope).unwrap();
+        assert_eq!(left.rest.as_deref(), Some("3*env.Y+step.a.outputs.b"));
+        assert_eq!(left.unresolved, ["env.Y", "step.a.outputs.b"]);
+        let text = template("{{ config.name }}-{{ env.Z }}", &scope).unwrap();
+        assert_eq!(text.rest.as_deref(), Some("smoke-{{env.Z}}"));
+    }
+
+    #[test]
+    fn a_wrong_expression_is_a_wrong_command_line() {
+        let error = expression("1 +", &Variables::new()).unwrap_err();
+        assert_eq!(error.exit(), Exit::Usage);
+    }
+}

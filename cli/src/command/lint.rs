@@ -1,0 +1,234 @@
+//! `muster lint`: checks manifests here, as a server would when they are run.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use clap::Args;
+use muster_spec::{
+    compile::{ExecutionInfo, Input, compile},
+    manifest::Document,
+    problem::Problem,
+    schema::{Kind, Parameter, Template, Workflow},
+};
+use serde::Serialize;
+
+use crate::{
+    arguments::Global, error::Error, exit::Exit, files, json, manifest::Manifest, terminal::Style,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  muster lint suite.yaml
+  muster lint workflows/ templates/
+  cat suite.yaml | muster lint -
+  muster lint workflows/ --strict --output json";
+
+/// Check manifests without a server
+///
+/// Reads files and folders, with all their documents, and compiles each workflow with the
+/// templates that are among them. Parameters without a default get a value that fits their type.
+/// A template that is not there may be stored on the server, so it is a warning; with --strict
+/// warnings count as problems.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// Files and folders; - for standard input
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Warnings count too
+    #[arg(long)]
+    strict: bool,
+}
+
+/// What was found.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    files: usize,
+    workflows: usize,
+    templates: usize,
+    problems: Vec<Finding>,
+    warnings: Vec<Finding>,
+}
+
+/// One finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Finding {
+    file: String,
+    line: usize,
+    column: usize,
+    document: String,
+    path: String,
+    message: String,
+}
+
+/// Runs it.
+pub(crate) fn execute(arguments: &Arguments, global: &Global) -> Result<Exit, Error> {
+    let manifests = files::read(&arguments.paths)?;
+    let report = check(&manifests);
+    let bad = !report.problems.is_empty() || (arguments.strict && !report.warnings.is_empty());
+    if global.json() {
+        json::print(&report)?;
+    } else {
+        show(&report, global)?;
+    }
+    Ok(if bad { Exit::Failed } else { Exit::Success })
+}
+
+fn check(manifests: &[Manifest]) -> Report {
+    let mut report = Report {
+        files: manifests.len(),
+        ..Report::default()
+    };
+    let mut workflows = Vec::new();
+    let mut templates = Vec::new();
+    for manifest in manifests {
+        match manifest.parse() {
+            Err(problems) => {
+                let found = problems.into_iter();
+                report
+                    .problems
+                    .extend(found.map(|problem| Finding::new(manifest, &problem)));
+            }
+            Ok(documents) => {
+                for document in documents {
+                    match document {
+                        Document::Workflow(workflow) => workflows.push((manifest, workflow)),
+                        Document::Template(template) => templates.push(template),
+                    }
+                }
+            }
+        }
+    }
+    report.workflows = workflows.len();
+    report.templates = templates.len();
+    for (manifest, workflow) in &workflows {
+        check_workflow(manifest, workflow, &templates, &mut report);
+    }
+    report
+}
+
+fn check_workflow(
+    manifest: &Manifest,
+    workflow: &Workflow,
+    templates: &[Template],
+    report: &mut Report,
+) {
+    let parameters = workflow.spec.config.iter();
+    let config: BTreeMap<String, String> = parameters
+        .filter(|(_, parameter)| parameter.default.is_none())
+        .map(|(name, parameter)| (name.clone(), stand_in(parameter)))
+        .collect();
+    let compiled = compile(&Input {
+        workflow,
+        templates,
+        config: &config,
+        execution: &ExecutionInfo {
+            name: workflow.metadata.name.clone(),
+            ..ExecutionInfo::default()
+        },
+    });
+    let warnings = match compiled {
+        Ok(compiled) => compiled.warnings,
+        Err(problems) => {
+            for problem in problems {
+                let finding = Finding::new(manifest, &problem);
+                // What was made up here may not suit a pattern.
+                if problem.place.path.starts_with("config.") {
+                    continue;
+                }
+                let missing = problem.message.starts_with("there is no template");
+                let list = match missing {
+                    true => &mut report.warnings,
+                    false => &mut report.problems,
+                };
+                if !list.contains(&finding) {
+                    list.push(finding);
+                }
+            }
+            workflow.warnings.clone()
+        }
+    };
+    for warning in &warnings {
+        let finding = Finding::new(manifest, warning);
+        if !report.warnings.contains(&finding) {
+            report.warnings.push(finding);
+        }
+    }
+}
+
+/// A value that a parameter of this type allows.
+fn stand_in(parameter: &Parameter) -> String {
+    if let Some(first) = parameter.allowed.first() {
+        return first.clone();
+    }
+    match parameter.kind {
+        Kind::String => "x".repeat(
+            usize::try_from(parameter.min_length.unwrap_or(1))
+                .unwrap_or(1)
+                .min(1000),
+        ),
+        Kind::Integer | Kind::Number => parameter.minimum.unwrap_or(1.0).ceil().to_string(),
+        Kind::Boolean => "true".to_owned(),
+    }
+}
+
+impl Finding {
+    fn new(manifest: &Manifest, problem: &Problem) -> Self {
+        let message = match &problem.cure {
+            Some(cure) => format!("{}; {cure}", problem.message),
+            None => problem.message.clone(),
+        };
+        Self {
+            file: manifest.file.clone(),
+            line: problem.place.line,
+            column: problem.place.column,
+            document: problem.place.document.to_string(),
+            path: problem.place.path.to_string(),
+            message,
+        }
+    }
+
+    fn line(&self) -> String {
+        let mut line = self.file.clone();
+        if self.line > 0 {
+            line.push_str(&format!(":{}:{}", self.line, self.column));
+        }
+        for part in [&self.document, &self.path] {
+            if !part.is_empty() {
+                line.push_str(&format!(": {part}"));
+            }
+        }
+        let line = format!("{line}: {}", self.message);
+        crate::terminal::escape::visible(&line)
+    }
+}
+
+fn show(report: &Report, global: &Global) -> Result<(), Error> {
+    let terminal = global.stdout();
+    let mut text = String::new();
+    for (findings, word, style) in [
+        (&report.problems, "problem", Style::Red),
+        (&report.warnings, "warning", Style::Yellow),
+    ] {
+        for finding in findings {
+            let word = terminal.paint(style, word);
+            text.push_str(&format!("{word}  {}\n", finding.line()));
+        }
+    }
+    text.push_str(&format!(
+        "{}, {}, {}: {}, {}\n",
+        count(report.files, "file"),
+        count(report.workflows, "workflow"),
+        count(report.templates, "template"),
+        count(report.problems.len(), "problem"),
+        count(report.warnings.len(), "warning"),
+    ));
+    super::print(&text)
+}
+
+fn count(number: usize, noun: &str) -> String {
+    match number {
+        1 => format!("1 {noun}"),
+        number => format!("{number} {noun}s"),
+    }
+}
