@@ -31,6 +31,7 @@ async fn on_this_machine(cases: &[Case]) -> anyhow::Result<()> {
     let agent = Agent::on_this_machine(&server, "here").await?;
     let outcomes = conformance::run_all(&server.client, &agent.name, Backend::Process, cases).await;
     println!("{}", conformance::table(&outcomes));
+    println!("slowest:\n{}", conformance::slowest(&outcomes));
     conformance::expect_all(&outcomes)
 }
 
@@ -41,6 +42,7 @@ async fn on_a_cluster(cases: &[Case]) -> anyhow::Result<()> {
     let client = &site.server.client;
     let outcomes = conformance::run_all(client, &site.agent.name, Backend::Kubernetes, cases).await;
     println!("{}", conformance::table(&outcomes));
+    println!("slowest:\n{}", conformance::slowest(&outcomes));
     conformance::expect_all(&outcomes)?;
     site.namespace.expect_clean().await
 }

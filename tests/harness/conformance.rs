@@ -381,6 +381,16 @@ pub fn table(outcomes: &[Outcome]) -> String {
     text
 }
 
+/// The slowest cases, for people who wait for them.
+#[must_use]
+pub fn slowest(outcomes: &[Outcome]) -> String {
+    let mut sorted: Vec<&Outcome> = outcomes.iter().collect();
+    sorted.sort_by_key(|outcome| std::cmp::Reverse(outcome.took));
+    let lines = sorted.iter().take(5);
+    let lines = lines.map(|outcome| format!("{:?} {}", outcome.took, outcome.name));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// Fails with all problems, if there are any.
 ///
 /// # Errors

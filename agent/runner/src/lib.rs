@@ -43,6 +43,7 @@ usage: muster-runner MODE
        [--no-namespaces]         do not isolate the children
        [--address IP]            of a service of this machine, told to its processes
        [--spool DIR] [--spool-limit BYTES] [--grace DURATION] [--after-grace DURATION]
+  unpack ARCHIVE DIR             unpack a tar archive into a folder, as the user of a container
   sandbox --root DIR [--report FILE] [--no-namespaces] [--user ID] [--group ID]
           [--folder PATH]... -- MODE ARGUMENTS
                                  run another mode of this program in namespaces of its own;
@@ -68,6 +69,7 @@ pub fn main_from(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some("conductor") => conductor::main(arguments, itself),
         Some("sandbox") => sandbox::main(arguments, itself),
         Some(sandbox::INIT) => sandbox::init_main(arguments, itself),
+        Some("unpack") => unpack::main(arguments),
         Some("--version" | "-V") => {
             print(concat!("muster-runner ", env!("CARGO_PKG_VERSION"), "\n"))
         }

@@ -12,6 +12,7 @@ use std::{
         unix::ffi::OsStrExt as _,
     },
     path::{Component, Path},
+    process::ExitCode,
 };
 
 use flate2::read::MultiGzDecoder;
@@ -20,6 +21,8 @@ use rustix::{
     io::Errno,
 };
 use tar::{Archive, Entry, EntryType};
+
+use crate::{arguments::Arguments, fail};
 
 /// Most bytes of all files together, unpacked.
 pub(crate) const MAX_BYTES: u64 = 8 << 30;
@@ -50,6 +53,30 @@ pub(crate) enum Error {
     /// The folder does not take an entry.
     #[error("'{path}' can not be written: {source}")]
     Write { path: String, source: io::Error },
+}
+
+/// Mode `unpack`: for a folder that only the user of a step's container can write to.
+pub(crate) fn main(mut arguments: Arguments) -> ExitCode {
+    let (Some(archive), Some(folder)) = (arguments.next(), arguments.next()) else {
+        return fail::fail("give an ARCHIVE and a DIR", "");
+    };
+    let root = Path::new("/");
+    let rest = Path::new(&folder);
+    let rest = rest.strip_prefix(root).unwrap_or(rest);
+    match File::open(&archive) {
+        Ok(file) => match unpack(file, root, rest) {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(error) => fail::fail(error, ""),
+        },
+        Err(error) => fail::fail(format!("{archive}: {error}"), ""),
+    }
+}
+
+impl Error {
+    /// Whether another user may be able to do it.
+    pub(crate) fn is_permission(&self) -> bool {
+        matches!(self, Self::Write { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+    }
 }
 
 /// What came out.

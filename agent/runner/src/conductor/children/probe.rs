@@ -12,10 +12,15 @@ use tokio::{
 };
 
 use crate::{
-    conductor::{Run, pod::Gone},
+    conductor::{
+        Run,
+        pod::{Gone, Shim},
+    },
     credit,
 };
 
+/// Most bytes of what a quiet program says.
+const SAID: usize = 512;
 /// Longest head of an HTTP answer that is read.
 const HEAD: usize = 64;
 
@@ -123,15 +128,28 @@ async fn execute(run: &Run, argv: Vec<String>) -> bool {
     };
     let environment = run.options.address.as_ref();
     let environment = environment.map(|address| format!("MUSTER_ADDRESS={address}"));
+    run_quietly(&shim, argv, environment.into_iter().collect())
+        .await
+        .0
+}
+
+/// Runs a program in a container without a word in the log; whether it ends well, and the last of
+/// what it said.
+pub(super) async fn run_quietly(
+    shim: &Shim,
+    argv: Vec<String>,
+    environment: Vec<String>,
+) -> (bool, String) {
     let mut line = shim.line.lock().await;
     line.last_id += 1;
     let id = line.last_id;
     let order = Order {
         id,
         argv,
-        environment: environment.into_iter().collect(),
+        environment,
         ..Order::default()
     };
+    let mut said = Vec::new();
     let told = async {
         line.say(shim_request::Message::Run(order)).await?;
         loop {
@@ -140,13 +158,20 @@ async fn execute(run: &Run, argv: Vec<String>) -> bool {
                     return Ok(false);
                 }
                 Told::Exited(exited) if exited.id == id => return Ok(exited.code == Some(0)),
-                Told::Output(output) => line.grant(credit::cost(output.data.len())).await?,
+                Told::Output(output) => {
+                    said = output.data.to_vec();
+                    said.truncate(SAID);
+                    line.grant(credit::cost(output.data.len())).await?;
+                }
                 other => line.pass_over(other).await?,
             }
         }
     };
     let told: Result<bool, Gone> = told.await;
-    told.unwrap_or(false)
+    (
+        told.unwrap_or(false),
+        String::from_utf8_lossy(&said).trim().to_owned(),
+    )
 }
 
 /// What is added to the name of the service's container for the one that its probe runs in.

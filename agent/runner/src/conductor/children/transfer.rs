@@ -17,7 +17,7 @@ use muster_spec::{
     strategy::Instance,
 };
 
-use super::{crew::is_common, instances::Texts};
+use super::{crew::is_common, instances::Texts, probe::run_quietly};
 use crate::{
     collect,
     conductor::operation::{At, DEFAULT_BASE, Failure},
@@ -25,6 +25,8 @@ use crate::{
     volumes::resolve,
 };
 
+/// The runner's program in every container.
+const RUNNER: &str = "/.muster/bin/muster-runner";
 /// Where files can come from and go to, for people.
 const SHARED: &str = "/data, /testkube, /tmp and folders of the workflow's content";
 
@@ -163,8 +165,16 @@ impl At<'_> {
             Err(_missing) if optional => return Ok(()),
             Err(missing) => return Err(Failure::new("TRANSFER", missing)),
         };
+        let copy = archive.try_clone();
         let unpacked =
             tokio::task::spawn_blocking(move || unpack::unpack(archive, &root, &rest)).await;
+        if let (Ok(Err(error)), Ok(archive)) = (&unpacked, copy)
+            && error.is_permission()
+        {
+            return self
+                .unpack_inside(archive, &target, &error.to_string())
+                .await;
+        }
         let failure = |text: String| {
             Failure::new(
                 "TRANSFER",
@@ -176,6 +186,48 @@ impl At<'_> {
             Ok(Err(error)) => Err(failure(error.to_string())),
             Err(error) => Err(failure(error.to_string())),
         }
+    }
+
+    /// Unpacks as the user of one of the pod's containers: a step has made the folder, and not for
+    /// the conductor.
+    async fn unpack_inside(
+        &self,
+        mut archive: File,
+        target: &Path,
+        why: &str,
+    ) -> Result<(), Failure> {
+        let name = format!("/tmp/.muster-archive-{}", std::process::id());
+        let path = self.run.volumes.real(Path::new(&name));
+        let copied = archive.rewind().and_then(|()| {
+            let mut copy = File::create(&path)?;
+            io::copy(&mut archive, &mut copy).map(drop)
+        });
+        let mut last = why.to_owned();
+        let mut done = false;
+        if let Err(error) = copied {
+            last = error.to_string();
+        } else {
+            let argv = [RUNNER.to_owned(), "unpack".to_owned(), name];
+            for container in &self.run.plan.containers {
+                let Some(shim) = self.run.pod.connected(&container.name) else {
+                    continue;
+                };
+                let argv = argv.iter().cloned().chain([target.display().to_string()]);
+                let (good, said) = run_quietly(&shim, argv.collect(), Vec::new()).await;
+                if good {
+                    done = true;
+                    break;
+                }
+                last = said;
+            }
+        }
+        // It is on a volume of this pod alone.
+        let _gone = fs::remove_file(&path);
+        if done {
+            return Ok(());
+        }
+        let text = format!("{} can not be filled: {last}", target.display());
+        Err(Failure::new("TRANSFER", text))
     }
 
     /// Downloads an archive to a file without a name, as often as it takes. The inner error says
