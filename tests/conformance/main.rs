@@ -1,5 +1,5 @@
-//! The language, row by row, on both backends: Muster's own manifests in `manifests/`, and those
-//! that `MUSTER_TEST_MANIFESTS` names. The cluster's part needs `MUSTER_TEST_KUBECONFIGS`.
+//! The language, row by row, on both backends: Muster's own manifests in `manifests/`, the examples
+//! of the language guide, and the manifests that `MUSTER_TEST_MANIFESTS` names. The cluster's part needs `MUSTER_TEST_KUBECONFIGS`.
 //!
 //! A case is a workflow that checks itself; annotations say how it must end, see
 //! `harness/conformance.rs`. `--nocapture` shows the table of results.
@@ -14,8 +14,10 @@ use muster_tests::{
 };
 
 fn cases() -> anyhow::Result<Vec<Case>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance/manifests");
-    conformance::folder(&folder)
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut cases = conformance::folder(&own.join("conformance/manifests"))?;
+    cases.extend(conformance::guide(&own.join("../docs/language.md"))?);
+    Ok(cases)
 }
 
 fn foreign() -> anyhow::Result<Vec<Case>> {

@@ -144,7 +144,32 @@ pub fn folder(path: &Path) -> anyhow::Result<Vec<Case>> {
 /// When it can not be read or is not YAML.
 pub fn read(file: &Path) -> anyhow::Result<Vec<Case>> {
     let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
-    let documents = documents(&text).with_context(|| file.display().to_string())?;
+    cases(file, &text)
+}
+
+/// Reads the workflows in the examples of a Markdown file: each block of YAML is a file of its own,
+/// and must pass.
+///
+/// # Errors
+///
+/// When it can not be read, or an example is not YAML.
+pub fn guide(file: &Path) -> anyhow::Result<Vec<Case>> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let blocks = text.split("```yaml\n").skip(1);
+    let blocks = blocks.filter_map(|block| Some(block.split_once("```")?.0));
+    let mut all = Vec::new();
+    for block in blocks {
+        let mut found = cases(file, block)?;
+        for case in &mut found {
+            "guide".clone_into(&mut case.row);
+        }
+        all.extend(found);
+    }
+    Ok(all)
+}
+
+fn cases(file: &Path, text: &str) -> anyhow::Result<Vec<Case>> {
+    let documents = documents(text).with_context(|| file.display().to_string())?;
     let mut cases = Vec::new();
     for (index, document) in documents.iter().enumerate() {
         let kind = document.text(&["kind"]).unwrap_or_default();
