@@ -338,9 +338,8 @@ async fn run(
     };
     let created = client.executions().create_execution(request).await;
     if case.expect == "refused" {
-        let refused = match created {
-            Ok(_) => anyhow::bail!("it was accepted"),
-            Err(refused) => refused,
+        let Err(refused) = created else {
+            anyhow::bail!("it was accepted");
         };
         let message = refused.message();
         ensure!(message.contains(&case.message), "refused with: {message}");
@@ -348,7 +347,11 @@ async fn run(
     }
     let execution = created.context("it was refused")?.into_inner().execution;
     let run = Run::of(client, execution.unwrap_or_default().name);
-    let execution = run.end().await?;
+    // Some sleep for minutes.
+    let execution = match run.end().await {
+        Ok(execution) => execution,
+        Err(_) => run.end().await?,
+    };
     let ended = match execution.state() {
         State::Passed => "passed",
         State::Failed => "failed",

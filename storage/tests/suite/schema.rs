@@ -66,6 +66,7 @@ async fn servers_that_start_together_do_not_disturb_each_other(db: Database) {
         "execution_tags",
         "execution_steps",
         "execution_plans",
+        "execution_sources",
         "executions",
         "counters",
         "manifest_revisions",

@@ -6,6 +6,7 @@ use std::{
     fs::{self, File},
     io::{self, Seek as _, Write as _},
     path::Path,
+    time::Duration,
 };
 
 use muster_proto::runner::v1::{
@@ -25,6 +26,8 @@ use crate::{
     volumes::resolve,
 };
 
+/// Pause before a broken download is begun again.
+const AGAIN: Duration = Duration::from_millis(500);
 /// The runner's program in every container.
 const RUNNER: &str = "/.muster/bin/muster-runner";
 /// Where files can come from and go to, for people.
@@ -246,12 +249,7 @@ impl At<'_> {
                 }
                 Ok(Err(missing)) => return Ok(Err(missing)),
                 // The connection broke: all of it again.
-                Err(_broken) => {
-                    self.run
-                        .agent
-                        .pause(std::time::Duration::from_millis(500))
-                        .await
-                }
+                Err(_broken) => self.run.agent.pause(AGAIN).await,
             }
         }
     }
