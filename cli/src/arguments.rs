@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 use crate::{
     command::{
         agent, agents, apply, artifacts, cancel, completions, context, eval, events, get, lint,
-        logs, ls, projects, run, server, stored, tokens, version, wait,
+        logs, ls, pause, projects, run, server, stored, tokens, version, wait,
     },
     exit,
     terminal::{ColorChoice, Terminal},
@@ -183,6 +183,8 @@ pub(crate) enum Command {
     Logs(logs::Arguments),
     Artifacts(artifacts::Arguments),
     Cancel(cancel::Arguments),
+    Pause(pause::Pause),
+    Resume(pause::Resume),
     Wait(wait::Arguments),
     Events(events::Arguments),
     Lint(lint::Arguments),

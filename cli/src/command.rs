@@ -14,6 +14,7 @@ pub(crate) mod get;
 pub(crate) mod lint;
 pub(crate) mod logs;
 pub(crate) mod ls;
+pub(crate) mod pause;
 pub(crate) mod projects;
 pub(crate) mod run;
 pub(crate) mod runner;
@@ -77,6 +78,8 @@ async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Logs(arguments) => logs::execute(arguments, global).await,
         Command::Artifacts(arguments) => artifacts::execute(arguments, global).await,
         Command::Cancel(arguments) => cancel::execute(arguments, global).await,
+        Command::Pause(arguments) => pause::pause(arguments, global).await,
+        Command::Resume(arguments) => pause::resume(arguments, global).await,
         Command::Wait(arguments) => wait::execute(arguments, global).await,
         Command::Events(arguments) => events::execute(arguments, global).await,
         Command::Workflows(command) => {

@@ -21,6 +21,7 @@ pub(crate) struct Execution {
     reason: String,
     message: String,
     cancel_requested: bool,
+    pause_requested: bool,
     creator: String,
     tags: BTreeMap<String, String>,
     config: BTreeMap<String, String>,
@@ -121,6 +122,7 @@ pub(crate) struct Step {
     tries: i32,
     optional: bool,
     negative: bool,
+    paused_seconds: f64,
 }
 
 /// One placement.
@@ -177,6 +179,7 @@ impl Execution {
             reason: execution.reason.clone(),
             message: execution.message.clone(),
             cancel_requested: execution.cancel_requested,
+            pause_requested: execution.pause_requested,
             creator: execution.creator.clone(),
             tags: sorted(&execution.tags),
             config: sorted(&execution.config),
@@ -214,6 +217,7 @@ impl Step {
             tries: step.tries,
             optional: step.optional,
             negative: step.negative,
+            paused_seconds: crate::report::step::paused(step).as_secs_f64(),
         }
     }
 }

@@ -160,7 +160,8 @@ pub(crate) const fn state_style(state: State) -> Style {
         State::Passed => Style::Green,
         State::Failed | State::Aborted | State::TimedOut => Style::Red,
         State::Canceled => Style::Yellow,
-        State::Running | State::Finishing | State::Paused => Style::Cyan,
+        State::Running | State::Finishing => Style::Cyan,
+        State::Paused => Style::Yellow,
         State::Unspecified | State::Queued | State::Assigned | State::Preparing => Style::Plain,
     }
 }

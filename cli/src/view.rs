@@ -348,6 +348,9 @@ impl View {
         if self.execution.cancel_requested {
             text.push_str("canceling · ");
         }
+        if state == State::Paused {
+            text.push_str("paused, `muster resume` lets it go on · ");
+        }
         text.push_str(&format!(
             "{} {} · total {}",
             self.activity.0,

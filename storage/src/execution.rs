@@ -4,6 +4,7 @@ mod cancel;
 mod child;
 mod create;
 mod list;
+mod pause;
 mod row;
 mod step;
 mod target;
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use jiff::Timestamp;
 use muster_core::{
-    execution::{Effect, Lifecycle, State, Stop},
+    execution::{Effect, Event as LifeEvent, Lifecycle, State, Stop},
     id::{AttemptId, ExecutionId, ProjectId},
 };
 
@@ -343,5 +344,35 @@ impl Executions<'_> {
         request: Option<&Request>,
     ) -> Result<Changed, Error> {
         self.request_stop(id, stop, message, request).await
+    }
+
+    /// Asks that all processes of an execution stop for a while.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`]; [`Error::IllegalTransition`] when nothing of it runs.
+    pub async fn pause(
+        &self,
+        id: ExecutionId,
+        message: &str,
+        request: Option<&Request>,
+    ) -> Result<Changed, Error> {
+        self.request_pause(id, LifeEvent::Pause, message, request)
+            .await
+    }
+
+    /// Asks that an execution goes on which is paused, or is to be.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`]; [`Error::IllegalTransition`] when it is not paused.
+    pub async fn resume(
+        &self,
+        id: ExecutionId,
+        message: &str,
+        request: Option<&Request>,
+    ) -> Result<Changed, Error> {
+        self.request_pause(id, LifeEvent::Resume, message, request)
+            .await
     }
 }

@@ -3,4 +3,5 @@
 
 mod call;
 mod failure;
+mod pause;
 mod workflow;

@@ -8,6 +8,7 @@ mod children;
 mod image;
 mod inside;
 mod memory;
+mod pause;
 mod placement;
 mod policy;
 mod stop;

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use muster_tests::{
     agent::Agent,
-    conformance::{self, Backend, Case},
+    conformance::{self, Backend, Case, Outcome},
     control_plane::ControlPlane,
     site::Site,
 };
@@ -28,12 +28,18 @@ fn foreign() -> anyhow::Result<Vec<Case>> {
     Ok(cases)
 }
 
+/// Shows what came out, with `--nocapture`.
+#[expect(clippy::print_stdout, reason = "a table for people")]
+fn show(outcomes: &[Outcome]) {
+    println!("{}", conformance::table(outcomes));
+    println!("slowest:\n{}", conformance::slowest(outcomes));
+}
+
 async fn on_this_machine(cases: &[Case]) -> anyhow::Result<()> {
     let server = ControlPlane::start().await?;
     let agent = Agent::on_this_machine(&server, "here").await?;
     let outcomes = conformance::run_all(&server.client, &agent.name, Backend::Process, cases).await;
-    println!("{}", conformance::table(&outcomes));
-    println!("slowest:\n{}", conformance::slowest(&outcomes));
+    show(&outcomes);
     conformance::expect_all(&outcomes)
 }
 
@@ -43,8 +49,7 @@ async fn on_a_cluster(cases: &[Case]) -> anyhow::Result<()> {
     };
     let client = &site.server.client;
     let outcomes = conformance::run_all(client, &site.agent.name, Backend::Kubernetes, cases).await;
-    println!("{}", conformance::table(&outcomes));
-    println!("slowest:\n{}", conformance::slowest(&outcomes));
+    show(&outcomes);
     conformance::expect_all(&outcomes)?;
     site.namespace.expect_clean().await
 }

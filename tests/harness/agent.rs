@@ -33,6 +33,20 @@ impl Agent {
         Self::start(server, name, backend).await
     }
 
+    /// The same with a limit on how many attempts it runs at once.
+    ///
+    /// # Errors
+    ///
+    /// When it does not connect.
+    pub async fn with_slots_on_this_machine(
+        server: &ControlPlane,
+        name: &str,
+        capacity: u32,
+    ) -> anyhow::Result<Self> {
+        let backend = ["--backend", "process", "--capacity", &capacity.to_string()];
+        Self::start(server, name, backend.map(str::to_owned).into()).await
+    }
+
     /// Starts an agent that runs Jobs in `namespace`, from outside of its cluster.
     ///
     /// # Errors

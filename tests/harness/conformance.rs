@@ -71,6 +71,8 @@ pub struct Case {
     config: HashMap<String, String>,
     logs: Vec<String>,
     artifacts: Vec<String>,
+    /// It pauses itself, and has to be let go on.
+    resume: bool,
     manifest: String,
 }
 
@@ -215,6 +217,7 @@ fn cases(file: &Path, text: &str) -> anyhow::Result<Vec<Case>> {
             skip: skip(document),
             logs: logs.collect(),
             artifacts: list("artifacts", ""),
+            resume: document.annotation("resume").as_deref() == Some("true"),
             manifest: manifest.join("\n---\n"),
             config,
             name,
@@ -347,6 +350,10 @@ async fn run(
     }
     let execution = created.context("it was refused")?.into_inner().execution;
     let run = Run::of(client, execution.unwrap_or_default().name);
+    if case.resume {
+        run.becomes(State::Paused).await?;
+        run.resume().await?;
+    }
     // Some sleep for minutes.
     let execution = match run.end().await {
         Ok(execution) => execution,

@@ -6,9 +6,9 @@ use anyhow::{Context as _, bail, ensure};
 use muster_proto::v1::{
     Agent, Artifact, CancelExecutionRequest, CreateAgentRequest, CreateExecutionRequest,
     DownloadArtifactRequest, Execution, GetAgentRequest, GetExecutionRequest, InlineWorkflow,
-    LabelValues, ListArtifactsRequest, StepResult, Target, agent_service_client,
-    artifact_service_client, create_execution_request::Source, execution::State,
-    execution_service_client, log_service_client,
+    LabelValues, ListArtifactsRequest, PauseExecutionRequest, ResumeExecutionRequest, StepResult,
+    Target, agent_service_client, artifact_service_client, create_execution_request::Source,
+    execution::State, execution_service_client, log_service_client,
 };
 use sha2::{Digest as _, Sha256};
 use tonic::{
@@ -293,6 +293,67 @@ impl Run {
         };
         self.client.executions().cancel_execution(request).await?;
         Ok(())
+    }
+
+    /// Asks that it stops for a while.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses.
+    pub async fn pause(&self) -> anyhow::Result<()> {
+        let request = PauseExecutionRequest {
+            name: self.name.clone(),
+            request_id: Uuid::new_v4().to_string(),
+            message: "by a test".to_owned(),
+        };
+        self.client.executions().pause_execution(request).await?;
+        Ok(())
+    }
+
+    /// Asks that it goes on.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses.
+    pub async fn resume(&self) -> anyhow::Result<()> {
+        let request = ResumeExecutionRequest {
+            name: self.name.clone(),
+            request_id: Uuid::new_v4().to_string(),
+        };
+        self.client.executions().resume_execution(request).await?;
+        Ok(())
+    }
+
+    /// Waits until it is in this state.
+    ///
+    /// # Errors
+    ///
+    /// When it ends without having been seen there.
+    pub async fn becomes(&self, state: State) -> anyhow::Result<Execution> {
+        let what = format!("it becomes {state:?}");
+        wait::until(&what, async || {
+            let now = self.now().await?;
+            if now.state() != state && is_terminal(now.state()) {
+                bail!("it has ended: {}", describe(&now));
+            }
+            Ok((now.state() == state).then_some(now))
+        })
+        .await
+    }
+
+    /// Waits until it has started so many children.
+    ///
+    /// # Errors
+    ///
+    /// When it does not.
+    pub async fn children(&self, count: usize) -> anyhow::Result<Vec<Self>> {
+        wait::until("it has children", async || {
+            let children = self.now().await?.children;
+            let all = children.iter();
+            let all = all.map(|child| Self::of(&self.client, child.name.clone()));
+            Ok((children.len() >= count).then(|| all.collect()))
+        })
+        .await
     }
 
     /// Reads its log to the end, and proves that it is whole.

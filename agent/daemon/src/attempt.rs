@@ -16,7 +16,7 @@ use bytes::Bytes;
 use muster_core::id::AttemptId;
 use muster_proto::{
     runner::v1::{Completed, ContainerStatus, Progress},
-    v1::{Assignment, AttemptReport, CancelAttempt, StepResult},
+    v1::{Assignment, AttemptReport, CancelAttempt, PauseAttempt, StepResult},
 };
 use muster_spec::plan::{PLAN_VERSION, Plan};
 use tokio::{
@@ -101,6 +101,8 @@ struct State {
     committed_progress: u64,
     containers: BTreeMap<String, ContainerStatus>,
     cancel: Option<(CancelAttempt, Instant)>,
+    /// The newest wish to pause it or to let it go on.
+    pause: Option<PauseAttempt>,
     /// Why the cluster ends the pod, as `(reason, message)`.
     stopped: Option<(String, String)>,
     /// Bytes of the log that the server has.
@@ -346,6 +348,17 @@ impl Attempt {
             };
             if stronger {
                 state.cancel = Some((order, Instant::now()));
+            }
+            false
+        });
+    }
+
+    /// A wish to pause it or to let it go on; the newest one stays.
+    pub(crate) fn pause(&self, order: PauseAttempt) {
+        self.update(|state| {
+            let held = state.pause.as_ref().map_or(0, |held| held.sequence);
+            if order.sequence > held {
+                state.pause = Some(order);
             }
             false
         });

@@ -62,6 +62,9 @@ pub(crate) fn step(status: runner::StepStatus) -> v1::StepResult {
         tries: i32::try_from(status.tries).unwrap_or(i32::MAX),
         optional: status.optional,
         negative: status.negative,
+        paused_duration: (status.paused_ms > 0)
+            .then(|| std::time::Duration::from_millis(status.paused_ms))
+            .and_then(|paused| paused.try_into().ok()),
     }
 }
 
@@ -128,6 +131,14 @@ pub(crate) fn cancel(order: &v1::CancelAttempt) -> runner::Cancel {
         force: order.force,
         outcome: outcome.into(),
         message: order.message.clone(),
+    }
+}
+
+/// A wish to pause a run or to let it go on.
+pub(crate) fn pause(order: &v1::PauseAttempt) -> runner::Pause {
+    runner::Pause {
+        sequence: unsigned(order.sequence),
+        paused: order.paused,
     }
 }
 

@@ -15,6 +15,7 @@ mod launch;
 mod link;
 mod operation;
 mod options;
+mod pause;
 mod pod;
 mod process;
 mod scope;
@@ -61,6 +62,12 @@ struct Run {
 }
 
 impl Run {
+    /// Display name of this execution.
+    fn name(&self) -> Option<&str> {
+        let execution = self.plan.context.get("execution")?;
+        execution.get("name")?.as_str()
+    }
+
     /// UUID of this execution.
     fn execution_id(&self) -> String {
         let id = self
@@ -139,6 +146,7 @@ async fn conduct(options: Options, agent: Arc<Agent>, itself: &Itself) -> io::Re
         end: link::End::default(),
     };
     let end = parts.end.clone();
+    let paused = tokio::task::spawn_local(show_pauses(halt.clone(), Arc::clone(&board)));
     let linked = tokio::task::spawn_local(link::keep(parts, first));
     let children = launch::start(&options, &plan, itself, &spool, &pod).await;
     let run = Rc::new(Run {
@@ -165,6 +173,7 @@ async fn conduct(options: Options, agent: Arc<Agent>, itself: &Itself) -> io::Re
     };
     accept.abort();
     terminate.abort();
+    paused.abort();
     pod.dismiss().await;
     launch::end(children).await;
     Ok(code)
@@ -181,6 +190,16 @@ async fn heed_termination(halt: Halt) {
             outcome: Outcome::Aborted.into(),
             message: "the pod is being stopped from outside".to_owned(),
         });
+    }
+}
+
+/// Keeps the board true to pauses.
+async fn show_pauses(halt: Halt, board: Arc<Board>) {
+    loop {
+        halt.pause.until(true).await;
+        board.pause();
+        halt.pause.until(false).await;
+        board.resume();
     }
 }
 

@@ -4,7 +4,7 @@
 //! and stay in its line. A process that entered the container by other means (`kubectl exec`)
 //! is not in the line and is left alone.
 
-use std::{fs, time::Duration};
+use std::{collections::HashSet, fs, time::Duration};
 
 use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
 
@@ -73,6 +73,27 @@ pub(crate) fn signal(signal: Signal, group: Option<Pid>) {
     };
     for pid in found {
         kill_process(pid, signal).ok();
+    }
+}
+
+/// Stops all processes below this one, those that are forked meanwhile too: one that is stopped
+/// forks no more.
+pub(crate) fn stop(group: Option<Pid>) {
+    let mut stopped = HashSet::new();
+    for _ in 0..ROUNDS {
+        let Some(found) = descendants() else {
+            signal_blindly(Signal::STOP, group);
+            return;
+        };
+        let before = stopped.len();
+        for pid in found {
+            if stopped.insert(pid) {
+                kill_process(pid, Signal::STOP).ok();
+            }
+        }
+        if stopped.len() == before {
+            return;
+        }
     }
 }
 

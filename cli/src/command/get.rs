@@ -96,6 +96,9 @@ fn text(execution: &Execution, artifacts: &[Artifact], terminal: &Terminal) -> S
     if execution.cancel_requested && execution.finish_time.is_none() {
         row("cancel", "requested");
     }
+    if execution.pause_requested {
+        row("pause", "requested");
+    }
     row("reason", &execution.reason);
     for attempt in &execution.attempts {
         let why = report::why(&attempt.reason, &attempt.message);

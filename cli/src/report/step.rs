@@ -158,7 +158,8 @@ fn mark(step: &StepResult) -> (&'static str, Style) {
         }
         step_result::State::Canceled => ("✗", Style::Yellow),
         step_result::State::Skipped => ("–", Style::Dim),
-        step_result::State::Running | step_result::State::Paused => ("▸", Style::Cyan),
+        step_result::State::Running => ("▸", Style::Cyan),
+        step_result::State::Paused => ("‖", Style::Yellow),
         step_result::State::Queued | step_result::State::Unspecified => ("·", Style::Dim),
     }
 }
@@ -171,11 +172,20 @@ fn style_of_details(step: &StepResult) -> Style {
     }
 }
 
+/// How long a step was paused.
+pub(crate) fn paused(step: &StepResult) -> Duration {
+    let paused = step.paused_duration.as_ref();
+    paused
+        .and_then(|paused| Duration::try_from(*paused).ok())
+        .unwrap_or_default()
+}
+
+/// How long a step was at work.
 fn step_time(step: &StepResult) -> Option<String> {
     let start = json::time(step.start_time.as_ref())?;
     let finish: Timestamp = json::time(step.finish_time.as_ref())?;
     let time: Duration = measure::between(Some(start), Some(finish))?;
-    Some(measure::duration(time))
+    Some(measure::duration(time.saturating_sub(paused(step))))
 }
 
 fn details(step: &StepResult) -> String {
@@ -199,6 +209,10 @@ fn details(step: &StepResult) -> String {
         step_result::State::Passed | step_result::State::Failed | step_result::State::Running
     ) {
         parts.push(json::step_state(state).replace('_', " "));
+    }
+    let paused = paused(step);
+    if !paused.is_zero() && is_over(state) {
+        parts.push(format!("paused for {}", measure::duration(paused)));
     }
     if step.tries > 1 {
         parts.push(format!("{} tries", step.tries));

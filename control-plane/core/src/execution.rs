@@ -125,6 +125,18 @@ pub enum Stop {
     Forced,
 }
 
+/// The newest wish of a caller to stop an execution for a while, or to let it go on.
+///
+/// A wish is an event and not a level: a step may pause the run by itself, so that letting it go on
+/// twice means two different things. The sequence tells them apart, and a repeat from a new wish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Pause {
+    /// Grows with every wish under one lease; 0 before the first.
+    pub sequence: i64,
+    /// Stop, or go on.
+    pub paused: bool,
+}
+
 /// Where a live attempt is, as its agent tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
@@ -186,6 +198,10 @@ pub enum Event {
     },
     /// A caller wants it to end.
     Cancel(Stop),
+    /// A caller wants its processes to stop for a while.
+    Pause,
+    /// A caller, or the parent of a worker, wants it to go on.
+    Resume,
     /// It waited longer than its queue deadline.
     QueueDeadline,
 }
@@ -197,6 +213,8 @@ pub enum Effect {
     WakeScheduler,
     /// Tell the agent of the attempt to end it.
     StopAttempt(Lease, Stop),
+    /// Tell the agent of the attempt to stop it for a while or to let it go on.
+    PauseAttempt(Lease, Pause),
     /// Tell the agent that the attempt is over and can be cleaned up.
     CloseAttempt(Lease),
 }
@@ -210,6 +228,8 @@ pub struct Lifecycle {
     pub lease: Option<Lease>,
     /// An accepted wish to end it.
     pub stop: Option<Stop>,
+    /// The newest wish to pause it, under the live lease.
+    pub pause: Pause,
     /// Epoch of the newest lease so far; 0 before the first.
     pub last_epoch: i64,
 }
@@ -249,6 +269,7 @@ impl Default for Lifecycle {
             state: State::Queued,
             lease: None,
             stop: None,
+            pause: Pause::default(),
             last_epoch: 0,
         }
     }
@@ -283,6 +304,8 @@ impl Lifecycle {
             Event::Complete(lease, outcome) => self.complete(lease, outcome),
             Event::AttemptLost { lease, retry } => self.attempt_lost(lease, retry),
             Event::Cancel(stop) => Ok(self.cancel(stop)),
+            Event::Pause => self.pause(),
+            Event::Resume => self.resume(),
             Event::QueueDeadline => self.queue_deadline(),
         }
     }
@@ -378,9 +401,58 @@ impl Lifecycle {
         Transition {
             next: Self {
                 stop: Some(stop),
+                // Nothing that ends is stopped on its way.
+                pause: Pause {
+                    paused: false,
+                    ..self.pause
+                },
                 ..*self
             },
             effects: vec![Effect::StopAttempt(lease, stop)],
+        }
+    }
+
+    fn pause(&self) -> Result<Transition, IllegalTransition> {
+        let Some(lease) = self.lease.filter(|_| self.can_pause()) else {
+            return Err(self.illegal("paused"));
+        };
+        if self.pause.paused {
+            return Ok(self.unchanged());
+        }
+        Ok(self.wish(lease, true))
+    }
+
+    fn resume(&self) -> Result<Transition, IllegalTransition> {
+        let is_paused = self.state == State::Paused || self.pause.paused;
+        match self.lease.filter(|_| is_paused && self.can_pause()) {
+            Some(lease) => Ok(self.wish(lease, false)),
+            None => Err(self.illegal("resumed")),
+        }
+    }
+
+    /// One that ends does not stop on its way; one that waits for an agent has nothing to stop.
+    const fn can_pause(&self) -> bool {
+        self.stop.is_none()
+            && match self.state {
+                State::Assigned | State::Preparing | State::Running | State::Paused => true,
+                State::Queued
+                | State::Finishing
+                | State::Passed
+                | State::Failed
+                | State::Aborted
+                | State::Canceled
+                | State::TimedOut => false,
+            }
+    }
+
+    fn wish(&self, lease: Lease, paused: bool) -> Transition {
+        let pause = Pause {
+            sequence: self.pause.sequence + 1,
+            paused,
+        };
+        Transition {
+            next: Self { pause, ..*self },
+            effects: vec![Effect::PauseAttempt(lease, pause)],
         }
     }
 
@@ -417,6 +489,7 @@ impl Lifecycle {
             next: Self {
                 state: State::Queued,
                 lease: None,
+                pause: Pause::default(),
                 ..*self
             },
             effects: vec![Effect::CloseAttempt(lease), Effect::WakeScheduler],
@@ -428,6 +501,7 @@ impl Lifecycle {
             next: Self {
                 state,
                 lease: None,
+                pause: Pause::default(),
                 ..*self
             },
             effects,

@@ -72,6 +72,7 @@ impl App {
                 Effect::StopAttempt(lease, stop) => {
                     self.link.stop_attempt(*lease, *stop, &changed.execution);
                 }
+                Effect::PauseAttempt(lease, pause) => self.link.pause_attempt(*lease, *pause),
                 Effect::CloseAttempt(lease) => {
                     self.link.close_attempt(lease.attempt);
                     self.hub.attempt_ended();

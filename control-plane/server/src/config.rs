@@ -36,6 +36,9 @@ pub struct Config {
     pub lease_duration: Duration,
     /// How often agents renew.
     pub renew_interval: Duration,
+    /// How often to look for wishes to end or pause what an agent runs that another process has
+    /// written; with every renewal when absent.
+    pub order_interval: Option<Duration>,
     /// How long open calls may take when the server stops.
     pub stop_grace: Duration,
 }
@@ -87,6 +90,7 @@ impl Config {
             tls: Tls::Automatic { names: Vec::new() },
             lease_duration: Duration::from_secs(30),
             renew_interval: Duration::from_secs(10),
+            order_interval: None,
             stop_grace: Duration::from_secs(10),
         }
     }

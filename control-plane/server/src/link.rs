@@ -16,11 +16,11 @@ use std::{
 };
 
 use muster_core::{
-    execution::{Lease, Stop},
+    execution::{Lease, Pause, Stop},
     id::{AgentId, AttemptId, SessionId},
 };
 use muster_proto::v1::{
-    CancelAttempt, Credit, LinkResponse, Refusal, execution, link_response::Message,
+    CancelAttempt, Credit, LinkResponse, PauseAttempt, Refusal, execution, link_response::Message,
     refusal::Reason,
 };
 use muster_storage::{
@@ -232,6 +232,18 @@ impl Link {
         }
     }
 
+    /// Tells the agent to pause an attempt or to let it go on. One that is not connected hears it
+    /// in its welcome.
+    pub(crate) fn pause_attempt(&self, lease: Lease, pause: Pause) {
+        let sessions = self.lock();
+        let holder = sessions.holders.get(&lease.attempt);
+        if let Some(session) = holder.and_then(|agent| sessions.agents.get(agent))
+            && let Some(order) = pause_attempt(lease, pause)
+        {
+            send(&session.outbox, Message::Pause(order));
+        }
+    }
+
     /// The attempt is over.
     pub(crate) fn close_attempt(&self, attempt: AttemptId) {
         let mut sessions = self.lock();
@@ -273,6 +285,16 @@ fn cancel_attempt(lease: Lease, stop: Stop, execution: &Execution) -> CancelAtte
         outcome: outcome.into(),
         message: execution.message.clone(),
     }
+}
+
+/// The newest wish to pause an attempt or to let it go on, if there was one.
+fn pause_attempt(lease: Lease, pause: Pause) -> Option<PauseAttempt> {
+    (pause.sequence > 0).then(|| PauseAttempt {
+        attempt: lease.attempt.to_string(),
+        epoch: lease.epoch,
+        sequence: pause.sequence,
+        paused: pause.paused,
+    })
 }
 
 /// Sends what may be lost: the agent hears it again when it connects.

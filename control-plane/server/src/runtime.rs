@@ -29,6 +29,9 @@ use crate::{
     token::{Holder, generate, hash},
 };
 
+/// How soon `muster cancel` and `muster pause` are heard by a `muster run` in another terminal.
+const EMBEDDED_ORDERS: Duration = Duration::from_secs(1);
+
 /// Name of the file with the first administrator's token.
 const ADMIN_TOKEN: &str = "admin-token";
 /// The same before the database knows it.
@@ -120,6 +123,8 @@ impl Server {
         let mut config = Config::new(data_dir.to_owned());
         config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         config.tls = Tls::Plaintext;
+        // Every command is a process of its own here.
+        config.order_interval = Some(EMBEDDED_ORDERS);
         config.validate()?;
         make_private(&config.data_dir)?;
         let (app, listener) = prepare(config, clock).await?;

@@ -180,6 +180,9 @@ pub struct Step {
     pub optional: bool,
     /// Its outcome is inverted.
     pub negative: bool,
+    /// It waits until somebody lets it go on.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub paused: bool,
     /// Tries again.
     pub retry: Option<Retry>,
     /// Longest run of all its operations and tries together, a duration such as `1m30s`.

@@ -46,6 +46,8 @@ pub struct Model {
     pub child_step: Option<String>,
     pub role: Option<String>,
     pub description: Option<String>,
+    pub pause_sequence: i64,
+    pub pause_wanted: bool,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -205,6 +205,8 @@ impl Executions<'_> {
             child_step: origin.map(|origin| origin.step.clone()),
             role: origin.map(|origin| origin.role.as_str().to_owned()),
             description: origin.map(|origin| text::message(&origin.description)),
+            pause_sequence: 0,
+            pause_wanted: false,
         })
     }
 }

@@ -4,7 +4,7 @@
 
 use jiff::Timestamp;
 use muster_core::{
-    execution::{Effect, Event, Lease, Lifecycle, State, Stop},
+    execution::{Effect, Event, Lease, Lifecycle, Pause, State, Stop},
     id::{AttemptId, ExecutionId, ProjectId},
 };
 use sea_orm::{
@@ -91,6 +91,8 @@ impl Change {
         self.row.lease_attempt_id = next.lease.map(|lease| lease.attempt.as_uuid());
         self.row.lease_epoch = next.lease.map(|lease| lease.epoch);
         self.row.stop = next.stop.map(stop_name).map(str::to_owned);
+        self.row.pause_sequence = next.pause.sequence;
+        self.row.pause_wanted = next.pause.paused;
         self.row.last_epoch = next.last_epoch;
         let now = time::millis(self.now);
         if next.state == State::Assigned {
@@ -189,6 +191,8 @@ impl Change {
             lease_attempt_id: Set(row.lease_attempt_id),
             lease_epoch: Set(row.lease_epoch),
             stop: Set(row.stop.clone()),
+            pause_sequence: Set(row.pause_sequence),
+            pause_wanted: Set(row.pause_wanted),
             last_epoch: Set(row.last_epoch),
             reason: Set(row.reason.clone()),
             message: Set(row.message.clone()),
@@ -265,6 +269,10 @@ fn lifecycle(row: &row::Model) -> Result<Lifecycle, Failure> {
         state,
         lease,
         stop: row.stop.as_deref().and_then(stop),
+        pause: Pause {
+            sequence: row.pause_sequence,
+            paused: row.pause_wanted,
+        },
         last_epoch: row.last_epoch,
     })
 }

@@ -84,6 +84,17 @@ pub struct StepResult {
     /// The outcome is inverted.
     #[serde(default)]
     pub negative: bool,
+    /// How long it was paused, in milliseconds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub paused_ms: u64,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks with a reference"
+)]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Ends what has not ended, for an execution that ended in `state` without a completion record:
@@ -109,6 +120,7 @@ pub(super) fn reset(steps: &mut [StepResult]) {
         step.start_time = None;
         step.finish_time = None;
         step.tries = 0;
+        step.paused_ms = 0;
     }
 }
 
@@ -131,6 +143,7 @@ mod tests {
             tries: 1,
             optional: true,
             negative: false,
+            paused_ms: 0,
         }
     }
 

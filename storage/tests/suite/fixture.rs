@@ -247,6 +247,7 @@ pub(crate) fn step(reference: &str, state: StepState) -> StepResult {
         tries: 0,
         optional: false,
         negative: false,
+        paused_ms: 0,
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use muster_proto::{runner::v1::ContainerStatus, v1::CancelAttempt};
+use muster_proto::{
+    runner::v1::ContainerStatus,
+    v1::{CancelAttempt, PauseAttempt},
+};
 use tokio::time::timeout;
 
 use super::{Attempt, End, Stage, snapshot};
@@ -12,6 +15,7 @@ use super::{Attempt, End, Stage, snapshot};
 pub(crate) struct Orders {
     pub(crate) containers: BTreeMap<String, ContainerStatus>,
     pub(crate) cancel: Option<CancelAttempt>,
+    pub(crate) pause: Option<PauseAttempt>,
     pub(crate) durable: u64,
     pub(crate) progress: u64,
     pub(crate) end: Option<End>,
@@ -68,6 +72,7 @@ impl Attempt {
         Orders {
             containers: state.containers.clone(),
             cancel: snapshot::cancel(&state),
+            pause: state.pause.clone(),
             durable: state.durable,
             progress: state.committed_progress,
             end: state.end,

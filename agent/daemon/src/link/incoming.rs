@@ -41,6 +41,11 @@ pub(super) fn handle(
                 attempt.cancel(cancel);
             }
         }
+        Message::Pause(pause) => {
+            if let Some(attempt) = known(context, &pause.attempt, Some(pause.epoch)) {
+                attempt.pause(pause);
+            }
+        }
         Message::Refusal(refusal) => return refused(context, &refusal),
         Message::Drain(drain) => return Some(drained(drain)),
     }
@@ -86,6 +91,9 @@ fn adopt(context: &Arc<Context>, id: AttemptId, order: AttemptOrder) {
     }
     if let Some(cancel) = order.cancel {
         attempt.cancel(cancel);
+    }
+    if let Some(pause) = order.pause {
+        attempt.pause(pause);
     }
     if let Some(assignment) = order.assignment {
         attempt.assign(assignment);

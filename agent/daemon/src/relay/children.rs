@@ -149,6 +149,16 @@ async fn try_once(
             uplink.stop_children(request).await?;
             Ok(Vec::new())
         }
+        Some(Order::Resume(resume)) => {
+            let request = v1::ResumeChildrenRequest {
+                attempt: id,
+                epoch,
+                group: resume.group,
+                indices: resume.indices,
+            };
+            uplink.resume_children(request).await?;
+            Ok(Vec::new())
+        }
         Some(Order::Select(select)) => {
             let expressions = select.match_expressions.into_iter();
             let request = v1::SelectWorkflowsRequest {

@@ -91,6 +91,7 @@ async fn greet(
         image_configs,
         containers: orders.containers.values().cloned().collect(),
         cancel: orders.cancel.as_ref().map(convert::cancel),
+        pause: orders.pause.as_ref().map(convert::pause),
     };
     say(sender, Say::Welcome(welcome)).await?;
     Ok(orders)
@@ -184,6 +185,13 @@ fn news(before: &Orders, now: &Orders) -> Vec<Say> {
             now.cancel
                 .as_ref()
                 .map(|order| Say::Cancel(convert::cancel(order))),
+        );
+    }
+    if now.pause != before.pause {
+        news.extend(
+            now.pause
+                .as_ref()
+                .map(|order| Say::Pause(convert::pause(order))),
         );
     }
     let changed = now

@@ -344,6 +344,13 @@ impl AgentLinkService for Service {
         Err(Status::unimplemented(NO_CHILDREN))
     }
 
+    async fn resume_children(
+        &self,
+        _request: Request<v1::ResumeChildrenRequest>,
+    ) -> Result<Response<v1::ResumeChildrenResponse>, Status> {
+        Err(Status::unimplemented(NO_CHILDREN))
+    }
+
     async fn select_workflows(
         &self,
         _request: Request<v1::SelectWorkflowsRequest>,

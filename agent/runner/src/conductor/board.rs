@@ -1,8 +1,11 @@
 //! What happened so far: a snapshot of all steps with a sequence that grows with every change.
 
-use std::sync::{
-    Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use muster_proto::runner::v1::{Phase, Progress, StepState, StepStatus};
@@ -19,6 +22,7 @@ pub(crate) struct Board {
     resting: AtomicUsize,
     /// Somebody asks the readiness probe.
     probed: AtomicBool,
+    paused: Mutex<HashMap<String, i64>>,
 }
 
 /// As long as it lives, this run waits for children.
@@ -50,6 +54,7 @@ impl Board {
             sequence: watch::Sender::new(1),
             resting: AtomicUsize::new(0),
             probed: AtomicBool::new(false),
+            paused: Mutex::default(),
         }
     }
 
@@ -95,6 +100,42 @@ impl Board {
         self.touch(&mut progress);
     }
 
+    /// All that runs stands still.
+    pub(crate) fn pause(&self) {
+        let mut progress = self.lock();
+        progress.phase = Phase::Paused.into();
+        let now = now_ms();
+        let mut since = self.paused_since();
+        for step in &mut progress.steps {
+            if step.state() == StepState::Running {
+                step.state = StepState::Paused.into();
+                since.insert(step.reference.clone(), now);
+            }
+        }
+        self.touch(&mut progress);
+    }
+
+    /// All that stood still goes on.
+    pub(crate) fn resume(&self) {
+        let mut progress = self.lock();
+        if progress.phase() == Phase::Paused {
+            progress.phase = Phase::Running.into();
+        }
+        let now = now_ms();
+        for (reference, since) in std::mem::take(&mut *self.paused_since()) {
+            let steps = progress.steps.iter_mut();
+            let Some(step) = { steps }.find(|step| step.reference == reference) else {
+                continue;
+            };
+            step.paused_ms += u64::try_from(now - since).unwrap_or(0);
+            // One that has ended meanwhile stays as it is.
+            if step.state() == StepState::Paused {
+                step.state = StepState::Running.into();
+            }
+        }
+        self.touch(&mut progress);
+    }
+
     /// The steps are over.
     pub(crate) fn finish(&self) {
         let mut progress = self.lock();
@@ -115,6 +156,11 @@ impl Board {
     fn touch(&self, progress: &mut Progress) {
         progress.sequence += 1;
         self.sequence.send_replace(progress.sequence);
+    }
+
+    /// When each step began to stand still, milliseconds since the epoch.
+    fn paused_since(&self) -> MutexGuard<'_, HashMap<String, i64>> {
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Progress> {

@@ -1,9 +1,12 @@
-//! What can end steps before their time: a cancel, a lost attempt, timeouts.
+//! What can end steps before their time: a cancel, a lost attempt, timeouts. A pause stops the
+//! clock of timeouts.
 
 use std::time::Duration;
 
 use muster_proto::runner::v1::Outcome;
 use tokio::{sync::watch, time::Instant};
+
+use super::pause::Pause;
 
 /// How long `after` steps and artifacts may take after an orderly cancel, unless another time is
 /// given.
@@ -28,6 +31,8 @@ pub(crate) struct Halt {
     cancel: watch::Sender<Option<Cancel>>,
     lost: watch::Sender<bool>,
     grace: Duration,
+    /// Whether all of it stands still for a while.
+    pub(crate) pause: Pause,
 }
 
 impl Halt {
@@ -37,6 +42,7 @@ impl Halt {
             grace,
             cancel: watch::Sender::new(None),
             lost: watch::Sender::new(false),
+            pause: Pause::new(),
         }
     }
 
@@ -61,6 +67,7 @@ impl Halt {
             });
             true
         });
+        self.pause.lift();
     }
 
     /// The attempt is lost: nothing may go on.
@@ -106,7 +113,8 @@ pub(crate) struct Limits {
 
 #[derive(Debug, Clone)]
 struct Deadline {
-    at: Instant,
+    /// On the clock that stands while the run is paused.
+    at: Duration,
     step: String,
     after: Duration,
 }
@@ -141,11 +149,26 @@ impl Limits {
     pub(crate) fn with_timeout(&self, step: &str, after: Duration) -> Self {
         let mut limits = self.clone();
         limits.deadlines.push(Deadline {
-            at: Instant::now() + after,
+            at: self.halt.pause.clock() + after,
             step: step.to_owned(),
             after,
         });
         limits
+    }
+
+    /// Whether the run stands still for a while.
+    pub(crate) fn pause(&self) -> &Pause {
+        &self.halt.pause
+    }
+
+    /// Waits until the run is not paused, or until there is a cause to end.
+    pub(crate) async fn unpaused(&self) {
+        if self.halt.pause.is_paused() {
+            tokio::select! {
+                () = self.halt.pause.until(false) => {}
+                _ = self.reached() => {}
+            }
+        }
     }
 
     /// Whether somebody wants the run to end, also where that does not concern this step.
@@ -170,7 +193,9 @@ impl Limits {
         {
             return Some(Cause::Cancel(cancel));
         }
-        let passed = self.deadlines.iter().filter(|deadline| deadline.at <= now);
+        let clock = self.halt.pause.clock();
+        let passed = self.deadlines.iter();
+        let passed = passed.filter(|deadline| deadline.at <= clock);
         passed
             .min_by_key(|deadline| deadline.at)
             .map(|deadline| Cause::Timeout {
@@ -187,15 +212,21 @@ impl Limits {
                 return cause;
             }
             let grace = self.halt.canceled().map(|cancel| cancel.deadline);
-            let next = self.deadlines.iter().map(|d| d.at).chain(grace).min();
             let timer = async {
-                match next {
+                match self.deadlines.iter().map(|deadline| deadline.at).min() {
+                    Some(at) => self.halt.pause.sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let grace = async {
+                match grace {
                     Some(at) => tokio::time::sleep_until(at).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 () = timer => {}
+                () = grace => {}
                 // The sender lives in `self`.
                 _ = cancel.changed() => {}
             }
@@ -236,6 +267,19 @@ mod tests {
             panic!("nobody canceled");
         };
         assert_eq!(step, "s1.1");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_timeout_passes_during_a_pause() {
+        let halt = Halt::new(AFTER_GRACE);
+        let limits = Limits::new(halt.clone()).with_timeout("s1", Duration::from_secs(2));
+        halt.pause.order(1, true);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(limits.cause().is_none());
+        halt.pause.order(2, false);
+        let begun = Instant::now();
+        limits.reached().await;
+        assert_eq!(begun.elapsed(), Duration::from_secs(2));
     }
 
     #[tokio::test]

@@ -134,6 +134,9 @@ impl Parts {
         if let Some(cancel) = &welcome.cancel {
             self.halt.cancel(cancel);
         }
+        if let Some(pause) = &welcome.pause {
+            self.halt.pause.order(pause.sequence, pause.paused);
+        }
         self.spool.acknowledge(welcome.log_offset);
         let from = welcome.log_offset.max(self.spool.range().0);
         tokio::select! {
@@ -150,6 +153,9 @@ impl Parts {
                     self.spool.acknowledge(acknowledge.log_offset);
                 }
                 Some(Heard::Cancel(cancel)) => self.halt.cancel(&cancel),
+                Some(Heard::Pause(pause)) => {
+                    self.halt.pause.order(pause.sequence, pause.paused);
+                }
                 Some(Heard::Container(status)) => self.pod.status(status),
                 Some(Heard::ChildrenAnswer(answer)) => self.children.answered(answer),
                 Some(Heard::ChildrenNews(news)) => self.children.news(news.children),

@@ -101,8 +101,9 @@ impl At<'_> {
     pub(super) async fn delay(&self, wanted: &str) -> Result<(), Failure> {
         let text = self.template("delay", wanted, &BTreeMap::new())?;
         let wait = duration::parse(&text).map_err(|error| Failure::expression("delay", &error))?;
+        let pause = self.limits.pause();
         tokio::select! {
-            () = tokio::time::sleep(wait) => Ok(()),
+            () = pause.sleep_until(pause.clock() + wait) => Ok(()),
             cause = self.limits.reached() => Err(Failure::stopped(&cause, self.step)),
         }
     }

@@ -17,6 +17,8 @@ use crate::credit;
 
 const TERM: i32 = 15;
 const KILL: i32 = 9;
+const STOP: i32 = 19;
+const CONT: i32 = 18;
 /// How long a killed process may take to be gone; one that hangs in the kernel never is.
 const UNKILLABLE: Duration = Duration::from_secs(30);
 
@@ -44,7 +46,7 @@ impl From<Gone> for Error {
     }
 }
 
-/// Ends a process step by step: SIGTERM, grace, SIGKILL.
+/// Stops and continues a process with the run, and ends it step by step: SIGTERM, grace, SIGKILL.
 struct Stopper<'a> {
     run: &'a Run,
     limits: &'a Limits,
@@ -52,10 +54,13 @@ struct Stopper<'a> {
     cause: Option<Cause>,
     kill_at: Option<Instant>,
     killed: Option<Instant>,
+    /// It stands still.
+    paused: bool,
 }
 
 /// What a stopper wants done now.
 enum Urge {
+    Pause(bool),
     Stop(Cause),
     Kill,
     GiveUp,
@@ -64,6 +69,26 @@ enum Urge {
 impl Stopper<'_> {
     /// Waits until something is to be done.
     async fn urge(&self) -> Urge {
+        tokio::select! {
+            biased;
+            urge = self.end() => urge,
+            paused = self.pause() => Urge::Pause(paused),
+        }
+    }
+
+    /// Waits until it has to stand still, or to go on. What has to end is not kept from it.
+    async fn pause(&self) -> bool {
+        let wanted = !self.paused;
+        match (&self.cause, wanted) {
+            (Some(_), true) => std::future::pending().await,
+            (Some(_), false) => {}
+            (None, wanted) => self.limits.pause().until(wanted).await,
+        }
+        wanted
+    }
+
+    /// Waits until something has to be done to end it.
+    async fn end(&self) -> Urge {
         if let Some(killed) = self.killed {
             tokio::time::sleep_until(killed + UNKILLABLE).await;
             return Urge::GiveUp;
@@ -79,6 +104,10 @@ impl Stopper<'_> {
 
     async fn obey(&mut self, urge: Urge, line: &mut Line) -> Result<(), Gone> {
         let signal = match urge {
+            Urge::Pause(paused) => {
+                self.paused = paused;
+                if paused { STOP } else { CONT }
+            }
             Urge::Stop(cause) => {
                 let force = matches!(&cause, Cause::Cancel(cancel) if cancel.force);
                 self.cause = Some(cause);
@@ -113,6 +142,7 @@ pub(super) async fn follow(
     heard: &mut dyn FnMut(&[u8]),
 ) -> Result<(Ended, Option<Cause>), Error> {
     let mut line = shim.line.lock().await;
+    limits.unpaused().await;
     line.last_id += 1;
     let id = line.last_id;
     request.id = id;
@@ -124,6 +154,7 @@ pub(super) async fn follow(
         cause: None,
         kill_at: None,
         killed: None,
+        paused: false,
     };
     // Why the log can not be written; the process is killed then and its output dropped.
     let mut broken = None;

@@ -15,7 +15,7 @@ use muster_spec::{
 use super::{
     Run,
     children::Started,
-    halt::{Halt, Limits},
+    halt::{Cause, Halt, Limits},
     operation::{At, Failure, Kind},
     scope::{Known, Results, Scope, Services, Sight},
 };
@@ -125,6 +125,7 @@ impl Walk {
     /// Walks one step. Returns whether the group around it still passes.
     async fn step(&self, step: &Step, passed: bool, limits: &Limits) -> bool {
         let reference = step.reference.as_str();
+        limits.unpaused().await;
         if let Some(cause) = limits.cause() {
             let failure = Failure::stopped(&cause, reference);
             let state = match failure.kind {
@@ -151,6 +152,13 @@ impl Walk {
             }
         }
         self.begin(step, &name);
+        if step.paused
+            && let Some(cause) = self.hold(step, limits).await
+        {
+            let stopped = Failure::stopped(&cause, &step.reference);
+            self.finish(step, &name, 1, Err(stopped)).await;
+            return step.optional;
+        }
         let own_limits = match self.timeout(step, &sight, limits) {
             Ok(own_limits) => own_limits,
             Err(failure) => {
@@ -161,6 +169,20 @@ impl Walk {
         let (tries, result) = self.tries(step, passed, &own_limits).await;
         let result = self.artifacts(step, &sight, limits, result).await;
         self.finish(step, &name, tries, result).await || step.optional
+    }
+
+    /// A step that begins paused waits for somebody; a slot of the agent it does not take. Returns
+    /// why it has to end, if so.
+    async fn hold(&self, step: &Step, limits: &Limits) -> Option<Cause> {
+        let text = format!(
+            "paused; `muster resume {}` lets it go on",
+            self.run.name().unwrap_or("EXECUTION")
+        );
+        self.run.spool.remark(&step.reference, &text).await;
+        let _resting = self.run.board.rest();
+        limits.pause().hold();
+        limits.unpaused().await;
+        limits.cause()
     }
 
     /// Tries a step as often as it may be tried.
@@ -227,6 +249,7 @@ impl Walk {
             if result.is_err() {
                 continue;
             }
+            limits.unpaused().await;
             if let Some(cause) = limits.cause() {
                 result = Err(Failure::stopped(&cause, &step.reference));
                 continue;

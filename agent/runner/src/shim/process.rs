@@ -284,8 +284,10 @@ impl Running {
     }
 
     fn signal(&self, number: i32) {
-        if let Some(signal) = Signal::from_named_raw(number) {
-            lineage::signal(signal, Some(self.pid));
+        match Signal::from_named_raw(number) {
+            Some(Signal::STOP) => lineage::stop(Some(self.pid)),
+            Some(signal) => lineage::signal(signal, Some(self.pid)),
+            None => {}
         }
     }
 }

@@ -15,6 +15,7 @@ mod flow;
 mod git;
 mod isolation;
 mod log;
+mod pause;
 mod plan;
 mod run;
 mod tarball;

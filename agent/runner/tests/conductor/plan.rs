@@ -53,6 +53,7 @@ pub(crate) fn step(reference: &str, operations: Vec<Operation>) -> Step {
         condition: "passed".to_owned(),
         optional: false,
         negative: false,
+        paused: false,
         retry: None,
         timeout: None,
         after: false,

@@ -40,6 +40,8 @@ fn events(lease: Lease) -> Vec<Event> {
     events.extend([
         Event::Cancel(Stop::Orderly),
         Event::Cancel(Stop::Forced),
+        Event::Pause,
+        Event::Resume,
         Event::QueueDeadline,
     ]);
     events
@@ -52,6 +54,7 @@ fn at(state: State) -> Lifecycle {
         state,
         lease: leased,
         stop: None,
+        pause: Pause::default(),
         last_epoch,
     }
 }
@@ -68,6 +71,8 @@ fn every_state_and_event_is_decided() {
                 Event::Complete(_, outcome) => format!("complete {outcome:?}"),
                 Event::AttemptLost { retry, .. } => format!("attempt lost, retry {retry}"),
                 Event::Cancel(stop) => format!("cancel {stop:?}"),
+                Event::Pause => "pause".to_owned(),
+                Event::Resume => "resume".to_owned(),
                 Event::QueueDeadline => "queue deadline".to_owned(),
             };
             let row = match at(state).on(event) {
@@ -77,6 +82,10 @@ fn every_state_and_event_is_decided() {
                         .map(|effect| match effect {
                             Effect::WakeScheduler => "wake".to_owned(),
                             Effect::StopAttempt(_, stop) => format!("stop {stop:?}"),
+                            Effect::PauseAttempt(_, pause) => {
+                                let what = if pause.paused { "pause" } else { "resume" };
+                                format!("{what} {}", pause.sequence)
+                            }
                             Effect::CloseAttempt(_) => "close".to_owned(),
                         })
                         .collect();
@@ -120,6 +129,48 @@ fn a_lost_attempt_of_a_canceled_execution_ends_it() {
     assert_eq!(ended.state, State::Canceled);
 }
 
+#[test]
+fn every_wish_to_go_on_is_a_new_one_and_a_pause_is_repeated_without_effect() {
+    let running = at(State::Running);
+    let pausing = running.on(Event::Pause).expect("it runs").next;
+    assert_eq!(
+        pausing.pause,
+        Pause {
+            sequence: 1,
+            paused: true
+        }
+    );
+    let again = pausing.on(Event::Pause).expect("a repeat");
+    assert!(again.effects.is_empty());
+    let paused = pausing.on(Event::Report(lease(1), Phase::Paused));
+    let paused = paused.expect("the lease is live").next;
+    let first = paused.on(Event::Resume).expect("it is paused").next;
+    // Its agent has not answered yet: the next step may have paused it meanwhile.
+    let second = first.on(Event::Resume).expect("it is paused").next;
+    assert_eq!(second.pause.sequence, 3);
+    let running = second.on(Event::Report(lease(1), Phase::Running));
+    let running = running.expect("the lease is live").next;
+    assert!(running.on(Event::Resume).is_err(), "nothing is paused");
+}
+
+#[test]
+fn an_execution_that_is_to_end_is_not_paused() {
+    let stopping = at(State::Running).on(Event::Cancel(Stop::Orderly));
+    let stopping = stopping.expect("it runs").next;
+    assert!(stopping.on(Event::Pause).is_err());
+}
+
+#[test]
+fn another_attempt_knows_nothing_of_a_pause() {
+    let paused = at(State::Running).on(Event::Pause).expect("it runs").next;
+    let lost = Event::AttemptLost {
+        lease: lease(1),
+        retry: true,
+    };
+    let queued = paused.on(lost).expect("the lease is live").next;
+    assert_eq!(queued.pause, Pause::default());
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     (1..4_i64).prop_flat_map(|epoch| proptest::sample::select(events(lease(epoch))))
 }
@@ -136,6 +187,10 @@ proptest! {
             prop_assert_eq!(life.lease.is_some(), life.state.is_leased());
             prop_assert!(life.last_epoch >= before.last_epoch);
             prop_assert!(life.stop >= before.stop);
+            if life.lease == before.lease {
+                prop_assert!(life.pause.sequence >= before.pause.sequence);
+            }
+            prop_assert!(!life.pause.paused || life.state.is_leased());
             if before.state.is_terminal() {
                 prop_assert_eq!(life, before);
             }

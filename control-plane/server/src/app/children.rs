@@ -29,8 +29,10 @@ use super::{
 };
 use crate::config::{DEFAULT_QUEUE_WAIT, MAX_PAIRS};
 
+mod hold;
 mod suite;
 
+pub(super) use hold::Hold;
 pub(crate) use suite::Requirement;
 
 /// Most instances of one call.
@@ -207,16 +209,32 @@ impl App {
         let parent = self.parent(agent, lease).await?;
         let executions = self.store.executions(parent.execution.project);
         for child in executions.children(parent.attempt.id).await? {
-            let wanted = match indices {
-                [] => of_group(&child, group),
-                indices => indices.iter().any(|index| is(&child, group, *index)),
-            };
-            if wanted && !child.execution.state().is_terminal() {
+            if is_wanted(&child, group, indices) && !child.execution.state().is_terminal() {
                 let changed = executions
                     .cancel(child.execution.id, stop, message, None)
                     .await?;
                 self.perform(&changed);
             }
+        }
+        Ok(())
+    }
+
+    /// Lets children go on that are paused. Those that are not stay as they are.
+    pub(crate) async fn resume_children(
+        &self,
+        agent: &Agent,
+        lease: Lease,
+        group: &str,
+        indices: &[u32],
+    ) -> Result<(), Error> {
+        let parent = self.parent(agent, lease).await?;
+        let executions = self.store.executions(parent.execution.project);
+        for child in executions.children(parent.attempt.id).await? {
+            if !is_wanted(&child, group, indices) {
+                continue;
+            }
+            self.hold_child(&child.execution, Hold::Resume, "all of them are ready")
+                .await?;
         }
         Ok(())
     }
@@ -323,6 +341,14 @@ fn find<'a>(plan: &'a Plan, start: &StartChildren) -> Result<Wanted<'a>, Error> 
         let text = format!("operation {} does not start children", start.operation);
         Error::invalid("step", text)
     })
+}
+
+/// Whether it is one of these; all of the group when none is named.
+fn is_wanted(child: &Child, group: &str, indices: &[u32]) -> bool {
+    match indices {
+        [] => of_group(child, group),
+        indices => indices.iter().any(|index| is(child, group, *index)),
+    }
 }
 
 fn of_group(child: &Child, group: &str) -> bool {

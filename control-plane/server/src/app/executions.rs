@@ -21,7 +21,7 @@ use muster_storage::{
     },
 };
 
-use super::{Access, App, Caller, Error, manifests::documents};
+use super::{Access, App, Caller, Error, children::Hold, manifests::documents};
 use crate::config::{DEFAULT_QUEUE_WAIT, MAX_PAIRS};
 
 /// What is shown in the place of a sensitive value.
@@ -174,6 +174,44 @@ impl App {
         };
         let changed = executions.cancel(found.id, stop, &message, request).await?;
         self.perform(&changed);
+        Ok(executions.details(found.id).await?)
+    }
+
+    pub(crate) async fn pause_execution(
+        &self,
+        caller: &Caller,
+        project: &str,
+        name: &str,
+        message: &str,
+        request: Option<&Request>,
+    ) -> Result<Details, Error> {
+        let project = self.project(caller, project, Access::Write).await?;
+        let executions = self.store.executions(project.id);
+        let found = executions.find(name).await?;
+        let message = match message {
+            "" => format!("paused by {}", caller.name),
+            given => given.to_owned(),
+        };
+        let changed = executions.pause(found.id, &message, request).await?;
+        self.perform(&changed);
+        self.hold_children(&found, Hold::Pause).await?;
+        Ok(executions.details(found.id).await?)
+    }
+
+    pub(crate) async fn resume_execution(
+        &self,
+        caller: &Caller,
+        project: &str,
+        name: &str,
+        request: Option<&Request>,
+    ) -> Result<Details, Error> {
+        let project = self.project(caller, project, Access::Write).await?;
+        let executions = self.store.executions(project.id);
+        let found = executions.find(name).await?;
+        let message = format!("resumed by {}", caller.name);
+        let changed = executions.resume(found.id, &message, request).await?;
+        self.perform(&changed);
+        self.hold_children(&found, Hold::Resume).await?;
         Ok(executions.details(found.id).await?)
     }
 
@@ -387,6 +425,7 @@ fn add_steps(all: &mut Vec<StepResult>, parent: &str, steps: &[Step]) {
             tries: 0,
             optional: step.optional,
             negative: step.negative,
+            paused_ms: 0,
         });
         for operation in &step.operations {
             if let Operation::Steps { steps } = operation {

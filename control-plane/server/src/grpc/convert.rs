@@ -60,6 +60,7 @@ pub(super) fn execution(project: &str, record: Execution) -> v1::Execution {
         uid: record.id.to_string(),
         state: state(record.state()).into(),
         cancel_requested: record.lifecycle.stop.is_some(),
+        pause_requested: record.lifecycle.pause.paused,
         display_name: record.display_name,
         number: record.number,
         workflow: record.workflow,
@@ -152,6 +153,9 @@ fn step(record: StepResult) -> v1::StepResult {
         tries: record.tries,
         optional: record.optional,
         negative: record.negative,
+        paused_duration: (record.paused_ms > 0)
+            .then(|| std::time::Duration::from_millis(record.paused_ms))
+            .and_then(|paused| paused.try_into().ok()),
     }
 }
 

@@ -7,6 +7,7 @@ use muster_proto::v1::{
     CancelExecutionRequest, CancelExecutionResponse, CreateExecutionRequest,
     CreateExecutionResponse, GetExecutionRequest, GetExecutionResponse, ListExecutionEventsRequest,
     ListExecutionEventsResponse, ListExecutionsRequest, ListExecutionsResponse,
+    PauseExecutionRequest, PauseExecutionResponse, ResumeExecutionRequest, ResumeExecutionResponse,
     WatchExecutionRequest, WatchExecutionResponse, create_execution_request::Source as WireSource,
     execution_service_server::ExecutionService,
 };
@@ -112,6 +113,43 @@ impl ExecutionService for Api {
             .await?;
         Ok(Response::new(CancelExecutionResponse {
             execution: Some(convert::details(project, canceled)),
+        }))
+    }
+
+    async fn pause_execution(
+        &self,
+        request: Request<PauseExecutionRequest>,
+    ) -> Result<Response<PauseExecutionResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let [project, id] = name::execution("name", &message.name)?;
+        let request = Content::new("PauseExecution")
+            .field(&message.name)
+            .field(&message.message)
+            .request(&caller, &message.request_id)?;
+        let paused = self
+            .app
+            .pause_execution(&caller, project, id, &message.message, request.as_ref())
+            .await?;
+        Ok(Response::new(PauseExecutionResponse {
+            execution: Some(convert::details(project, paused)),
+        }))
+    }
+
+    async fn resume_execution(
+        &self,
+        request: Request<ResumeExecutionRequest>,
+    ) -> Result<Response<ResumeExecutionResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let [project, id] = name::execution("name", &message.name)?;
+        let request = Content::new("ResumeExecution")
+            .field(&message.name)
+            .request(&caller, &message.request_id)?;
+        let resumed = self
+            .app
+            .resume_execution(&caller, project, id, request.as_ref())
+            .await?;
+        Ok(Response::new(ResumeExecutionResponse {
+            execution: Some(convert::details(project, resumed)),
         }))
     }
 

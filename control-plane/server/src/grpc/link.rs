@@ -4,11 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use muster_core::execution::{Lease, Stop};
 use muster_proto::v1::{
-    LinkRequest, LinkResponse, ReadArchiveRequest, ReadArchiveResponse, SelectWorkflowsRequest,
-    SelectWorkflowsResponse, StartChildrenRequest, StartChildrenResponse, StopChildrenRequest,
-    StopChildrenResponse, StreamLogRequest, StreamLogResponse, UploadArtifactRequest,
-    UploadArtifactResponse, WatchChildrenRequest, WatchChildrenResponse,
-    agent_link_service_server::AgentLinkService, upload_artifact_request::Part,
+    LinkRequest, LinkResponse, ReadArchiveRequest, ReadArchiveResponse, ResumeChildrenRequest,
+    ResumeChildrenResponse, SelectWorkflowsRequest, SelectWorkflowsResponse, StartChildrenRequest,
+    StartChildrenResponse, StopChildrenRequest, StopChildrenResponse, StreamLogRequest,
+    StreamLogResponse, UploadArtifactRequest, UploadArtifactResponse, WatchChildrenRequest,
+    WatchChildrenResponse, agent_link_service_server::AgentLinkService,
+    upload_artifact_request::Part,
 };
 use muster_storage::agent::Agent;
 use tokio::{sync::mpsc, time::Instant};
@@ -134,6 +135,18 @@ impl AgentLinkService for Api {
             .stop_children(&agent, lease, group, indices, stop, &message.message)
             .await?;
         Ok(Response::new(StopChildrenResponse {}))
+    }
+
+    async fn resume_children(
+        &self,
+        request: Request<ResumeChildrenRequest>,
+    ) -> Result<Response<ResumeChildrenResponse>, Status> {
+        let (agent, message) = self.authenticate_agent(request).await?;
+        let lease = children::lease(&message.attempt, message.epoch)?;
+        self.app
+            .resume_children(&agent, lease, &message.group, &message.indices)
+            .await?;
+        Ok(Response::new(ResumeChildrenResponse {}))
     }
 
     async fn select_workflows(

@@ -185,7 +185,14 @@ impl Stage {
         tracing::info!(version = hello.version, "the agent connected");
 
         let (stop, drain) = (self.stop.clone(), self.app.link.drain.clone());
+        let mut orders = self.app.config.order_interval.map(tokio::time::interval);
         loop {
+            let orders_due = async {
+                match &mut orders {
+                    Some(orders) => drop(orders.tick().await),
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
@@ -194,6 +201,7 @@ impl Stage {
                     self.say(Message::Drain(Drain { spread })).await;
                     return Ok(());
                 }
+                () = orders_due => self.repeat_orders().await?,
                 request = requests.next() => match request {
                     Some(Ok(request)) => match self.hear(request).await? {
                         Flow::On => {}
@@ -261,7 +269,7 @@ impl Stage {
             lost,
         }))
         .await;
-        self.repeat_stops().await
+        self.repeat_orders().await
     }
 
     async fn decline(&mut self, decline: DeclineAttempt) -> Result<(), Error> {

@@ -159,7 +159,7 @@ impl<'a> Builder<'a> {
         };
         let operations = self.operations(step, &reference, here);
         let only_artifacts = matches!(operations.as_slice(), [Operation::Artifacts(_)]);
-        if operations.is_empty() {
+        if operations.is_empty() && !step.paused {
             self.warnings
                 .push(Problem::new(&step.place, "the step does nothing"));
         }
@@ -173,6 +173,7 @@ impl<'a> Builder<'a> {
             condition: text_or(step.condition.as_ref(), default),
             optional: step.optional,
             negative: step.negative,
+            paused: step.paused,
             retry: step.retry.as_ref().map(|retry| plan::Retry {
                 count: retry.count,
                 until: text_or(retry.until.as_ref(), "passed"),
@@ -313,6 +314,7 @@ pub(super) fn step(reference: &str, name: &str, operation: Operation) -> plan::S
         condition: "passed".to_owned(),
         optional: false,
         negative: false,
+        paused: false,
         retry: None,
         timeout: None,
         after: false,

@@ -60,6 +60,9 @@ pub struct Parallel {
     pub parallelism: Option<Expression>,
     /// The first failure ends the others.
     pub fail_fast: bool,
+    /// Each begins paused; they go on together when all that run at a time are there.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub paused: bool,
     /// Of a worker, for people.
     pub description: Option<Template>,
     /// Files that each worker gets.

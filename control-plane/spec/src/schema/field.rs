@@ -321,18 +321,6 @@ impl<'n> Object<'n> {
         }
     }
 
-    /// A flag of the language that this version refuses when it is set.
-    pub(super) fn unsupported_if_set(&mut self, reader: &mut Reader, name: &'static str) {
-        let Some(found) = self.take(name) else {
-            return;
-        };
-        if found.flag(reader).unwrap_or(false) {
-            let place = reader.place(found.node.mark, &found.path);
-            let problem = Problem::new(&place, format!("not supported yet: `{name}`"));
-            reader.unsupported.push(problem);
-        }
-    }
-
     /// A field that has no effect.
     pub(super) fn without_effect(&mut self, reader: &mut Reader, name: &'static str, why: &str) {
         if let Some(found) = self.take(name) {

@@ -25,6 +25,8 @@ pub struct Parallel {
     pub parallelism: Option<Text>,
     /// `failFast`: the first failure ends the others.
     pub fail_fast: bool,
+    /// `paused`: each worker waits before its first own step until all of them are there.
+    pub paused: bool,
     /// `description` of a worker, a template.
     pub description: Option<Text>,
     /// `logs`, an expression.
@@ -50,6 +52,7 @@ impl Parallel {
             .and_then(|found| Target::read(reader, &found));
         let own = Step::read_operations(reader, &mut object, with_use);
         let mut worker = Spec::fields(reader, &mut object, !with_use);
+        let paused = own.paused;
         if own.does_something() {
             worker.steps.insert(0, own);
         }
@@ -61,6 +64,7 @@ impl Parallel {
                 .take("parallelism")
                 .and_then(|found| found.scalar(reader, "a number or an expression of one")),
             fail_fast: object.flag(reader, "failFast").unwrap_or(false),
+            paused,
             description: object.text(reader, "description"),
             logs: object
                 .take("logs")

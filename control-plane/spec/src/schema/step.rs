@@ -31,6 +31,8 @@ pub struct Step {
     pub pure: Option<bool>,
     /// `negative`.
     pub negative: bool,
+    /// `paused`: it waits until somebody lets it go on.
+    pub paused: bool,
     /// `optional`.
     pub optional: bool,
     /// `retry`.
@@ -110,7 +112,6 @@ impl Step {
         object: &mut Object<'_>,
         with_use: bool,
     ) -> Self {
-        object.unsupported_if_set(reader, "paused");
         let template = if with_use {
             object
                 .take("template")
@@ -121,6 +122,7 @@ impl Step {
         };
         Self {
             negative: object.flag(reader, "negative").unwrap_or(false),
+            paused: object.flag(reader, "paused").unwrap_or(false),
             optional: object.flag(reader, "optional").unwrap_or(false),
             retry: object
                 .take("retry")
@@ -152,6 +154,7 @@ impl Step {
             condition: None,
             pure: None,
             negative: false,
+            paused: false,
             optional: false,
             retry: None,
             timeout: None,

@@ -4,7 +4,8 @@
 use std::{collections::VecDeque, time::Duration};
 
 use muster_proto::runner::v1::{
-    ChildInstance, ChildStatus, Outcome, StartChildren, StopChildren, children_order::Order,
+    ChildInstance, ChildStatus, Outcome, ResumeChildren, StartChildren, StopChildren,
+    children_order::Order,
 };
 use muster_spec::plan::Transfer;
 use serde_json::{Map, Value, json};
@@ -38,6 +39,8 @@ pub(super) struct Hand {
     pub(super) config: std::collections::HashMap<String, String>,
     /// Files that come back.
     pub(super) fetch: Vec<Fetch>,
+    /// It was told to go on.
+    pub(super) resumed: bool,
 }
 
 /// How a crew works.
@@ -51,6 +54,8 @@ pub(super) struct Rules {
     pub(super) fail_fast: bool,
     /// Nobody waits for them.
     pub(super) detached: bool,
+    /// Each begins paused; they go on together when all that fit are there.
+    pub(super) together: bool,
 }
 
 /// What happened so far.
@@ -71,7 +76,10 @@ pub(super) async fn work(at: &At<'_>, rules: &Rules, hands: Vec<Hand>) -> Result
     let mut tally = Tally::default();
     let _resting = at.run.board.rest();
     loop {
-        let room = rules.parallelism.saturating_sub(running.len());
+        let room = match at.limits.pause().is_paused() {
+            true => 0,
+            false => rules.parallelism.saturating_sub(running.len()),
+        };
         let starting = next(&mut waiting, room.min(BATCH));
         if !starting.is_empty() {
             let started = tokio::select! {
@@ -94,6 +102,9 @@ pub(super) async fn work(at: &At<'_>, rules: &Rules, hands: Vec<Hand>) -> Result
             return Ok(());
         }
         let ended = take_ended(at, rules, &mut running);
+        if rules.together && ended.is_empty() {
+            resume(at, rules, &mut running).await?;
+        }
         if ended.is_empty() {
             if running.is_empty() && waiting.is_empty() {
                 return result(rules, &tally, total);
@@ -101,6 +112,7 @@ pub(super) async fn work(at: &At<'_>, rules: &Rules, hands: Vec<Hand>) -> Result
             tokio::select! {
                 // The sender lives in the run.
                 _ = changes.changed() => {}
+                () = at.limits.pause().until(false), if at.limits.pause().is_paused() => {}
                 cause = at.limits.reached() => {
                     return Err(stop(at, rules, &running, &cause).await);
                 }
@@ -164,6 +176,29 @@ async fn start(at: &At<'_>, rules: &Rules, hands: &[Hand]) -> Result<(), Failure
         instances: instances.collect(),
     });
     at.run.children.order(order).await.map(drop)
+}
+
+/// Lets those go on that have begun paused, once all of them are there.
+async fn resume(at: &At<'_>, rules: &Rules, running: &mut [Hand]) -> Result<(), Failure> {
+    let waits = |hand: &Hand| {
+        let status = at.run.children.status(&rules.group, hand.index);
+        status.is_some_and(|status| status.paused)
+    };
+    let held: Vec<&mut Hand> = running.iter_mut().filter(|hand| !hand.resumed).collect();
+    if held.is_empty() || !held.iter().all(|hand| waits(hand)) {
+        return Ok(());
+    }
+    let text = format!("{} {}s are ready and go on", held.len(), rules.noun);
+    let order = Order::Resume(ResumeChildren {
+        group: rules.group.clone(),
+        indices: held.iter().map(|hand| hand.index).collect(),
+    });
+    at.run.children.order(order).await?;
+    at.run.spool.remark(at.step, &text).await;
+    for hand in held {
+        hand.resumed = true;
+    }
+    Ok(())
 }
 
 fn take_ended(at: &At<'_>, rules: &Rules, running: &mut Vec<Hand>) -> Vec<(Hand, ChildStatus)> {

@@ -34,6 +34,7 @@ impl At<'_> {
             parallelism: parallelism.unwrap_or(PARALLELISM),
             fail_fast: parallel.fail_fast,
             detached: false,
+            together: parallel.paused,
         };
         let text = format!("{} for workers", instances.describe());
         self.run.spool.remark(self.step, &text).await;
@@ -73,6 +74,7 @@ impl At<'_> {
                 workflow: String::new(),
                 config: std::collections::HashMap::new(),
                 fetch,
+                resumed: false,
             });
         }
         crew::work(self, &rules, hands).await

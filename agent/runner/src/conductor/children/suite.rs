@@ -36,6 +36,7 @@ impl At<'_> {
             parallelism: parallelism.unwrap_or(PARALLELISM),
             fail_fast: false,
             detached: execute.detached,
+            together: false,
         };
         let mut outgoing = Outgoing::new(self, &rules.group);
         let mut hands = Vec::new();
@@ -75,6 +76,7 @@ impl At<'_> {
                         workflow,
                         config,
                         fetch: Vec::new(),
+                        resumed: false,
                     });
                 }
             }

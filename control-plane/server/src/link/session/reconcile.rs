@@ -8,7 +8,10 @@ use muster_proto::v1::{AttemptOrder, AttemptRef, attempt_order::Action, link_res
 use muster_storage::{attempt::Status, work::Live};
 
 use super::{Stage, assignment, lease};
-use crate::{app::Error, link::cancel_attempt};
+use crate::{
+    app::Error,
+    link::{cancel_attempt, pause_attempt},
+};
 
 impl Stage {
     /// An order for every attempt that the agent told, and for those that it should know.
@@ -50,6 +53,7 @@ impl Stage {
                     .lifecycle
                     .stop
                     .map(|stop| cancel_attempt(attempt.lease(), stop, &live.execution)),
+                pause: pause_attempt(attempt.lease(), live.execution.lifecycle.pause),
             });
         }
         let adopted: HashSet<_> = live.iter().map(|live| key(live.attempt.lease())).collect();
@@ -89,8 +93,9 @@ impl Stage {
         Ok(orders)
     }
 
-    /// Tells again what should end: the word may have been lost, or spoken to another replica.
-    pub(super) async fn repeat_stops(&self) -> Result<(), Error> {
+    /// Tells again what should end or pause: the word may have been lost, or spoken to another
+    /// replica.
+    pub(super) async fn repeat_orders(&self) -> Result<(), Error> {
         let before = self.app.link.held(self.agent.id);
         let live = self.app.store.agent(self.agent.id).live().await?;
         // What another replica ended takes no room any more.
@@ -99,10 +104,14 @@ impl Stage {
             self.app.link.close_attempt(*ended);
         }
         for live in live {
+            let lease = live.attempt.lease();
             if let Some(stop) = live.execution.lifecycle.stop {
-                let lease = live.attempt.lease();
                 let cancel = cancel_attempt(lease, stop, &live.execution);
                 self.say(Message::Cancel(cancel)).await;
+                continue;
+            }
+            if let Some(pause) = pause_attempt(lease, live.execution.lifecycle.pause) {
+                self.say(Message::Pause(pause)).await;
             }
         }
         Ok(())

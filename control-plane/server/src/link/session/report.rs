@@ -1,5 +1,7 @@
 //! Reading an agent's report: from the wire to the store's words.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use muster_core::execution::{Outcome, Phase};
 use muster_proto::v1::{self, attempt_report, execution, step_result};
@@ -126,6 +128,12 @@ fn read_step(told: v1::StepResult) -> StepResult {
         tries: told.tries,
         optional: told.optional,
         negative: told.negative,
+        paused_ms: told
+            .paused_duration
+            .and_then(|paused| Duration::try_from(paused).ok())
+            .map_or(0, |paused| {
+                u64::try_from(paused.as_millis()).unwrap_or(u64::MAX)
+            }),
     }
 }
 

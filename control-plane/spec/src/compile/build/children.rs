@@ -109,6 +109,7 @@ impl Builder<'_> {
             strategy: self.strategy(&parallel.strategy, &parallel.place),
             parallelism: text(parallel.parallelism.as_ref()),
             fail_fast: parallel.fail_fast,
+            paused: parallel.paused,
             description: text(parallel.description.as_ref()),
             transfer: parallel.transfer.iter().map(transfer).collect(),
             fetch: parallel.fetch.iter().map(transfer).collect(),
