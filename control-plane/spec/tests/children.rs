@@ -16,6 +16,7 @@ fn documents(text: &str) -> Result<Compiled, String> {
         match document {
             Document::Workflow(read) => workflow = Some(read),
             Document::Template(template) => templates.push(template),
+            Document::Request(_) | Document::Foreign(_) => {}
         }
     }
     compile(&Input {

@@ -14,7 +14,7 @@ static TEMPLATES: LazyLock<Vec<Template>> = LazyLock::new(|| {
     documents
         .filter_map(|document| match document {
             Document::Template(template) => Some(template),
-            Document::Workflow(_) => None,
+            Document::Workflow(_) | Document::Request(_) | Document::Foreign(_) => None,
         })
         .collect()
 });
