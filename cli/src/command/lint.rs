@@ -153,6 +153,7 @@ fn check_request(
     let compiled = compile(&Input {
         workflow,
         templates,
+        global: None,
         config: &request.config_below(&BTreeMap::new()),
         execution: &ExecutionInfo::default(),
     });
@@ -182,6 +183,7 @@ fn check_workflow(
     let compiled = compile(&Input {
         workflow,
         templates,
+        global: None,
         config: &config,
         execution: &ExecutionInfo {
             name: workflow.metadata.name.clone(),

@@ -58,6 +58,9 @@ pub(crate) struct Arguments {
     /// of one name are alternatives
     #[arg(long = "target", value_name = "NAME=VALUE", value_parser = pair)]
     target: Vec<(String, String)>,
+    /// Template that is put below the run, as `muster server --global-template` does
+    #[arg(long, value_name = "TEMPLATE")]
+    global_template: Option<String>,
     /// Print the name and leave; the server goes on
     #[arg(long, conflicts_with_all = ["artifacts", "quiet"])]
     detach: bool,
@@ -94,10 +97,16 @@ pub(crate) async fn execute(mut arguments: Arguments, global: &Global) -> Result
     let local = place::place(global)? == Place::Local;
     if local {
         check_local(&arguments)?;
+    } else if arguments.global_template.is_some() {
+        return Err(Error::Usage(
+            "--global-template is for runs on this machine: a server has its own, see `muster server --help`".to_owned(),
+        ));
     }
     let mut interruptions = Interruptions::listen()?;
+    let template = arguments.global_template.as_ref();
+    let global_template = template.map(|name| name.replace('/', "--"));
     let session = tokio::select! {
-        session = Session::open(global) => session?,
+        session = Session::open_with(global, global_template) => session?,
         () = interruptions.next() => return Err(Error::Interrupted),
     };
     let done = Box::pin(run(

@@ -128,3 +128,32 @@ fn requests_are_linted_with_their_workflow() {
     found("warnings", "not supported yet: kind `TestTrigger`");
     assert_eq!(report["requests"], 1);
 }
+
+#[test]
+fn a_global_template_is_below_a_run_of_this_machine() {
+    let home = Home::new();
+    let template = format!(
+        "{HEAD}\nkind: TestWorkflowTemplate\nmetadata:\n  name: team--base\nspec:\n  setup:\n  - shell: echo from-the-global-one\n"
+    );
+    let template = home.write("t.yaml", &template);
+    let file = home.workflow("plain", "steps:\n- shell: echo own");
+    let arguments = ["run", &file, "--global-template", "team/base"];
+    let without = home.muster(arguments).expect(0);
+    assert!(
+        without.stdout.contains("there is no template `team--base`"),
+        "{}",
+        without.stdout
+    );
+    home.muster(["apply", "-f", &template]).expect(0);
+    let with = home.muster(arguments).expect(0);
+    assert!(
+        with.stdout.contains("from-the-global-one"),
+        "{}",
+        with.stdout
+    );
+    let mut remote = arguments.to_vec();
+    remote.extend(["--server", "http://127.0.0.1:1"]);
+    home.muster(remote)
+        .expect(2)
+        .expect_error(&["--global-template"]);
+}

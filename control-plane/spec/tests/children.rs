@@ -22,6 +22,7 @@ fn documents(text: &str) -> Result<Compiled, String> {
     compile(&Input {
         workflow: &workflow.expect("a workflow"),
         templates: &templates,
+        global: None,
         config: &BTreeMap::new(),
         execution: &ExecutionInfo {
             id: "0190a6f0".to_owned(),

@@ -83,6 +83,7 @@ fn run(
     compile(&Input {
         workflow,
         templates,
+        global: None,
         config: &config,
         execution: &execution,
     })
@@ -252,7 +253,6 @@ fn heads_are_checked() {
         "apiVersion: muster.dev/v1\nkind: TestWorkflow\nspec: {}",
         "apiVersion: muster.dev/v1\nkind: TestWorkflow\nmetadata: {name: x}",
         "apiVersion: muster.dev/v1\nkind: TestWorkflow\nmetadata: {name: x}\nspec: {}\nspecs: {}",
-        "apiVersion: muster.dev/v1\nkind: TestWorkflowTemplate\nmetadata: {name: x}\nspec: {use: [{name: y}], steps: [{template: {name: y}}]}",
     ];
     let all: Vec<String> = texts
         .iter()

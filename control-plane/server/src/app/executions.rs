@@ -11,7 +11,7 @@ use muster_spec::{
     compile::{self, Compiled, ExecutionInfo, Input},
     manifest::{self, Choice, Chosen, Document},
     plan::{Operation, Plan, Step},
-    problem::{Problem, Problems},
+    problem::{Place, Problem, Problems},
     schema::{self, Template, Workflow},
 };
 use muster_storage::{
@@ -65,6 +65,10 @@ pub(crate) struct NewRun {
 pub(super) struct Loaded {
     pub(super) workflow: Workflow,
     templates: Vec<Template>,
+    /// The template below every execution of this server.
+    global: Option<Template>,
+    /// What is to be said of it.
+    warnings: Vec<Problem>,
     revision: i64,
     /// Documents that came with the request, where members of a suite may be among them.
     source: Option<String>,
@@ -231,16 +235,58 @@ impl App {
                 }
             }
         };
-        if names_templates {
+        let mut warnings = Vec::new();
+        let global = match &self.config.global_template {
+            Some(name) => {
+                self.global(project, name, &templates, &mut warnings)
+                    .await?
+            }
+            None => None,
+        };
+        // The global one may use others.
+        if names_templates || global.is_some() {
             templates.extend(self.stored_templates(project, &templates).await?);
         }
         Ok(Loaded {
             workflow,
             templates,
+            global,
+            warnings,
             revision,
             source: text.filter(|text| text.contains("execute")).cloned(),
             request: choice.request,
         })
+    }
+
+    /// The global template: a stored one, else one beside the workflow or of every installation.
+    /// Executions go on without it, with a warning: a project need not have it.
+    async fn global(
+        &self,
+        project: ProjectId,
+        name: &str,
+        beside: &[Template],
+        warnings: &mut Vec<Problem>,
+    ) -> Result<Option<Template>, Error> {
+        let stored = match self.store.templates(project).get(name, None).await {
+            Ok(stored) => documents(&stored.text)?,
+            Err(muster_storage::Error::NotFound { .. }) => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        let stored = stored.into_iter().find_map(|document| match document {
+            Document::Template(template) => Some(template),
+            Document::Workflow(_) | Document::Request(_) | Document::Foreign(_) => None,
+        });
+        let beside = || beside.iter().find(|it| it.metadata.name == name).cloned();
+        let found = stored
+            .or_else(beside)
+            .or_else(|| compile::builtin_template(name).cloned());
+        if found.is_none() {
+            let message = format!("there is no template `{name}`, the global one of this server");
+            let problem = Problem::new(&Place::default(), message)
+                .with_cure("store it in the project; this execution goes on without it");
+            warnings.push(problem);
+        }
+        Ok(found)
     }
 
     /// Stored templates, apart from those that came with the request.
@@ -328,6 +374,7 @@ fn compile(loaded: &Loaded, new: &NewRun, identity: &Identity) -> Result<Compile
     let input = Input {
         workflow: &loaded.workflow,
         templates: &loaded.templates,
+        global: loaded.global.as_ref(),
         config: &new.config,
         execution: &execution,
     };
@@ -339,8 +386,9 @@ fn compile(loaded: &Loaded, new: &NewRun, identity: &Identity) -> Result<Compile
         Some(document) => document.all_placed(problems),
         None => problems,
     })?;
-    let of_request = loaded.request.iter().flat_map(|it| it.warnings.clone());
-    compiled.warnings.splice(0..0, of_request);
+    let of_request = loaded.request.iter().flat_map(|it| &it.warnings);
+    let before: Vec<Problem> = loaded.warnings.iter().chain(of_request).cloned().collect();
+    compiled.warnings.splice(0..0, before);
     Ok(compiled)
 }
 

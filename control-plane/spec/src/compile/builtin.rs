@@ -19,8 +19,15 @@ static TEMPLATES: LazyLock<Vec<Template>> = LazyLock::new(|| {
         .collect()
 });
 
-/// The template of a normal name.
-pub(super) fn template(name: &str) -> Option<&'static Template> {
+/// All of them.
+#[must_use]
+pub fn all() -> &'static [Template] {
+    &TEMPLATES
+}
+
+/// One by its name, `--` and not `/` in it.
+#[must_use]
+pub fn template(name: &str) -> Option<&'static Template> {
     TEMPLATES
         .iter()
         .find(|template| template.metadata.name == name)

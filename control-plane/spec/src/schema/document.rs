@@ -36,7 +36,9 @@ pub struct Template {
     pub metadata: Metadata,
     /// `description`.
     pub description: Option<String>,
-    /// `spec`.
+    /// `spec.use`: templates that are merged into this one.
+    pub uses: Vec<TemplateRef>,
+    /// The rest of `spec`.
     pub spec: Spec,
     /// Fields that the language has and this version does not: workflows that use the template
     /// can not be compiled.
@@ -152,8 +154,8 @@ fn read_one(reader: &mut Reader, node: &Node) -> Option<Document> {
     if kind == REQUEST {
         return Request::read(reader, metadata, description, spec).map(Document::Request);
     }
-    let uses = TemplateRef::read_uses(reader, &mut spec, kind == WORKFLOW);
-    let spec = Spec::read(reader, spec, kind == TEMPLATE);
+    let uses = TemplateRef::read_uses(reader, &mut spec);
+    let spec = Spec::read(reader, spec);
     let metadata = metadata?;
     let unsupported = std::mem::take(&mut reader.unsupported).0;
     let warnings = std::mem::take(&mut reader.warnings).0;
@@ -170,6 +172,7 @@ fn read_one(reader: &mut Reader, node: &Node) -> Option<Document> {
         Document::Template(Template {
             metadata,
             description,
+            uses,
             spec,
             unsupported,
             warnings,

@@ -73,20 +73,19 @@ pub struct Target {
 }
 
 impl Spec {
-    pub(super) fn read(reader: &mut Reader, mut object: Object<'_>, template: bool) -> Self {
-        let spec = Self::fields(reader, &mut object, template);
+    pub(super) fn read(reader: &mut Reader, mut object: Object<'_>) -> Self {
+        let spec = Self::fields(reader, &mut object);
         object.finish(reader);
         spec
     }
 
     /// Reads the fields of a spec from an object that has others too.
-    pub(super) fn fields(reader: &mut Reader, object: &mut Object<'_>, template: bool) -> Self {
+    pub(super) fn fields(reader: &mut Reader, object: &mut Object<'_>) -> Self {
         let schedules = "schedules are not supported yet";
         object.without_effect(reader, "events", schedules);
         object.without_effect(reader, "concurrency", "it is not supported yet");
         object.without_effect(reader, "notifications", "it is deprecated");
         object.without_effect(reader, "timeouts", "it is not supported yet");
-        let step = |reader: &mut Reader, found: &Found<'_>| Step::read(reader, found, !template);
         Self {
             config: parameter::read_all(reader, object),
             content: Content::read(reader, object),
@@ -96,10 +95,10 @@ impl Spec {
             claims: claim::read(reader, object),
             system: System::read(reader, object),
             execution: Execution::read(reader, object),
-            services: service::read_all(reader, object, !template),
-            setup: object.list(reader, "setup", step),
-            steps: object.list(reader, "steps", step),
-            after: object.list(reader, "after", step),
+            services: service::read_all(reader, object),
+            setup: object.list(reader, "setup", Step::read),
+            steps: object.list(reader, "steps", Step::read),
+            after: object.list(reader, "after", Step::read),
         }
     }
 
