@@ -309,9 +309,120 @@ fn uses_of_templates_are_counted() {
     );
 }
 
+/// Names, images with the default version, and what `run` is when nothing is given.
+const OFFICIAL: [(&str, &str, &str); 17] = [
+    (
+        "artillery/v1",
+        "artilleryio/artillery:2.0.23",
+        "artillery run script.yaml",
+    ),
+    (
+        "artillery/beta",
+        "artilleryio/artillery:2.0.9",
+        "artillery run",
+    ),
+    ("cypress/v1", "cypress/included:13.6.4", "npx cypress run"),
+    ("cypress/beta", "cypress/included:13.6.4", "npx cypress run"),
+    (
+        "gradle/v1",
+        "gradle:8.7.0-jdk21-alpine",
+        "gradle --no-daemon test",
+    ),
+    (
+        "gradle/beta",
+        "gradle:8.7.0-jdk21-alpine",
+        "gradle --no-daemon test",
+    ),
+    ("jmeter/v1", "justb4/jmeter:5.5", "jmeter -n"),
+    ("jmeter/v2", "alpine/jmeter:5.6", "jmeter -n"),
+    ("jmeter/beta", "justb4/jmeter:5.5", "jmeter -n"),
+    ("k6/v1", "grafana/k6:1.1.0", "k6 run k6.js"),
+    ("k6/beta", "grafana/k6:0.49.0", "k6 run"),
+    (
+        "maven/v1",
+        "maven:3.9.6-eclipse-temurin-22-alpine",
+        "mvn test",
+    ),
+    (
+        "maven/beta",
+        "maven:3.9.6-eclipse-temurin-22-alpine",
+        "mvn test",
+    ),
+    (
+        "playwright/v1",
+        "mcr.microsoft.com/playwright:v1.43.0",
+        "npx playwright test",
+    ),
+    (
+        "playwright/beta",
+        "mcr.microsoft.com/playwright:v1.43.0",
+        "npx playwright test",
+    ),
+    ("postman/v1", "postman/newman:6-alpine", "newman run"),
+    ("postman/beta", "postman/newman:6-alpine", "newman run"),
+];
+
 #[test]
-fn templates_of_every_installation_can_be_read() {
-    for template in builtin_templates() {
-        assert!(template.description.is_some(), "{}", template.metadata.name);
+fn official_templates_compile_with_and_without_their_parameters() {
+    assert_eq!(builtin_templates().len(), OFFICIAL.len() + 1);
+    for (name, image, command) in OFFICIAL {
+        let stored = format!("official--{}", name.replace('/', "--"));
+        let template = builtin_templates()
+            .iter()
+            .find(|it| it.metadata.name == stored);
+        let template = template.unwrap_or_else(|| panic!("{stored}"));
+        assert!(template.description.is_some(), "{stored}");
+        let plain = run(&[(
+            WORKFLOW,
+            "w",
+            &format!("steps: [{{template: {{name: official/{name}}}}}]"),
+        )]);
+        let plain = plain.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(
+            plain.plan.containers[0].image.as_deref(),
+            Some(image),
+            "{name}"
+        );
+        assert!(scripts(&plain).concat().contains(command), "{name}");
+
+        let config = template.spec.config.keys();
+        let config: Vec<String> = config.map(|key| format!("{key}: my-{key}")).collect();
+        let given = run(&[(
+            WORKFLOW,
+            "w",
+            &format!(
+                "use: [{{name: official/{name}, config: {{{}}}}}]\nsteps: [{{shell: own}}]",
+                config.join(", ")
+            ),
+        )]);
+        let given = given.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let image = given.plan.containers[0]
+            .image
+            .as_deref()
+            .unwrap_or_default();
+        assert!(image.ends_with("my-version"), "{name}: {image}");
+        let scripts = scripts(&given).concat();
+        for key in template.spec.config.keys().filter(|key| *key != "version") {
+            assert!(scripts.contains(&format!("my-{key}")), "{name}: {scripts}");
+        }
     }
+}
+
+#[test]
+fn a_template_of_ones_own_wins_over_an_official_one() {
+    let compiled = run(&[
+        (TEMPLATE, "official--k6--v1", "steps: [{shell: mine}]"),
+        (WORKFLOW, "w", "steps: [{template: {name: official/k6/v1}}]"),
+    ]);
+    assert_eq!(scripts(&compiled.unwrap()), ["mine"]);
+}
+
+#[test]
+fn a_misspelt_official_template_is_suggested() {
+    let error = run(&[(WORKFLOW, "w", "steps: [{template: {name: official/k7/v1}}]")]);
+    let error = error.unwrap_err();
+    assert!(
+        error.contains("did you mean `official--k6--v1`?"),
+        "{error}"
+    );
 }

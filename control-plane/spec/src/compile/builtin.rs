@@ -7,7 +7,17 @@ use crate::schema::Template;
 use crate::yaml::Limits;
 
 static TEMPLATES: LazyLock<Vec<Template>> = LazyLock::new(|| {
-    let texts = [include_str!("builtin/distribute--evenly.yaml")];
+    let texts = [
+        include_str!("builtin/artillery.yaml"),
+        include_str!("builtin/cypress.yaml"),
+        include_str!("builtin/distribute--evenly.yaml"),
+        include_str!("builtin/gradle.yaml"),
+        include_str!("builtin/jmeter.yaml"),
+        include_str!("builtin/k6.yaml"),
+        include_str!("builtin/maven.yaml"),
+        include_str!("builtin/playwright.yaml"),
+        include_str!("builtin/postman.yaml"),
+    ];
     let documents = texts
         .into_iter()
         .flat_map(|text| manifest::parse(text, Limits::default()).unwrap_or_default());
@@ -39,7 +49,7 @@ mod tests {
 
     #[test]
     fn all_can_be_read() {
-        assert_eq!(TEMPLATES.len(), 1);
+        assert_eq!(TEMPLATES.len(), 18);
         assert!(template("distribute--evenly").is_some());
     }
 }
