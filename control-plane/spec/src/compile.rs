@@ -24,6 +24,7 @@ pub use execution::target;
 pub(crate) use name::slug;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::expression::{Budget, Value};
 use crate::plan::{EnvVar, PLAN_VERSION, Plan};
@@ -84,6 +85,8 @@ pub struct Compiled {
     pub labels: BTreeMap<String, String>,
     /// Where it should run, when the workflow says so.
     pub target: Option<Target>,
+    /// Longest time in the queue, when the workflow says so.
+    pub queue: Option<Duration>,
     /// What the workflow asks for and has no effect.
     pub warnings: Vec<Problem>,
 }
@@ -154,6 +157,7 @@ pub fn compile(input: &Input<'_>) -> Result<Compiled, Problems> {
     let mut pod = pod::build(&spec, &input.execution.id, &mut problems);
     pod.folders = folders;
     let execution = execution::build(input, &spec, &mut problems);
+    let queue = execution::queue(&spec, &mut problems);
     check(problems.clone())?;
 
     let plan = Plan {
@@ -172,6 +176,7 @@ pub fn compile(input: &Input<'_>) -> Result<Compiled, Problems> {
         tags: execution.tags,
         labels: input.workflow.metadata.labels.clone(),
         target: execution.target,
+        queue,
         warnings: warnings.0,
     })
 }

@@ -34,7 +34,7 @@ pub use parameter::{Kind, Parameter};
 pub use pod::{Job, Pod};
 pub use request::Request;
 pub use service::{Service, Services};
-pub use spec::{Execution, Spec, System, Target};
+pub use spec::{Execution, Spec, System, Target, Timeouts};
 pub use step::{Retry, Step};
 pub use strategy::{DynamicList, Strategy};
 pub use template_ref::TemplateRef;

@@ -333,7 +333,8 @@ fn record(
     identity: Identity,
 ) -> Result<NewExecution, Error> {
     let plan = serde_json::to_vec(&compiled.plan).map_err(|error| Error::Internal(error.into()))?;
-    let wait = new.max_wait.unwrap_or(DEFAULT_QUEUE_WAIT);
+    let wait = new.max_wait.or(compiled.queue);
+    let wait = wait.unwrap_or(DEFAULT_QUEUE_WAIT);
     Ok(NewExecution {
         origin: None,
         source: loaded.source.clone(),

@@ -1,6 +1,9 @@
 //! What comes with a workflow into an execution: requests as documents, the global template.
 
-use muster_proto::v1::{CreateTemplateRequest, Execution, create_execution_request::Source};
+use muster_proto::v1::{
+    CreateTemplateRequest, Execution, QueuePolicy, create_execution_request::Source,
+    execution::State,
+};
 
 use crate::fixture::{Clients, Fixture, WORKFLOW, run};
 
@@ -79,4 +82,53 @@ async fn the_global_template_is_below_every_execution_of_projects_that_have_it()
     assert_eq!(with.warnings, Vec::<String>::new());
     let names: Vec<&str> = with.steps.iter().map(|step| &*step.display_name).collect();
     assert_eq!(names, ["From the global template", "Greet"]);
+}
+
+#[tokio::test]
+async fn a_workflow_says_how_long_its_executions_wait() {
+    let fixture = Fixture::start().await;
+    let mut admin = fixture.admin().await;
+    let mut request = run();
+    let patient = |wait: &str| {
+        WORKFLOW.replace(
+            "spec:\n",
+            &format!("spec:\n  timeouts: {{queue: {wait}}}\n"),
+        )
+    };
+    if let Some(Source::Inline(inline)) = &mut request.source {
+        inline.manifest = patient("50ms");
+    }
+    let impatient = admin.executions.create_execution(request.clone()).await;
+    request.request_id = String::new();
+    request.queue_policy = Some(QueuePolicy {
+        max_wait: Some(prost_types::Duration {
+            seconds: 3600,
+            nanos: 0,
+        }),
+    });
+    let told = admin.executions.create_execution(request.clone()).await;
+    let name = |made: tonic::Response<muster_proto::v1::CreateExecutionResponse>| {
+        made.into_inner().execution.expect("an execution").name
+    };
+    let (impatient, told) = (name(impatient.expect("good")), name(told.expect("good")));
+    let ended = admin.finished(&impatient).await;
+    assert_eq!(
+        (ended.state(), &*ended.reason),
+        (State::Aborted, "QUEUE_DEADLINE")
+    );
+    assert_eq!(admin.get(&told).await.state(), State::Queued);
+    if let Some(Source::Inline(inline)) = &mut request.source {
+        inline.manifest = patient("0s");
+    }
+    let refused = admin
+        .executions
+        .create_execution(request)
+        .await
+        .expect_err("no time");
+    assert!(
+        refused
+            .message()
+            .contains("spec.timeouts.queue: expected more than 0s"),
+        "{refused}"
+    );
 }

@@ -333,6 +333,9 @@ pub(super) fn under(template: Spec, own: Spec) -> Spec {
             tags,
             target: own.execution.target.or(template.execution.target),
         },
+        timeouts: crate::schema::Timeouts {
+            queue: own.timeouts.queue.or(template.timeouts.queue),
+        },
         setup: join(template.setup, own.setup),
         services: over(template.services, own.services),
         steps: join(template.steps, own.steps),
