@@ -40,5 +40,14 @@ pub use strategy::{DynamicList, Strategy};
 pub use template_ref::TemplateRef;
 pub use transfer::Transfer;
 
-pub(crate) use document::{REQUEST, WORKFLOW, read};
+pub(crate) use claim::FIELDS as CLAIM;
+pub(crate) use container::{ENV_FROM, SECURITY_CONTEXT, VOLUME_MOUNT};
+pub(crate) use content::SOURCES;
+#[cfg(test)]
+pub(crate) use document::known_fields;
+pub(crate) use document::{API_VERSIONS, KINDS, REQUEST, TEMPLATE, WORKFLOW, read};
+pub(crate) use execute::OPERATORS;
+pub(crate) use metadata::OF_THE_CLUSTER;
+pub(crate) use pod::FIELDS as POD;
+pub(crate) use service::PROBE;
 pub(crate) use visit::{Names, Visitor};

@@ -1,5 +1,8 @@
 //! Documents: the head that all have, and the kinds with a `spec` of steps.
 
+#[cfg(test)]
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::manifest::Document;
 use crate::problem::{Problem, Problems};
 use crate::suggest;
@@ -104,6 +107,14 @@ pub(crate) fn read(nodes: &[Node]) -> Result<Vec<Document>, Problems> {
     } else {
         Err(problems)
     }
+}
+
+/// The fields that the reader knows in a document, by their paths, and what it finds wrong.
+#[cfg(test)]
+pub(crate) fn known_fields(node: &Node) -> (BTreeMap<String, BTreeSet<String>>, Problems) {
+    let mut reader = Reader::default();
+    drop(read_one(&mut reader, node));
+    (reader.known, reader.problems)
 }
 
 fn text_of(node: Option<&Node>) -> &str {

@@ -57,7 +57,7 @@ pub struct Service {
 const MAX_SERVICES: usize = 50;
 
 /// Fields of a Kubernetes `Probe` that readiness knows.
-const PROBE: [&str; 9] = [
+pub(crate) const PROBE: [&str; 9] = [
     "exec",
     "httpGet",
     "tcpSocket",
