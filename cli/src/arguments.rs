@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 use crate::{
     command::{
         agent, agents, apply, artifacts, cancel, completions, context, eval, events, get, lint,
-        logs, ls, pause, projects, run, server, stored, tokens, version, wait,
+        logs, ls, pause, projects, run, schema, server, stored, tokens, version, wait,
     },
     exit,
     terminal::{ColorChoice, Terminal},
@@ -189,6 +189,7 @@ pub(crate) enum Command {
     Events(events::Arguments),
     Lint(lint::Arguments),
     Eval(eval::Arguments),
+    Schema(schema::Arguments),
     Apply(apply::Apply),
     Diff(apply::Diff),
     Delete(apply::Delete),

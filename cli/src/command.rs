@@ -18,6 +18,7 @@ pub(crate) mod pause;
 pub(crate) mod projects;
 pub(crate) mod run;
 pub(crate) mod runner;
+pub(crate) mod schema;
 pub(crate) mod server;
 pub(crate) mod stored;
 pub(crate) mod tokens;
@@ -93,6 +94,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Delete(arguments) => Box::pin(apply::delete(arguments, global)).await,
         Command::Lint(arguments) => lint::execute(&arguments, global),
         Command::Eval(arguments) => eval::execute(&arguments, global),
+        Command::Schema(arguments) => schema::execute(&arguments),
         Command::Context(arguments) => context::execute(arguments, global),
         Command::Server(arguments) => Box::pin(server::execute(*arguments, global)).await,
         Command::Agent(arguments) => Box::pin(agent::execute(*arguments, global)).await,

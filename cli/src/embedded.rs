@@ -32,8 +32,12 @@ pub(crate) struct ControlPlane {
 
 impl ControlPlane {
     /// Starts it on `data_dir`, reachable from this process alone.
-    pub(crate) async fn open(data_dir: &Path) -> Result<Self, Error> {
-        let started = Box::pin(Server::start_embedded(data_dir, Clock::system())).await;
+    pub(crate) async fn open(
+        data_dir: &Path,
+        global_template: Option<String>,
+    ) -> Result<Self, Error> {
+        let clock = Clock::system();
+        let started = Box::pin(Server::start_embedded(data_dir, global_template, clock)).await;
         let (server, token) = started.map_err(|error| {
             Error::Local(format!(
                 "can not use the data in {}: {}",

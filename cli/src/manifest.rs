@@ -4,7 +4,7 @@
 use std::{io::Read as _, path::Path};
 
 use muster_spec::{
-    manifest::{Document, parse},
+    manifest::{Document, NotChosen, choose, parse},
     problem::{Problem, Problems},
     yaml::Limits,
 };
@@ -67,33 +67,49 @@ impl Manifest {
         parse(&self.text, Limits::default()).map_err(|problems| self.refused(problems))
     }
 
-    /// Checks that one workflow of it is meant: the only one, or that of `name`.
-    pub(crate) fn choose(&self, name: Option<&str>) -> Result<(), Error> {
+    /// What is run of it: the only workflow or request, or that of `name`. Tells what it passes
+    /// over.
+    pub(crate) fn choose(&self, name: Option<&str>) -> Result<Vec<String>, Error> {
         let documents = self.documents()?;
-        let names: Vec<_> = documents
-            .iter()
-            .filter(|document| matches!(document, Document::Workflow(_)))
-            .map(Document::name)
-            .collect();
-        let problem = match (name, names.as_slice()) {
-            (Some(name), all) if all.contains(&name) => return Ok(()),
-            (None, [_]) => return Ok(()),
-            (_, []) => format!("{} holds no TestWorkflow", self.file),
-            (Some(name), all) => {
-                format!(
-                    "{} holds no workflow '{name}', only {}",
-                    self.file,
-                    all.join(", ")
-                )
+        let passed = self.passed_over(&documents);
+        choose(documents, name).map_err(|error| {
+            let cure = match error {
+                NotChosen::Several { .. } => "; give one with --name",
+                NotChosen::Nothing(_) | NotChosen::Unknown { .. } => "",
+            };
+            Error::Usage(format!("{}: {error}{cure}", self.file))
+        })?;
+        Ok(passed)
+    }
+
+    /// What is said of documents of kinds that are not supported yet.
+    fn passed_over(&self, documents: &[Document]) -> Vec<String> {
+        let foreign = documents.iter().filter_map(|document| match document {
+            Document::Foreign(foreign) => Some(self.line(&foreign.problem)),
+            Document::Workflow(_) | Document::Template(_) | Document::Request(_) => None,
+        });
+        foreign.map(|line| line.trim_start().to_owned()).collect()
+    }
+
+    /// What is said of documents that are not stored.
+    pub(crate) fn not_stored(&self) -> Result<Vec<String>, Error> {
+        let documents = self.documents()?;
+        let mut lines = self.passed_over(&documents);
+        for document in &documents {
+            if let Document::Request(request) = document {
+                let mut problem = Problem::new(
+                    &request.place(),
+                    format!(
+                        "{} '{}' asks for a run and is not stored",
+                        document.kind(),
+                        document.name()
+                    ),
+                );
+                problem.cure = Some(format!("`muster run {}` runs it", self.file));
+                lines.push(self.line(&problem).trim_start().to_owned());
             }
-            (None, all) => format!(
-                "{} holds {} workflows; choose one by --name: {}",
-                self.file,
-                all.len(),
-                all.join(", ")
-            ),
-        };
-        Err(Error::Usage(problem))
+        }
+        Ok(lines)
     }
 
     /// The text of each document of `kind`, with its name.

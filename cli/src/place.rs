@@ -53,6 +53,14 @@ pub(crate) struct Session {
 impl Session {
     /// Connects to the server, or opens this machine's own data.
     pub(crate) async fn open(global: &Global) -> Result<Self, Error> {
+        Self::open_with(global, None).await
+    }
+
+    /// As [`Session::open`]; what runs on this machine is put over a global template.
+    pub(crate) async fn open_with(
+        global: &Global,
+        global_template: Option<String>,
+    ) -> Result<Self, Error> {
         match place(global)? {
             Place::Server(remote) => {
                 let client = Client::connect(&remote, &project(global)?).await?;
@@ -62,7 +70,7 @@ impl Session {
                 })
             }
             Place::Local => {
-                let local = ControlPlane::open(&data_dir(global)?).await?;
+                let local = ControlPlane::open(&data_dir(global)?, global_template).await?;
                 let client = local.client(&project(global)?).await?;
                 Ok(Self {
                     client,

@@ -107,7 +107,7 @@ struct Report {
 /// Stores what differs.
 pub(crate) async fn apply(arguments: Apply, global: &Global) -> Result<Exit, Error> {
     let manifests = files::read(&arguments.files.files)?;
-    let documents = documents(&manifests)?;
+    let documents = documents(&manifests, global)?;
     let session = Session::open(global).await?;
     let done = apply_all(
         &session.client,
@@ -173,7 +173,7 @@ async fn apply_all(
 /// Shows what differs.
 pub(crate) async fn diff(arguments: Diff, global: &Global) -> Result<Exit, Error> {
     let manifests = files::read(&arguments.files.files)?;
-    let documents = documents(&manifests)?;
+    let documents = documents(&manifests, global)?;
     let session = Session::open(global).await?;
     let done = diff_all(&session.client, &documents).await;
     session.close().await;
@@ -215,7 +215,7 @@ pub(crate) async fn delete(arguments: Delete, global: &Global) -> Result<Exit, E
     }
     if !arguments.files.is_empty() {
         let manifests = files::read(&arguments.files)?;
-        let documents = documents(&manifests)?.into_iter();
+        let documents = documents(&manifests, global)?.into_iter();
         wanted.extend(documents.map(|document| (document.kind, document.name)));
     }
     let session = Session::open(global).await?;
@@ -233,9 +233,14 @@ pub(crate) async fn delete(arguments: Delete, global: &Global) -> Result<Exit, E
     done
 }
 
-/// All documents, templates first: a workflow may need them.
-fn documents(manifests: &[Manifest]) -> Result<Vec<Document>, Error> {
+/// All documents that are stored, templates first: a workflow may need them. What is not stored
+/// is told, and refused when there is nothing else.
+fn documents(manifests: &[Manifest], global: &Global) -> Result<Vec<Document>, Error> {
     let mut all = Vec::new();
+    let mut left = Vec::new();
+    for manifest in manifests {
+        left.extend(manifest.not_stored()?);
+    }
     for kind in [Kind::Template, Kind::Workflow] {
         for (file, manifest) in manifests.iter().enumerate() {
             let texts = manifest.texts(kind.document())?.into_iter();
@@ -246,6 +251,13 @@ fn documents(manifests: &[Manifest]) -> Result<Vec<Document>, Error> {
                 file,
             }));
         }
+    }
+    if all.is_empty() && !left.is_empty() {
+        let text = left.join("\n");
+        return Err(Error::Usage(format!("there is nothing to store:\n{text}")));
+    }
+    for line in left {
+        super::note(global, &format!("warning: {line}"));
     }
     for (index, document) in all.iter().enumerate() {
         let twice = all[..index]

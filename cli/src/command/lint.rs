@@ -7,7 +7,8 @@ use muster_spec::{
     compile::{ExecutionInfo, Input, compile},
     manifest::Document,
     problem::Problem,
-    schema::{Kind, Parameter, Template, Workflow},
+    schema::{Kind, Parameter, Request, Template, Workflow},
+    suggest,
 };
 use serde::Serialize;
 
@@ -25,7 +26,8 @@ Examples:
 /// Check manifests without a server
 ///
 /// Reads files and folders, with all their documents, and compiles each workflow with the
-/// templates that are among them. Parameters without a default get a value that fits their type.
+/// templates that are among them; a `TestWorkflowExecution` with the
+/// workflow that it names. Parameters without a default get a value that fits their type.
 /// A template that is not there may be stored on the server, so it is a warning; with --strict
 /// warnings count as problems.
 #[derive(Debug, Args)]
@@ -46,6 +48,7 @@ struct Report {
     files: usize,
     workflows: usize,
     templates: usize,
+    requests: usize,
     problems: Vec<Finding>,
     warnings: Vec<Finding>,
 }
@@ -59,6 +62,8 @@ struct Finding {
     document: String,
     path: String,
     message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cure: Option<String>,
 }
 
 /// Runs it.
@@ -81,6 +86,7 @@ fn check(manifests: &[Manifest]) -> Report {
     };
     let mut workflows = Vec::new();
     let mut templates = Vec::new();
+    let mut requests = Vec::new();
     for manifest in manifests {
         match manifest.parse() {
             Err(problems) => {
@@ -94,6 +100,10 @@ fn check(manifests: &[Manifest]) -> Report {
                     match document {
                         Document::Workflow(workflow) => workflows.push((manifest, workflow)),
                         Document::Template(template) => templates.push(template),
+                        Document::Request(request) => requests.push((manifest, request)),
+                        Document::Foreign(foreign) => report
+                            .warnings
+                            .push(Finding::new(manifest, &foreign.problem)),
                     }
                 }
             }
@@ -101,10 +111,62 @@ fn check(manifests: &[Manifest]) -> Report {
     }
     report.workflows = workflows.len();
     report.templates = templates.len();
+    report.requests = requests.len();
     for (manifest, workflow) in &workflows {
         check_workflow(manifest, workflow, &templates, &mut report);
     }
+    for (manifest, request) in &requests {
+        check_request(manifest, request, &workflows, &templates, &mut report);
+    }
     report
+}
+
+/// Checks a request with the workflow that it names, where that is here.
+fn check_request(
+    manifest: &Manifest,
+    request: &Request,
+    workflows: &[(&Manifest, Workflow)],
+    templates: &[Template],
+    report: &mut Report,
+) {
+    let wanted = request.workflow.text.as_str();
+    for problem in &request.unsupported {
+        report.problems.push(Finding::new(manifest, problem));
+    }
+    for warning in &request.warnings {
+        report.warnings.push(Finding::new(manifest, warning));
+    }
+    let found = workflows.iter().find(|(_, it)| it.metadata.name == wanted);
+    let Some((_, workflow)) = found else {
+        let known = workflows.iter().map(|(_, it)| it.metadata.name.as_str());
+        let mut problem = Problem::new(
+            &request.place(),
+            format!("there is no workflow `{wanted}` among these files"),
+        );
+        problem.cure = Some(match suggest::nearest(wanted, known) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "it must be stored where this is run".to_owned(),
+        });
+        report.warnings.push(Finding::new(manifest, &problem));
+        return;
+    };
+    let compiled = compile(&Input {
+        workflow,
+        templates,
+        global: None,
+        config: &request.config_below(&BTreeMap::new()),
+        execution: &ExecutionInfo::default(),
+    });
+    let problems = compiled.err().map(|problems| request.all_placed(problems));
+    for mut problem in problems.into_iter().flatten() {
+        // What is wrong with the workflow itself is told with it; here the values count.
+        if problem.message.starts_with("the parameter ") && problem.message.ends_with("no value") {
+            problem.place = (*request.place()).clone();
+        } else if !problem.place.path.starts_with("spec.executionRequest.") {
+            continue;
+        }
+        report.problems.push(Finding::new(manifest, &problem));
+    }
 }
 
 fn check_workflow(
@@ -121,6 +183,7 @@ fn check_workflow(
     let compiled = compile(&Input {
         workflow,
         templates,
+        global: None,
         config: &config,
         execution: &ExecutionInfo {
             name: workflow.metadata.name.clone(),
@@ -174,17 +237,14 @@ fn stand_in(parameter: &Parameter) -> String {
 
 impl Finding {
     fn new(manifest: &Manifest, problem: &Problem) -> Self {
-        let message = match &problem.cure {
-            Some(cure) => format!("{}; {cure}", problem.message),
-            None => problem.message.clone(),
-        };
         Self {
             file: manifest.file.clone(),
             line: problem.place.line,
             column: problem.place.column,
             document: problem.place.document.to_string(),
             path: problem.place.path.to_string(),
-            message,
+            message: problem.message.clone(),
+            cure: problem.cure.clone(),
         }
     }
 
@@ -198,7 +258,10 @@ impl Finding {
                 line.push_str(&format!(": {part}"));
             }
         }
-        let line = format!("{line}: {}", self.message);
+        line.push_str(&format!(": {}", self.message));
+        if let Some(cure) = &self.cure {
+            line.push_str(&format!("; {cure}"));
+        }
         crate::terminal::escape::visible(&line)
     }
 }
@@ -216,10 +279,14 @@ fn show(report: &Report, global: &Global) -> Result<(), Error> {
         }
     }
     text.push_str(&format!(
-        "{}, {}, {}: {}, {}\n",
+        "{}, {}, {}{}: {}, {}\n",
         count(report.files, "file"),
         count(report.workflows, "workflow"),
         count(report.templates, "template"),
+        match report.requests {
+            0 => String::new(),
+            requests => format!(", {}", count(requests, "request")),
+        },
         count(report.problems.len(), "problem"),
         count(report.warnings.len(), "warning"),
     ));

@@ -30,6 +30,9 @@ use watch::Ended;
 
 /// Run a workflow and show its progress, log and outcome
 ///
+/// A FILE with a `TestWorkflowExecution` runs the workflow that it names, of the file or stored,
+/// with its config, tags and target; those given here win.
+///
 /// Without a server, control plane and agent run in this process, steps run as processes of this
 /// machine, and the results stay in the data folder. Ctrl-C cancels: `after` steps still run;
 /// Ctrl-C again kills everything.
@@ -39,8 +42,8 @@ pub(crate) struct Arguments {
     /// Manifest, - for standard input, or the name of a stored workflow when there is no such file
     #[arg(value_name = "FILE|WORKFLOW", required_unless_present = "workflow")]
     file: Option<PathBuf>,
-    /// Workflow of FILE to run, when it holds several
-    #[arg(long, value_name = "WORKFLOW")]
+    /// Workflow or `TestWorkflowExecution` of FILE to run, when it holds several
+    #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// Run a workflow that is stored, in place of FILE
     #[arg(long, value_name = "WORKFLOW", conflicts_with_all = ["file", "name"])]
@@ -55,6 +58,9 @@ pub(crate) struct Arguments {
     /// of one name are alternatives
     #[arg(long = "target", value_name = "NAME=VALUE", value_parser = pair)]
     target: Vec<(String, String)>,
+    /// Template that is put below the run, as `muster server --global-template` does
+    #[arg(long, value_name = "TEMPLATE")]
+    global_template: Option<String>,
     /// Print the name and leave; the server goes on
     #[arg(long, conflicts_with_all = ["artifacts", "quiet"])]
     detach: bool,
@@ -87,14 +93,20 @@ fn examples() -> String {
 /// Runs it.
 pub(crate) async fn execute(mut arguments: Arguments, global: &Global) -> Result<Exit, Error> {
     let named = stored_name(&mut arguments);
-    let manifest = read(&arguments)?;
+    let manifest = read(&arguments, global)?;
     let local = place::place(global)? == Place::Local;
     if local {
         check_local(&arguments)?;
+    } else if arguments.global_template.is_some() {
+        return Err(Error::Usage(
+            "--global-template is for runs on this machine: a server has its own, see `muster server --help`".to_owned(),
+        ));
     }
     let mut interruptions = Interruptions::listen()?;
+    let template = arguments.global_template.as_ref();
+    let global_template = template.map(|name| name.replace('/', "--"));
     let session = tokio::select! {
-        session = Session::open(global) => session?,
+        session = Session::open_with(global, global_template) => session?,
         () = interruptions.next() => return Err(Error::Interrupted),
     };
     let done = Box::pin(run(
@@ -128,12 +140,14 @@ fn stored_name(arguments: &mut Arguments) -> Option<String> {
     Some(name)
 }
 
-fn read(arguments: &Arguments) -> Result<Option<Manifest>, Error> {
+fn read(arguments: &Arguments, global: &Global) -> Result<Option<Manifest>, Error> {
     let Some(path) = &arguments.file else {
         return Ok(None);
     };
     let manifest = Manifest::read(path)?;
-    manifest.choose(arguments.name.as_deref())?;
+    for passed in manifest.choose(arguments.name.as_deref())? {
+        super::note(global, &format!("warning: {passed}"));
+    }
     Ok(Some(manifest))
 }
 

@@ -69,6 +69,12 @@ pub(crate) struct Arguments {
     /// Speak plain text outside loopback: everybody on the way can read tokens and logs
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_names"])]
     insecure_plaintext: bool,
+    /// Template that is put below every execution, as if its workflow named it first in `use`
+    ///
+    /// It is looked up in the project of the execution, so each project may have its own; in one
+    /// without it executions go on, with a warning.
+    #[arg(long, value_name = "TEMPLATE")]
+    global_template: Option<String>,
     /// How long an agent may be silent before its work counts as lost
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     lease_duration: Duration,
@@ -156,6 +162,9 @@ fn config(arguments: Arguments, global: &Global) -> Result<Config, Error> {
         blobs: arguments.blobs,
         blob_options: blob::Options { credentials },
         tls,
+        global_template: arguments
+            .global_template
+            .map(|name| name.replace('/', "--")),
         lease_duration: arguments.lease_duration,
         renew_interval: arguments.renew_interval,
         stop_grace: arguments.stop_grace,

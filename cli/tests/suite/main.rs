@@ -14,4 +14,5 @@ mod interrupt;
 mod local;
 mod loss;
 mod remote;
+mod requests;
 mod words;

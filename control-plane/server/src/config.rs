@@ -32,6 +32,8 @@ pub struct Config {
     pub blob_options: blob::Options,
     /// How connections are protected.
     pub tls: Tls,
+    /// Name of the template that is put below every execution.
+    pub global_template: Option<String>,
     /// How long a lease lives after a renewal.
     pub lease_duration: Duration,
     /// How often agents renew.
@@ -88,6 +90,7 @@ impl Config {
             blobs: None,
             blob_options: blob::Options::default(),
             tls: Tls::Automatic { names: Vec::new() },
+            global_template: None,
             lease_duration: Duration::from_secs(30),
             renew_interval: Duration::from_secs(10),
             order_interval: None,

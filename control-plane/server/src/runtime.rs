@@ -119,8 +119,13 @@ impl Server {
     /// # Errors
     ///
     /// [`Error`]; then nothing runs.
-    pub async fn start_embedded(data_dir: &Path, clock: Clock) -> Result<(Self, String), Error> {
+    pub async fn start_embedded(
+        data_dir: &Path,
+        global_template: Option<String>,
+        clock: Clock,
+    ) -> Result<(Self, String), Error> {
         let mut config = Config::new(data_dir.to_owned());
+        config.global_template = global_template;
         config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         config.tls = Tls::Plaintext;
         // Every command is a process of its own here.

@@ -14,7 +14,7 @@ use crate::{
     link::session::report::RETRY,
 };
 
-/// How often leases are looked at.
+/// How often leases and queue deadlines are looked at.
 const LEASES: Duration = Duration::from_secs(1);
 /// How often the rest is looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
@@ -35,6 +35,7 @@ pub(crate) async fn grant_grace(app: &App) -> Result<(), Error> {
 /// Runs all sweeps once: for a process that shares its data with others and may live shortly.
 pub(crate) async fn settle(app: &Arc<App>) -> Result<(), Error> {
     expire_leases(app).await?;
+    expire_queued(app).await?;
     app.stop_orphans().await?;
     clean_up(app).await
 }
@@ -100,6 +101,7 @@ async fn look_at_leases(app: &Arc<App>, looked: &mut Timestamp) -> Result<(), Er
     } else {
         expire_leases(app).await?;
     }
+    expire_queued(app).await?;
     *looked = app.clock.now();
     Ok(())
 }
@@ -123,15 +125,21 @@ async fn expire_leases(app: &Arc<App>) -> Result<(), Error> {
     Ok(())
 }
 
-async fn clean_up(app: &Arc<App>) -> Result<(), Error> {
-    app.hub.prune();
-    app.prune_ingests().await?;
-    app.store.agents().seen(&app.link.take_seen()).await?;
+/// Ends what has waited too long; workflows say how long in seconds, so this is looked at often.
+async fn expire_queued(app: &Arc<App>) -> Result<(), Error> {
     let now = app.clock.now();
     let expired: Vec<Changed> = app.store.queue().expire_queued(now, BATCH).await?;
     for changed in &expired {
         app.perform(changed);
     }
+    Ok(())
+}
+
+async fn clean_up(app: &Arc<App>) -> Result<(), Error> {
+    app.hub.prune();
+    app.prune_ingests().await?;
+    app.store.agents().seen(&app.link.take_seen()).await?;
+    let now = app.clock.now();
     for attempt in app.store.queue().unfinished_logs(BATCH).await? {
         app.finish_log(attempt.agent, attempt.id).await?;
     }

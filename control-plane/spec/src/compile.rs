@@ -10,6 +10,7 @@ mod environment;
 mod execution;
 mod files;
 mod folder;
+mod global;
 mod merge;
 mod name;
 mod pod;
@@ -17,11 +18,13 @@ mod resolve;
 mod scope;
 mod template;
 
+pub use builtin::{all as builtin_templates, template as builtin_template};
 pub use child::{Child, child};
 pub use execution::target;
 pub(crate) use name::slug;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::expression::{Budget, Value};
 use crate::plan::{EnvVar, PLAN_VERSION, Plan};
@@ -35,6 +38,8 @@ pub struct Input<'a> {
     pub workflow: &'a Workflow,
     /// Templates that it may name in `use` and `template`.
     pub templates: &'a [Template],
+    /// The template that is put below every workflow, as if it were the first one in `use`.
+    pub global: Option<&'a Template>,
     /// Values of `spec.config` parameters, as text.
     pub config: &'a BTreeMap<String, String>,
     /// What is known of the execution.
@@ -80,6 +85,8 @@ pub struct Compiled {
     pub labels: BTreeMap<String, String>,
     /// Where it should run, when the workflow says so.
     pub target: Option<Target>,
+    /// Longest time in the queue, when the workflow says so.
+    pub queue: Option<Duration>,
     /// What the workflow asks for and has no effect.
     pub warnings: Vec<Problem>,
 }
@@ -92,6 +99,11 @@ pub const MAX_CONTAINERS: usize = 50;
 pub const MAX_PLAN_BYTES: usize = 2 * 1024 * 1024;
 /// Most that the templates of a workflow may hold together, in values; long texts count more.
 pub const MAX_TEMPLATE_SIZE: usize = 100_000;
+/// Deepest chain of templates that use templates.
+pub const MAX_TEMPLATE_DEPTH: usize = 16;
+/// Most uses of templates in a workflow, those in templates counted each time: an empty template
+/// costs time too.
+pub const MAX_TEMPLATE_USES: usize = 10_000;
 /// What resolving all expressions of a workflow may cost, in steps.
 const MAX_COST: usize = 5_000_000;
 /// Most tags of an execution, and most labels of a workflow.
@@ -133,7 +145,10 @@ pub fn compile(input: &Input<'_>) -> Result<Compiled, Problems> {
         &mut problems,
         &mut warnings,
     );
-    let spec = library.expand(spec, &uses);
+    let mut spec = library.expand(spec, &uses);
+    if let Some(global) = input.global {
+        spec = library.over_global(spec, global);
+    }
     check(problems.clone())?;
 
     let mut builder = build::Builder::new(&spec, &mut problems, &mut warnings);
@@ -142,6 +157,7 @@ pub fn compile(input: &Input<'_>) -> Result<Compiled, Problems> {
     let mut pod = pod::build(&spec, &input.execution.id, &mut problems);
     pod.folders = folders;
     let execution = execution::build(input, &spec, &mut problems);
+    let queue = execution::queue(&spec, &mut problems);
     check(problems.clone())?;
 
     let plan = Plan {
@@ -160,6 +176,7 @@ pub fn compile(input: &Input<'_>) -> Result<Compiled, Problems> {
         tags: execution.tags,
         labels: input.workflow.metadata.labels.clone(),
         target: execution.target,
+        queue,
         warnings: warnings.0,
     })
 }

@@ -8,6 +8,7 @@
 pub mod compile;
 pub mod duration;
 pub mod expression;
+pub mod json_schema;
 pub mod manifest;
 pub mod plan;
 pub mod problem;

@@ -21,11 +21,13 @@ fn documents(text: &str) -> Result<Compiled, String> {
         match document {
             Document::Workflow(read) => workflow = Some(read),
             Document::Template(template) => templates.push(template),
+            Document::Request(_) | Document::Foreign(_) => {}
         }
     }
     compile(&Input {
         workflow: &workflow.expect("a workflow"),
         templates: &templates,
+        global: None,
         config: &BTreeMap::new(),
         execution: &ExecutionInfo {
             id: "0190a6f0".to_owned(),

@@ -37,7 +37,7 @@ proptest! {
                 .iter()
                 .filter_map(|document| match document {
                     Document::Template(template) => Some(template.clone()),
-                    Document::Workflow(_) => None,
+                    Document::Workflow(_) | Document::Request(_) | Document::Foreign(_) => None,
                 })
                 .collect();
             for document in &documents {
@@ -57,6 +57,7 @@ fn read(text: &str) -> (Vec<Workflow>, Vec<Template>) {
         match document {
             Document::Workflow(workflow) => workflows.push(workflow),
             Document::Template(template) => templates.push(template),
+            Document::Request(_) | Document::Foreign(_) => {}
         }
     }
     (workflows, templates)
@@ -82,6 +83,7 @@ fn run(
     compile(&Input {
         workflow,
         templates,
+        global: None,
         config: &config,
         execution: &execution,
     })
@@ -247,11 +249,10 @@ fn heads_are_checked() {
         "kind: TestWorkflow",
         "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {}",
         "apiVersion: testworkflows.testkube.io/v1\nkind: TestWorkflw\nmetadata: {name: x}\nspec: {}",
-        "apiVersion: tests.testkube.io/v1\nkind: TestTrigger\nmetadata: {name: x}\nspec: {}",
+        "apiVersion: muster.dev/v1\nkind: TestWorkflowExecution\nmetadata: {name: x}\nspec: {}",
         "apiVersion: muster.dev/v1\nkind: TestWorkflow\nspec: {}",
         "apiVersion: muster.dev/v1\nkind: TestWorkflow\nmetadata: {name: x}",
         "apiVersion: muster.dev/v1\nkind: TestWorkflow\nmetadata: {name: x}\nspec: {}\nspecs: {}",
-        "apiVersion: muster.dev/v1\nkind: TestWorkflowTemplate\nmetadata: {name: x}\nspec: {use: [{name: y}], steps: [{template: {name: y}}]}",
     ];
     let all: Vec<String> = texts
         .iter()

@@ -435,7 +435,7 @@ fn record(
         warnings: compiled.warnings.iter().map(ToString::to_string).collect(),
         priority: generation,
         creator: parent.execution.creator.clone(),
-        queue_deadline: deadline(&identity, DEFAULT_QUEUE_WAIT),
+        queue_deadline: deadline(&identity, compiled.queue.unwrap_or(DEFAULT_QUEUE_WAIT)),
         steps: steps(&compiled.plan),
         plan: Bytes::from(plan),
         identity,

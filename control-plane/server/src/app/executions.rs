@@ -9,9 +9,10 @@ use muster_core::{
 };
 use muster_spec::{
     compile::{self, Compiled, ExecutionInfo, Input},
-    manifest::Document,
+    manifest::{self, Choice, Chosen, Document},
     plan::{Operation, Plan, Step},
-    schema::{Template, Workflow},
+    problem::{Place, Problem, Problems},
+    schema::{self, Template, Workflow},
 };
 use muster_storage::{
     Page, Request,
@@ -38,8 +39,15 @@ pub(crate) enum Source {
     Inline {
         /// The YAML text.
         text: String,
-        /// Which workflow, when there are several.
+        /// Which workflow or request to run, when there are several.
         workflow: Option<String>,
+    },
+    /// Documents that travelled with the request of a suite.
+    Member {
+        /// The YAML text.
+        text: String,
+        /// The workflow.
+        workflow: String,
     },
 }
 
@@ -57,9 +65,15 @@ pub(crate) struct NewRun {
 pub(super) struct Loaded {
     pub(super) workflow: Workflow,
     templates: Vec<Template>,
+    /// The template below every execution of this server.
+    global: Option<Template>,
+    /// What is to be said of it.
+    warnings: Vec<Problem>,
     revision: i64,
     /// Documents that came with the request, where members of a suite may be among them.
     source: Option<String>,
+    /// The document that asked for the run.
+    request: Option<schema::Request>,
 }
 
 /// Children go before what has not begun, so that a tree ends before the next one begins.
@@ -71,7 +85,7 @@ impl App {
         &self,
         caller: &Caller,
         project: &str,
-        new: NewRun,
+        mut new: NewRun,
         request: Option<&Request>,
     ) -> Result<Details, Error> {
         let project = self.project(caller, project, Access::Write).await?;
@@ -81,13 +95,16 @@ impl App {
         {
             return Ok(executions.details(earlier.id).await?);
         }
+        let loaded = self.load(project.id, &new.source).await?;
+        if let Some(document) = &loaded.request {
+            new.take_over(document);
+        }
         for (field, pairs) in [("config", &new.config), ("tags", &new.tags)] {
             if pairs.len() > MAX_PAIRS {
                 let text = format!("{} entries, at most {MAX_PAIRS} are allowed", pairs.len());
                 return Err(Error::invalid(field, text));
             }
         }
-        let loaded = self.load(project.id, &new.source).await?;
         let details = self
             .accept(&caller.name, project.id, &new, &loaded, None, request)
             .await?;
@@ -230,25 +247,84 @@ impl App {
     }
 
     pub(super) async fn load(&self, project: ProjectId, source: &Source) -> Result<Loaded, Error> {
-        let (text, wanted, revision) = match source {
-            Source::Stored(name) => {
-                let stored = self.store.workflows(project).get(name, None).await?;
-                (stored.text, Some(stored.name), stored.revision)
+        let (text, choice) = match source {
+            Source::Stored(name) => (None, Choice::stored(name)),
+            Source::Inline { text, workflow } => {
+                let choice = manifest::choose(documents(text)?, workflow.as_deref());
+                (Some(text), choice.map_err(not_chosen)?)
             }
-            Source::Inline { text, workflow } => (text.clone(), workflow.clone(), 0),
+            Source::Member { text, workflow } => {
+                let choice = manifest::choose_member(documents(text)?, workflow);
+                (Some(text), choice.map_err(not_chosen)?)
+            }
         };
-        let (workflow, mut templates) = choose(documents(&text)?, wanted.as_deref())?;
-        // Only a manifest that can name a template makes the stored ones worth reading.
-        if text.contains("use") || text.contains("template") {
+        let mut templates = choice.templates;
+        let mut names_templates = text.is_some_and(|text| may_name_templates(text));
+        let (workflow, revision) = match choice.workflow {
+            Chosen::Here(workflow) => (*workflow, 0),
+            Chosen::Stored(name) => {
+                let stored = self.store.workflows(project).get(&name, None).await;
+                let stored = stored.map_err(|error| not_stored(error, choice.request.as_ref()))?;
+                names_templates |= may_name_templates(&stored.text);
+                let own = manifest::choose_member(documents(&stored.text)?, &stored.name);
+                match own.map_err(not_chosen)?.workflow {
+                    Chosen::Here(workflow) => (*workflow, stored.revision),
+                    Chosen::Stored(name) => return Err(Error::NotFound(name)),
+                }
+            }
+        };
+        let mut warnings = Vec::new();
+        let global = match &self.config.global_template {
+            Some(name) => {
+                self.global(project, name, &templates, &mut warnings)
+                    .await?
+            }
+            None => None,
+        };
+        // The global one may use others.
+        if names_templates || global.is_some() {
             templates.extend(self.stored_templates(project, &templates).await?);
         }
-        let inline = matches!(source, Source::Inline { .. });
         Ok(Loaded {
             workflow,
             templates,
+            global,
+            warnings,
             revision,
-            source: (inline && text.contains("execute")).then_some(text),
+            source: text.filter(|text| text.contains("execute")).cloned(),
+            request: choice.request,
         })
+    }
+
+    /// The global template: a stored one, else one beside the workflow or of every installation.
+    /// Executions go on without it, with a warning: a project need not have it.
+    async fn global(
+        &self,
+        project: ProjectId,
+        name: &str,
+        beside: &[Template],
+        warnings: &mut Vec<Problem>,
+    ) -> Result<Option<Template>, Error> {
+        let stored = match self.store.templates(project).get(name, None).await {
+            Ok(stored) => documents(&stored.text)?,
+            Err(muster_storage::Error::NotFound { .. }) => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        let stored = stored.into_iter().find_map(|document| match document {
+            Document::Template(template) => Some(template),
+            Document::Workflow(_) | Document::Request(_) | Document::Foreign(_) => None,
+        });
+        let beside = || beside.iter().find(|it| it.metadata.name == name).cloned();
+        let found = stored
+            .or_else(beside)
+            .or_else(|| compile::builtin_template(name).cloned());
+        if found.is_none() {
+            let message = format!("there is no template `{name}`, the global one of this server");
+            let problem = Problem::new(&Place::default(), message)
+                .with_cure("store it in the project; this execution goes on without it");
+            warnings.push(problem);
+        }
+        Ok(found)
     }
 
     /// Stored templates, apart from those that came with the request.
@@ -295,7 +371,8 @@ fn record(
     identity: Identity,
 ) -> Result<NewExecution, Error> {
     let plan = serde_json::to_vec(&compiled.plan).map_err(|error| Error::Internal(error.into()))?;
-    let wait = new.max_wait.unwrap_or(DEFAULT_QUEUE_WAIT);
+    let wait = new.max_wait.or(compiled.queue);
+    let wait = wait.unwrap_or(DEFAULT_QUEUE_WAIT);
     Ok(NewExecution {
         origin: None,
         source: loaded.source.clone(),
@@ -336,51 +413,55 @@ fn compile(loaded: &Loaded, new: &NewRun, identity: &Identity) -> Result<Compile
     let input = Input {
         workflow: &loaded.workflow,
         templates: &loaded.templates,
+        global: loaded.global.as_ref(),
         config: &new.config,
         execution: &execution,
     };
-    Ok(compile::compile(&input)?)
+    let unsupported = loaded.request.as_ref().map(|it| it.unsupported.clone());
+    if let Some(unsupported) = unsupported.filter(|problems| !problems.is_empty()) {
+        return Err(Problems(unsupported).into());
+    }
+    let mut compiled = compile::compile(&input).map_err(|problems| match &loaded.request {
+        Some(document) => document.all_placed(problems),
+        None => problems,
+    })?;
+    let of_request = loaded.request.iter().flat_map(|it| &it.warnings);
+    let before: Vec<Problem> = loaded.warnings.iter().chain(of_request).cloned().collect();
+    compiled.warnings.splice(0..0, before);
+    Ok(compiled)
 }
 
-/// The workflow to run, and the templates beside it.
-fn choose(
-    documents: Vec<Document>,
-    wanted: Option<&str>,
-) -> Result<(Workflow, Vec<Template>), Error> {
-    let mut workflows = Vec::new();
-    let mut templates = Vec::new();
-    for document in documents {
-        match document {
-            Document::Workflow(workflow) => workflows.push(workflow),
-            Document::Template(template) => templates.push(template),
+/// Only a manifest that can name a template makes the stored ones worth reading.
+fn may_name_templates(text: &str) -> bool {
+    text.contains("use") || text.contains("template")
+}
+
+fn not_chosen(error: manifest::NotChosen) -> Error {
+    Error::invalid("workflow", error.to_string())
+}
+
+/// That a workflow is missing, where a document names it.
+fn not_stored(error: muster_storage::Error, request: Option<&schema::Request>) -> Error {
+    let Some(request) = request.filter(|_| matches!(error, muster_storage::Error::NotFound { .. }))
+    else {
+        return error.into();
+    };
+    let message = format!("there is no workflow `{}`", request.workflow.text);
+    let problem = Problem::new(&request.place(), message)
+        .with_cure("put it into the same file or store it with `muster apply`");
+    Problems::from(problem).into()
+}
+
+impl NewRun {
+    /// What a document asks for, below what was asked for in another way.
+    fn take_over(&mut self, document: &schema::Request) {
+        self.config = document.config_below(&self.config);
+        let given = std::mem::replace(&mut self.tags, document.tags.clone());
+        self.tags.extend(given);
+        if self.target.is_none() {
+            self.target = document.target().map(|it| target(Some(it)));
         }
     }
-    let names: Vec<_> = workflows.iter().map(|w| w.metadata.name.clone()).collect();
-    let found = match wanted {
-        Some(name) => workflows
-            .into_iter()
-            .find(|workflow| workflow.metadata.name == name),
-        None if workflows.len() == 1 => workflows.pop(),
-        None => None,
-    };
-    let found = found.ok_or_else(|| match (wanted, names.as_slice()) {
-        (_, []) => Error::invalid("manifest", "has no TestWorkflow"),
-        (Some(name), names) => Error::invalid(
-            "workflow",
-            format!(
-                "'{name}' is not in the manifest; it has {}",
-                names.join(", ")
-            ),
-        ),
-        (None, names) => Error::invalid(
-            "workflow",
-            format!(
-                "the manifest has several workflows, name one of {}",
-                names.join(", ")
-            ),
-        ),
-    })?;
-    Ok((found, templates))
 }
 
 pub(super) fn target(compiled: Option<compile::Target>) -> Target {

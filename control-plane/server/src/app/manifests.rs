@@ -139,16 +139,20 @@ fn read(kind: Kind, text: &str) -> Result<NewManifest, Error> {
         Kind::Workflow => "TestWorkflow",
         Kind::Template => "TestWorkflowTemplate",
     };
-    if document.kind() != wanted {
-        let text = format!("is a {}, expected a {wanted}", document.kind());
-        return Err(Error::invalid("manifest.kind", text));
-    }
+    let (metadata, description) = match (kind, &document) {
+        (Kind::Workflow, Document::Workflow(it)) => (&it.metadata, &it.description),
+        (Kind::Template, Document::Template(it)) => (&it.metadata, &it.description),
+        (_, Document::Request(_)) => {
+            let text = "a TestWorkflowExecution asks for a run and is not stored: run it";
+            return Err(Error::invalid("manifest.kind", text));
+        }
+        (_, document) => {
+            let text = format!("is a {}, expected a {wanted}", document.kind());
+            return Err(Error::invalid("manifest.kind", text));
+        }
+    };
     name::check_subdomain(document.name())
         .map_err(|error| Error::invalid("manifest.metadata.name", error.to_string()))?;
-    let (metadata, description) = match &document {
-        Document::Workflow(workflow) => (&workflow.metadata, &workflow.description),
-        Document::Template(template) => (&template.metadata, &template.description),
-    };
     Ok(NewManifest {
         name: metadata.name.clone(),
         text: text.to_owned(),

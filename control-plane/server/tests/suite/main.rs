@@ -6,6 +6,7 @@ mod agent;
 mod calls;
 mod children;
 mod dispatch;
+mod documents;
 mod fixture;
 mod isolation;
 mod link;

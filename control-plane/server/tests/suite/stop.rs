@@ -85,7 +85,7 @@ async fn a_stop_tells_agents_to_go_keeps_what_came_and_is_held_up_by_no_stream()
 #[tokio::test]
 async fn a_server_for_one_process_has_a_token_that_is_nowhere_else_and_ends_with_it() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let start = || Server::start_embedded(dir.path(), Clock::system());
+    let start = || Server::start_embedded(dir.path(), None, Clock::system());
     let (server, token) = start().await.expect("it starts");
     assert!(server.address().ip().is_loopback() && !server.is_secure());
     let url = format!("http://{}", server.address());

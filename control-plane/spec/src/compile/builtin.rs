@@ -7,20 +7,37 @@ use crate::schema::Template;
 use crate::yaml::Limits;
 
 static TEMPLATES: LazyLock<Vec<Template>> = LazyLock::new(|| {
-    let texts = [include_str!("builtin/distribute--evenly.yaml")];
+    let texts = [
+        include_str!("builtin/artillery.yaml"),
+        include_str!("builtin/cypress.yaml"),
+        include_str!("builtin/distribute--evenly.yaml"),
+        include_str!("builtin/gradle.yaml"),
+        include_str!("builtin/jmeter.yaml"),
+        include_str!("builtin/k6.yaml"),
+        include_str!("builtin/maven.yaml"),
+        include_str!("builtin/playwright.yaml"),
+        include_str!("builtin/postman.yaml"),
+    ];
     let documents = texts
         .into_iter()
         .flat_map(|text| manifest::parse(text, Limits::default()).unwrap_or_default());
     documents
         .filter_map(|document| match document {
             Document::Template(template) => Some(template),
-            Document::Workflow(_) => None,
+            Document::Workflow(_) | Document::Request(_) | Document::Foreign(_) => None,
         })
         .collect()
 });
 
-/// The template of a normal name.
-pub(super) fn template(name: &str) -> Option<&'static Template> {
+/// All of them.
+#[must_use]
+pub fn all() -> &'static [Template] {
+    &TEMPLATES
+}
+
+/// One by its name, `--` and not `/` in it.
+#[must_use]
+pub fn template(name: &str) -> Option<&'static Template> {
     TEMPLATES
         .iter()
         .find(|template| template.metadata.name == name)
@@ -32,7 +49,7 @@ mod tests {
 
     #[test]
     fn all_can_be_read() {
-        assert_eq!(TEMPLATES.len(), 1);
+        assert_eq!(TEMPLATES.len(), 18);
         assert!(template("distribute--evenly").is_some());
     }
 }

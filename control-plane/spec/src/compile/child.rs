@@ -54,6 +54,7 @@ pub fn child(input: &Child<'_>) -> Result<Compiled, Problems> {
     let (containers, folders) = builder.into_containers();
     let mut pod = pod::build(&spec, input.id, &mut problems);
     pod.folders = folders;
+    let queue = execution::queue(&spec, &mut problems);
     check(problems)?;
     if input.service.is_some_and(|service| service.restarts) {
         for step in &mut steps {
@@ -98,6 +99,7 @@ pub fn child(input: &Child<'_>) -> Result<Compiled, Problems> {
         tags: BTreeMap::new(),
         labels: BTreeMap::new(),
         target: spec.execution.target.as_ref().map(execution::target),
+        queue,
         warnings: warnings.0,
     })
 }

@@ -1,4 +1,4 @@
-//! Templates: found by name, given their parameters, merged into workflows and steps.
+//! Templates: found by name, given their parameters, merged into workflows, steps and one another.
 
 use std::sync::Arc;
 
@@ -11,7 +11,9 @@ use crate::suggest;
 
 use super::resolve::Resolver;
 use super::scope::{Base, Document};
-use super::{MAX_STEPS, MAX_TEMPLATE_SIZE, builtin, config, merge};
+use super::{
+    MAX_STEPS, MAX_TEMPLATE_DEPTH, MAX_TEMPLATE_SIZE, MAX_TEMPLATE_USES, builtin, config, merge,
+};
 
 /// The templates at hand.
 #[derive(Debug)]
@@ -24,6 +26,10 @@ pub(super) struct Library<'a> {
     /// What all uses together hold, and how many steps of them.
     size: usize,
     steps: usize,
+    /// How many uses there are.
+    uses: usize,
+    /// The templates that are being expanded, each used by the one before it.
+    chain: Vec<String>,
     /// Settings of job and pod of templates that steps use: below those of the workflow.
     below: Vec<(Job, Pod)>,
 }
@@ -44,6 +50,8 @@ impl<'a> Library<'a> {
             warnings,
             size: 0,
             steps: 0,
+            uses: 0,
+            chain: Vec::new(),
             below: Vec::new(),
         }
     }
@@ -135,17 +143,76 @@ impl<'a> Library<'a> {
         }
     }
 
-    /// The spec of a template with its parameters put in.
+    /// The spec of a template with its parameters and the templates that it uses put in.
     fn instance(&mut self, reference: &TemplateRef) -> Option<Spec> {
         let wanted = normal(&reference.name.text);
-        let found = self
-            .templates
-            .iter()
-            .find(|template| normal(&template.metadata.name) == wanted);
-        let Some(template) = found.or_else(|| builtin::template(&wanted)) else {
-            self.missing(&reference.name);
-            return None;
+        let before = self.problems.0.len();
+        let found = self.find(&reference.name, &wanted);
+        let filled = found.and_then(|template| self.fill(template, reference));
+        self.name_chain(before);
+        self.expand_in(wanted, filled?)
+    }
+
+    /// As [`Library::instance`], of a template that is at hand.
+    pub(super) fn instance_of(
+        &mut self,
+        template: &Template,
+        reference: &TemplateRef,
+    ) -> Option<Spec> {
+        let filled = self.fill(template, reference)?;
+        self.expand_in(normal(&template.metadata.name), filled)
+    }
+
+    /// Names the chain of templates in the problems from `before` on.
+    fn name_chain(&mut self, before: usize) {
+        if !self.chain.is_empty() {
+            let chain = self.chain.join(" → ");
+            for problem in self.problems.0.iter_mut().skip(before) {
+                problem.message = format!("{} (in {chain})", problem.message);
+            }
+        }
+    }
+
+    fn expand_in(&mut self, name: String, filled: (Spec, Vec<TemplateRef>)) -> Option<Spec> {
+        let (spec, uses) = filled;
+        let outer = std::mem::take(&mut self.below);
+        self.chain.push(name);
+        let spec = self.expand(spec, &uses);
+        self.chain.pop();
+        self.below = outer;
+        Some(spec)
+    }
+
+    /// The template of a name, unless it uses itself or there are too many.
+    fn find(&mut self, name: &Text, wanted: &str) -> Option<&'a Template> {
+        self.uses += 1;
+        let mut chain = self.chain.clone();
+        chain.push(wanted.chars().take(100).collect());
+        let message = if self.chain.iter().any(|above| above == wanted) {
+            format!("templates use one another: {}", chain.join(" → "))
+        } else if chain.len() > MAX_TEMPLATE_DEPTH {
+            format!("templates in templates, more than {MAX_TEMPLATE_DEPTH} deep")
+        } else if self.uses > MAX_TEMPLATE_USES {
+            format!("more than {MAX_TEMPLATE_USES} uses of templates, those in templates counted")
+        } else {
+            let own = self.templates.iter();
+            let mut own = own.filter(|template| normal(&template.metadata.name) == wanted);
+            let found = own.next().or_else(|| builtin::template(wanted));
+            if found.is_none() {
+                self.missing(name);
+            }
+            return found;
         };
+        self.problems.push(Problem::new(&name.place, message));
+        None
+    }
+
+    /// The spec of a template with its parameters put in, and what it uses itself.
+    fn fill(
+        &mut self,
+        template: &Template,
+        reference: &TemplateRef,
+    ) -> Option<(Spec, Vec<TemplateRef>)> {
         if self.size > MAX_TEMPLATE_SIZE || self.steps > MAX_STEPS {
             return None;
         }
@@ -156,6 +223,7 @@ impl<'a> Library<'a> {
             self.warnings.push(warning.clone());
         }
         let mut spec = template.spec.clone();
+        let mut uses = template.uses.clone();
         let values = config::of_template(
             &spec.config,
             &reference.name,
@@ -169,35 +237,49 @@ impl<'a> Library<'a> {
         let scope = Document::of_template(self.base, &values);
         let mut resolver = Resolver::new(&scope, self.budget, self.problems);
         spec.visit(&mut resolver);
-        self.size += resolver.size();
-        self.steps += count(&spec.setup) + count(&spec.steps) + count(&spec.after);
+        for nested in &mut uses {
+            nested.visit(&mut resolver);
+        }
+        let size = resolver.size();
+        let steps = count(&spec.setup) + count(&spec.steps) + count(&spec.after);
+        self.weigh(size, steps, &reference.name)?;
+        Some((spec, uses))
+    }
+
+    /// Counts a spec that is used once more; nothing when that is too much.
+    pub(super) fn weigh_again(&mut self, spec: &Spec, name: &Text) -> Option<()> {
+        let steps = count(&spec.setup) + count(&spec.steps) + count(&spec.after);
+        // Without steps a copy costs about as much as one.
+        self.weigh(0, steps + 1, name)
+    }
+
+    /// Counts what a template brings; nothing when that is too much.
+    fn weigh(&mut self, size: usize, steps: usize, name: &Text) -> Option<()> {
+        self.size += size;
+        self.steps += steps;
         for (found, limit, what) in [
             (self.size, MAX_TEMPLATE_SIZE, "values"),
             (self.steps, MAX_STEPS, "steps"),
         ] {
             if found > limit {
                 let message = format!("templates with more than {limit} {what}, all uses counted");
-                let problem = Problem::new(&reference.name.place, message);
-                self.problems.push(problem);
+                self.problems.push(Problem::new(&name.place, message));
                 return None;
             }
         }
-        Some(spec)
+        Some(())
     }
 
     fn missing(&mut self, name: &Text) {
         let short: String = name.text.chars().take(100).collect();
         let message = format!("there is no template `{short}`");
         let mut problem = Problem::new(&name.place, message);
-        let known: Vec<&str> = self
-            .templates
-            .iter()
-            .map(|template| template.metadata.name.as_str())
-            .collect();
-        problem.cure = suggest::advice(&normal(&name.text), &known).or_else(|| {
-            known
-                .is_empty()
-                .then(|| "put it into the same file or store it".to_owned())
+        let wanted = normal(&name.text);
+        let known = self.templates.iter().chain(builtin::all());
+        let known = known.map(|template| template.metadata.name.as_str());
+        problem.cure = Some(match suggest::nearest(&wanted, known) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "put it into the same file or store it".to_owned(),
         });
         self.problems.push(problem);
     }
@@ -221,7 +303,7 @@ fn normal(name: &str) -> String {
 
 /// A workflow over a template: its values win, its steps come after those of the template, and
 /// the `after` list of the template comes last.
-fn under(template: Spec, own: Spec) -> Spec {
+pub(super) fn under(template: Spec, own: Spec) -> Spec {
     let mut tags = template.execution.tags;
     tags.extend(own.execution.tags);
     let mut claims = template.claims;
@@ -250,6 +332,9 @@ fn under(template: Spec, own: Spec) -> Spec {
         execution: crate::schema::Execution {
             tags,
             target: own.execution.target.or(template.execution.target),
+        },
+        timeouts: crate::schema::Timeouts {
+            queue: own.timeouts.queue.or(template.timeouts.queue),
         },
         setup: join(template.setup, own.setup),
         services: over(template.services, own.services),

@@ -6,7 +6,7 @@ use super::container::checked;
 use super::field::{Json, Object, Reader};
 
 /// Fields of a Kubernetes `PersistentVolumeClaimSpec`.
-const FIELDS: [&str; 9] = [
+pub(crate) const FIELDS: [&str; 9] = [
     "accessModes",
     "dataSource",
     "dataSourceRef",

@@ -71,7 +71,7 @@ pub struct Run {
 }
 
 /// Fields of the Kubernetes `SecurityContext`.
-const SECURITY_CONTEXT: [&str; 12] = [
+pub(crate) const SECURITY_CONTEXT: [&str; 12] = [
     "allowPrivilegeEscalation",
     "appArmorProfile",
     "capabilities",
@@ -85,6 +85,20 @@ const SECURITY_CONTEXT: [&str; 12] = [
     "seccompProfile",
     "windowsOptions",
 ];
+
+/// Fields of a Kubernetes `VolumeMount`.
+pub(crate) const VOLUME_MOUNT: [&str; 7] = [
+    "name",
+    "mountPath",
+    "subPath",
+    "subPathExpr",
+    "readOnly",
+    "recursiveReadOnly",
+    "mountPropagation",
+];
+
+/// Fields of a Kubernetes `EnvFromSource`.
+pub(crate) const ENV_FROM: [&str; 3] = ["prefix", "secretRef", "configMapRef"];
 
 impl Container {
     /// Reads the field `container`.
@@ -124,18 +138,7 @@ impl Container {
                 object,
                 "volumeMounts",
                 MAX_ITEMS,
-                |reader, found| {
-                    let fields = [
-                        "name",
-                        "mountPath",
-                        "subPath",
-                        "subPathExpr",
-                        "readOnly",
-                        "recursiveReadOnly",
-                        "mountPropagation",
-                    ];
-                    checked(reader, found, &fields)
-                },
+                |reader, found| checked(reader, found, &VOLUME_MOUNT),
             ),
         }
     }
@@ -240,13 +243,14 @@ impl EnvVar {
 }
 
 fn env_from(reader: &mut Reader, found: &Found<'_>) -> Option<Json> {
-    checked(reader, found, &["prefix", "secretRef", "configMapRef"])
+    checked(reader, found, &ENV_FROM)
 }
 
 /// A Kubernetes object: passed on as it is, with its own fields checked.
 pub(super) fn checked(reader: &mut Reader, found: &Found<'_>, fields: &[&str]) -> Option<Json> {
     let before = reader.problems.0.len();
     found.object(reader)?;
+    reader.record(&found.path, fields);
     for (entry, _) in found.entries(reader) {
         if fields.contains(&entry.key.as_str()) {
             continue;

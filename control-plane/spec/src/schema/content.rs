@@ -74,7 +74,7 @@ impl Content {
 }
 
 /// Kinds of an `EnvVarSource`.
-pub(super) const SOURCES: [&str; 5] = [
+pub(crate) const SOURCES: [&str; 5] = [
     "secretKeyRef",
     "configMapKeyRef",
     "fieldRef",

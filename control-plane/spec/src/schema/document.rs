@@ -1,4 +1,7 @@
-//! Documents: the head that all have, and the two kinds.
+//! Documents: the head that all have, and the kinds with a `spec` of steps.
+
+#[cfg(test)]
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::manifest::Document;
 use crate::problem::{Problem, Problems};
@@ -7,6 +10,7 @@ use crate::yaml::Node;
 
 use super::field::{Found, Object, Reader};
 use super::metadata::Metadata;
+use super::request::Request;
 use super::spec::Spec;
 use super::template_ref::TemplateRef;
 
@@ -35,7 +39,9 @@ pub struct Template {
     pub metadata: Metadata,
     /// `description`.
     pub description: Option<String>,
-    /// `spec`.
+    /// `spec.use`: templates that are merged into this one.
+    pub uses: Vec<TemplateRef>,
+    /// The rest of `spec`.
     pub spec: Spec,
     /// Fields that the language has and this version does not: workflows that use the template
     /// can not be compiled.
@@ -44,11 +50,31 @@ pub struct Template {
     pub warnings: Vec<Problem>,
 }
 
-/// The group of the original and Muster's own.
-const API_VERSIONS: [&str; 2] = ["testworkflows.testkube.io/v1", "muster.dev/v1"];
+/// A document of a kind that the language has and this version does not: not looked into.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Foreign {
+    /// `kind`.
+    pub kind: &'static str,
+    /// `metadata.name`, or nothing.
+    pub name: String,
+    /// That it is not supported, with its place.
+    pub problem: Problem,
+}
 
-const WORKFLOW: &str = "TestWorkflow";
-const TEMPLATE: &str = "TestWorkflowTemplate";
+/// The group of the original and Muster's own.
+pub(crate) const API_VERSIONS: [&str; 2] = ["testworkflows.testkube.io/v1", "muster.dev/v1"];
+
+pub(crate) const WORKFLOW: &str = "TestWorkflow";
+pub(crate) const TEMPLATE: &str = "TestWorkflowTemplate";
+pub(crate) const REQUEST: &str = "TestWorkflowExecution";
+pub(crate) const KINDS: [&str; 3] = [WORKFLOW, TEMPLATE, REQUEST];
+/// Kinds that are passed over.
+const FOREIGN: [&str; 4] = [
+    "TestTrigger",
+    "WorkflowTrigger",
+    "Webhook",
+    "WebhookTemplate",
+];
 
 /// Reads all documents of a file.
 pub(crate) fn read(nodes: &[Node]) -> Result<Vec<Document>, Problems> {
@@ -62,7 +88,7 @@ pub(crate) fn read(nodes: &[Node]) -> Result<Vec<Document>, Problems> {
             let name = text_of(metadata.and_then(|metadata| metadata.get("name")));
             reader.document = name.chars().take(253).collect::<String>().into();
         }
-        let document = read_one(&mut reader, node);
+        let document = foreign(&reader, node).or_else(|| read_one(&mut reader, node));
         if reader.problems.is_empty() {
             documents.extend(document);
         }
@@ -83,11 +109,34 @@ pub(crate) fn read(nodes: &[Node]) -> Result<Vec<Document>, Problems> {
     }
 }
 
+/// The fields that the reader knows in a document, by their paths, and what it finds wrong.
+#[cfg(test)]
+pub(crate) fn known_fields(node: &Node) -> (BTreeMap<String, BTreeSet<String>>, Problems) {
+    let mut reader = Reader::default();
+    drop(read_one(&mut reader, node));
+    (reader.known, reader.problems)
+}
+
 fn text_of(node: Option<&Node>) -> &str {
     match node.map(|node| &node.content) {
         Some(crate::yaml::Content::Scalar(scalar)) => &scalar.text,
         _ => "",
     }
+}
+
+/// A document of a kind that this version passes over, whatever is in it.
+fn foreign(reader: &Reader, node: &Node) -> Option<Document> {
+    let found = text_of(node.get("kind"));
+    let kind = FOREIGN.into_iter().find(|kind| *kind == found)?;
+    let place = reader.place(node.get("kind")?.mark, "kind");
+    let metadata = node.get("metadata");
+    let name = text_of(metadata.and_then(|metadata| metadata.get("name")));
+    Some(Document::Foreign(Foreign {
+        kind,
+        name: name.chars().take(253).collect(),
+        problem: Problem::new(&place, format!("not supported yet: kind `{kind}`"))
+            .with_cure("the document is passed over"),
+    }))
 }
 
 fn read_one(reader: &mut Reader, node: &Node) -> Option<Document> {
@@ -113,8 +162,11 @@ fn read_one(reader: &mut Reader, node: &Node) -> Option<Document> {
     };
     object.finish(reader);
     let mut spec = spec?;
-    let uses = TemplateRef::read_uses(reader, &mut spec, kind == WORKFLOW);
-    let spec = Spec::read(reader, spec, kind == TEMPLATE);
+    if kind == REQUEST {
+        return Request::read(reader, metadata, description, spec).map(Document::Request);
+    }
+    let uses = TemplateRef::read_uses(reader, &mut spec);
+    let spec = Spec::read(reader, spec);
     let metadata = metadata?;
     let unsupported = std::mem::take(&mut reader.unsupported).0;
     let warnings = std::mem::take(&mut reader.warnings).0;
@@ -131,6 +183,7 @@ fn read_one(reader: &mut Reader, node: &Node) -> Option<Document> {
         Document::Template(Template {
             metadata,
             description,
+            uses,
             spec,
             unsupported,
             warnings,
@@ -166,24 +219,11 @@ fn read_head(reader: &mut Reader, object: &mut Object<'_>) -> Option<&'static st
         return None;
     };
     let text = found.text(reader)?;
-    let kind = [WORKFLOW, TEMPLATE]
-        .into_iter()
-        .find(|known| *known == text.text);
+    let kind = KINDS.into_iter().find(|known| *known == text.text);
     if kind.is_none() {
-        let known = matches!(
-            text.text.as_str(),
-            "TestWorkflowExecution"
-                | "TestTrigger"
-                | "WorkflowTrigger"
-                | "Webhook"
-                | "WebhookTemplate"
-        );
-        let message = match known {
-            true => format!("not supported yet: kind `{}`", text.text),
-            false => format!("unknown kind `{}`", shorten(&text.text)),
-        };
+        let message = format!("unknown kind `{}`", shorten(&text.text));
         let mut problem = Problem::new(&text.place, message);
-        problem.cure = suggest::advice(&text.text, &[WORKFLOW, TEMPLATE]);
+        problem.cure = suggest::advice(&text.text, &KINDS);
         reader.problems.push(problem);
     }
     kind

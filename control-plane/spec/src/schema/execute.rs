@@ -72,7 +72,7 @@ pub struct Requirement {
 
 /// Most items of `workflows`, and most conditions of one selector.
 const MAX_MEMBERS: usize = 1000;
-const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
+pub(crate) const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
 
 impl Execute {
     /// Reads the field `execute` of a step.

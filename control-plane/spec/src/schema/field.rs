@@ -1,6 +1,8 @@
 //! Reading fields: the cursor over a map that knows its path, gathers problems and ends with
 //! "unknown field".
 
+#[cfg(test)]
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -40,6 +42,9 @@ pub(super) struct Reader {
     pub(super) unsupported: Problems,
     /// What has no effect.
     pub(super) warnings: Problems,
+    /// The fields that are known at each path.
+    #[cfg(test)]
+    pub(super) known: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Reader {
@@ -54,6 +59,18 @@ impl Reader {
         let problem = Problem::new(&self.place(mark, path), message);
         self.problems.push(problem);
     }
+
+    /// Remembers which fields are known at a path, for the test that compares them with the JSON
+    /// Schema.
+    #[cfg(test)]
+    pub(super) fn record(&mut self, path: &str, fields: &[&str]) {
+        let known = self.known.entry(path.to_owned()).or_default();
+        known.extend(fields.iter().map(|field| (*field).to_owned()));
+    }
+
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, reason = "nothing is recorded outside of tests")]
+    pub(super) fn record(&self, _path: &str, _fields: &[&str]) {}
 
     fn expected(&mut self, found: &Found<'_>, what: &str) {
         let mut problem = Problem::new(
@@ -337,6 +354,7 @@ impl<'n> Object<'n> {
 
     /// Refuses the fields that nobody asked for.
     pub(super) fn finish(self, reader: &mut Reader) {
+        reader.record(&self.path, &self.asked);
         for entry in self.entries {
             if self.asked.contains(&entry.key.as_str()) {
                 continue;

@@ -18,7 +18,7 @@ pub struct Metadata {
 }
 
 /// What a cluster adds to an exported manifest.
-const OF_THE_CLUSTER: [&str; 9] = [
+pub(crate) const OF_THE_CLUSTER: [&str; 9] = [
     "uid",
     "resourceVersion",
     "generation",

@@ -43,15 +43,15 @@ pub struct Parallel {
 
 impl Parallel {
     /// Reads the field `parallel` of a step.
-    pub(super) fn read(reader: &mut Reader, found: &Found<'_>, with_use: bool) -> Option<Self> {
+    pub(super) fn read(reader: &mut Reader, found: &Found<'_>) -> Option<Self> {
         let mut object = found.object(reader)?;
         let place = object.place(reader);
-        let uses = TemplateRef::read_uses(reader, &mut object, with_use);
+        let uses = TemplateRef::read_uses(reader, &mut object);
         let target = object
             .take("target")
             .and_then(|found| Target::read(reader, &found));
-        let own = Step::read_operations(reader, &mut object, with_use);
-        let mut worker = Spec::fields(reader, &mut object, !with_use);
+        let own = Step::read_operations(reader, &mut object);
+        let mut worker = Spec::fields(reader, &mut object);
         let paused = own.paused;
         if own.does_something() {
             worker.steps.insert(0, own);

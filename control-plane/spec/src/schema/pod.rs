@@ -28,7 +28,7 @@ pub struct Pod {
 }
 
 /// Fields of `pod` that are passed on.
-const FIELDS: [&str; 24] = [
+pub(crate) const FIELDS: [&str; 24] = [
     "labels",
     "annotations",
     "serviceAccountName",

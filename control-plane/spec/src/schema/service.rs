@@ -57,7 +57,7 @@ pub struct Service {
 const MAX_SERVICES: usize = 50;
 
 /// Fields of a Kubernetes `Probe` that readiness knows.
-const PROBE: [&str; 9] = [
+pub(crate) const PROBE: [&str; 9] = [
     "exec",
     "httpGet",
     "tcpSocket",
@@ -70,7 +70,7 @@ const PROBE: [&str; 9] = [
 ];
 
 /// Reads the field `services`.
-pub(super) fn read_all(reader: &mut Reader, object: &mut Object<'_>, with_use: bool) -> Services {
+pub(super) fn read_all(reader: &mut Reader, object: &mut Object<'_>) -> Services {
     let Some(found) = object.take("services") else {
         return Services::new();
     };
@@ -88,7 +88,7 @@ pub(super) fn read_all(reader: &mut Reader, object: &mut Object<'_>, with_use: b
         if !is_name(&entry.key) {
             let message = "the name of a service has 1 to 63 letters, digits, `-` and `_`";
             reader.problem(entry.mark, &found.path, message);
-        } else if let Some(service) = Service::read(reader, &found, with_use) {
+        } else if let Some(service) = Service::read(reader, &found) {
             services.insert(entry.key.clone(), service);
         }
     }
@@ -101,9 +101,9 @@ fn is_name(name: &str) -> bool {
 }
 
 impl Service {
-    fn read(reader: &mut Reader, found: &Found<'_>, with_use: bool) -> Option<Self> {
+    fn read(reader: &mut Reader, found: &Found<'_>) -> Option<Self> {
         let mut object = found.object(reader)?;
-        let uses = TemplateRef::read_uses(reader, &mut object, with_use);
+        let uses = TemplateRef::read_uses(reader, &mut object);
         let restarts = object
             .take("restartPolicy")
             .is_none_or(|found| restarts(reader, &found));

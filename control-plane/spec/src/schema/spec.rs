@@ -35,6 +35,9 @@ pub struct Spec {
     pub system: System,
     /// `execution`.
     pub execution: Execution,
+    /// `timeouts`.
+    #[serde(default)]
+    pub timeouts: Timeouts,
     /// `services`: helpers that live as long as the workflow.
     pub services: Services,
     /// `setup`.
@@ -52,6 +55,13 @@ pub struct System {
     pub pure_by_default: Option<bool>,
     /// Every step has a container of its own.
     pub isolated_containers: Option<bool>,
+}
+
+/// `timeouts`: how long each run may wait.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Timeouts {
+    /// `queue`: longest time in the queue, a template of a duration.
+    pub queue: Option<Text>,
 }
 
 /// `execution`: defaults of each run.
@@ -73,20 +83,18 @@ pub struct Target {
 }
 
 impl Spec {
-    pub(super) fn read(reader: &mut Reader, mut object: Object<'_>, template: bool) -> Self {
-        let spec = Self::fields(reader, &mut object, template);
+    pub(super) fn read(reader: &mut Reader, mut object: Object<'_>) -> Self {
+        let spec = Self::fields(reader, &mut object);
         object.finish(reader);
         spec
     }
 
     /// Reads the fields of a spec from an object that has others too.
-    pub(super) fn fields(reader: &mut Reader, object: &mut Object<'_>, template: bool) -> Self {
+    pub(super) fn fields(reader: &mut Reader, object: &mut Object<'_>) -> Self {
         let schedules = "schedules are not supported yet";
         object.without_effect(reader, "events", schedules);
         object.without_effect(reader, "concurrency", "it is not supported yet");
         object.without_effect(reader, "notifications", "it is deprecated");
-        object.without_effect(reader, "timeouts", "it is not supported yet");
-        let step = |reader: &mut Reader, found: &Found<'_>| Step::read(reader, found, !template);
         Self {
             config: parameter::read_all(reader, object),
             content: Content::read(reader, object),
@@ -96,10 +104,11 @@ impl Spec {
             claims: claim::read(reader, object),
             system: System::read(reader, object),
             execution: Execution::read(reader, object),
-            services: service::read_all(reader, object, !template),
-            setup: object.list(reader, "setup", step),
-            steps: object.list(reader, "steps", step),
-            after: object.list(reader, "after", step),
+            timeouts: Timeouts::read(reader, object),
+            services: service::read_all(reader, object),
+            setup: object.list(reader, "setup", Step::read),
+            steps: object.list(reader, "steps", Step::read),
+            after: object.list(reader, "after", Step::read),
         }
     }
 
@@ -126,6 +135,19 @@ impl System {
         };
         object.finish(reader);
         system
+    }
+}
+
+impl Timeouts {
+    fn read(reader: &mut Reader, spec: &mut Object<'_>) -> Self {
+        let found = spec.take("timeouts");
+        let Some(mut object) = found.and_then(|found| found.object(reader)) else {
+            return Self::default();
+        };
+        object.without_effect(reader, "initialization", "it is not supported yet");
+        let queue = object.text(reader, "queue");
+        object.finish(reader);
+        Self { queue }
     }
 }
 

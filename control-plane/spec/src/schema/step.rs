@@ -79,47 +79,36 @@ pub struct Retry {
 }
 
 impl Step {
-    /// Reads a step; steps of templates (`with_use` false) can not use templates.
-    pub(super) fn read(reader: &mut Reader, found: &Found<'_>, with_use: bool) -> Option<Self> {
+    /// Reads a step.
+    pub(super) fn read(reader: &mut Reader, found: &Found<'_>) -> Option<Self> {
         let mut object = found.object(reader)?;
-        let nested = |reader: &mut Reader, found: &Found<'_>| Self::read(reader, found, with_use);
         let id = object.take("id").and_then(|found| read_id(reader, &found));
         let step = Self {
             id,
             name: object.text(reader, "name"),
             condition: condition(reader, &mut object, "condition"),
             pure: object.flag(reader, "pure"),
-            uses: TemplateRef::read_uses(reader, &mut object, with_use),
+            uses: TemplateRef::read_uses(reader, &mut object),
             content: Content::read(reader, &mut object),
             container: Container::read(reader, &mut object),
             working_dir: object.text(reader, "workingDir"),
-            services: service::read_all(reader, &mut object, with_use),
-            setup: object.list(reader, "setup", nested),
-            steps: object.list(reader, "steps", nested),
+            services: service::read_all(reader, &mut object),
+            setup: object.list(reader, "setup", Self::read),
+            steps: object.list(reader, "steps", Self::read),
             parallel: object
                 .take("parallel")
-                .and_then(|found| Parallel::read(reader, &found, with_use))
+                .and_then(|found| Parallel::read(reader, &found))
                 .map(Box::new),
-            ..Self::read_operations(reader, &mut object, with_use)
+            ..Self::read_operations(reader, &mut object)
         };
         object.finish(reader);
         Some(step)
     }
 
     /// Reads what a step and a worker have in common: what controls it and what it does.
-    pub(super) fn read_operations(
-        reader: &mut Reader,
-        object: &mut Object<'_>,
-        with_use: bool,
-    ) -> Self {
-        let template = if with_use {
-            object
-                .take("template")
-                .and_then(|found| TemplateRef::read(reader, &found))
-        } else {
-            TemplateRef::refuse(reader, object, "template");
-            None
-        };
+    pub(super) fn read_operations(reader: &mut Reader, object: &mut Object<'_>) -> Self {
+        let template = object.take("template");
+        let template = template.and_then(|found| TemplateRef::read(reader, &found));
         Self {
             negative: object.flag(reader, "negative").unwrap_or(false),
             paused: object.flag(reader, "paused").unwrap_or(false),

@@ -15,25 +15,9 @@ pub struct TemplateRef {
 }
 
 impl TemplateRef {
-    /// Reads the field `use`; in a template it is refused.
-    pub(super) fn read_uses(
-        reader: &mut Reader,
-        object: &mut Object<'_>,
-        with_use: bool,
-    ) -> Vec<Self> {
-        if with_use {
-            return object.list(reader, "use", Self::read);
-        }
-        Self::refuse(reader, object, "use");
-        Vec::new()
-    }
-
-    /// Refuses a field that names templates.
-    pub(super) fn refuse(reader: &mut Reader, object: &mut Object<'_>, name: &'static str) {
-        if let Some(found) = object.take(name) {
-            let message = "a template can not use templates";
-            reader.problem(found.node.mark, &found.path, message);
-        }
+    /// Reads the field `use`.
+    pub(super) fn read_uses(reader: &mut Reader, object: &mut Object<'_>) -> Vec<Self> {
+        object.list(reader, "use", Self::read)
     }
 
     pub(super) fn read(reader: &mut Reader, found: &Found<'_>) -> Option<Self> {

@@ -50,6 +50,7 @@ impl Spec {
             visitor.value(claim);
         }
         self.execution.visit(visitor);
+        each(&mut self.timeouts.queue, |text| visitor.early(text));
         for service in self.services.values_mut() {
             service.visit(visitor);
         }

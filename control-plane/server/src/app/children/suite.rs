@@ -41,9 +41,9 @@ impl App {
         check_line(&line, name)?;
         let root = line.last().map_or(parent.execution.id, |root| root.id);
         let source = match self.beside(project, root, name).await? {
-            Some(text) => Source::Inline {
+            Some(text) => Source::Member {
                 text,
-                workflow: Some(name.to_owned()),
+                workflow: name.to_owned(),
             },
             None => Source::Stored(name.to_owned()),
         };
@@ -149,7 +149,7 @@ fn workflows(text: &str) -> Result<Vec<Workflow>, Error> {
     Ok(all
         .filter_map(|document| match document {
             Document::Workflow(workflow) => Some(workflow),
-            Document::Template(_) => None,
+            Document::Template(_) | Document::Request(_) | Document::Foreign(_) => None,
         })
         .collect())
 }

@@ -1,0 +1,428 @@
+//! Templates in templates, and the global template.
+
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests stand outside of test functions"
+)]
+
+use std::collections::BTreeMap;
+
+use muster_spec::compile::{
+    Compiled, ExecutionInfo, Input, MAX_TEMPLATE_DEPTH, builtin_templates, compile,
+};
+use muster_spec::manifest::{Document, parse};
+use muster_spec::plan::{Operation, Step};
+use muster_spec::schema::{Template, Workflow};
+use muster_spec::yaml::Limits;
+
+/// Reads documents given as kind, name and `spec`.
+fn read(documents: &[(&str, &str, &str)]) -> (Workflow, Vec<Template>) {
+    let mut text = String::new();
+    for (kind, name, spec) in documents {
+        let spec = spec.replace('\n', "\n  ");
+        text.push_str(&format!(
+            "---\napiVersion: muster.dev/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec:\n  {spec}\n"
+        ));
+    }
+    let mut workflow = None;
+    let mut templates = Vec::new();
+    for document in parse(&text, Limits::default()).unwrap_or_else(|e| panic!("{e}\n{text}")) {
+        match document {
+            Document::Workflow(read) => workflow = Some(read),
+            Document::Template(template) => templates.push(template),
+            Document::Request(_) | Document::Foreign(_) => {}
+        }
+    }
+    (workflow.unwrap(), templates)
+}
+
+fn run_with(
+    workflow: &Workflow,
+    templates: &[Template],
+    global: Option<&Template>,
+) -> Result<Compiled, String> {
+    let input = Input {
+        workflow,
+        templates,
+        global,
+        config: &BTreeMap::new(),
+        execution: &ExecutionInfo::default(),
+    };
+    compile(&input).map_err(|problems| problems.to_string())
+}
+
+fn run(documents: &[(&str, &str, &str)]) -> Result<Compiled, String> {
+    let (workflow, templates) = read(documents);
+    run_with(&workflow, &templates, None)
+}
+
+/// The scripts of all steps, in order.
+fn scripts(compiled: &Compiled) -> Vec<String> {
+    let plan = serde_json::to_value(&compiled.plan.steps).unwrap();
+    let mut found = Vec::new();
+    gather(&plan, "script", &mut found);
+    found
+}
+
+fn gather(value: &serde_json::Value, key: &str, found: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(map) => {
+            for (name, value) in map {
+                match value.as_str() {
+                    Some(text) if name == key => found.push(text.to_owned()),
+                    _ => gather(value, key, found),
+                }
+            }
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|it| gather(it, key, found)),
+        _ => {}
+    }
+}
+
+const TEMPLATE: &str = "TestWorkflowTemplate";
+const WORKFLOW: &str = "TestWorkflow";
+
+#[test]
+fn templates_use_templates_with_values_passed_on() {
+    let compiled = run(&[
+        (TEMPLATE, "inner", "config: {w: {type: string}}\nsteps: [{shell: 'inner {{ config.w }}'}]\nafter: [{shell: last}]"),
+        (TEMPLATE, "middle", "config: {v: {type: string}}\nuse: [{name: inner, config: {w: '{{ config.v }}!'}}]\nsteps: [{shell: middle}]"),
+        (TEMPLATE, "step", "steps: [{template: {name: inner, config: {w: in-step}}}]"),
+        (WORKFLOW, "w", "use: [{name: middle, config: {v: hi}}]\nsteps: [{template: {name: step}}, {shell: own}]"),
+    ])
+    .unwrap();
+    assert_eq!(
+        scripts(&compiled),
+        [
+            "inner hi!",
+            "middle",
+            "inner in-step",
+            "last",
+            "own",
+            "last"
+        ]
+    );
+}
+
+#[test]
+fn a_cycle_of_templates_is_refused_with_its_chain() {
+    let error = run(&[
+        (TEMPLATE, "a", "steps: [{use: [{name: b}]}]"),
+        (TEMPLATE, "b", "steps: [{steps: [{template: {name: c}}]}]"),
+        (TEMPLATE, "c", "services: {db: {use: [{name: a}]}}"),
+        (WORKFLOW, "w", "use: [{name: a}]\nsteps: [{shell: own}]"),
+    ])
+    .unwrap_err();
+    assert!(
+        error.contains("c, spec.services.db.use[0].name: templates use one another: a → b → c → a"),
+        "{error}"
+    );
+    let own = run(&[
+        (TEMPLATE, "a", "use: [{name: a}]\nsteps: [{shell: x}]"),
+        (WORKFLOW, "w", "steps: [{template: {name: a}}]"),
+    ]);
+    assert!(own.unwrap_err().contains("use one another: a → a"));
+}
+
+#[test]
+fn what_is_wrong_in_a_chain_of_templates_names_the_chain() {
+    let error = run(&[
+        (TEMPLATE, "a", "use: [{name: b}]"),
+        (TEMPLATE, "b", "use: [{name: official/k6/v2}]"),
+        (WORKFLOW, "w", "use: [{name: a}]\nsteps: [{shell: own}]"),
+    ])
+    .unwrap_err();
+    assert!(
+        error.contains("b, spec.use[0].name: there is no template `official/k6/v2` (in a → b)"),
+        "{error}"
+    );
+    let error = run(&[
+        (TEMPLATE, "a", "use: [{name: b}]"),
+        (TEMPLATE, "b", "config: {needed: {type: string}}"),
+        (WORKFLOW, "w", "use: [{name: a}]\nsteps: [{shell: own}]"),
+    ])
+    .unwrap_err();
+    assert!(
+        error.contains("the parameter `needed` has no value (in a)"),
+        "{error}"
+    );
+}
+
+#[test]
+fn templates_may_be_so_deep_and_no_deeper() {
+    let chain = |length: usize| {
+        let names: Vec<String> = (0..=length).map(|number| format!("t{number}")).collect();
+        let specs: Vec<String> = (1..=length)
+            .map(|number| format!("use: [{{name: t{number}}}]"))
+            .chain(["steps: [{shell: end}]".to_owned()])
+            .collect();
+        let mut documents: Vec<(&str, &str, &str)> = Vec::new();
+        for (name, spec) in names.iter().zip(&specs) {
+            documents.push((TEMPLATE, name, spec));
+        }
+        documents.push((WORKFLOW, "w", "use: [{name: t0}]\nsteps: [{shell: own}]"));
+        run(&documents)
+    };
+    assert_eq!(
+        scripts(&chain(MAX_TEMPLATE_DEPTH - 1).unwrap()),
+        ["end", "own"]
+    );
+    let error = chain(MAX_TEMPLATE_DEPTH).unwrap_err();
+    assert!(
+        error.contains("templates in templates, more than 16 deep (in t0 → t1"),
+        "{error}"
+    );
+}
+
+#[test]
+fn templates_bring_steps_services_and_workers() {
+    let compiled = run(&[
+        (TEMPLATE, "step", "steps: [{shell: of-step}]"),
+        (TEMPLATE, "settings", "container: {image: settings}"),
+        (
+            TEMPLATE,
+            "all",
+            "services:\n  db: {use: [{name: settings}]}\nsteps:\n- parallel: {count: 2, use: [{name: step}], shell: worker}\n- steps: [{shell: nested}]",
+        ),
+        (WORKFLOW, "w", "use: [{name: all}]\nsteps: [{shell: own}]"),
+    ])
+    .unwrap();
+    let json = serde_json::to_string(&compiled.plan).unwrap();
+    for expected in ["of-step", "worker", "nested", "own", "settings"] {
+        assert!(json.contains(expected), "{expected}\n{json}");
+    }
+}
+
+#[test]
+fn the_global_template_is_below_all_and_reaches_workers_and_services() {
+    let (workflow, mut templates) = read(&[
+        (
+            TEMPLATE,
+            "base",
+            "container:\n  image: base\n  env: [{name: SECRET, value: not-for-services}]\n  securityContext: {runAsNonRoot: true}\npod: {labels: {team: a}}\nsetup: [{shell: of-base}]\nservices: {log: {image: logger}}\nsteps: [{parallel: {count: 1, shell: base-worker}}]\nexecution: {target: {match: {region: east}}}",
+        ),
+        (
+            TEMPLATE,
+            "mine",
+            "container: {image: mine}\nsteps: [{shell: of-mine}]",
+        ),
+        (
+            WORKFLOW,
+            "w",
+            "use: [{name: mine}]\nservices: {db: {image: postgres}}\nsteps:\n- services: {cache: {image: redis}}\n  parallel: {count: 2, shell: worker, steps: [{parallel: {count: 1, shell: inner}}]}",
+        ),
+    ]);
+    let base = templates.remove(0);
+    let compiled = run_with(&workflow, &templates, Some(&base)).unwrap();
+    assert_eq!(
+        compiled.target.as_ref().unwrap().matches["region"],
+        ["east"]
+    );
+    let images = compiled
+        .plan
+        .containers
+        .iter()
+        .map(|it| it.image.as_deref());
+    assert!(
+        images.clone().all(|image| image == Some("mine")),
+        "{:?}",
+        images.collect::<Vec<_>>()
+    );
+    let mut blocks = Vec::new();
+    children(&compiled.plan.steps, &mut blocks);
+    assert_eq!(
+        blocks.len(),
+        5,
+        "db, log, cache and two parallels: {blocks:#?}"
+    );
+    for block in &blocks {
+        assert!(
+            block.contains("runAsNonRoot") && block.contains("\"team\""),
+            "{block}"
+        );
+        let service = !block.contains("\"type\":\"parallel\"");
+        assert!(!service || !block.contains("SECRET"), "{block}");
+    }
+    let worker = blocks.iter().find(|it| it.contains("\"worker\"")).unwrap();
+    assert_eq!(
+        worker.matches("of-base").count(),
+        2,
+        "worker and its own worker: {worker}"
+    );
+    assert!(!worker.contains("region"), "{worker}");
+}
+
+/// What services and workers are compiled from.
+fn children(steps: &[Step], found: &mut Vec<String>) {
+    for step in steps {
+        for operation in &step.operations {
+            match operation {
+                Operation::Steps { steps } => children(steps, found),
+                Operation::Parallel { .. } => found.push(serde_json::to_string(operation).unwrap()),
+                Operation::Services { services, .. } => {
+                    let all = services
+                        .iter()
+                        .map(|it| serde_json::to_string(&it.spec).unwrap());
+                    found.extend(all);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn a_global_template_with_a_parameter_without_default_is_refused_by_name() {
+    let (workflow, templates) = read(&[
+        (TEMPLATE, "base", "config: {needed: {type: string}}"),
+        (WORKFLOW, "w", "steps: [{shell: own}]"),
+    ]);
+    let error = run_with(&workflow, &[], templates.first()).unwrap_err();
+    assert!(
+        error.starts_with("global template base: the parameter `needed` has no value"),
+        "{error}"
+    );
+}
+
+#[test]
+fn uses_of_templates_are_counted() {
+    let mut documents = Vec::new();
+    let specs: Vec<(String, String)> = (0..12)
+        .map(|number| {
+            let next = number + 1;
+            (
+                format!("t{number}"),
+                format!("use: [{{name: t{next}}}, {{name: t{next}}}, {{name: t{next}}}]"),
+            )
+        })
+        .collect();
+    for (name, spec) in &specs {
+        documents.push((TEMPLATE, name.as_str(), spec.as_str()));
+    }
+    documents.push((TEMPLATE, "t12", "container: {image: x}"));
+    documents.push((WORKFLOW, "w", "use: [{name: t0}]\nsteps: [{shell: own}]"));
+    let error = run(&documents).unwrap_err();
+    assert!(
+        error.contains("more than 10000 uses of templates"),
+        "{error}"
+    );
+}
+
+/// Names, images with the default version, and what `run` is when nothing is given.
+const OFFICIAL: [(&str, &str, &str); 17] = [
+    (
+        "artillery/v1",
+        "artilleryio/artillery:2.0.23",
+        "artillery run script.yaml",
+    ),
+    (
+        "artillery/beta",
+        "artilleryio/artillery:2.0.9",
+        "artillery run",
+    ),
+    ("cypress/v1", "cypress/included:13.6.4", "npx cypress run"),
+    ("cypress/beta", "cypress/included:13.6.4", "npx cypress run"),
+    (
+        "gradle/v1",
+        "gradle:8.7.0-jdk21-alpine",
+        "gradle --no-daemon test",
+    ),
+    (
+        "gradle/beta",
+        "gradle:8.7.0-jdk21-alpine",
+        "gradle --no-daemon test",
+    ),
+    ("jmeter/v1", "justb4/jmeter:5.5", "jmeter -n"),
+    ("jmeter/v2", "alpine/jmeter:5.6", "jmeter -n"),
+    ("jmeter/beta", "justb4/jmeter:5.5", "jmeter -n"),
+    ("k6/v1", "grafana/k6:1.1.0", "k6 run k6.js"),
+    ("k6/beta", "grafana/k6:0.49.0", "k6 run"),
+    (
+        "maven/v1",
+        "maven:3.9.6-eclipse-temurin-22-alpine",
+        "mvn test",
+    ),
+    (
+        "maven/beta",
+        "maven:3.9.6-eclipse-temurin-22-alpine",
+        "mvn test",
+    ),
+    (
+        "playwright/v1",
+        "mcr.microsoft.com/playwright:v1.43.0",
+        "npx playwright test",
+    ),
+    (
+        "playwright/beta",
+        "mcr.microsoft.com/playwright:v1.43.0",
+        "npx playwright test",
+    ),
+    ("postman/v1", "postman/newman:6-alpine", "newman run"),
+    ("postman/beta", "postman/newman:6-alpine", "newman run"),
+];
+
+#[test]
+fn official_templates_compile_with_and_without_their_parameters() {
+    assert_eq!(builtin_templates().len(), OFFICIAL.len() + 1);
+    for (name, image, command) in OFFICIAL {
+        let stored = format!("official--{}", name.replace('/', "--"));
+        let template = builtin_templates()
+            .iter()
+            .find(|it| it.metadata.name == stored);
+        let template = template.unwrap_or_else(|| panic!("{stored}"));
+        assert!(template.description.is_some(), "{stored}");
+        let plain = run(&[(
+            WORKFLOW,
+            "w",
+            &format!("steps: [{{template: {{name: official/{name}}}}}]"),
+        )]);
+        let plain = plain.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(
+            plain.plan.containers[0].image.as_deref(),
+            Some(image),
+            "{name}"
+        );
+        assert!(scripts(&plain).concat().contains(command), "{name}");
+
+        let config = template.spec.config.keys();
+        let config: Vec<String> = config.map(|key| format!("{key}: my-{key}")).collect();
+        let given = run(&[(
+            WORKFLOW,
+            "w",
+            &format!(
+                "use: [{{name: official/{name}, config: {{{}}}}}]\nsteps: [{{shell: own}}]",
+                config.join(", ")
+            ),
+        )]);
+        let given = given.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let image = given.plan.containers[0]
+            .image
+            .as_deref()
+            .unwrap_or_default();
+        assert!(image.ends_with("my-version"), "{name}: {image}");
+        let scripts = scripts(&given).concat();
+        for key in template.spec.config.keys().filter(|key| *key != "version") {
+            assert!(scripts.contains(&format!("my-{key}")), "{name}: {scripts}");
+        }
+    }
+}
+
+#[test]
+fn a_template_of_ones_own_wins_over_an_official_one() {
+    let compiled = run(&[
+        (TEMPLATE, "official--k6--v1", "steps: [{shell: mine}]"),
+        (WORKFLOW, "w", "steps: [{template: {name: official/k6/v1}}]"),
+    ]);
+    assert_eq!(scripts(&compiled.unwrap()), ["mine"]);
+}
+
+#[test]
+fn a_misspelt_official_template_is_suggested() {
+    let error = run(&[(WORKFLOW, "w", "steps: [{template: {name: official/k7/v1}}]")]);
+    let error = error.unwrap_err();
+    assert!(
+        error.contains("did you mean `official--k6--v1`?"),
+        "{error}"
+    );
+}
