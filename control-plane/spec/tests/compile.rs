@@ -426,6 +426,16 @@ fn conditions_stay_readable_and_known_ones_are_decided() {
 }
 
 #[test]
+fn dates_are_of_the_time_when_the_execution_was_asked_for() {
+    let plan = plan(&steps(
+        "- shell: 'echo {{ date(\"02 Jan 06 15:04\") }} {{ date() }} {{ date(env.L) }}'",
+    ));
+    let text = serde_json::to_string(&plan.steps).unwrap();
+    let expected = "echo 02 Jan 26 03:04 2026-01-02T03:04:05.000Z {{date(env.L)}}";
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
 fn nested_steps_have_references_by_position() {
     let workflow = steps("- setup: [{shell: a}]\n  steps: [{shell: b}, {steps: [{shell: c}]}]");
     let text = serde_json::to_string(&plan(&workflow)).unwrap();

@@ -6,8 +6,10 @@ use std::{
     rc::Rc,
 };
 
-use muster_spec::expression::{self, Lookup, Value};
+use muster_spec::expression::{self, Lookup, Moment, Value};
 use serde_json::{Map, json};
+
+use crate::clock::now_ms;
 
 /// Results of steps with an id, for `step.<id>.*`.
 #[derive(Debug, Default)]
@@ -165,6 +167,13 @@ impl expression::Scope for Scope<'_> {
             return Lookup::Known(value.into());
         }
         self.sight.look_up(path).into()
+    }
+
+    fn function(&self, name: &str, arguments: &[Value]) -> Lookup {
+        match name {
+            "date" => Moment::from_unix_ms(now_ms()).date(arguments),
+            _ => Lookup::Unknown,
+        }
     }
 }
 

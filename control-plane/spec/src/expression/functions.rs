@@ -6,10 +6,13 @@ use super::value::{Value, describe, from_numeric, integer, json, numeric, text, 
 use super::{MAX_ITEMS, MAX_TEXT};
 use crate::suggest;
 
+mod date;
 mod list;
 mod path;
 mod shell;
 mod yaml;
+
+pub use date::Moment;
 
 type Body = fn(&[Value]) -> Result<Value, Error>;
 
