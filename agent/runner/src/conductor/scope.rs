@@ -9,6 +9,10 @@ use std::{
 use muster_spec::expression::{self, Lookup, Moment, Value};
 use serde_json::{Map, json};
 
+use super::{
+    outside::{ANSWERED, Asked},
+    surroundings::Surroundings,
+};
 use crate::clock::now_ms;
 
 /// Results of steps with an id, for `step.<id>.*`.
@@ -153,18 +157,22 @@ impl Sight {
     }
 }
 
-/// A sight with an environment.
+/// A sight with what is around a text, and what its functions were answered.
 #[derive(Debug)]
 pub(super) struct Scope<'a> {
     pub(super) sight: &'a Sight,
-    pub(super) environment: &'a BTreeMap<String, String>,
+    pub(super) around: &'a Surroundings,
+    pub(super) asked: &'a Asked,
 }
 
 impl expression::Scope for Scope<'_> {
     fn variable(&self, path: &str) -> Lookup {
         if let Some(name) = path.strip_prefix("env.") {
-            let value = self.environment.get(name).cloned().unwrap_or_default();
-            return Lookup::Known(value.into());
+            let value = self.around.environment.get(name).cloned();
+            return Lookup::Known(value.unwrap_or_default().into());
+        }
+        if path == "workingDir" {
+            return Lookup::Known(self.around.directory.to_string_lossy().into());
         }
         self.sight.look_up(path).into()
     }
@@ -172,6 +180,7 @@ impl expression::Scope for Scope<'_> {
     fn function(&self, name: &str, arguments: &[Value]) -> Lookup {
         match name {
             "date" => Moment::from_unix_ms(now_ms()).date(arguments),
+            name if ANSWERED.contains(&name) => self.asked.ask(name, arguments),
             _ => Lookup::Unknown,
         }
     }
@@ -184,10 +193,14 @@ mod tests {
     use super::*;
 
     fn eval(text: &str, sight: &Sight) -> bool {
-        let environment = BTreeMap::from([("SET".to_owned(), "yes".to_owned())]);
+        let around = Surroundings {
+            environment: BTreeMap::from([("SET".to_owned(), "yes".to_owned())]),
+            ..Surroundings::default()
+        };
         let scope = Scope {
             sight,
-            environment: &environment,
+            around: &around,
+            asked: &Asked::default(),
         };
         Expression::parse(text)
             .and_then(|expression| expression.evaluate_bool(&scope))
@@ -223,6 +236,7 @@ mod tests {
             "step.other.status == 'queued'",
             "env.SET == 'yes' && env.MISSING == ''",
             "execution.name == 'smoke-1'",
+            "abspath('x') == '/data/x'",
         ] {
             assert!(eval(text, &sight), "{text}");
         }
