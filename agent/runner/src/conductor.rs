@@ -60,6 +60,8 @@ struct Run {
     volumes: Volumes,
     agent: Arc<Agent>,
     image_configs: HashMap<String, ImageConfig>,
+    /// For modes of this program that run beside it.
+    itself: Itself,
 }
 
 impl Run {
@@ -153,6 +155,7 @@ async fn conduct(options: Options, agent: Arc<Agent>, itself: &Itself) -> io::Re
         volumes,
         agent,
         image_configs,
+        itself: itself.clone(),
     });
     let code = tokio::select! {
         ended = walk::walk(Rc::clone(&run), halt.clone()) => {

@@ -95,8 +95,20 @@ impl Scope for Here {
     fn function(&self, name: &str, arguments: &[Value]) -> Lookup {
         match name {
             "date" => self.now.date(arguments),
+            "jq" => filtered(arguments),
             _ => Lookup::Unknown,
         }
+    }
+}
+
+/// The results of a filter, from a process of its own.
+fn filtered(arguments: &[Value]) -> Lookup {
+    let [value, filter] = arguments else {
+        return Lookup::Unknown;
+    };
+    match muster_runner::jq::jq(&["runner"], value, &text(filter)) {
+        Ok(results) => Lookup::Known(results),
+        Err(error) => Lookup::Refused(format!("jq: {error}")),
     }
 }
 

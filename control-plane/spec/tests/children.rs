@@ -1,5 +1,10 @@
 //! What a step starts beside itself: kept in the plan, compiled when all is known.
 
+#![expect(
+    clippy::expect_used,
+    reason = "helpers of tests; clippy knows only functions with #[test]"
+)]
+
 use std::collections::BTreeMap;
 
 use muster_spec::compile::{Child, Compiled, ExecutionInfo, Input, child, compile};

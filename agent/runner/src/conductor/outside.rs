@@ -20,13 +20,14 @@ use super::{
 };
 use crate::{
     collect::{self, Item, MOST_FILES},
+    jq::jq_of,
     pattern::Patterns,
     shim::file,
     volumes::resolve,
 };
 
 /// Functions that are answered here.
-pub(super) const ANSWERED: [&str; 2] = ["file", "glob"];
+pub(super) const ANSWERED: [&str; 3] = ["file", "glob", "jq"];
 /// Most questions of one text.
 const MOST_QUESTIONS: usize = 256;
 
@@ -126,13 +127,20 @@ impl At<'_> {
         let arguments = question.arguments.as_slice();
         match (question.function.as_str(), arguments) {
             ("file", [path]) => self.file(&text(path), around).await,
-            ("file", _) => Err(said(format!("takes 1 argument, found {}", arguments.len()))),
-            (_, []) => Err(said("takes at least 1 argument, found 0")),
+            ("jq", [value, filter]) => self.jq(value.clone(), text(filter)).await,
             (_, patterns) => {
                 let patterns: Vec<String> = patterns.iter().map(text).collect();
                 self.glob(&patterns, around).await
             }
         }
+    }
+
+    /// All results of a filter, from a process of its own.
+    async fn jq(&self, value: Value, filter: String) -> Result<Value, Error> {
+        let itself = self.run.itself.clone();
+        let filtered = tokio::task::spawn_blocking(move || jq_of(&itself, &value, &filter));
+        let filtered = filtered.await.map_err(|error| said(error.to_string()))?;
+        filtered.map_err(|error| said(error.to_string()))
     }
 
     /// The content of a file, as text.
