@@ -8,6 +8,7 @@ use std::{
 };
 
 use muster_spec::{
+    compile::COMPUTED_PREFIX,
     expression::{self, Expression, resolve_template, resolve_template_final},
     plan::{EnvVar, Operation, Step},
 };
@@ -66,6 +67,7 @@ impl At<'_> {
             around.directory = resolve(Path::new("/"), &shim.working_dir);
             around.environment = container_environment(shim);
             around.shim = Some(Arc::clone(shim));
+            self.compute(&mut around).await?;
         }
         let mut lines = Vec::new();
         if let Some(address) = &self.run.options.address {
@@ -80,6 +82,29 @@ impl At<'_> {
             around.environment.insert(variable.name.clone(), value);
         }
         Ok((around, lines))
+    }
+
+    /// Resolves values of the cluster that are templates.
+    async fn compute(&self, around: &mut Surroundings) -> Result<(), Failure> {
+        let all = around.environment.iter();
+        let templates: Vec<(String, String)> = all
+            .filter(|(name, value)| name.starts_with(COMPUTED_PREFIX) && value.contains("{{"))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        for (name, value) in templates {
+            let value = self
+                .template(&name, &value, around)
+                .await
+                .map_err(|failure| Failure {
+                    // The value itself is nobody's business.
+                    message: format!(
+                        "the value of {name} is no template that can be resolved here"
+                    ),
+                    ..failure
+                })?;
+            around.environment.insert(name, value);
+        }
+        Ok(())
     }
 
     /// What is around texts of a step as a whole, such as its condition: what is around its first

@@ -54,7 +54,7 @@ pub(super) const LATER: [&str; 14] = [
 ];
 
 /// Of the language, and not supported yet.
-const UNSUPPORTED: [&str; 2] = ["internal", "credential"];
+const UNSUPPORTED: [&str; 1] = ["internal"];
 
 /// Known to each worker, service and member for itself.
 pub(super) const OF_INSTANCES: [&str; 8] = [
@@ -250,9 +250,6 @@ impl Scope for Document<'_> {
     fn function(&self, name: &str, arguments: &[Value]) -> Lookup {
         match name {
             "date" => date(self.base.variables.get("execution"), arguments),
-            "secret" | "credential" => {
-                Lookup::Refused(format!("not supported yet: the function `{name}`"))
-            }
             _ => Lookup::Unknown,
         }
     }
