@@ -26,9 +26,9 @@ pub(super) async fn serve(
     mut receiver: Receiver<ConductorMessage>,
     mut sender: Sender<AgentMessage>,
 ) -> io::Result<()> {
-    let wish = match receiver.receive().await?.and_then(|first| first.message) {
-        Some(Said::Archive(wish)) => wish,
-        _ => return Err(io::ErrorKind::InvalidData.into()),
+    let first = receiver.receive().await?;
+    let Some(Said::Archive(wish)) = first.and_then(|first| first.message) else {
+        return Err(io::ErrorKind::InvalidData.into());
     };
     let request = ReadArchiveRequest {
         attempt: attempt.id.to_string(),
