@@ -37,6 +37,17 @@ pub(crate) struct Execution {
     origin: Option<Origin>,
     /// What it has started itself.
     children: Vec<Child>,
+    /// What its steps gave out.
+    outputs: Vec<Output>,
+}
+
+/// A value that a step gave out.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Output {
+    step: String,
+    name: String,
+    value: serde_json::Value,
 }
 
 /// Which execution has started another one, and as what.
@@ -121,6 +132,7 @@ pub(crate) struct Step {
     tries: i32,
     optional: bool,
     negative: bool,
+    outputs: BTreeMap<String, String>,
 }
 
 /// One placement.
@@ -194,6 +206,18 @@ impl Execution {
             warnings: execution.warnings.clone(),
             origin: execution.origin.as_ref().map(Origin::new),
             children: execution.children.iter().map(Child::new).collect(),
+            outputs: execution.outputs.iter().map(Output::new).collect(),
+        }
+    }
+}
+
+impl Output {
+    fn new(output: &v1::StepOutput) -> Self {
+        let text = || serde_json::Value::from(output.json.as_str());
+        Self {
+            step: output.step.clone(),
+            name: output.name.clone(),
+            value: serde_json::from_str(&output.json).unwrap_or_else(|_| text()),
         }
     }
 }
@@ -214,6 +238,7 @@ impl Step {
             tries: step.tries,
             optional: step.optional,
             negative: step.negative,
+            outputs: step.outputs.clone().into_iter().collect(),
         }
     }
 }

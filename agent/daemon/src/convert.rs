@@ -62,6 +62,16 @@ pub(crate) fn step(status: runner::StepStatus) -> v1::StepResult {
         tries: i32::try_from(status.tries).unwrap_or(i32::MAX),
         optional: status.optional,
         negative: status.negative,
+        outputs: status.outputs,
+    }
+}
+
+/// A value that a step gave out.
+pub(crate) fn output(output: &runner::StepOutput) -> v1::StepOutput {
+    v1::StepOutput {
+        step: output.step.clone(),
+        name: output.name.clone(),
+        json: output.json.clone(),
     }
 }
 

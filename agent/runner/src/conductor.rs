@@ -11,6 +11,7 @@ mod children;
 mod download;
 mod git;
 mod halt;
+mod instruction;
 mod launch;
 mod link;
 mod operation;
@@ -45,6 +46,7 @@ use agent::Agent;
 use board::Board;
 use children::Children;
 use halt::Halt;
+use instruction::Outputs;
 use options::Options;
 use pod::Pod;
 use spool::Spool;
@@ -60,6 +62,8 @@ struct Run {
     volumes: Volumes,
     agent: Arc<Agent>,
     image_configs: HashMap<String, ImageConfig>,
+    /// What steps gave out.
+    outputs: Rc<Outputs>,
     /// For modes of this program that run beside it.
     itself: Itself,
 }
@@ -155,6 +159,7 @@ async fn conduct(options: Options, agent: Arc<Agent>, itself: &Itself) -> io::Re
         volumes,
         agent,
         image_configs,
+        outputs: Rc::default(),
         itself: itself.clone(),
     });
     let code = tokio::select! {

@@ -1,5 +1,7 @@
 //! Results of steps, as the conductor tells them and as they are stored.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use muster_core::execution::State;
 use serde::{Deserialize, Serialize};
@@ -84,6 +86,20 @@ pub struct StepResult {
     /// The outcome is inverted.
     #[serde(default)]
     pub negative: bool,
+    /// What it left as files, by their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outputs: BTreeMap<String, String>,
+}
+
+/// A value that a step gave out by an instruction on its standard output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepOutput {
+    /// Reference of the step.
+    pub step: String,
+    /// Its name.
+    pub name: String,
+    /// Its value as JSON.
+    pub json: String,
 }
 
 /// Ends what has not ended, for an execution that ended in `state` without a completion record:
@@ -109,6 +125,7 @@ pub(super) fn reset(steps: &mut [StepResult]) {
         step.start_time = None;
         step.finish_time = None;
         step.tries = 0;
+        step.outputs.clear();
     }
 }
 
@@ -131,6 +148,7 @@ mod tests {
             tries: 1,
             optional: true,
             negative: false,
+            outputs: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
         }
     }
 
@@ -155,6 +173,7 @@ mod tests {
         reset(&mut steps);
         assert_eq!(steps[0].state, StepState::Queued);
         assert_eq!(steps[0].exit_code, None);
+        assert!(steps[0].outputs.is_empty());
         assert_eq!(steps[0].display_name, "name");
         assert!(steps[0].optional);
     }

@@ -247,6 +247,7 @@ pub(crate) fn step(reference: &str, state: StepState) -> StepResult {
         tries: 0,
         optional: false,
         negative: false,
+        outputs: BTreeMap::new(),
     }
 }
 
@@ -258,6 +259,7 @@ pub(crate) fn report(lease: Lease, sequence: i64, progress: work::Progress) -> w
         reason: String::new(),
         message: String::new(),
         steps: Vec::new(),
+        outputs: Vec::new(),
         start_time: None,
         warnings: Vec::new(),
         address: String::new(),

@@ -10,6 +10,7 @@ use muster_spec::expression::{self, Lookup, Moment, Value};
 use serde_json::{Map, json};
 
 use super::{
+    instruction::Outputs,
     outside::{ANSWERED, Asked},
     surroundings::Surroundings,
 };
@@ -99,6 +100,7 @@ pub(super) struct Sight {
     pub(super) context: Rc<BTreeMap<String, Value>>,
     pub(super) results: Rc<Results>,
     pub(super) services: Rc<Services>,
+    pub(super) outputs: Rc<Outputs>,
     /// All that counts passed so far in the group around it.
     pub(super) passed: bool,
     /// Status of the step itself, when it has one.
@@ -127,7 +129,11 @@ impl Sight {
             "always" => return Some(true.into()),
             "never" => return Some(false.into()),
             "status" => return Some(self.status().into()),
+            "output" => return Some(self.outputs.all()),
             _ => {}
+        }
+        if let Some(name) = path.strip_prefix("output.") {
+            return self.outputs.get(name);
         }
         if let Some(rest) = path.strip_prefix("self.") {
             return self.own(rest);
@@ -216,6 +222,7 @@ mod tests {
             )])),
             results: Rc::default(),
             services: Rc::default(),
+            outputs: Rc::default(),
             passed: false,
             own: Some("failed"),
         };
@@ -237,6 +244,7 @@ mod tests {
             "env.SET == 'yes' && env.MISSING == ''",
             "execution.name == 'smoke-1'",
             "abspath('x') == '/data/x'",
+            "output.none == null && output.none.deeper == null && len(output) == 0",
         ] {
             assert!(eval(text, &sight), "{text}");
         }

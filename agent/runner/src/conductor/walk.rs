@@ -24,6 +24,9 @@ use crate::{beneath, clock::now_ms};
 /// Where a step leaves its outputs, and the longest one that counts, in bytes.
 const OUTPUTS: (&str, u64) = ("/testkube/outputs", 4096);
 
+/// Most outputs of a step.
+const MOST_OUTPUTS: usize = 1000;
+
 /// What the run came to.
 #[derive(Debug)]
 pub(super) struct Ended {
@@ -360,6 +363,7 @@ impl Walk {
             } else {
                 BTreeMap::new()
             };
+            self.run.board.outputs(&step.reference, &outputs);
             self.results.set(id, Known { status, outputs });
         }
     }
@@ -373,6 +377,9 @@ impl Walk {
         };
         let folder = folder.join("outputs");
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if outputs.len() >= MOST_OUTPUTS {
+                break;
+            }
             if let Some(value) = output(&entry.path()) {
                 outputs.insert(entry.file_name().to_string_lossy().into_owned(), value);
             }
@@ -385,6 +392,7 @@ impl Walk {
             context: Rc::clone(&self.context),
             results: Rc::clone(&self.results),
             services: Rc::clone(&self.services),
+            outputs: Rc::clone(&self.run.outputs),
             passed,
             own,
         }

@@ -387,6 +387,7 @@ fn add_steps(all: &mut Vec<StepResult>, parent: &str, steps: &[Step]) {
             tries: 0,
             optional: step.optional,
             negative: step.negative,
+            outputs: BTreeMap::new(),
         });
         for operation in &step.operations {
             if let Operation::Steps { steps } = operation {
