@@ -38,6 +38,17 @@ pub(crate) struct Execution {
     origin: Option<Origin>,
     /// What it has started itself.
     children: Vec<Child>,
+    /// What its steps gave out.
+    outputs: Vec<Output>,
+}
+
+/// A value that a step gave out.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Output {
+    step: String,
+    name: String,
+    value: serde_json::Value,
 }
 
 /// Which execution has started another one, and as what.
@@ -123,6 +134,7 @@ pub(crate) struct Step {
     optional: bool,
     negative: bool,
     paused_seconds: f64,
+    outputs: BTreeMap<String, String>,
 }
 
 /// One placement.
@@ -197,6 +209,18 @@ impl Execution {
             warnings: execution.warnings.clone(),
             origin: execution.origin.as_ref().map(Origin::new),
             children: execution.children.iter().map(Child::new).collect(),
+            outputs: execution.outputs.iter().map(Output::new).collect(),
+        }
+    }
+}
+
+impl Output {
+    fn new(output: &v1::StepOutput) -> Self {
+        let text = || serde_json::Value::from(output.json.as_str());
+        Self {
+            step: output.step.clone(),
+            name: output.name.clone(),
+            value: serde_json::from_str(&output.json).unwrap_or_else(|_| text()),
         }
     }
 }
@@ -218,6 +242,7 @@ impl Step {
             optional: step.optional,
             negative: step.negative,
             paused_seconds: crate::report::step::paused(step).as_secs_f64(),
+            outputs: step.outputs.clone().into_iter().collect(),
         }
     }
 }

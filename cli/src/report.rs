@@ -12,6 +12,9 @@ use crate::{
 
 /// Children that a summary names at most.
 const MAX_CHILDREN: usize = 30;
+/// Outputs that are shown at most, and how many characters of each.
+const MAX_OUTPUTS: usize = 20;
+const MAX_OUTPUT_LENGTH: usize = 100;
 /// Artifacts that a summary names at most.
 const MAX_ARTIFACTS: usize = 20;
 
@@ -51,6 +54,38 @@ pub(crate) fn summary(
     text.push('\n');
     text.push_str(&ending(execution, artifacts, proof, terminal));
     text
+}
+
+/// What the steps of an execution gave out, by their names in expressions; nothing when that is
+/// nothing.
+pub(crate) fn outputs(execution: &Execution, terminal: &Terminal) -> String {
+    let given = execution.outputs.iter();
+    let given = given.map(|output| (format!("output.{}", output.name), output.json.as_str()));
+    let files = execution.steps.iter().flat_map(|step| {
+        let mut files: Vec<_> = step.outputs.iter().collect();
+        files.sort();
+        files
+            .into_iter()
+            .map(|(file, text)| (format!("step.{}.outputs.{file}", step.id), text.as_str()))
+    });
+    let all: Vec<(String, &str)> = given.chain(files).collect();
+    let mut text = String::new();
+    for (name, value) in all.iter().take(MAX_OUTPUTS) {
+        let mut short: String = value.chars().take(MAX_OUTPUT_LENGTH).collect();
+        if short.len() < value.len() {
+            short.push('…');
+        }
+        let name = terminal.paint(Style::Dim, &escape::visible(name));
+        let value = escape::visible(short.trim_end());
+        text.push_str(&format!("           {name} = {value}\n"));
+    }
+    if let Some(more) = all.len().checked_sub(MAX_OUTPUTS + 1) {
+        text.push_str(&format!("           and {} more\n", more + 1));
+    }
+    match text.as_str() {
+        "" => text,
+        lines => format!("\n  outputs\n{lines}"),
+    }
 }
 
 /// What an execution has started, below a line of its own; nothing when that is nothing.

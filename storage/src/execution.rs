@@ -20,11 +20,11 @@ use muster_core::{
 
 use crate::{Error, Page, Request, Store, Written, attempt::Attempt};
 
-pub(crate) use cancel::{end_steps, reset_steps, write_steps};
+pub(crate) use cancel::{end_steps, reset_steps, write_outputs, write_steps};
 pub use child::{Child, Origin, Role};
 pub(crate) use list::newest_attempt;
 pub(crate) use row::{Change, record};
-pub use step::{StepResult, StepState};
+pub use step::{StepOutput, StepResult, StepState};
 pub use target::Target;
 
 /// One requested run of a workflow.
@@ -157,6 +157,8 @@ pub struct Details {
     pub execution: Execution,
     /// Results of its steps in document order.
     pub steps: Vec<StepResult>,
+    /// What its steps gave out.
+    pub outputs: Vec<StepOutput>,
     /// Its placements, oldest first.
     pub attempts: Vec<Attempt>,
     /// What it has started, at most 1,000.

@@ -19,7 +19,7 @@ use crate::{
     Error, Store,
     artifact::{Artifact, NewArtifact},
     attempt::Attempt,
-    execution::{Changed, Execution, StepResult},
+    execution::{Changed, Execution, StepOutput, StepResult},
     queue::Retry,
 };
 
@@ -73,6 +73,8 @@ pub struct Report {
     pub message: String,
     /// All steps; empty leaves what is stored.
     pub steps: Vec<StepResult>,
+    /// What the steps gave out; empty leaves what is stored.
+    pub outputs: Vec<StepOutput>,
     /// When the conductor began to walk the plan.
     pub start_time: Option<Timestamp>,
     /// What the plan asks for and has no effect there; added to those of the execution.

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use muster_core::id::AttemptId;
 use muster_proto::{
     runner::v1::{Completed, ContainerStatus, Progress},
-    v1::{Assignment, AttemptReport, CancelAttempt, PauseAttempt, StepResult},
+    v1::{Assignment, AttemptReport, CancelAttempt, PauseAttempt, StepOutput, StepResult},
 };
 use muster_spec::plan::{PLAN_VERSION, Plan};
 use tokio::{
@@ -91,6 +91,7 @@ struct State {
     reason: String,
     message: String,
     steps: Vec<StepResult>,
+    outputs: Vec<StepOutput>,
     warnings: Vec<String>,
     start_time_ms: i64,
     /// Sequence of the newest snapshot; 0 before the first.

@@ -65,6 +65,16 @@ pub(crate) fn step(status: runner::StepStatus) -> v1::StepResult {
         paused_duration: (status.paused_ms > 0)
             .then(|| std::time::Duration::from_millis(status.paused_ms))
             .and_then(|paused| paused.try_into().ok()),
+        outputs: status.outputs,
+    }
+}
+
+/// A value that a step gave out.
+pub(crate) fn output(output: &runner::StepOutput) -> v1::StepOutput {
+    v1::StepOutput {
+        step: output.step.clone(),
+        name: output.name.clone(),
+        json: output.json.clone(),
     }
 }
 

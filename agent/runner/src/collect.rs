@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use crate::{pattern::Patterns, volumes::Volumes};
 
 /// Most files of one collection; what is beyond is named as a problem.
-const MOST_FILES: u64 = 10_000;
+pub(crate) const MOST_FILES: u64 = 10_000;
 /// Most problems that are told one by one.
 const MOST_PROBLEMS: usize = 50;
 
@@ -33,6 +33,8 @@ pub(crate) struct Request {
     pub(crate) patterns: Vec<String>,
     /// One archive of this name instead of single files.
     pub(crate) archive: Option<String>,
+    /// Only which files there are: no content, no ends.
+    pub(crate) names_only: bool,
     /// Nothing outside of the folders that all containers share.
     pub(crate) shared_only: bool,
 }
@@ -94,7 +96,7 @@ impl Collection {
                 };
                 let files = walk::Walk::new(&patterns, volumes, request.shared_only);
                 match &request.archive {
-                    None => self.single(files, found)?,
+                    None => self.single(files, found, request.names_only)?,
                     Some(name) => archive::write(self, name, files, found)?,
                 }
             }
@@ -113,12 +115,14 @@ impl Collection {
         &mut self,
         files: walk::Walk<'_>,
         named: impl Fn(walk::Found) -> Result<(String, walk::Found), String>,
+        names_only: bool,
     ) -> Result<(), Closed> {
         for file in files {
             let Some((path, mut found)) = self.accept(file, &named) else {
                 continue;
             };
-            if self.files >= MOST_FILES {
+            // One more name shows that there are too many.
+            if self.files >= MOST_FILES + u64::from(names_only) {
                 self.problem(format!("only the first {MOST_FILES} files are kept"));
                 break;
             }
@@ -128,6 +132,9 @@ impl Collection {
                 path,
                 mode: found.mode,
             })?;
+            if names_only {
+                continue;
+            }
             if let Err(error) = self.content(&mut found.file)? {
                 self.problem(format!("{name}: {error}; it was kept up to there"));
             }

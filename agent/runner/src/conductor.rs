@@ -11,15 +11,18 @@ mod children;
 mod download;
 mod git;
 mod halt;
+mod instruction;
 mod launch;
 mod link;
 mod operation;
 mod options;
+mod outside;
 mod pause;
 mod pod;
 mod process;
 mod scope;
 mod spool;
+mod surroundings;
 mod tarball;
 mod upload;
 mod uri;
@@ -44,6 +47,7 @@ use agent::Agent;
 use board::Board;
 use children::Children;
 use halt::Halt;
+use instruction::Outputs;
 use options::Options;
 use pod::Pod;
 use spool::Spool;
@@ -59,6 +63,10 @@ struct Run {
     volumes: Volumes,
     agent: Arc<Agent>,
     image_configs: HashMap<String, ImageConfig>,
+    /// What steps gave out.
+    outputs: Rc<Outputs>,
+    /// For modes of this program that run beside it.
+    itself: Itself,
 }
 
 impl Run {
@@ -159,6 +167,8 @@ async fn conduct(options: Options, agent: Arc<Agent>, itself: &Itself) -> io::Re
         volumes,
         agent,
         image_configs,
+        outputs: Rc::default(),
+        itself: itself.clone(),
     });
     let code = tokio::select! {
         ended = walk::walk(Rc::clone(&run), halt.clone()) => {

@@ -8,6 +8,7 @@
 //! Both ends stay small: one thread, no gRPC, nothing kept in memory that grows with the test.
 
 pub mod frame;
+pub mod jq;
 
 mod arguments;
 mod beneath;
@@ -69,6 +70,7 @@ pub fn main_from(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some("conductor") => conductor::main(arguments, itself),
         Some("sandbox") => sandbox::main(arguments, itself),
         Some(sandbox::INIT) => sandbox::init_main(arguments, itself),
+        Some(jq::MODE) => jq::main(),
         Some("unpack") => unpack::main(arguments),
         Some("--version" | "-V") => {
             print(concat!("muster-runner ", env!("CARGO_PKG_VERSION"), "\n"))

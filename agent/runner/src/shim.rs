@@ -232,6 +232,7 @@ impl Shim {
             base: resolve(&self.working_dir, &wanted.working_dir),
             patterns: wanted.patterns,
             archive: Some(wanted.compress).filter(|name| !name.is_empty()),
+            names_only: wanted.names_only,
             shared_only: false,
         };
         let volumes = self.volumes.clone();

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use muster_spec::expression::{Expression, Template, Value, Variables, text};
+use muster_core::clock::Clock;
+use muster_spec::expression::{
+    Expression, Lookup, Moment, Scope, Template, Value, Variables, text,
+};
 use serde::Serialize;
 
 use crate::{
@@ -18,6 +21,7 @@ Examples:
   muster eval 'config.workers * 2 > 5' --set config.workers=3
   muster eval 'join(map(list(\"a\", \"b\"), \"_.value + 1\"), \",\")'
   muster eval --template 'image:{{ config.tag }}-{{ env.ARCH }}' --set config.tag=1.2
+  muster eval 'date(\"2006-01-02\")'
   muster eval 'passed && env.X == \"1\"' --output json";
 
 /// Evaluate an expression and show what stays unresolved
@@ -51,7 +55,10 @@ struct Document {
 
 /// Runs it.
 pub(crate) fn execute(arguments: &Arguments, global: &Global) -> Result<Exit, Error> {
-    let scope = variables(&arguments.set)?;
+    let scope = Here {
+        variables: variables(&arguments.set)?,
+        now: Moment::from_unix_ms(Clock::system().now().as_millisecond()),
+    };
     let document = match arguments.template {
         true => template(&arguments.expression, &scope)?,
         false => expression(&arguments.expression, &scope)?,
@@ -74,6 +81,37 @@ pub(crate) fn execute(arguments: &Arguments, global: &Global) -> Result<Exit, Er
     Ok(Exit::Success)
 }
 
+/// What is known here: the given variables, and the time.
+struct Here {
+    variables: Variables,
+    now: Moment,
+}
+
+impl Scope for Here {
+    fn variable(&self, path: &str) -> Lookup {
+        self.variables.variable(path)
+    }
+
+    fn function(&self, name: &str, arguments: &[Value]) -> Lookup {
+        match name {
+            "date" => self.now.date(arguments),
+            "jq" => filtered(arguments),
+            _ => Lookup::Unknown,
+        }
+    }
+}
+
+/// The results of a filter, from a process of its own.
+fn filtered(arguments: &[Value]) -> Lookup {
+    let [value, filter] = arguments else {
+        return Lookup::Unknown;
+    };
+    match muster_runner::jq::jq(&["runner"], value, &text(filter)) {
+        Ok(results) => Lookup::Known(results),
+        Err(error) => Lookup::Refused(format!("jq: {error}")),
+    }
+}
+
 fn variables(set: &[(String, String)]) -> Result<Variables, Error> {
     let mut variables = Variables::new();
     let mut seen = BTreeMap::new();
@@ -87,7 +125,7 @@ fn variables(set: &[(String, String)]) -> Result<Variables, Error> {
     Ok(variables)
 }
 
-fn expression(given: &str, scope: &Variables) -> Result<Document, Error> {
+fn expression(given: &str, scope: &dyn Scope) -> Result<Document, Error> {
     let resolved = Expression::parse(given)
         .and_then(|expression| expression.resolve(scope))
         .map_err(|error| Error::Usage(error.to_string()))?;
@@ -105,7 +143,7 @@ fn expression(given: &str, scope: &Variables) -> Result<Document, Error> {
     })
 }
 
-fn template(given: &str, scope: &Variables) -> Result<Document, Error> {
+fn template(given: &str, scope: &dyn Scope) -> Result<Document, Error> {
     let resolved = Template::parse(given)
         .and_then(|template| template.resolve(scope))
         .map_err(|error| Error::Usage(error.to_string()))?;

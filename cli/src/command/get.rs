@@ -118,6 +118,7 @@ fn text(execution: &Execution, artifacts: &[Artifact], terminal: &Terminal) -> S
         text.push('\n');
         text.push_str(&report::step::list(&execution.steps, terminal));
     }
+    text.push_str(&report::outputs(execution, terminal));
     text.push_str(&report::children(execution, terminal));
     text.push('\n');
     text.push_str(&report::ending(execution, artifacts, None, terminal));

@@ -187,6 +187,8 @@ fn check_workflow(
         config: &config,
         execution: &ExecutionInfo {
             name: workflow.metadata.name.clone(),
+            // No real one: nothing of it is shown.
+            scheduled_at: "2006-01-02T15:04:05Z".to_owned(),
             ..ExecutionInfo::default()
         },
     });

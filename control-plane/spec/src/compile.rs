@@ -16,12 +16,16 @@ mod name;
 mod pod;
 mod resolve;
 mod scope;
+mod secret;
 mod template;
 
 pub use builtin::{all as builtin_templates, template as builtin_template};
 pub use child::{Child, child};
 pub use execution::target;
 pub(crate) use name::slug;
+
+/// Begins the names of variables whose values are templates: the conductor resolves them.
+pub const COMPUTED_PREFIX: &str = secret::COMPUTED;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

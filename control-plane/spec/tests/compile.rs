@@ -298,6 +298,110 @@ fn secrets_reach_only_the_containers_that_name_them() {
 }
 
 #[test]
+fn secrets_of_texts_become_variables_of_that_container_alone() {
+    let workflow = spec(
+        "container:\n  env: [{name: SECRET_DB_KEY, value: own}]\nsteps:\n\
+         - shell: 'echo {{ secret(\"db\", \"key\") }} {{ secret(\"db\", \"key\") + secret(\"db\", \"a.b\", true) }}'\n\
+         - shell: plain\n\
+         - run:\n    command: [x]\n    args: ['{{ secret(\"db\", \"key\", false) }}']\n    env: [{name: E, value: '{{ secret(\"e\", \"k\") }}'}]\n",
+    );
+    let plan = plan(&workflow);
+    let names = |index: usize| {
+        let variables = plan.containers[index].env_from_cluster.iter();
+        let names = variables.map(|variable| {
+            let reference = &variable["valueFrom"]["secretKeyRef"];
+            assert_eq!(reference["optional"], true);
+            format!(
+                "{}={}/{}",
+                variable["name"], reference["name"], reference["key"]
+            )
+        });
+        names.collect::<Vec<_>>().join(" ").replace('"', "")
+    };
+    assert_eq!(
+        names(0),
+        "COMPUTED_SECRET_DB_A_B=db/a.b SECRET_DB_KEY_2=db/key"
+    );
+    assert_eq!(names(1), "");
+    assert_eq!(names(2), "SECRET_DB_KEY_2=db/key SECRET_E_K=e/k");
+    let text = serde_json::to_string(&plan.steps).unwrap();
+    for part in [
+        "echo {{env.SECRET_DB_KEY_2}} {{env.SECRET_DB_KEY_2+env.COMPUTED_SECRET_DB_A_B}}",
+        "[\"{{env.SECRET_DB_KEY_2}}\"]",
+        "{\"name\":\"E\",\"value\":\"{{env.SECRET_E_K}}\"}",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+#[test]
+fn secrets_of_content_come_from_the_container_for_values() {
+    let workflow = steps(
+        "- content:\n    files: [{path: /data/x, content: 'p={{ secret(\"s\", \"k\") }}'}]\n    git: {uri: 'https://h/r', token: '{{ secret(\"s\", \"k\") }}'}\n  shell: x",
+    );
+    let plan = plan(&workflow);
+    let values = plan
+        .containers
+        .iter()
+        .find(|one| one.name.starts_with("values"));
+    assert_eq!(values.unwrap().env_from_cluster.len(), 1);
+    assert!(plan.containers.last().unwrap().env_from_cluster.is_empty());
+    let text = serde_json::to_string(&plan.steps).unwrap();
+    assert!(text.contains("p={{env.VALUE_1}}"), "{text}");
+    assert!(text.contains("\"token\":\"{{env.VALUE_1}}\""), "{text}");
+}
+
+#[test]
+fn secrets_and_credentials_are_refused_elsewhere_with_the_cure() {
+    for (step, expected) in [
+        (
+            "- {shell: x, condition: 'secret(\"a\", \"b\") == 1'}",
+            "`secret` can stand in",
+        ),
+        (
+            "- {shell: x, container: {image: '{{ secret(\"a\", \"b\") }}'}}",
+            "`secret` can stand in",
+        ),
+        (
+            "- {shell: x, timeout: '{{ secret(\"a\", \"b\") }}'}",
+            "`secret` can stand in",
+        ),
+        (
+            "- {parallel: {count: 'secret(\"a\", \"b\")', shell: x}}",
+            "`secret` can stand in",
+        ),
+        (
+            "- shell: '{{ secret(env.X, \"b\") }}'",
+            "must be known when",
+        ),
+        (
+            "- shell: '{{ secret(\"A\", \"b\") }}'",
+            "no name of a Secret",
+        ),
+        (
+            "- shell: '{{ secret(\"a\", \"b/c\") }}'",
+            "no key of a Secret",
+        ),
+        (
+            "- shell: '{{ secret(\"a\") }}'",
+            "secret takes 2 to 3 argument(s)",
+        ),
+        (
+            "- shell: '{{ credential(\"a\") }}'",
+            "use `secret(name, key)`",
+        ),
+        (
+            "- shell: '{{ config.x ? credential(env.A) : 1 }}'",
+            "use `secret(name, key)`",
+        ),
+    ] {
+        let workflow = spec(&format!("config: {{x: {{default: 'y'}}}}\nsteps:\n{step}"));
+        let message = refusal(&workflow);
+        assert!(message.contains(expected), "{step}: {message}");
+    }
+}
+
+#[test]
 fn entrypoints_are_asked_for_only_where_they_are_needed() {
     let needs = |step: &str| plan(&steps(step)).containers[0].needs_image_config;
     assert!(needs("- run: {image: a}"));
@@ -424,6 +528,16 @@ fn conditions_stay_readable_and_known_ones_are_decided() {
     assert_eq!(conditions("true"), "true");
     assert_eq!(conditions("\"execution.number == 7 && failed\""), "failed");
     assert_eq!(conditions("\"execution.name == 'x'\""), "false");
+}
+
+#[test]
+fn dates_are_of_the_time_when_the_execution_was_asked_for() {
+    let plan = plan(&steps(
+        "- shell: 'echo {{ date(\"02 Jan 06 15:04\") }} {{ date() }} {{ date(env.L) }}'",
+    ));
+    let text = serde_json::to_string(&plan.steps).unwrap();
+    let expected = "echo 02 Jan 26 03:04 2026-01-02T03:04:05.000Z {{date(env.L)}}";
+    assert!(text.contains(expected), "{text}");
 }
 
 #[test]

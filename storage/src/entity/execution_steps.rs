@@ -10,6 +10,7 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub execution_id: Uuid,
     pub steps_json: String,
+    pub outputs_json: String,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -63,7 +63,23 @@ pub(crate) async fn reset_steps<C: ConnectionTrait>(
 ) -> Result<(), Failure> {
     let mut steps = super::list::steps(db, id).await?;
     step::reset(&mut steps);
-    write_steps(db, id, &steps).await
+    write_steps(db, id, &steps).await?;
+    write_outputs(db, id, &[]).await
+}
+
+/// Replaces what the steps gave out.
+pub(crate) async fn write_outputs<C: ConnectionTrait>(
+    db: &C,
+    id: ExecutionId,
+    outputs: &[super::StepOutput],
+) -> Result<(), Failure> {
+    write(
+        db,
+        id,
+        steps_row::Column::OutputsJson,
+        text::encode(&outputs)?,
+    )
+    .await
 }
 
 /// Replaces the results of the steps.
@@ -72,12 +88,18 @@ pub(crate) async fn write_steps<C: ConnectionTrait>(
     id: ExecutionId,
     steps: &[super::StepResult],
 ) -> Result<(), Failure> {
+    write(db, id, steps_row::Column::StepsJson, text::encode(&steps)?).await
+}
+
+async fn write<C: ConnectionTrait>(
+    db: &C,
+    id: ExecutionId,
+    column: steps_row::Column,
+    json: String,
+) -> Result<(), Failure> {
     use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, sea_query::Expr};
     steps_row::Entity::update_many()
-        .col_expr(
-            steps_row::Column::StepsJson,
-            Expr::value(text::encode(&steps)?),
-        )
+        .col_expr(column, Expr::value(json))
         .filter(steps_row::Column::ExecutionId.eq(id.as_uuid()))
         .exec(db)
         .await?;

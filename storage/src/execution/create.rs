@@ -133,6 +133,7 @@ impl Executions<'_> {
         let steps = steps_row::Model {
             execution_id: id,
             steps_json: text::encode(&new.steps)?,
+            outputs_json: "[]".to_owned(),
         };
         entity::insert::<steps_row::Entity, _>(db, steps).await?;
         let tags = new.tags.iter().map(|(key, value)| tag_row::Model {

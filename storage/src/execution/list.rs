@@ -8,7 +8,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::{Details, Event, Execution, Executions, Filter, StepResult, child, row};
+use super::{Details, Event, Execution, Executions, Filter, StepOutput, StepResult, child, row};
 use crate::{
     Error, Page, attempt,
     entity::{
@@ -63,7 +63,7 @@ impl Executions<'_> {
         self.store
             .snapshot("get_execution_details", |tx| async move {
                 let execution = self.load(&*tx, id).await?;
-                let steps = steps(&*tx, id).await?;
+                let (steps, outputs) = steps_and_outputs(&*tx, id).await?;
                 let attempts = attempt_row::Entity::find()
                     .filter(attempt_row::Column::ExecutionId.eq(id.as_uuid()))
                     .order_by_asc(attempt_row::Column::Epoch)
@@ -72,6 +72,7 @@ impl Executions<'_> {
                 Ok(Details {
                     execution,
                     steps,
+                    outputs,
                     children: self.some_children(&*tx, id).await?,
                     attempts: attempts
                         .into_iter()
@@ -199,9 +200,19 @@ pub(crate) async fn steps<C: ConnectionTrait>(
     db: &C,
     id: ExecutionId,
 ) -> Result<Vec<StepResult>, Failure> {
+    Ok(steps_and_outputs(db, id).await?.0)
+}
+
+pub(crate) async fn steps_and_outputs<C: ConnectionTrait>(
+    db: &C,
+    id: ExecutionId,
+) -> Result<(Vec<StepResult>, Vec<StepOutput>), Failure> {
     match steps_row::Entity::find_by_id(id.as_uuid()).one(db).await? {
-        Some(row) => text::decode(&row.steps_json),
-        None => Ok(Vec::new()),
+        Some(row) => Ok((
+            text::decode(&row.steps_json)?,
+            text::decode(&row.outputs_json)?,
+        )),
+        None => Ok((Vec::new(), Vec::new())),
     }
 }
 

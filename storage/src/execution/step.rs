@@ -1,5 +1,7 @@
 //! Results of steps, as the conductor tells them and as they are stored.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use muster_core::execution::State;
 use serde::{Deserialize, Serialize};
@@ -87,6 +89,9 @@ pub struct StepResult {
     /// How long it was paused, in milliseconds.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub paused_ms: u64,
+    /// What it left as files, by their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outputs: BTreeMap<String, String>,
 }
 
 #[expect(
@@ -95,6 +100,17 @@ pub struct StepResult {
 )]
 const fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+/// A value that a step gave out by an instruction on its standard output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepOutput {
+    /// Reference of the step.
+    pub step: String,
+    /// Its name.
+    pub name: String,
+    /// Its value as JSON.
+    pub json: String,
 }
 
 /// Ends what has not ended, for an execution that ended in `state` without a completion record:
@@ -121,6 +137,7 @@ pub(super) fn reset(steps: &mut [StepResult]) {
         step.finish_time = None;
         step.tries = 0;
         step.paused_ms = 0;
+        step.outputs.clear();
     }
 }
 
@@ -144,6 +161,7 @@ mod tests {
             optional: true,
             negative: false,
             paused_ms: 0,
+            outputs: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
         }
     }
 
@@ -168,6 +186,7 @@ mod tests {
         reset(&mut steps);
         assert_eq!(steps[0].state, StepState::Queued);
         assert_eq!(steps[0].exit_code, None);
+        assert!(steps[0].outputs.is_empty());
         assert_eq!(steps[0].display_name, "name");
         assert!(steps[0].optional);
     }

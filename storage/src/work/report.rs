@@ -37,6 +37,9 @@ impl Work<'_> {
                 if !report.steps.is_empty() {
                     execution::write_steps(&*tx, held.change.id(), &report.steps).await?;
                 }
+                if !report.outputs.is_empty() {
+                    execution::write_outputs(&*tx, held.change.id(), &report.outputs).await?;
+                }
                 if let Progress::Lost(retry) = report.progress {
                     held.lose(&*tx, retry, &report.reason, &report.message)
                         .await?;

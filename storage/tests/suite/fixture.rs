@@ -248,6 +248,7 @@ pub(crate) fn step(reference: &str, state: StepState) -> StepResult {
         optional: false,
         negative: false,
         paused_ms: 0,
+        outputs: BTreeMap::new(),
     }
 }
 
@@ -259,6 +260,7 @@ pub(crate) fn report(lease: Lease, sequence: i64, progress: work::Progress) -> w
         reason: String::new(),
         message: String::new(),
         steps: Vec::new(),
+        outputs: Vec::new(),
         start_time: None,
         warnings: Vec::new(),
         address: String::new(),

@@ -7,7 +7,7 @@ use muster_core::{
 use muster_storage::{
     Error,
     attempt::Status,
-    execution::StepState,
+    execution::{StepOutput, StepState},
     queue::Retry,
     work::{Completion, Progress, Reported},
 };
@@ -60,6 +60,14 @@ async fn progress_moves_the_execution_and_its_steps(db: Database) {
         step("s1", StepState::Running),
         step("s2", StepState::Queued),
     ];
+    running.steps[0]
+        .outputs
+        .insert("version".to_owned(), "1".to_owned());
+    running.outputs = vec![StepOutput {
+        step: "s1".to_owned(),
+        name: "url".to_owned(),
+        json: "\"x\"".to_owned(),
+    }];
     running.start_time = Some(db.clock.now());
     work.report(&running).await.expect("stored");
     let details = executions
@@ -70,6 +78,7 @@ async fn progress_moves_the_execution_and_its_steps(db: Database) {
     assert_eq!(details.execution.reason, "");
     assert_eq!(details.execution.start_time, Some(db.clock.now()));
     assert_eq!(details.steps, running.steps);
+    assert_eq!(details.outputs, running.outputs);
     assert_eq!(details.attempts[0].phase, Some(Phase::Running));
     assert_eq!(details.attempts[0].sequence, 2);
 }

@@ -11,6 +11,7 @@ use crate::convert;
 /// Keeps the steps of a conductor's snapshot.
 pub(super) fn take_steps(state: &mut State, progress: &Progress) {
     state.steps = progress.steps.iter().cloned().map(convert::step).collect();
+    state.outputs = progress.outputs.iter().map(convert::output).collect();
     state.start_time_ms = progress.start_time_ms;
 }
 
@@ -87,6 +88,7 @@ pub(super) fn report(attempt: &Attempt, state: &State) -> AttemptReport {
         reason: state.reason.clone(),
         message: state.message.clone(),
         steps: state.steps.clone(),
+        outputs: state.outputs.clone(),
         completion,
         start_time: convert::timestamp(state.start_time_ms),
         warnings: state.warnings.clone(),

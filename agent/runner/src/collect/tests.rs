@@ -41,6 +41,7 @@ fn request(base: &Path, patterns: &[&str]) -> Request {
         base: base.to_owned(),
         patterns: patterns.iter().map(|text| (*text).to_owned()).collect(),
         archive: None,
+        names_only: false,
         shared_only: false,
     }
 }

@@ -69,9 +69,9 @@ impl<'a> Walk<'a> {
         for root in patterns.roots() {
             let real = volumes.real(root);
             match fs::canonicalize(&real) {
-                Ok(real) if shared_only && !is_inside_shared(&real, volumes) => {
+                Ok(real) if shared_only && !is_inside_shared(root, &real, volumes) => {
                     walk.problems.push(format!(
-                        "{}: its container is gone, and it is not in /data, /testkube or /tmp",
+                        "{}: its container is gone, and it is on no folder that all containers share",
                         root.display()
                     ));
                 }
@@ -220,9 +220,10 @@ impl Iterator for Walk<'_> {
     }
 }
 
-fn is_inside_shared(real: &Path, volumes: &Volumes) -> bool {
-    ["/data", "/testkube", "/tmp"].iter().any(|shared| {
-        let shared = volumes.real(Path::new(shared));
-        fs::canonicalize(shared).is_ok_and(|shared| real.starts_with(shared))
-    })
+/// Whether a path, and the place where it really is, are in a shared folder.
+fn is_inside_shared(path: &Path, real: &Path, volumes: &Volumes) -> bool {
+    let Some((folder, _)) = volumes.shared(path) else {
+        return false;
+    };
+    fs::canonicalize(folder).is_ok_and(|folder| real.starts_with(folder))
 }

@@ -1,12 +1,7 @@
 //! Collecting artifacts: from the step's container while it lives, from the shared volumes
 //! otherwise. A file whose upload broke is collected again.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 
 use muster_proto::runner::v1::{
     ArtifactBegin, Collect, shim_message::Message as Told, shim_request,
@@ -15,14 +10,13 @@ use muster_spec::plan::Artifacts;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
-    operation::{At, DEFAULT_BASE, Failure},
+    operation::{At, Failure},
     pod::{Gone, Line, Shim},
     upload::{Broken, Upload},
 };
 use crate::{
     collect::{self, Item},
     pattern::Patterns,
-    volumes::resolve,
 };
 
 /// Most files on their way at once.
@@ -47,28 +41,28 @@ impl At<'_> {
             Some(index) => self.run.pod.connected(self.container(index)?),
             None => None,
         };
-        let environment = self.environment(shim.as_deref(), &[])?;
-        let texts = |what: &str, texts: &[String], environment: &BTreeMap<_, _>| {
-            texts
-                .iter()
-                .map(|text| self.template(what, text, environment))
-                .collect::<Result<Vec<_>, _>>()
+        let mut around = self.around(shim.as_ref()).await?;
+        if let Some(directory) = &artifacts.working_dir {
+            let directory = self
+                .template("artifacts.workingDir", directory, &around)
+                .await?;
+            around.enter(&directory);
+        }
+        let patterns = self
+            .templates("artifacts.paths", &artifacts.paths, &around)
+            .await?;
+        let archive = match &artifacts.compress {
+            Some(name) => {
+                let name = self.template("artifacts.compress.name", name, &around);
+                Some(name.await?)
+            }
+            None => None,
         };
-        let given = match &artifacts.working_dir {
-            Some(directory) => self.template("artifacts.workingDir", directory, &environment)?,
-            None => String::new(),
-        };
-        let image = shim
-            .as_ref()
-            .map_or(DEFAULT_BASE, |shim| shim.working_dir.as_str());
-        let base = resolve(Path::new(image), &given);
         let request = collect::Request {
-            base,
-            patterns: texts("artifacts.paths", &artifacts.paths, &environment)?,
-            archive: match &artifacts.compress {
-                Some(name) => Some(self.template("artifacts.compress.name", name, &environment)?),
-                None => None,
-            },
+            base: around.directory,
+            patterns,
+            archive,
+            names_only: false,
             shared_only: shim.is_none(),
         };
         self.collect_request(shim, request, "artifacts")
@@ -178,6 +172,7 @@ impl Taker<'_, '_> {
             working_dir: request.base.to_string_lossy().into_owned(),
             patterns: request.patterns.clone(),
             compress: request.archive.clone().unwrap_or_default(),
+            names_only: request.names_only,
         }))
         .await?;
         loop {
@@ -298,7 +293,7 @@ fn literal(base: &Path, given: &[String], names: &[String]) -> Vec<String> {
 }
 
 /// An absolute path as a pattern.
-fn escape(path: &str) -> String {
+pub(super) fn escape(path: &str) -> String {
     let mut pattern = String::with_capacity(path.len() + 8);
     for character in path.chars() {
         // Not `!`: it excludes only at the beginning, and in brackets it negates.

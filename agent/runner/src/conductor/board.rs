@@ -1,14 +1,14 @@
 //! What happened so far: a snapshot of all steps with a sequence that grows with every change.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
-use muster_proto::runner::v1::{Phase, Progress, StepState, StepStatus};
+use muster_proto::runner::v1::{Phase, Progress, StepOutput, StepState, StepStatus};
 use muster_spec::plan::{Operation, Plan, Step};
 use tokio::sync::watch;
 
@@ -18,6 +18,8 @@ use crate::clock::now_ms;
 pub(crate) struct Board {
     progress: Mutex<Progress>,
     sequence: watch::Sender<u64>,
+    /// Bytes of outputs that still fit in.
+    room: AtomicUsize,
     /// How many operations wait for children.
     resting: AtomicUsize,
     /// Somebody asks the readiness probe.
@@ -48,10 +50,12 @@ impl Board {
             start_time_ms: now_ms(),
             waiting: false,
             ready: false,
+            outputs: Vec::new(),
         };
         Self {
             progress: Mutex::new(progress),
             sequence: watch::Sender::new(1),
+            room: AtomicUsize::new(ROOM),
             resting: AtomicUsize::new(0),
             probed: AtomicBool::new(false),
             paused: Mutex::default(),
@@ -136,6 +140,47 @@ impl Board {
         self.touch(&mut progress);
     }
 
+    /// Notes a value that a step gave out, in place of an older one of its name. Whether it is told
+    /// on: all of them must fit into a frame beside the steps.
+    pub(crate) fn output(&self, output: StepOutput) -> bool {
+        let mut progress = self.lock();
+        let known = progress
+            .outputs
+            .iter()
+            .position(|one| one.name == output.name);
+        let size = |one: &StepOutput| one.step.len() + one.name.len() + one.json.len();
+        if let Some(index) = known {
+            let older = progress.outputs.remove(index);
+            self.room.fetch_add(size(&older), Ordering::Relaxed);
+        }
+        let told = self.take_room(size(&output));
+        if told {
+            progress.outputs.push(output);
+        }
+        self.touch(&mut progress);
+        told
+    }
+
+    /// Notes the files that a step left as outputs, as far as they fit.
+    pub(crate) fn outputs(&self, reference: &str, outputs: &BTreeMap<String, String>) {
+        self.update(reference, |step| {
+            let older: usize = step.outputs.drain().map(|(k, v)| k.len() + v.len()).sum();
+            self.room.fetch_add(older, Ordering::Relaxed);
+            let fitting = outputs.iter();
+            let fitting = fitting.filter(|(name, value)| self.take_room(name.len() + value.len()));
+            step.outputs
+                .extend(fitting.map(|(name, value)| (name.clone(), value.clone())));
+        });
+    }
+
+    fn take_room(&self, size: usize) -> bool {
+        let left = |room: usize| room.checked_sub(size);
+        let taken = self
+            .room
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
+        taken.is_ok()
+    }
+
     /// The steps are over.
     pub(crate) fn finish(&self) {
         let mut progress = self.lock();
@@ -168,6 +213,9 @@ impl Board {
     }
 }
 
+/// Most bytes of all outputs together that are told on: a frame has 1 MiB, and the steps of the
+/// largest plan need most of it.
+const ROOM: usize = 128 << 10;
 /// Longest name and longest message, so that a snapshot of all steps fits into a frame.
 const LONGEST: (usize, usize) = (120, 500);
 

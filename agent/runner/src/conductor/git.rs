@@ -1,7 +1,7 @@
 //! Fetching a repository: git runs in a container that has it, credentials reach it by its
 //! environment alone, and what may pass is tried again.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use muster_proto::runner::v1 as wire;
@@ -9,6 +9,7 @@ use muster_spec::plan::Git;
 
 use super::{
     operation::{At, Failure, Kind},
+    surroundings::Surroundings,
     uri::Uri,
 };
 use crate::volumes::is_placeable;
@@ -33,15 +34,12 @@ impl At<'_> {
     pub(super) async fn git(&self, git: &Git) -> Result<(), Failure> {
         self.place(&git.path)?;
         let shim = self.shim(git.container).await?;
-        let own = self.environment(Some(&shim), &[])?;
+        let own = self.around(Some(&shim)).await?;
         let values = match git.values {
-            Some(index) => {
-                let values = self.shim(index).await?;
-                self.environment(Some(&values), &[])?
-            }
+            Some(index) => self.around(Some(&self.shim(index).await?)).await?,
             None => own.clone(),
         };
-        let order = self.order(git, &own, &values)?;
+        let order = self.order(git, &own, &values).await?;
         let mut delay = FIRST_DELAY;
         for tried in 0..=git.retries {
             let mut words = LastWords::default();
@@ -96,26 +94,23 @@ impl At<'_> {
     }
 
     /// What the script is told.
-    fn order(
+    async fn order(
         &self,
         git: &Git,
-        own: &BTreeMap<String, String>,
-        values: &BTreeMap<String, String>,
+        own: &Surroundings,
+        values: &Surroundings,
     ) -> Result<Order, Failure> {
-        let template = |what: &str, text: &Option<String>| match text {
-            Some(text) => self.template(&format!("content.git.{what}"), text, values),
+        let template = async |what: &str, text: &Option<String>, around: &Surroundings| match text {
+            Some(text) => {
+                let what = format!("content.git.{what}");
+                self.template(&what, text, around).await
+            }
             None => Ok(String::new()),
         };
-        let uri = Uri::parse(&self.template("content.git.uri", &git.uri, own)?);
+        let uri = Uri::parse(&self.template("content.git.uri", &git.uri, own).await?);
         let uri = uri.map_err(|error| Failure::new("GIT", error))?;
-        let revision = match &git.revision {
-            Some(revision) => self.template("content.git.revision", revision, own)?,
-            None => String::new(),
-        };
-        let mut paths = Vec::new();
-        for path in &git.paths {
-            paths.push(self.template("content.git.paths", path, own)?);
-        }
+        let revision = template("revision", &git.revision, own).await?;
+        let paths = self.templates("content.git.paths", &git.paths, own).await?;
         if revision.starts_with('-')
             || [&paths.join(""), &revision]
                 .iter()
@@ -125,9 +120,9 @@ impl At<'_> {
                 "a revision does not begin with '-', and neither it nor a path has line breaks";
             return Err(Failure::new("GIT", text));
         }
-        let username = template("username", &git.username)?;
-        let token = template("token", &git.token)?;
-        let ssh_key = template("sshKey", &git.ssh_key)?;
+        let username = template("username", &git.username, values).await?;
+        let token = template("token", &git.token, values).await?;
+        let ssh_key = template("sshKey", &git.ssh_key, values).await?;
         let (username, token) = uri.credentials(username.trim(), token.trim());
         let mut order = Order {
             environment: Vec::new(),

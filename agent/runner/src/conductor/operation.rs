@@ -1,12 +1,11 @@
 //! The operations of a step, apart from nested steps: waiting, writing files, running processes.
 
-use std::{collections::BTreeMap, rc::Rc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use muster_proto::runner::v1::{self as wire, WriteFile, shim_message, shim_request};
 use muster_spec::{
     duration,
-    expression::resolve_template_final,
-    plan::{Command, EnvVar, File, Run as Process},
+    plan::{Command, File, Run as Process},
 };
 
 use super::{
@@ -14,7 +13,7 @@ use super::{
     halt::{Cause, Limits},
     pod::Shim,
     process::{self, Ended},
-    scope::{Scope, Sight},
+    scope::Sight,
 };
 use crate::{
     signal,
@@ -80,7 +79,7 @@ impl Failure {
         }
     }
 
-    fn expression(what: &str, error: &impl std::fmt::Display) -> Self {
+    pub(super) fn expression(what: &str, error: &impl std::fmt::Display) -> Self {
         Self::new("EXPRESSION", format!("{what}: {error}"))
     }
 }
@@ -99,7 +98,8 @@ pub(super) struct At<'a> {
 
 impl At<'_> {
     pub(super) async fn delay(&self, wanted: &str) -> Result<(), Failure> {
-        let text = self.template("delay", wanted, &BTreeMap::new())?;
+        let around = self.around(None).await?;
+        let text = self.template("delay", wanted, &around).await?;
         let wait = duration::parse(&text).map_err(|error| Failure::expression("delay", &error))?;
         let pause = self.limits.pause();
         tokio::select! {
@@ -118,13 +118,17 @@ impl At<'_> {
             None => None,
         };
         for file in files {
-            let environment = self.environment(shim.as_deref(), &[])?;
-            let path = self.template("content.files.path", &file.path, &environment)?;
+            let around = self.around(shim.as_ref()).await?;
+            let path = self
+                .template("content.files.path", &file.path, &around)
+                .await?;
             let content = match file.values {
-                None => environment,
-                Some(index) => self.environment(Some(&*self.shim(index).await?), &[])?,
+                None => around,
+                Some(index) => self.around(Some(&self.shim(index).await?)).await?,
             };
-            let content = self.template("content.files.content", &file.content, &content)?;
+            let content = self
+                .template("content.files.content", &file.content, &content)
+                .await?;
             let error = match &shim {
                 Some(shim) => self.write(shim, &path, &content, file.mode).await?,
                 None => self.write_here(&path, &content, file.mode),
@@ -189,7 +193,7 @@ impl At<'_> {
 
     pub(super) async fn process(&self, process: &Process) -> Result<(), Failure> {
         let shim = self.shim(process.container).await?;
-        let request = self.request(process, &shim)?;
+        let request = self.request(process, &shim).await?;
         self.follow(process.container, &shim, request, &mut |_| {})
             .await
     }
@@ -236,7 +240,7 @@ impl At<'_> {
     }
 
     /// The shim of a container of the plan; a timeout counts while it is awaited.
-    pub(super) async fn shim(&self, index: usize) -> Result<std::sync::Arc<Shim>, Failure> {
+    pub(super) async fn shim(&self, index: usize) -> Result<Arc<Shim>, Failure> {
         let name = self.container(index)?;
         tokio::select! {
             biased;
@@ -270,28 +274,23 @@ impl At<'_> {
             })
     }
 
-    fn request(&self, process: &Process, shim: &Shim) -> Result<wire::Run, Failure> {
-        let environment = self.environment(Some(shim), &process.env)?;
-        let lines = self.lines(&process.env, Some(shim))?;
-        let working_dir = match &process.working_dir {
-            Some(directory) => self.template("workingDir", directory, &environment)?,
-            None => String::new(),
-        };
-        let all = |what: &str, texts: &[String]| {
-            texts
-                .iter()
-                .map(|text| self.template(what, text, &environment))
-                .collect::<Result<Vec<_>, _>>()
-        };
+    async fn request(&self, process: &Process, shim: &Arc<Shim>) -> Result<wire::Run, Failure> {
+        let (mut around, lines) = self.with_variables(Some(shim), &process.env).await?;
+        let mut working_dir = String::new();
+        if let Some(directory) = &process.working_dir {
+            working_dir = self.template("workingDir", directory, &around).await?;
+            around.enter(&working_dir);
+        }
         let (argv, script) = match &process.command {
-            Command::Shell { script } => (
-                Vec::new(),
-                Some(self.template("shell", script, &environment)?),
-            ),
+            Command::Shell { script } => {
+                let script = self.template("shell", script, &around).await?;
+                (Vec::new(), Some(script))
+            }
             Command::Exec { command, args } => {
-                let command = all("command", command.as_deref().unwrap_or_default())?;
+                let command = command.as_deref().unwrap_or_default();
+                let command = self.templates("command", command, &around).await?;
                 let args = match args {
-                    Some(args) => Some(all("args", args)?),
+                    Some(args) => Some(self.templates("args", args, &around).await?),
                     None => None,
                 };
                 (self.argv(process.container, command, args)?, None)
@@ -337,62 +336,6 @@ impl At<'_> {
         }
         Ok(argv)
     }
-
-    /// `NAME=value` of plan and step, resolved in order.
-    fn lines(&self, own: &[EnvVar], shim: Option<&Shim>) -> Result<Vec<String>, Failure> {
-        let mut known = container_environment(shim);
-        let mut lines = Vec::new();
-        if let Some(address) = &self.run.options.address {
-            lines.push(format!("MUSTER_ADDRESS={address}"));
-            known.insert("MUSTER_ADDRESS".to_owned(), address.clone());
-        }
-        for variable in self.run.plan.env.iter().chain(own) {
-            let what = format!("env {}", variable.name);
-            let value = self.template(&what, &variable.value, &known)?;
-            lines.push(format!("{}={value}", variable.name));
-            known.insert(variable.name.clone(), value);
-        }
-        Ok(lines)
-    }
-
-    /// What `env.*` is for a process with these variables of its own.
-    pub(super) fn environment(
-        &self,
-        shim: Option<&Shim>,
-        own: &[EnvVar],
-    ) -> Result<BTreeMap<String, String>, Failure> {
-        let mut known = container_environment(shim);
-        for line in self.lines(own, shim)? {
-            if let Some((name, value)) = line.split_once('=') {
-                known.insert(name.to_owned(), value.to_owned());
-            }
-        }
-        Ok(known)
-    }
-
-    pub(super) fn template(
-        &self,
-        what: &str,
-        text: &str,
-        environment: &BTreeMap<String, String>,
-    ) -> Result<String, Failure> {
-        let scope = Scope {
-            sight: self.sight,
-            environment,
-        };
-        resolve_template_final(text, &scope).map_err(|error| Failure::expression(what, &error))
-    }
-}
-
-fn container_environment(shim: Option<&Shim>) -> BTreeMap<String, String> {
-    let lines = shim
-        .map(|shim| shim.environment.as_slice())
-        .unwrap_or_default();
-    lines
-        .iter()
-        .filter_map(|line| line.split_once('='))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
 }
 
 /// Whether a process passed.

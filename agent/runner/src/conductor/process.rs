@@ -3,7 +3,8 @@
 use std::{io, rc::Rc, time::Duration};
 
 use muster_proto::runner::v1::{
-    self as wire, Exited, LogStream, Output, Signal, shim_message::Message, shim_request,
+    self as wire, Exited, LogStream, Output, Signal, StepOutput, shim_message::Message,
+    shim_request,
 };
 use tokio::time::Instant;
 
@@ -11,6 +12,7 @@ use super::{
     Run,
     children::watch_service,
     halt::{Cause, Limits},
+    instruction::Filter,
     pod::{Gone, Line, Shim},
 };
 use crate::credit;
@@ -156,6 +158,7 @@ pub(super) async fn follow(
         killed: None,
         paused: false,
     };
+    let mut instructions = Filter::new();
     // Why the log can not be written; the process is killed then and its output dropped.
     let mut broken = None;
     loop {
@@ -169,6 +172,11 @@ pub(super) async fn follow(
         match message {
             Message::Output(output) if output.id == id => {
                 heard(&output.data);
+                let size = output.data.len();
+                let output = match output.stream() {
+                    LogStream::Stderr => output,
+                    _ => without_instructions(run, step, output, &mut instructions).await,
+                };
                 if broken.is_none()
                     && let Err(error) = keep(run, step, &output, &mut stopper, &mut line).await
                 {
@@ -179,7 +187,7 @@ pub(super) async fn follow(
                     stopper.killed = Some(Instant::now());
                     stopper.signal(KILL, &mut line).await?;
                 }
-                line.grant(credit::cost(output.data.len())).await?;
+                line.grant(credit::cost(size)).await?;
             }
             Message::Started(started) if started.id == id && !started.error.is_empty() => {
                 let ended = Ended::NotStarted {
@@ -190,6 +198,14 @@ pub(super) async fn follow(
             }
             Message::Started(started) if started.id == id => watch_service(run),
             Message::Exited(exited) if exited.id == id => {
+                let rest = Output {
+                    id,
+                    stream: LogStream::Stdout.into(),
+                    data: instructions.end().into(),
+                };
+                if broken.is_none() {
+                    keep(run, step, &rest, &mut stopper, &mut line).await?;
+                }
                 if let Some(error) = broken {
                     return Err(Error::Log(error));
                 }
@@ -197,6 +213,42 @@ pub(super) async fn follow(
             }
             older => line.pass_over(older).await?,
         }
+    }
+}
+
+/// Takes instructions out of what a process printed, and keeps what they give out.
+async fn without_instructions(
+    run: &Run,
+    step: &str,
+    output: Output,
+    filter: &mut Filter,
+) -> Output {
+    let mut untold = Vec::new();
+    let data = filter.pass(&output.data, &mut |instruction| {
+        let kept = run.outputs.set(&instruction);
+        let told = kept
+            && run.board.output(StepOutput {
+                step: step.to_owned(),
+                name: instruction.name.clone(),
+                json: instruction.json,
+            });
+        if !told {
+            untold.push((instruction.name, kept));
+        }
+        kept
+    });
+    for (name, kept) in untold {
+        let text = match kept {
+            true => {
+                format!("output {name}: known here, but too large to be stored with the others")
+            }
+            false => format!("output {name}: there is no room for more"),
+        };
+        run.spool.remark(step, &text).await;
+    }
+    Output {
+        data: data.into(),
+        ..output
     }
 }
 
@@ -208,6 +260,9 @@ async fn keep(
     stopper: &mut Stopper<'_>,
     line: &mut Line,
 ) -> Result<(), Error> {
+    if output.data.is_empty() {
+        return Ok(());
+    }
     let stream = match output.stream() {
         LogStream::Stderr => LogStream::Stderr,
         _ => LogStream::Stdout,

@@ -6,8 +6,15 @@ use std::{
     rc::Rc,
 };
 
-use muster_spec::expression::{self, Lookup, Value};
+use muster_spec::expression::{self, Lookup, Moment, Value};
 use serde_json::{Map, json};
+
+use super::{
+    instruction::Outputs,
+    outside::{ANSWERED, Asked},
+    surroundings::Surroundings,
+};
+use crate::clock::now_ms;
 
 /// Results of steps with an id, for `step.<id>.*`.
 #[derive(Debug, Default)]
@@ -93,6 +100,7 @@ pub(super) struct Sight {
     pub(super) context: Rc<BTreeMap<String, Value>>,
     pub(super) results: Rc<Results>,
     pub(super) services: Rc<Services>,
+    pub(super) outputs: Rc<Outputs>,
     /// All that counts passed so far in the group around it.
     pub(super) passed: bool,
     /// Status of the step itself, when it has one.
@@ -121,7 +129,11 @@ impl Sight {
             "always" => return Some(true.into()),
             "never" => return Some(false.into()),
             "status" => return Some(self.status().into()),
+            "output" => return Some(self.outputs.all()),
             _ => {}
+        }
+        if let Some(name) = path.strip_prefix("output.") {
+            return self.outputs.get(name);
         }
         if let Some(rest) = path.strip_prefix("self.") {
             return self.own(rest);
@@ -151,20 +163,32 @@ impl Sight {
     }
 }
 
-/// A sight with an environment.
+/// A sight with what is around a text, and what its functions were answered.
 #[derive(Debug)]
 pub(super) struct Scope<'a> {
     pub(super) sight: &'a Sight,
-    pub(super) environment: &'a BTreeMap<String, String>,
+    pub(super) around: &'a Surroundings,
+    pub(super) asked: &'a Asked,
 }
 
 impl expression::Scope for Scope<'_> {
     fn variable(&self, path: &str) -> Lookup {
         if let Some(name) = path.strip_prefix("env.") {
-            let value = self.environment.get(name).cloned().unwrap_or_default();
-            return Lookup::Known(value.into());
+            let value = self.around.environment.get(name).cloned();
+            return Lookup::Known(value.unwrap_or_default().into());
+        }
+        if path == "workingDir" {
+            return Lookup::Known(self.around.directory.to_string_lossy().into());
         }
         self.sight.look_up(path).into()
+    }
+
+    fn function(&self, name: &str, arguments: &[Value]) -> Lookup {
+        match name {
+            "date" => Moment::from_unix_ms(now_ms()).date(arguments),
+            name if ANSWERED.contains(&name) => self.asked.ask(name, arguments),
+            _ => Lookup::Unknown,
+        }
     }
 }
 
@@ -175,10 +199,14 @@ mod tests {
     use super::*;
 
     fn eval(text: &str, sight: &Sight) -> bool {
-        let environment = BTreeMap::from([("SET".to_owned(), "yes".to_owned())]);
+        let around = Surroundings {
+            environment: BTreeMap::from([("SET".to_owned(), "yes".to_owned())]),
+            ..Surroundings::default()
+        };
         let scope = Scope {
             sight,
-            environment: &environment,
+            around: &around,
+            asked: &Asked::default(),
         };
         Expression::parse(text)
             .and_then(|expression| expression.evaluate_bool(&scope))
@@ -194,6 +222,7 @@ mod tests {
             )])),
             results: Rc::default(),
             services: Rc::default(),
+            outputs: Rc::default(),
             passed: false,
             own: Some("failed"),
         };
@@ -214,6 +243,8 @@ mod tests {
             "step.other.status == 'queued'",
             "env.SET == 'yes' && env.MISSING == ''",
             "execution.name == 'smoke-1'",
+            "abspath('x') == '/data/x'",
+            "output.none == null && output.none.deeper == null && len(output) == 0",
         ] {
             assert!(eval(text, &sight), "{text}");
         }

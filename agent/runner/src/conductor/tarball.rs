@@ -1,6 +1,6 @@
 //! Fetching an archive: downloaded and unpacked at the same time, nothing of it kept in memory.
 
-use std::{collections::BTreeMap, io, path::Path, time::Duration};
+use std::{io, path::Path, time::Duration};
 
 use bytes::{Buf as _, Bytes};
 use http_body_util::BodyExt as _;
@@ -42,7 +42,8 @@ impl At<'_> {
     /// Fetches an archive into a shared folder.
     pub(super) async fn tarball(&self, url: &str, path: &str) -> Result<(), Failure> {
         self.place(path)?;
-        let url = self.template("content.tarball.url", url, &BTreeMap::new())?;
+        let around = self.around(None).await?;
+        let url = self.template("content.tarball.url", url, &around).await?;
         // An archive that the suite around this workflow has put aside.
         if let Some((execution, archive)) = url
             .strip_prefix("muster:")

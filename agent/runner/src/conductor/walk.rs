@@ -8,7 +8,6 @@ use std::{
 use muster_proto::runner::v1::{Outcome, StepState, StepStatus};
 use muster_spec::{
     duration,
-    expression::{Expression, resolve_template},
     plan::{Operation, Step},
 };
 
@@ -17,12 +16,16 @@ use super::{
     children::Started,
     halt::{Cause, Halt, Limits},
     operation::{At, Failure, Kind},
-    scope::{Known, Results, Scope, Services, Sight},
+    scope::{Known, Results, Services, Sight},
+    surroundings::Surroundings,
 };
 use crate::{beneath, clock::now_ms};
 
 /// Where a step leaves its outputs, and the longest one that counts, in bytes.
 const OUTPUTS: (&str, u64) = ("/testkube/outputs", 4096);
+
+/// Most outputs of a step.
+const MOST_OUTPUTS: usize = 1000;
 
 /// What the run came to.
 #[derive(Debug)]
@@ -136,8 +139,14 @@ impl Walk {
             return false;
         }
         let sight = self.sight(passed, None);
-        let name = self.name(step, &sight);
-        match self.condition(&step.condition, &sight) {
+        let at = At {
+            run: &self.run,
+            sight: &sight,
+            step: reference,
+            limits,
+        };
+        let name = name(&at, step).await;
+        match condition(&at, step, &step.condition).await {
             Ok(true) => {}
             Ok(false) => {
                 let why = format!("its condition is false: {}", step.condition);
@@ -159,7 +168,7 @@ impl Walk {
             self.finish(step, &name, 1, Err(stopped)).await;
             return step.optional;
         }
-        let own_limits = match self.timeout(step, &sight, limits) {
+        let own_limits = match timeout(&at, step).await {
             Ok(own_limits) => own_limits,
             Err(failure) => {
                 self.finish(step, &name, 1, Err(failure)).await;
@@ -203,7 +212,13 @@ impl Walk {
             }
             let own = status(&result);
             let sight = self.sight(result.is_ok(), Some(own));
-            match self.condition(&retry.until, &sight) {
+            let at = At {
+                run: &self.run,
+                sight: &sight,
+                step: &step.reference,
+                limits,
+            };
+            match condition(&at, step, &retry.until).await {
                 Ok(true) => return (tries, result),
                 Ok(false) => {}
                 Err(failure) => return (tries, Err(failure)),
@@ -371,6 +386,7 @@ impl Walk {
             } else {
                 BTreeMap::new()
             };
+            self.run.board.outputs(&step.reference, &outputs);
             self.results.set(id, Known { status, outputs });
         }
     }
@@ -384,6 +400,9 @@ impl Walk {
         };
         let folder = folder.join("outputs");
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if outputs.len() >= MOST_OUTPUTS {
+                break;
+            }
             if let Some(value) = output(&entry.path()) {
                 outputs.insert(entry.file_name().to_string_lossy().into_owned(), value);
             }
@@ -396,44 +415,35 @@ impl Walk {
             context: Rc::clone(&self.context),
             results: Rc::clone(&self.results),
             services: Rc::clone(&self.services),
+            outputs: Rc::clone(&self.run.outputs),
             passed,
             own,
         }
     }
+}
 
-    fn condition(&self, text: &str, sight: &Sight) -> Result<bool, Failure> {
-        let scope = Scope {
-            sight,
-            environment: &BTreeMap::new(),
-        };
-        Expression::parse(text)
-            .and_then(|expression| expression.evaluate_bool(&scope))
-            .map_err(|error| Failure::new("EXPRESSION", format!("'{text}': {error}")))
-    }
+async fn condition(at: &At<'_>, step: &Step, text: &str) -> Result<bool, Failure> {
+    let around = at.around_step(step, text).await?;
+    at.is_true(text, &around).await
+}
 
-    fn name(&self, step: &Step, sight: &Sight) -> String {
-        let scope = Scope {
-            sight,
-            environment: &BTreeMap::new(),
-        };
-        resolve_template(&step.name, &scope).map_or_else(|_| step.name.clone(), String::from)
+/// The name for people; what is wrong with it is no reason to fail, and no container is awaited.
+async fn name(at: &At<'_>, step: &Step) -> String {
+    if !step.name.contains("{{") {
+        return step.name.clone();
     }
+    let resolved = at.name(&step.name, &Surroundings::default()).await;
+    resolved.unwrap_or_else(|_| step.name.clone())
+}
 
-    fn timeout(&self, step: &Step, sight: &Sight, limits: &Limits) -> Result<Limits, Failure> {
-        let Some(timeout) = &step.timeout else {
-            return Ok(limits.clone());
-        };
-        let at = At {
-            run: &self.run,
-            sight,
-            step: &step.reference,
-            limits,
-        };
-        let text = at.template("timeout", timeout, &BTreeMap::new())?;
-        let after = duration::parse(&text)
-            .map_err(|error| Failure::new("EXPRESSION", format!("timeout: {error}")))?;
-        Ok(limits.with_timeout(&step.reference, after))
-    }
+async fn timeout(at: &At<'_>, step: &Step) -> Result<Limits, Failure> {
+    let Some(timeout) = &step.timeout else {
+        return Ok(at.limits.clone());
+    };
+    let around = at.around_step(step, timeout).await?;
+    let text = at.template("timeout", timeout, &around).await?;
+    let after = duration::parse(&text).map_err(|error| Failure::expression("timeout", &error))?;
+    Ok(at.limits.with_timeout(&step.reference, after))
 }
 
 /// Stops services, all at once.

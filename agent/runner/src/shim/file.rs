@@ -7,6 +7,10 @@ use std::{
     path::Path,
 };
 
+use rustix::io::Errno;
+
+use crate::beneath;
+
 /// Largest file that is read.
 const LARGEST: u64 = 512 << 10;
 
@@ -34,19 +38,37 @@ fn open(path: &Path, options: &mut fs::OpenOptions) -> io::Result<File> {
     }
 }
 
-/// Reads a file.
+/// Reads a file; an error is why not.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let shown = path.display();
-    let error = |error: std::io::Error| format!("can not read '{shown}': {error}");
+    let file = open(path, fs::OpenOptions::new().read(true));
+    content(file.map_err(|error| error.to_string())?)
+}
+
+/// Reads a file of a shared folder without following a link: what a test has put there may lead
+/// to what only the conductor can read.
+pub(crate) fn read_beneath(folder: &Path, rest: &Path) -> Result<Vec<u8>, String> {
+    let read = || {
+        let file = beneath::read(&fs::canonicalize(folder)?.join(rest))?;
+        let file = File::from(file);
+        match file.metadata()?.is_file() {
+            true => Ok(file),
+            false => Err(io::Error::other("not a plain file")),
+        }
+    };
+    let why = |error: io::Error| match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::LOOP | Errno::NOTDIR) => "a part of its path is a link or no folder".to_owned(),
+        _ => error.to_string(),
+    };
+    content(read().map_err(why)?)
+}
+
+fn content(file: File) -> Result<Vec<u8>, String> {
     let mut content = Vec::new();
-    let file = open(path, fs::OpenOptions::new().read(true)).map_err(error)?;
     file.take(LARGEST + 1)
         .read_to_end(&mut content)
-        .map_err(error)?;
+        .map_err(|error| error.to_string())?;
     if content.len() as u64 > LARGEST {
-        return Err(format!(
-            "can not read '{shown}': larger than {LARGEST} bytes"
-        ));
+        return Err(format!("larger than {LARGEST} bytes"));
     }
     Ok(content)
 }
@@ -79,6 +101,22 @@ mod tests {
                 .contains("not a plain file")
         );
         assert!(write(folder.path(), b"", 0o644).is_err());
+    }
+
+    #[test]
+    fn shared_files_are_read_without_following_links() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::create_dir(root.join("in")).unwrap();
+        fs::write(root.join("in/file"), "content").unwrap();
+        std::os::unix::fs::symlink("/etc", root.join("link")).unwrap();
+        std::os::unix::fs::symlink("in/file", root.join("file")).unwrap();
+        let read = |path: &str| read_beneath(root, Path::new(path));
+        assert_eq!(read("in/file").unwrap(), b"content");
+        assert!(read("link/passwd").unwrap_err().contains("a link"));
+        assert!(read("file").unwrap_err().contains("a link"));
+        assert!(read("in").unwrap_err().contains("not a plain file"));
+        assert!(read("none").unwrap_err().contains("No such file"));
     }
 
     #[test]

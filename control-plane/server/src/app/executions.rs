@@ -507,6 +507,7 @@ fn add_steps(all: &mut Vec<StepResult>, parent: &str, steps: &[Step]) {
             optional: step.optional,
             negative: step.negative,
             paused_ms: 0,
+            outputs: BTreeMap::new(),
         });
         for operation in &step.operations {
             if let Operation::Steps { steps } = operation {

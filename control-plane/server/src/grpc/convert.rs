@@ -9,7 +9,8 @@ use muster_storage::{
     agent, artifact,
     attempt::Attempt,
     execution::{
-        Details, Event, Execution, LogSummary, Origin, Role, StepResult, StepState, Target,
+        Details, Event, Execution, LogSummary, Origin, Role, StepOutput, StepResult, StepState,
+        Target,
     },
     project::Project,
     token,
@@ -84,6 +85,7 @@ pub(super) fn execution(project: &str, record: Execution) -> v1::Execution {
         artifact_count: i32::try_from(record.artifact_count).unwrap_or(i32::MAX),
         origin: record.origin.map(|given| origin(project, given)),
         children: Vec::new(),
+        outputs: Vec::new(),
     }
 }
 
@@ -91,6 +93,7 @@ pub(super) fn details(project: &str, details: Details) -> v1::Execution {
     v1::Execution {
         steps: details.steps.into_iter().map(step).collect(),
         attempts: details.attempts.into_iter().map(attempt).collect(),
+        outputs: details.outputs.into_iter().map(output).collect(),
         children: details
             .children
             .into_iter()
@@ -156,6 +159,15 @@ fn step(record: StepResult) -> v1::StepResult {
         paused_duration: (record.paused_ms > 0)
             .then(|| std::time::Duration::from_millis(record.paused_ms))
             .and_then(|paused| paused.try_into().ok()),
+        outputs: pairs(record.outputs),
+    }
+}
+
+fn output(record: StepOutput) -> v1::StepOutput {
+    v1::StepOutput {
+        step: record.step,
+        name: record.name,
+        json: record.json,
     }
 }
 

@@ -251,17 +251,22 @@ impl<'a> Builder<'a> {
 
     /// Artifacts are looked for in the container of the step, or in that which other steps with
     /// the same settings have used.
-    fn artifacts(&self, step: &Step, here: Above<'_>, last: Option<usize>) -> Option<Operation> {
+    fn artifacts(
+        &mut self,
+        step: &Step,
+        here: Above<'_>,
+        last: Option<usize>,
+    ) -> Option<Operation> {
         let artifacts = step.artifacts.as_ref()?;
-        let environment = environment::split(&here.settings.env);
-        let found = || {
-            self.containers
-                .find(here.settings, &environment, here.after)
-        };
+        let mut settings = here.settings.clone();
+        let secrets = self.name_secrets(&mut settings, None);
+        let mut environment = environment::split(&settings.env);
+        environment.cluster.extend(secrets);
+        let found = || self.containers.find(&settings, &environment, here.after);
         let directory = artifacts
             .working_dir
             .as_ref()
-            .or(here.settings.working_dir.as_ref());
+            .or(settings.working_dir.as_ref());
         Some(Operation::Artifacts(plan::Artifacts {
             container: last.or_else(found),
             working_dir: directory.map(|text| text.text.clone()),

@@ -197,4 +197,11 @@ impl Scope for ChildScope {
             _ => Lookup::Unknown,
         }
     }
+
+    fn function(&self, name: &str, arguments: &[Value]) -> Lookup {
+        match name {
+            "date" => scope::date(self.variables.get("execution"), arguments),
+            _ => Lookup::Unknown,
+        }
+    }
 }

@@ -89,6 +89,7 @@ impl Containers {
     pub(super) fn value(
         &mut self,
         from: &Value,
+        prefix: &str,
         after: bool,
         problems: &mut Problems,
     ) -> (usize, String) {
@@ -96,12 +97,16 @@ impl Containers {
         let Some(container) = self.containers.get_mut(index) else {
             return (index, String::new());
         };
-        let known = |variable: &&Value| variable.get("valueFrom") == Some(from);
+        let known = |variable: &&Value| {
+            let name = variable.get("name").and_then(Value::as_str);
+            variable.get("valueFrom") == Some(from)
+                && name.is_some_and(|name| name.starts_with(prefix))
+        };
         if let Some(name) = container.env_from_cluster.iter().find(known) {
             let name = name.get("name").and_then(Value::as_str).unwrap_or_default();
             return (index, name.to_owned());
         }
-        let name = format!("VALUE_{}", container.env_from_cluster.len() + 1);
+        let name = format!("{prefix}{}", container.env_from_cluster.len() + 1);
         let variable = serde_json::json!({"name": name, "valueFrom": from});
         container.env_from_cluster.push(variable);
         (index, name)

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 
 use crate::expression::Value;
 use crate::plan::{self, Operation};
+use crate::problem::Problems;
 use crate::schema::{self, EnvValue};
+
+use super::{environment, secret};
 
 /// Volumes that all containers and the conductor share.
 const SHARED: [&str; 3] = ["data", "testkube", "tmp"];
@@ -22,7 +25,8 @@ pub(super) struct Files {
 pub(super) fn split(
     files: &[schema::File],
     working_dir: Option<&str>,
-    mut value: impl FnMut(&Value) -> (usize, String),
+    problems: &mut Problems,
+    mut value: impl FnMut(&Value, &str) -> (usize, String),
 ) -> Files {
     let mut split = Files::default();
     for file in files {
@@ -34,9 +38,17 @@ pub(super) fn split(
         };
         let shared = is_shared(&path);
         let (content, values) = match &file.content {
-            EnvValue::Plain(text) => (text.text.clone(), None),
+            EnvValue::Plain(text) => {
+                let mut container = None;
+                let content = secret::replace(text, problems, &mut |reference| {
+                    let (index, name) = value(&reference.from(), reference.prefix());
+                    container = Some(index);
+                    name
+                });
+                (content, container)
+            }
             EnvValue::From(from) => {
-                let (container, name) = value(&from.value);
+                let (container, name) = value(&environment::optional(from.value.clone()), "VALUE_");
                 (format!("{{{{ env.{name} }}}}"), Some(container))
             }
         };

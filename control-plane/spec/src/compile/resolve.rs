@@ -4,6 +4,8 @@ use crate::expression::{self, Budget, Error, Expression, Lookup, Scope, Template
 use crate::problem::{Place, Problem, Problems};
 use crate::schema::{Json, Names, Text, Visitor};
 
+use super::secret;
+
 /// The variables of one stage, and which others a later stage may know.
 pub(super) trait Stage: Scope + std::fmt::Debug {
     /// Refuses a variable that no stage knows; `block` says that the text is compiled once more,
@@ -84,6 +86,14 @@ impl<'a> Resolver<'a> {
     /// Refuses variables and functions that no stage knows, wherever they stand.
     fn check(&mut self, place: &Place, expression: &Expression) -> bool {
         let mut good = true;
+        if expression.functions().contains("credential") {
+            let message = "there is no store of credentials, so `credential` finds nothing";
+            let problem = Problem::new(place, message);
+            self.problems.push(problem.with_cure(
+                "keep the value in a Secret of the cluster and use `secret(name, key)` or `valueFrom`",
+            ));
+            good = false;
+        }
         for path in expression.variables() {
             let block = !self.blocks.is_empty();
             if let Err(message) = self.scope.check(&path, block) {
@@ -92,6 +102,22 @@ impl<'a> Resolver<'a> {
             }
         }
         good
+    }
+
+    /// Refuses secrets where no container is that could have them.
+    fn check_secrets(
+        &mut self,
+        place: &Place,
+        expressions: impl IntoIterator<Item = Expression>,
+    ) -> bool {
+        let mut expressions = expressions.into_iter();
+        let found = expressions.any(|one| one.functions().contains(secret::FUNCTION));
+        if found {
+            let message = "`secret` is known only in the container of a step, not in this field";
+            let problem = Problem::new(place, message).with_cure(secret::CURE);
+            self.problems.push(problem);
+        }
+        !found
     }
 
     /// The template as far as it is known now; nothing when it is wrong.
@@ -123,6 +149,9 @@ impl<'a> Resolver<'a> {
             return Some(text.to_owned());
         }
         let template = self.resolve(place, text)?;
+        if !self.check_secrets(place, template.expressions()) {
+            return None;
+        }
         if !self.blocks.is_empty() {
             // It is asked again when the block is compiled.
             return Some(template.print());
@@ -150,7 +179,10 @@ impl<'a> Resolver<'a> {
             expression.resolve_within(&scope, self.budget).map(Some)
         });
         match resolved {
-            Ok(expression) => expression,
+            Ok(expression) => {
+                self.check_secrets(&text.place, expression.clone());
+                expression
+            }
             Err(error) => {
                 let wrapped = text.text.trim_start().starts_with("{{");
                 let mut problem = Problem::new(&text.place, error.to_string());
@@ -187,6 +219,16 @@ impl<'a> Resolver<'a> {
 
 impl Visitor for Resolver<'_> {
     fn template(&mut self, text: &mut Text) {
+        self.count(&text.text);
+        if text.text.contains("{{")
+            && let Some(template) = self.resolve(&text.place, &text.text)
+        {
+            self.check_secrets(&text.place, template.expressions());
+            text.text = template.print();
+        }
+    }
+
+    fn inside(&mut self, text: &mut Text) {
         self.count(&text.text);
         if text.text.contains("{{")
             && let Some(template) = self.resolve(&text.place, &text.text)

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use indexmap::IndexMap;
 use serde_json::{Map, json};
 
-use crate::expression::{Lookup, Scope, Value};
+use crate::expression::{Lookup, Moment, Scope, Value};
 use crate::schema::Parameter;
 use crate::suggest;
 
@@ -54,7 +54,7 @@ pub(super) const LATER: [&str; 14] = [
 ];
 
 /// Of the language, and not supported yet.
-const UNSUPPORTED: [&str; 2] = ["internal", "credential"];
+const UNSUPPORTED: [&str; 1] = ["internal"];
 
 /// Known to each worker, service and member for itself.
 pub(super) const OF_INSTANCES: [&str; 8] = [
@@ -247,13 +247,20 @@ impl Scope for Document<'_> {
         Lookup::Unknown
     }
 
-    fn function(&self, name: &str, _arguments: &[Value]) -> Lookup {
+    fn function(&self, name: &str, arguments: &[Value]) -> Lookup {
         match name {
-            "secret" | "credential" => {
-                Lookup::Refused(format!("not supported yet: the function `{name}`"))
-            }
+            "date" => date(self.base.variables.get("execution"), arguments),
             _ => Lookup::Unknown,
         }
+    }
+}
+
+/// `date` at the time when an execution was asked for, so that it always resolves to the same.
+pub(super) fn date(execution: Option<&Value>, arguments: &[Value]) -> Lookup {
+    let scheduled = execution.and_then(|execution| execution["scheduledAt"].as_str());
+    match scheduled.and_then(Moment::from_rfc3339) {
+        Some(moment) => moment.date(arguments),
+        None => Lookup::Unknown,
     }
 }
 

@@ -6,10 +6,13 @@ use super::value::{Value, describe, from_numeric, integer, json, numeric, text, 
 use super::{MAX_ITEMS, MAX_TEXT};
 use crate::suggest;
 
+mod date;
 mod list;
 mod path;
 mod shell;
 mod yaml;
+
+pub use date::Moment;
 
 type Body = fn(&[Value]) -> Result<Value, Error>;
 
@@ -32,7 +35,7 @@ const fn function(name: &'static str, least: usize, most: usize, body: Body) -> 
 
 const ANY: usize = usize::MAX;
 
-static PURE: [Function; 28] = [
+static PURE: [Function; 27] = [
     function("string", 0, ANY, |values| {
         Ok(Value::String(values.iter().map(text).collect()))
     }),
@@ -79,9 +82,6 @@ static PURE: [Function; 28] = [
     function("relpath", 2, 2, path::relative),
     function("abspath", 1, 2, path::absolute),
     function("makepath", 1, 2, path::absolute),
-    function("jq", 2, 2, |_| {
-        Err(Error::Refused("`jq` is not supported yet".to_owned()))
-    }),
     function("_wc", 2, 2, |_| {
         Err(Error::Refused(
             "`_wc` is internal: write `list.*.key`".to_owned(),
@@ -89,21 +89,24 @@ static PURE: [Function; 28] = [
     }),
 ];
 
-/// Functions with an expression in a text, and those that only a scope knows.
-const OTHERS: [&str; 8] = [
-    "map",
-    "filter",
-    "eval",
-    "file",
-    "glob",
-    "date",
-    "secret",
-    "credential",
+/// Functions with an expression in a text, and those that only a scope knows, with the least and
+/// greatest number of their arguments.
+const OTHERS: [(&str, usize, usize); 9] = [
+    ("map", 2, 2),
+    ("filter", 2, 2),
+    ("eval", 1, 1),
+    ("file", 1, 1),
+    ("glob", 1, ANY),
+    ("date", 0, 1),
+    ("jq", 2, 2),
+    ("secret", 2, 3),
+    ("credential", 1, 2),
 ];
 
 /// Names of all functions of the language.
 pub fn known_functions() -> impl Iterator<Item = &'static str> {
-    PURE.iter().map(|function| function.name).chain(OTHERS)
+    let others = OTHERS.iter().map(|(name, _, _)| *name);
+    PURE.iter().map(|function| function.name).chain(others)
 }
 
 /// Whether the language has a function of this name.
@@ -135,17 +138,8 @@ pub(super) fn check(name: &str) -> Result<(), Error> {
 /// Calls a pure function; nothing when there is none of this name.
 pub(super) fn call(name: &str, values: &[Value]) -> Option<Result<Value, Error>> {
     let function = PURE.iter().find(|function| function.name == name)?;
-    if values.len() < function.least || values.len() > function.most {
-        let wanted = match (function.least, function.most) {
-            (least, ANY) => format!("at least {least}"),
-            (least, most) if least == most => format!("{least}"),
-            (least, most) => format!("{least} to {most}"),
-        };
-        return Some(Err(arity(
-            name,
-            &format!("{wanted} argument(s)"),
-            values.len(),
-        )));
+    if let Err(error) = count(name, values.len(), function.least, function.most) {
+        return Some(Err(error));
     }
     let result = (function.body)(values);
     Some(result.map_err(|error| match error {
@@ -156,6 +150,27 @@ pub(super) fn call(name: &str, values: &[Value]) -> Option<Result<Value, Error>>
     }))
 }
 
+/// Checks the number of arguments of a function that is no pure one.
+pub(super) fn check_count(name: &str, found: usize) -> Result<(), Error> {
+    match OTHERS.iter().find(|(known, _, _)| *known == name) {
+        Some((_, least, most)) => count(name, found, *least, *most),
+        None => Ok(()),
+    }
+}
+
+fn count(name: &str, found: usize, least: usize, most: usize) -> Result<(), Error> {
+    if (least..=most).contains(&found) {
+        return Ok(());
+    }
+    let wanted = match (least, most) {
+        (least, ANY) => format!("at least {least}"),
+        (least, most) if least == most => format!("{least}"),
+        (least, most) => format!("{least} to {most}"),
+    };
+    let message = format!("{name} takes {wanted} argument(s), found {found}");
+    Err(Error::operation(message))
+}
+
 /// Whether the working directory must be added as the last argument.
 pub(super) fn needs_working_dir(name: &str, values: &[Value]) -> bool {
     match (name, values) {
@@ -163,10 +178,6 @@ pub(super) fn needs_working_dir(name: &str, values: &[Value]) -> bool {
         ("abspath" | "makepath", [path]) => !text(path).starts_with('/'),
         _ => false,
     }
-}
-
-pub(super) fn arity(name: &str, wanted: &str, found: usize) -> Error {
-    Error::operation(format!("{name} takes {wanted}, found {found}"))
 }
 
 /// The items of a list argument; `null` is an empty one.

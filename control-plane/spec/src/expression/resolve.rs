@@ -246,6 +246,7 @@ impl Resolver<'_> {
         let Some(mut values) = values else {
             return keep(resolved);
         };
+        functions::check_count(name, values.len())?;
         if let Some(tree) = self.text_function(name, &values)? {
             return Ok(tree);
         }

@@ -4,7 +4,7 @@ use super::error::Error;
 use super::print;
 use super::resolve;
 use super::scope::Scope;
-use super::tree::Tree;
+use super::tree::{Path, Segment, Tree};
 use super::value::{Value, text};
 use super::{Budget, Expression, MAX_TEXT, parser};
 
@@ -100,6 +100,35 @@ impl Template {
         match self.parts.as_slice() {
             [Part::Expression(tree)] => Some(Expression { tree: tree.clone() }),
             _ => None,
+        }
+    }
+
+    /// Puts variables `env.NAME` in place of all calls of a function. `name_of` gets their
+    /// arguments, or nothing when they are not all values.
+    pub(crate) fn replace_calls(
+        &mut self,
+        function: &str,
+        name_of: &mut dyn FnMut(Option<Vec<Value>>) -> String,
+    ) {
+        let mut with = |tree: &Tree| {
+            let Tree::Call { name, arguments } = tree else {
+                return None;
+            };
+            if name != function {
+                return None;
+            }
+            let values = arguments.iter().map(|argument| match &argument.tree {
+                Tree::Literal(value) if !argument.spread => Some(value.clone()),
+                _ => None,
+            });
+            let name = name_of(values.collect());
+            let segments = ["env".to_owned(), name].map(Segment::Name);
+            Some(Tree::Variable(Path(segments.to_vec())))
+        };
+        for part in &mut self.parts {
+            if let Part::Expression(tree) = part {
+                tree.replace(&mut with);
+            }
         }
     }
 

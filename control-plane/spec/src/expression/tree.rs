@@ -159,4 +159,33 @@ impl Tree {
             }
         }
     }
+
+    /// Puts other trees in place of parts, from the outside inwards: what is put there is not
+    /// looked at again.
+    pub(super) fn replace(&mut self, with: &mut dyn FnMut(&Self) -> Option<Self>) {
+        if let Some(other) = with(self) {
+            *self = other;
+            return;
+        }
+        match self {
+            Self::Literal(_) | Self::Variable(_) => {}
+            Self::Property { base: inner, .. } | Self::Not(inner) | Self::Minus(inner) => {
+                inner.replace(with);
+            }
+            Self::Call { arguments, .. } => {
+                for argument in arguments {
+                    argument.tree.replace(with);
+                }
+            }
+            Self::Binary { left, right, .. } => {
+                left.replace(with);
+                right.replace(with);
+            }
+            Self::Choice { condition, yes, no } => {
+                condition.replace(with);
+                yes.replace(with);
+                no.replace(with);
+            }
+        }
+    }
 }

@@ -16,6 +16,8 @@ pub(crate) type Names = BTreeSet<String>;
 pub(crate) trait Visitor {
     /// A text with `{{ }}` parts.
     fn template(&mut self, text: &mut Text);
+    /// A text with `{{ }}` parts for a process in a container, so that it may name secrets.
+    fn inside(&mut self, text: &mut Text);
     /// A bare expression.
     fn expression(&mut self, text: &mut Text);
     /// A value with templates in its texts; it must be known before the pod starts.
@@ -64,16 +66,12 @@ impl Spec {
 
 impl Step {
     fn visit(&mut self, visitor: &mut dyn Visitor) {
-        let templates = [
-            &mut self.name,
-            &mut self.timeout,
-            &mut self.working_dir,
-            &mut self.delay,
-            &mut self.shell,
-        ];
+        let templates = [&mut self.name, &mut self.timeout, &mut self.delay];
         each(templates.into_iter().flatten(), |text| {
             visitor.template(text);
         });
+        let inside = [&mut self.working_dir, &mut self.shell];
+        each(inside.into_iter().flatten(), |text| visitor.inside(text));
         each(&mut self.condition, |text| visitor.expression(text));
         if let Some(retry) = &mut self.retry {
             each(&mut retry.until, |text| visitor.expression(text));
@@ -85,7 +83,7 @@ impl Step {
         self.container.visit(visitor);
         if let Some(run) = &mut self.run {
             run.container.visit(visitor);
-            each(&mut run.shell, |text| visitor.template(text));
+            each(&mut run.shell, |text| visitor.inside(text));
         }
         for service in self.services.values_mut() {
             service.visit(visitor);
@@ -144,7 +142,7 @@ impl Git {
 impl EnvValue {
     fn visit(&mut self, visitor: &mut dyn Visitor) {
         match self {
-            Self::Plain(text) => visitor.template(text),
+            Self::Plain(text) => visitor.inside(text),
             Self::From(value) => visitor.value(value),
         }
     }
@@ -152,14 +150,14 @@ impl EnvValue {
 
 impl Container {
     pub(super) fn visit(&mut self, visitor: &mut dyn Visitor) {
-        each(&mut self.working_dir, |text| visitor.template(text));
+        each(&mut self.working_dir, |text| visitor.inside(text));
         each(&mut self.image, |text| visitor.early(text));
         each(&mut self.image_pull_policy, |text| visitor.early(text));
         for variable in &mut self.env {
             variable.value.visit(visitor);
         }
         for list in [&mut self.command, &mut self.args].into_iter().flatten() {
-            each(list, |text| visitor.template(text));
+            each(list, |text| visitor.inside(text));
         }
         let quantities = self.limits.values_mut().chain(self.requests.values_mut());
         each(quantities, |text| visitor.early(text));

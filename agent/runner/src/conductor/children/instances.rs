@@ -1,7 +1,5 @@
 //! Instances of a strategy, with the variables that their texts may ask for.
 
-use std::collections::BTreeMap;
-
 use muster_spec::{
     expression::{Lookup, Scope, Value, resolve_template_final},
     plan::{EnvVar, Strategy},
@@ -11,12 +9,12 @@ use serde_json::Map;
 
 use crate::conductor::{
     operation::{At, Failure},
-    scope,
+    surroundings::Surroundings,
 };
 
 /// A scope with the variables of one instance.
-pub(super) struct Own<'a> {
-    inner: scope::Scope<'a>,
+struct Own<'a> {
+    inner: &'a dyn Scope,
     variables: &'a Map<String, Value>,
 }
 
@@ -36,53 +34,65 @@ impl Scope for Own<'_> {
 /// What texts of one operation are resolved with.
 pub(super) struct Texts<'a> {
     at: &'a At<'a>,
-    environment: BTreeMap<String, String>,
+    around: Surroundings,
 }
 
 impl<'a> Texts<'a> {
-    pub(super) fn new(at: &'a At<'a>, env: &[EnvVar]) -> Result<Self, Failure> {
-        Ok(Self {
-            at,
-            environment: at.environment(None, env)?,
-        })
+    pub(super) async fn new(at: &'a At<'a>, env: &[EnvVar]) -> Result<Self, Failure> {
+        let (around, _) = at.with_variables(None, env).await?;
+        Ok(Self { at, around })
     }
 
-    fn scope<'s>(&'s self, variables: &'s Map<String, Value>) -> Own<'s> {
-        Own {
-            inner: scope::Scope {
-                sight: self.at.sight,
-                environment: &self.environment,
-            },
-            variables,
-        }
+    async fn evaluate<T>(
+        &self,
+        what: &str,
+        variables: &Map<String, Value>,
+        once: impl Fn(&dyn Scope) -> Result<T, Error>,
+    ) -> Result<T, Failure> {
+        let evaluated = self
+            .at
+            .evaluate(what, &self.around, |inner| once(&Own { inner, variables }));
+        evaluated.await?.map_err(|error| failure(&error))
     }
 
     /// All instances of a strategy.
-    pub(super) fn instances(&self, strategy: &Strategy) -> Result<Instances, Failure> {
-        let none = Map::new();
-        Instances::resolve(strategy, &self.scope(&none)).map_err(|error| failure(&error))
+    pub(super) async fn instances(&self, strategy: &Strategy) -> Result<Instances, Failure> {
+        self.evaluate("strategy", &Map::new(), |scope| {
+            Instances::resolve(strategy, scope)
+        })
+        .await
     }
 
     /// A number of at least 1, or nothing.
-    pub(super) fn number(&self, field: &str, text: Option<&str>) -> Result<Option<usize>, Failure> {
-        let none = Map::new();
-        let number = number(field, text, &self.scope(&none)).map_err(|error| failure(&error))?;
+    pub(super) async fn number(
+        &self,
+        field: &str,
+        text: Option<&str>,
+    ) -> Result<Option<usize>, Failure> {
+        let number = self
+            .evaluate(field, &Map::new(), |scope| number(field, text, scope))
+            .await?;
         Ok(number.filter(|number| *number > 0))
     }
 
     /// A template with the variables of an instance.
-    pub(super) fn template(
+    pub(super) async fn template(
         &self,
         what: &str,
         text: &str,
         instance: &Instance,
     ) -> Result<String, Failure> {
-        resolve_template_final(text, &self.scope(&instance.variables))
-            .map_err(|error| Failure::new("EXPRESSION", format!("{what}: {error}")))
+        let variables = &instance.variables;
+        let evaluated = self.at.evaluate(what, &self.around, |inner| {
+            resolve_template_final(text, &Own { inner, variables })
+        });
+        evaluated
+            .await?
+            .map_err(|error| Failure::expression(what, &error))
     }
 
     /// Patterns given as a list or as an expression of one; all files when there are none.
-    pub(super) fn patterns(
+    pub(super) async fn patterns(
         &self,
         what: &str,
         list: Option<&Value>,
@@ -91,19 +101,20 @@ impl<'a> Texts<'a> {
         let Some(list) = list else {
             return Ok(vec!["**/*".to_owned()]);
         };
-        let scope = self.scope(&instance.variables);
-        let found = items(what, list, &scope).map_err(|error| failure(&error))?;
+        let found = self
+            .evaluate(what, &instance.variables, |scope| items(what, list, scope))
+            .await?;
         Ok(found.iter().map(muster_spec::expression::text).collect())
     }
 
     /// What sets an instance apart: its description, or its values.
-    pub(super) fn label(
+    pub(super) async fn label(
         &self,
         description: Option<&str>,
         instance: &Instance,
     ) -> Result<String, Failure> {
         match description {
-            Some(text) => self.template("description", text, instance),
+            Some(text) => self.template("description", text, instance).await,
             None => Ok(instance.label.clone()),
         }
     }

@@ -19,14 +19,16 @@ impl At<'_> {
         operation: usize,
         parallel: &Parallel,
     ) -> Result<(), Failure> {
-        let texts = Texts::new(self, &parallel.env)?;
-        let instances = texts.instances(&parallel.strategy)?;
+        let texts = Texts::new(self, &parallel.env).await?;
+        let instances = texts.instances(&parallel.strategy).await?;
         if instances.is_empty() {
             let text = format!("nothing to run: {}", instances.describe());
             self.run.spool.remark(self.step, &text).await;
             return Ok(());
         }
-        let parallelism = texts.number("parallelism", parallel.parallelism.as_deref())?;
+        let parallelism = texts
+            .number("parallelism", parallel.parallelism.as_deref())
+            .await?;
         let rules = Rules {
             noun: "worker",
             group: self.run.children.group(self.step),
@@ -52,15 +54,19 @@ impl At<'_> {
             }
             let mut fetch = Vec::new();
             for (number, wanted) in parallel.fetch.iter().enumerate() {
-                let from = texts.template("fetch.from", &wanted.from, &instance)?;
+                let from = texts
+                    .template("fetch.from", &wanted.from, &instance)
+                    .await?;
                 let to = match &wanted.to {
-                    Some(to) => texts.template("fetch.to", to, &instance)?,
+                    Some(to) => texts.template("fetch.to", to, &instance).await?,
                     None => from.clone(),
                 };
                 let path = format!(".muster/fetch/{number}.tar.gz");
                 given.send.push(Send {
                     from,
-                    files: texts.patterns("fetch.files", wanted.files.as_ref(), &instance)?,
+                    files: texts
+                        .patterns("fetch.files", wanted.files.as_ref(), &instance)
+                        .await?,
                     path: path.clone(),
                 });
                 fetch.push(Fetch { path, to });
@@ -68,7 +74,9 @@ impl At<'_> {
             hands.push(Hand {
                 index: u32::try_from(index).unwrap_or(u32::MAX),
                 item: 0,
-                label: texts.label(parallel.description.as_deref(), &instance)?,
+                label: texts
+                    .label(parallel.description.as_deref(), &instance)
+                    .await?,
                 given: serde_json::to_vec(&given).unwrap_or_default(),
                 variables: instance.variables,
                 workflow: String::new(),

@@ -44,8 +44,8 @@ impl At<'_> {
         let mut deadlines = Vec::new();
         for (item, service) in services.iter().enumerate() {
             let begun = self.start(operation, item, service).await?;
-            let texts = Texts::new(self, &service.env)?;
-            deadlines.push(self.deadline(&texts, service)?);
+            let texts = Texts::new(self, &service.env).await?;
+            deadlines.push(self.deadline(&texts, service).await?);
             started.push(begun);
         }
         let _resting = self.run.board.rest();
@@ -56,7 +56,7 @@ impl At<'_> {
         Ok(())
     }
 
-    fn deadline(
+    async fn deadline(
         &self,
         texts: &Texts<'_>,
         service: &Service,
@@ -70,7 +70,7 @@ impl At<'_> {
             label: String::new(),
         };
         let what = format!("services.{}.timeout", service.name);
-        let text = texts.template(&what, text, &none)?;
+        let text = texts.template(&what, text, &none).await?;
         let patience = duration::parse(&text)
             .map_err(|error| Failure::new("EXPRESSION", format!("{what}: {error}")))?;
         Ok(Some((Instant::now() + patience, patience)))
@@ -82,8 +82,8 @@ impl At<'_> {
         item: usize,
         service: &Service,
     ) -> Result<Started, Failure> {
-        let texts = Texts::new(self, &service.env)?;
-        let instances = texts.instances(&service.strategy)?;
+        let texts = Texts::new(self, &service.env).await?;
+        let instances = texts.instances(&service.strategy).await?;
         let base = match self.step {
             "s0-services" => service.name.clone(),
             step => format!("{step}-{}", service.name),
@@ -109,7 +109,9 @@ impl At<'_> {
             }
             all.push(ChildInstance {
                 index: u32::try_from(index).unwrap_or(u32::MAX),
-                description: texts.label(service.description.as_deref(), &instance)?,
+                description: texts
+                    .label(service.description.as_deref(), &instance)
+                    .await?,
                 given: serde_json::to_vec(&given).unwrap_or_default().into(),
                 variables: Value::Object(instance.variables).to_string().into(),
                 ..ChildInstance::default()

@@ -27,8 +27,10 @@ impl At<'_> {
         operation: usize,
         execute: &Execute,
     ) -> Result<(), Failure> {
-        let texts = Texts::new(self, &execute.env)?;
-        let parallelism = texts.number("parallelism", execute.parallelism.as_deref())?;
+        let texts = Texts::new(self, &execute.env).await?;
+        let parallelism = texts
+            .number("parallelism", execute.parallelism.as_deref())
+            .await?;
         let rules = Rules {
             noun: "workflow",
             group: self.run.children.group(self.step),
@@ -41,7 +43,7 @@ impl At<'_> {
         let mut outgoing = Outgoing::new(self, &rules.group);
         let mut hands = Vec::new();
         for (item, member) in execute.workflows.iter().enumerate() {
-            let instances = texts.instances(&member.strategy)?;
+            let instances = texts.instances(&member.strategy).await?;
             if instances.is_empty() {
                 let text = format!("nothing to run: {}", instances.describe());
                 self.run.spool.remark(self.step, &text).await;
@@ -59,7 +61,7 @@ impl At<'_> {
                     let mut config = HashMap::new();
                     for (name, value) in &member.config {
                         let what = format!("config.{name}");
-                        config.insert(name.clone(), texts.template(&what, value, &instance)?);
+                        config.insert(name.clone(), texts.template(&what, value, &instance).await?);
                     }
                     for (name, files) in &member.tarball {
                         if let Some(sent) = outgoing.send(&texts, files, &instance).await? {
@@ -70,7 +72,9 @@ impl At<'_> {
                     hands.push(Hand {
                         index: number,
                         item: u32::try_from(item).unwrap_or(u32::MAX),
-                        label: texts.label(member.description.as_deref(), &instance)?,
+                        label: texts
+                            .label(member.description.as_deref(), &instance)
+                            .await?,
                         variables: instance.variables.clone(),
                         given: Vec::new(),
                         workflow,
@@ -95,12 +99,12 @@ impl At<'_> {
         instance: &Instance,
     ) -> Result<Vec<String>, Failure> {
         if let Some(name) = &member.name {
-            return Ok(vec![texts.template("name", name, instance)?]);
+            return Ok(vec![texts.template("name", name, instance).await?]);
         }
         let Some(selector) = &member.selector else {
             return Ok(Vec::new());
         };
-        let order = Order::Select(select(texts, selector, instance)?);
+        let order = Order::Select(select(texts, selector, instance).await?);
         let found = tokio::select! {
             found = self.run.children.order(order) => found?,
             cause = self.limits.reached() => return Err(Failure::stopped(&cause, self.step)),
@@ -113,25 +117,28 @@ impl At<'_> {
     }
 }
 
-fn select(
+async fn select(
     texts: &Texts<'_>,
     selector: &Selector,
     instance: &Instance,
 ) -> Result<SelectWorkflows, Failure> {
     let mut select = SelectWorkflows::default();
     for (label, value) in &selector.labels {
-        let value = texts.template("selector.matchLabels", value, instance)?;
+        let value = texts
+            .template("selector.matchLabels", value, instance)
+            .await?;
         select.match_labels.insert(label.clone(), value);
     }
     for (key, operator, values) in &selector.requirements {
-        let values = values.iter();
-        let values = values
-            .map(|value| texts.template("selector.matchExpressions", value, instance))
-            .collect::<Result<_, _>>()?;
+        let mut known = Vec::with_capacity(values.len());
+        for value in values {
+            let what = "selector.matchExpressions";
+            known.push(texts.template(what, value, instance).await?);
+        }
         select.match_expressions.push(LabelRequirement {
             key: key.clone(),
             operator: operator.clone(),
-            values,
+            values: known,
         });
     }
     Ok(select)

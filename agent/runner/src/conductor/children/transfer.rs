@@ -63,12 +63,16 @@ impl<'a> Outgoing<'a> {
         if let Some(known) = key.as_ref().and_then(|key| self.common.get(key)) {
             return Ok(known.clone());
         }
-        let from = texts.template("transfer.from", &transfer.from, instance)?;
+        let from = texts
+            .template("transfer.from", &transfer.from, instance)
+            .await?;
         let to = match &transfer.to {
-            Some(to) => texts.template("transfer.to", to, instance)?,
+            Some(to) => texts.template("transfer.to", to, instance).await?,
             None => from.clone(),
         };
-        let files = texts.patterns("transfer.files", transfer.files.as_ref(), instance)?;
+        let files = texts
+            .patterns("transfer.files", transfer.files.as_ref(), instance)
+            .await?;
         let path = format!(".muster/transfer/{}/{}.tar.gz", self.group, self.count);
         self.count += 1;
         let sent = self.at.put_aside(&from, files, &path).await?;
@@ -144,6 +148,7 @@ impl At<'_> {
             base,
             patterns,
             archive: Some(path.to_owned()),
+            names_only: false,
             shared_only: true,
         };
         let sent = self.collect_request(None, request, "transfer").await?;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use muster_core::execution::{Outcome, Phase};
 use muster_proto::v1::{self, attempt_report, execution, step_result};
 use muster_storage::{
-    execution::{StepResult, StepState},
+    execution::{StepOutput, StepResult, StepState},
     queue::Retry,
     work::{Completion, Progress, Report},
 };
@@ -15,6 +15,10 @@ use super::lease;
 
 /// Most steps of one report: those of the largest plan.
 const MAX_STEPS: usize = 2000;
+/// Most outputs of one report, and of one step in it.
+const MAX_OUTPUTS: usize = 1000;
+/// Most bytes of all outputs of a report together: conductors tell at most half of it.
+const MAX_OUTPUTS_SIZE: usize = 256 << 10;
 /// Most warnings of one report.
 const MAX_WARNINGS: usize = 100;
 /// What follows a lost attempt: another one, as long as the plan was not begun.
@@ -61,8 +65,19 @@ pub(super) fn read(told: v1::AttemptReport) -> Result<Report, String> {
         }
         P::Unspecified => return Err("the phase is missing or not known".to_owned()),
     };
+    let outputs = told.outputs.into_iter();
+    let mut left = MAX_OUTPUTS_SIZE;
+    let outputs = outputs.take(MAX_OUTPUTS).map_while(|output| {
+        left = left.checked_sub(output.step.len() + output.name.len() + output.json.len())?;
+        Some(StepOutput {
+            step: output.step,
+            name: output.name,
+            json: output.json,
+        })
+    });
     Ok(Report {
         lease,
+        outputs: outputs.collect(),
         sequence: told.sequence,
         progress,
         reason: told.reason,
@@ -134,6 +149,7 @@ fn read_step(told: v1::StepResult) -> StepResult {
             .map_or(0, |paused| {
                 u64::try_from(paused.as_millis()).unwrap_or(u64::MAX)
             }),
+        outputs: told.outputs.into_iter().take(MAX_OUTPUTS).collect(),
     }
 }
 

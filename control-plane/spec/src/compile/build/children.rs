@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Builder;
-use crate::compile::{environment, merge};
+use crate::compile::{environment, merge, secret};
 use crate::expression::NoScope;
 use crate::plan::{self, Operation};
 use crate::problem::{Place, Problem};
@@ -194,8 +194,11 @@ impl Builder<'_> {
     }
 }
 
+/// Variables for texts that the conductor resolves, which has no secrets.
 fn variables(settings: &Container) -> Vec<plan::EnvVar> {
-    environment::split(&settings.env).plain
+    let mut plain = environment::split(&settings.env).plain;
+    plain.retain(|variable| !secret::is_in(&variable.value));
+    plain
 }
 
 fn text(text: Option<&Text>) -> Option<String> {

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use super::Builder;
 use crate::compile::folder::{self, Writer};
-use crate::compile::{environment, files};
+use crate::compile::{environment, files, secret};
+use crate::expression::Value;
 use crate::plan::{self, Operation, Tool};
-use crate::problem::Problem;
+use crate::problem::{Problem, Problems};
 use crate::schema::{AuthType, Container, Content, EnvValue, Git, Tarball, Text};
 
 /// Where a repository is put when nothing else is said.
@@ -71,11 +72,14 @@ impl Builder<'_> {
     ) -> Fetched {
         let working_dir = settings.working_dir.as_ref();
         let (containers, problems) = (&mut self.containers, &mut *self.problems);
+        let mut wrong = Problems::default();
         let split = files::split(
             &content.files,
             working_dir.map(|text| text.text.as_str()),
-            |from| containers.value(&environment::optional(from.clone()), after, problems),
+            &mut wrong,
+            |from, prefix| containers.value(from, prefix, after, problems),
         );
+        wrong.into_iter().for_each(|problem| problems.push(problem));
         let mut operations = Vec::new();
         if !split.shared.is_empty() {
             operations.push(Operation::Files {
@@ -117,18 +121,27 @@ impl Builder<'_> {
             Some(text) => self.folder(text, settings, Writer::Container)?,
         };
         let mut values = None;
+        let mut wrong = Problems::default();
+        let mut name_of = |from: &Value, prefix: &str| {
+            let (container, name) = self.containers.value(from, prefix, after, self.problems);
+            values = Some(container);
+            name
+        };
         let mut credential = |value: &Option<EnvValue>| match value.as_ref()? {
-            EnvValue::Plain(text) => Some(text.text.clone()),
+            EnvValue::Plain(text) => Some(secret::replace(text, &mut wrong, &mut |reference| {
+                name_of(&reference.from(), reference.prefix())
+            })),
             EnvValue::From(from) => {
-                let from = environment::optional(from.value.clone());
-                let (container, name) = self.containers.value(&from, after, self.problems);
-                values = Some(container);
+                let name = name_of(&environment::optional(from.value.clone()), "VALUE_");
                 Some(format!("{{{{ env.{name} }}}}"))
             }
         };
         let username = credential(&git.username);
         let token = credential(&git.token);
         let ssh_key = credential(&git.ssh_key);
+        wrong
+            .into_iter()
+            .for_each(|problem| self.problems.push(problem));
         let container = self
             .containers
             .tool(Tool::Git, settings, after, self.problems);

@@ -3,7 +3,9 @@
 use super::Builder;
 use crate::compile::container::Demand;
 use crate::compile::environment::{self, Environment};
+use crate::compile::secret::Secrets;
 use crate::compile::{MAX_PLAN_BYTES, merge};
+use crate::expression::Value;
 use crate::plan::{self, Command, Operation};
 use crate::problem::Problem;
 use crate::schema::{Container, EnvValue, Run, Text};
@@ -15,10 +17,11 @@ impl Builder<'_> {
         settings: &Container,
         demand: &Demand,
     ) -> (Operation, usize) {
-        let settings = merge::container(settings, &run.container);
+        let mut settings = merge::container(settings, &run.container);
         if let Some(script) = &run.shell {
             return self.shell(script, &settings, demand);
         }
+        let secrets = self.name_secrets(&mut settings, None);
         let texts = |list: &Option<Vec<Text>>| {
             let list = list.as_ref()?;
             Some(
@@ -31,7 +34,7 @@ impl Builder<'_> {
         let args = texts(&settings.args);
         let from_image = command.as_ref().is_none_or(Vec::is_empty);
         let (operation, container) =
-            self.process(Command::Exec { command, args }, &settings, demand);
+            self.process(Command::Exec { command, args }, &settings, secrets, demand);
         if from_image {
             let image = settings.image.as_ref();
             if image.is_none_or(|image| image.text.trim().is_empty()) {
@@ -49,14 +52,32 @@ impl Builder<'_> {
         settings: &Container,
         demand: &Demand,
     ) -> (Operation, usize) {
-        let script = script.text.clone();
-        self.process(Command::Shell { script }, settings, demand)
+        let (mut settings, mut script) = (settings.clone(), script.clone());
+        let secrets = self.name_secrets(&mut settings, Some(&mut script));
+        let script = script.text;
+        self.process(Command::Shell { script }, &settings, secrets, demand)
+    }
+
+    /// Puts variables in place of the secrets that a process names; gives these variables.
+    pub(super) fn name_secrets(
+        &mut self,
+        settings: &mut Container,
+        script: Option<&mut Text>,
+    ) -> Vec<Value> {
+        let names = settings.env.iter().map(|variable| &variable.name);
+        let mut secrets = Secrets::beside(names);
+        secrets.replace_all(settings, self.problems);
+        if let Some(script) = script {
+            script.text = secrets.replace(script, self.problems);
+        }
+        secrets.into_variables()
     }
 
     fn process(
         &mut self,
         command: Command,
         settings: &Container,
+        secrets: Vec<Value>,
         demand: &Demand,
     ) -> (Operation, usize) {
         self.bytes += cost(&command, settings);
@@ -72,7 +93,7 @@ impl Builder<'_> {
         let Environment { plain, cluster } = environment::split(&settings.env);
         let environment = Environment {
             plain: Vec::new(),
-            cluster,
+            cluster: [cluster, secrets].concat(),
         };
         let container = self
             .containers

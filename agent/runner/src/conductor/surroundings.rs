@@ -1,0 +1,212 @@
+//! What the texts of a step are resolved with: the environment and the working directory of its
+//! process, and the container whose files they may ask for.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use muster_spec::{
+    compile::COMPUTED_PREFIX,
+    expression::{self, Expression, resolve_template, resolve_template_final},
+    plan::{EnvVar, Operation, Step},
+};
+
+use super::{
+    operation::{At, DEFAULT_BASE, Failure},
+    outside::Asked,
+    pod::Shim,
+    scope::Scope,
+};
+use crate::volumes::resolve;
+
+/// What is around a text.
+#[derive(Debug, Clone)]
+pub(super) struct Surroundings {
+    /// `env.*`.
+    pub(super) environment: BTreeMap<String, String>,
+    /// Absolute; where relative paths begin.
+    pub(super) directory: PathBuf,
+    /// The container, when the text is about one.
+    pub(super) shim: Option<Arc<Shim>>,
+}
+
+impl Default for Surroundings {
+    fn default() -> Self {
+        Self {
+            environment: BTreeMap::new(),
+            directory: DEFAULT_BASE.into(),
+            shim: None,
+        }
+    }
+}
+
+impl Surroundings {
+    /// Goes to a working directory.
+    pub(super) fn enter(&mut self, directory: &str) {
+        self.directory = resolve(&self.directory, directory);
+    }
+}
+
+impl At<'_> {
+    /// What is around texts of a container, or of none.
+    pub(super) async fn around(&self, shim: Option<&Arc<Shim>>) -> Result<Surroundings, Failure> {
+        Ok(self.with_variables(shim, &[]).await?.0)
+    }
+
+    /// The same with variables of a process: they, and those of the plan, are resolved in order
+    /// and given as `NAME=value` too.
+    pub(super) async fn with_variables(
+        &self,
+        shim: Option<&Arc<Shim>>,
+        own: &[EnvVar],
+    ) -> Result<(Surroundings, Vec<String>), Failure> {
+        let mut around = Surroundings::default();
+        if let Some(shim) = shim {
+            around.directory = resolve(Path::new("/"), &shim.working_dir);
+            around.environment = container_environment(shim);
+            around.shim = Some(Arc::clone(shim));
+            self.compute(&mut around).await?;
+        }
+        let mut lines = Vec::new();
+        if let Some(address) = &self.run.options.address {
+            lines.push(format!("MUSTER_ADDRESS={address}"));
+            let name = "MUSTER_ADDRESS".to_owned();
+            around.environment.insert(name, address.clone());
+        }
+        for variable in self.run.plan.env.iter().chain(own) {
+            let what = format!("env {}", variable.name);
+            let value = self.template(&what, &variable.value, &around).await?;
+            lines.push(format!("{}={value}", variable.name));
+            around.environment.insert(variable.name.clone(), value);
+        }
+        Ok((around, lines))
+    }
+
+    /// Resolves values of the cluster that are templates.
+    async fn compute(&self, around: &mut Surroundings) -> Result<(), Failure> {
+        let all = around.environment.iter();
+        let templates: Vec<(String, String)> = all
+            .filter(|(name, value)| name.starts_with(COMPUTED_PREFIX) && value.contains("{{"))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        for (name, value) in templates {
+            let value = self
+                .template(&name, &value, around)
+                .await
+                .map_err(|failure| Failure {
+                    // The value itself is nobody's business.
+                    message: format!(
+                        "the value of {name} is no template that can be resolved here"
+                    ),
+                    ..failure
+                })?;
+            around.environment.insert(name, value);
+        }
+        Ok(())
+    }
+
+    /// What is around texts of a step as a whole, such as its condition: what is around its first
+    /// process, when the text asks for that.
+    pub(super) async fn around_step(
+        &self,
+        step: &Step,
+        text: &str,
+    ) -> Result<Surroundings, Failure> {
+        let asks = ["file", "glob", "env", "workingDir", "path"];
+        if !asks.iter().any(|word| text.contains(word)) {
+            return Ok(Surroundings::default());
+        }
+        let mut operations = step.operations.iter();
+        let first = operations.find_map(|operation| match operation {
+            Operation::Run(run) => Some(run),
+            _ => None,
+        });
+        let Some(process) = first else {
+            return self.around(None).await;
+        };
+        let shim = self.shim(process.container).await?;
+        let (mut around, _) = self.with_variables(Some(&shim), &process.env).await?;
+        if let Some(directory) = &process.working_dir {
+            let directory = self.template("workingDir", directory, &around).await?;
+            around.enter(&directory);
+        }
+        Ok(around)
+    }
+
+    /// A text that is resolved to its end.
+    pub(super) async fn template(
+        &self,
+        what: &str,
+        text: &str,
+        around: &Surroundings,
+    ) -> Result<String, Failure> {
+        if !text.contains("{{") {
+            return Ok(text.to_owned());
+        }
+        self.evaluate(what, around, |scope| resolve_template_final(text, scope))
+            .await?
+            .map_err(|error| Failure::expression(what, &error))
+    }
+
+    /// Several of them.
+    pub(super) async fn templates(
+        &self,
+        what: &str,
+        texts: &[String],
+        around: &Surroundings,
+    ) -> Result<Vec<String>, Failure> {
+        let mut resolved = Vec::with_capacity(texts.len());
+        for text in texts {
+            resolved.push(self.template(what, text, around).await?);
+        }
+        Ok(resolved)
+    }
+
+    /// A text of which what is unknown may stay.
+    pub(super) async fn name(&self, text: &str, around: &Surroundings) -> Result<String, Failure> {
+        self.evaluate("name", around, |scope| resolve_template(text, scope))
+            .await?
+            .map_err(|error| Failure::expression("name", &error))
+    }
+
+    /// Whether an expression is true.
+    pub(super) async fn is_true(&self, text: &str, around: &Surroundings) -> Result<bool, Failure> {
+        let what = format!("'{text}'");
+        let expression =
+            Expression::parse(text).map_err(|error| Failure::expression(&what, &error))?;
+        self.evaluate(&what, around, |scope| expression.evaluate_bool(scope))
+            .await?
+            .map_err(|error| Failure::expression(&what, &error))
+    }
+
+    /// Evaluates as often as there are questions to the outside that have no answer yet.
+    pub(super) async fn evaluate<T>(
+        &self,
+        what: &str,
+        around: &Surroundings,
+        mut once: impl FnMut(&dyn expression::Scope) -> T,
+    ) -> Result<T, Failure> {
+        let asked = Asked::default();
+        loop {
+            let scope = Scope {
+                sight: self.sight,
+                around,
+                asked: &asked,
+            };
+            let result = once(&scope);
+            if !self.answer(what, &asked, around).await? {
+                return Ok(result);
+            }
+        }
+    }
+}
+
+fn container_environment(shim: &Shim) -> BTreeMap<String, String> {
+    let lines = shim.environment.iter();
+    lines
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
