@@ -27,7 +27,7 @@ impl Scope for Stage<'_> {
 }
 
 /// Checks one text.
-pub fn check(data: &[u8]) {
+pub(crate) fn check(data: &[u8]) {
     let Ok(source) = std::str::from_utf8(data) else {
         return;
     };
