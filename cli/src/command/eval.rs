@@ -1,6 +1,6 @@
 //! `muster eval`: resolves an expression of the language here, without any workflow.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
 use muster_core::clock::Clock;
@@ -22,18 +22,21 @@ Examples:
   muster eval 'join(map(list(\"a\", \"b\"), \"_.value + 1\"), \",\")'
   muster eval --template 'image:{{ config.tag }}-{{ env.ARCH }}' --set config.tag=1.2
   muster eval 'date(\"2006-01-02\")'
+  muster eval 'jq(step.a.outputs, \".[]\")' --set step.a.outputs='{\"x\": 1}'
+  muster eval 'join(services.db.*.ip)' --set services.db='[{\"ip\": \"10.0.0.1\"}]'
   muster eval 'passed && env.X == \"1\"' --output json";
 
 /// Evaluate an expression and show what stays unresolved
 ///
-/// What no --set names is left as it is: the rest is printed in its simplest form, and the names
-/// that are missing go to standard error.
+/// What no --set names is left as it is: the rest is printed in its simplest form, and what is
+/// missing goes to standard error: variables, and functions that need a run (file, glob, secret).
+/// Exits with 0 also then, and with 2 when the expression is wrong.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// The expression, without {{ }}
     expression: String,
-    /// Value of a variable; read as JSON where it is JSON, as text otherwise
+    /// Value of a variable, such as config.x, env.HOME, execution or step.a.status; read as JSON where it is JSON, as text otherwise
     #[arg(long = "set", short, value_name = "PATH=VALUE", value_parser = pair)]
     set: Vec<(String, String)>,
     /// Take EXPRESSION for a text with {{ }} parts
@@ -51,6 +54,37 @@ struct Document {
     rest: Option<String>,
     /// Variables that are missing.
     unresolved: Vec<String>,
+    /// Functions that only a run has.
+    functions: Vec<String>,
+}
+
+/// Functions that are answered where a step runs.
+const OF_A_RUN: [&str; 4] = ["file", "glob", "secret", "credential"];
+
+impl Document {
+    fn known(value: Value) -> Self {
+        Self {
+            value: Some(value),
+            rest: None,
+            unresolved: Vec::new(),
+            functions: Vec::new(),
+        }
+    }
+
+    fn left(rest: String, expressions: &[Expression]) -> Self {
+        let variables = expressions.iter().flat_map(Expression::variables);
+        let variables: BTreeSet<String> = variables.collect();
+        let functions = expressions.iter().flat_map(Expression::functions);
+        let functions: BTreeSet<String> = functions
+            .filter(|name| OF_A_RUN.contains(&name.as_str()))
+            .collect();
+        Self {
+            value: None,
+            rest: Some(rest),
+            unresolved: variables.into_iter().collect(),
+            functions: functions.into_iter().collect(),
+        }
+    }
 }
 
 /// Runs it.
@@ -77,6 +111,10 @@ pub(crate) fn execute(arguments: &Arguments, global: &Global) -> Result<Exit, Er
             global,
             &format!("not known here: {names}; give them with --set"),
         );
+    }
+    if !document.functions.is_empty() {
+        let names = document.functions.join(", ");
+        super::note(global, &format!("known only where a step runs: {names}"));
     }
     Ok(Exit::Success)
 }
@@ -130,16 +168,8 @@ fn expression(given: &str, scope: &dyn Scope) -> Result<Document, Error> {
         .and_then(|expression| expression.resolve(scope))
         .map_err(|error| Error::Usage(error.to_string()))?;
     Ok(match resolved.value() {
-        Some(value) => Document {
-            value: Some(value.clone()),
-            rest: None,
-            unresolved: Vec::new(),
-        },
-        None => Document {
-            value: None,
-            unresolved: resolved.variables().into_iter().collect(),
-            rest: Some(resolved.to_string()),
-        },
+        Some(value) => Document::known(value.clone()),
+        None => Document::left(resolved.to_string(), std::slice::from_ref(&resolved)),
     })
 }
 
@@ -148,22 +178,10 @@ fn template(given: &str, scope: &dyn Scope) -> Result<Document, Error> {
         .and_then(|template| template.resolve(scope))
         .map_err(|error| Error::Usage(error.to_string()))?;
     Ok(match resolved.text() {
-        Some(text) => Document {
-            value: Some(Value::from(text)),
-            rest: None,
-            unresolved: Vec::new(),
-        },
+        Some(text) => Document::known(Value::from(text)),
         None => {
-            let expressions = resolved.expressions();
-            let mut unresolved: Vec<String> =
-                expressions.flat_map(|rest| rest.variables()).collect();
-            unresolved.sort();
-            unresolved.dedup();
-            Document {
-                value: None,
-                rest: Some(resolved.print()),
-                unresolved,
-            }
+            let expressions: Vec<Expression> = resolved.expressions().collect();
+            Document::left(resolved.print(), &expressions)
         }
     })
 }
@@ -200,6 +218,44 @@ mod tests {
         assert_eq!(left.unresolved, ["env.Y", "step.a.outputs.b"]);
         let text = template("{{ config.name }}-{{ env.Z }}", &scope).unwrap();
         assert_eq!(text.rest.as_deref(), Some("smoke-{{env.Z}}"));
+    }
+
+    #[test]
+    fn variables_of_all_roots_can_be_set() {
+        let scope = set(&[
+            ("config.x", "1"),
+            ("execution", "{\"id\": \"e\"}"),
+            ("step.a.outputs.b", "text"),
+            ("services.db.0.ip", "10.0.0.1"),
+            ("output.r", "{\"n\": 2}"),
+            ("matrix.os", "linux"),
+            ("index", "3"),
+            ("env.HOME", "/root"),
+            ("passed", "true"),
+            ("workingDir", "/data"),
+        ]);
+        for (text, expected) in [
+            ("config.x + index", Value::from(4)),
+            ("execution.id", "e".into()),
+            ("step.a.outputs.b + services.db.0.ip", "text10.0.0.1".into()),
+            ("output.r.n", 2.into()),
+            ("passed && matrix.os", "linux".into()),
+            ("env.HOME", "/root".into()),
+            ("abspath('x')", "/data/x".into()),
+        ] {
+            assert_eq!(
+                expression(text, &scope).unwrap().value,
+                Some(expected),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn functions_of_a_run_are_named() {
+        let left = expression("file('a') + secret('s', 'k') + x", &Variables::new()).unwrap();
+        assert_eq!(left.functions, ["file", "secret"]);
+        assert_eq!(left.unresolved, ["x"]);
     }
 
     #[test]

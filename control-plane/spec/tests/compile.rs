@@ -387,6 +387,10 @@ fn secrets_and_credentials_are_refused_elsewhere_with_the_cure() {
             "secret takes 2 to 3 argument(s)",
         ),
         (
+            "- shell: '{{ internal.storage.url }}'",
+            "use a parameter in `config`",
+        ),
+        (
             "- shell: '{{ credential(\"a\") }}'",
             "use `secret(name, key)`",
         ),

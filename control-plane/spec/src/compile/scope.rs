@@ -53,8 +53,8 @@ pub(super) const LATER: [&str; 14] = [
     "_",
 ];
 
-/// Of the language, and not supported yet.
-const UNSUPPORTED: [&str; 1] = ["internal"];
+/// Addresses and settings inside of the system that the language comes from.
+const INTERNAL: &str = "internal";
 
 /// Known to each worker, service and member for itself.
 pub(super) const OF_INSTANCES: [&str; 8] = [
@@ -174,9 +174,10 @@ impl<'a> Document<'a> {
             (root, _) if OF_INSTANCES.contains(&root) => Err(format!(
                 "`{path}` is known only in workers, services and members of a suite"
             )),
-            (root, _) if UNSUPPORTED.contains(&root) => {
-                Err(format!("not supported yet: the variable `{root}`"))
-            }
+            (INTERNAL, _) => Err(format!(
+                "`{path}` is about the inside of another system, there is nothing like it here; \
+                 use a parameter in `config`"
+            )),
             (root, _) => {
                 let known = self.base.variables.keys().map(String::as_str);
                 let known = known.chain(LATER).chain(["config"]);

@@ -381,13 +381,16 @@ fn values() -> impl Strategy<Value = Value> {
     })
 }
 
-fn paths() -> impl Strategy<Value = Path> {
-    let segment = prop_oneof![
+fn segments() -> impl Strategy<Value = Segment> {
+    prop_oneof![
         4 => "[a-c]".prop_map(Segment::Name),
         1 => Just(Segment::Each),
         1 => "[0-2]".prop_map(Segment::Name),
-    ];
-    ("[a-d]", prop::collection::vec(segment, 0..3)).prop_map(|(first, rest)| {
+    ]
+}
+
+fn paths() -> impl Strategy<Value = Path> {
+    ("[a-d]", prop::collection::vec(segments(), 0..3)).prop_map(|(first, rest)| {
         let mut path = vec![Segment::Name(first)];
         path.extend(rest);
         Path(path)
@@ -401,7 +404,8 @@ fn trees() -> impl Strategy<Value = Tree> {
     ];
     leaf.prop_recursive(4, 24, 3, |inner| {
         let boxed = inner.clone().prop_map(Box::new);
-        let names = prop::sample::select(vec!["string", "list", "len", "any", "join", "bool"]);
+        let names: Vec<&str> = known_functions().collect();
+        let names = prop::sample::select(names);
         let arguments = prop::collection::vec((inner.clone(), any::<bool>()), 0..3);
         prop_oneof![
             4 => (operators(), boxed.clone(), boxed.clone()).prop_map(|(operator, left, right)| {
@@ -422,8 +426,7 @@ fn trees() -> impl Strategy<Value = Tree> {
                     .map(|(tree, spread)| Argument { tree, spread })
                     .collect(),
             }),
-            1 => (inner, "[a-c]").prop_map(|(base, name)| {
-                let segment = Segment::Name(name);
+            1 => (inner, segments()).prop_map(|(base, segment)| {
                 match base {
                     Tree::Variable(mut path) => {
                         path.0.push(segment);
@@ -436,6 +439,22 @@ fn trees() -> impl Strategy<Value = Tree> {
     })
 }
 
+/// The stage at which functions of the outside are known.
+struct Last(Variables);
+
+impl Scope for Last {
+    fn variable(&self, path: &str) -> Lookup {
+        self.0.variable(path)
+    }
+
+    fn function(&self, name: &str, arguments: &[Value]) -> Lookup {
+        match arguments {
+            [] => Lookup::Refused(format!("{name} knows nothing")),
+            [first, ..] => Lookup::Known(first.clone()),
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn printed_trees_parse_to_themselves(tree in trees()) {
@@ -444,16 +463,23 @@ proptest! {
     }
 
     #[test]
-    fn stages_give_what_one_evaluation_gives(tree in trees(), a in values(), b in values(), c in values()) {
+    fn stages_give_what_one_evaluation_gives(
+        tree in trees(),
+        values in prop::array::uniform4((values(), 0..3usize)),
+    ) {
         let expression = Expression { tree };
-        let mut first = Variables::new();
-        first.set("a", a.clone());
-        let mut second = Variables::new();
-        second.set("b", b.clone());
-        let mut all = Variables::new();
-        for (name, value) in [("a", a), ("b", b), ("c", c), ("d", Value::from("d"))] {
+        // Each variable is known from one of the stages on.
+        let [mut first, mut second, mut all] = [(); 3].map(|()| Variables::new());
+        for (name, (value, stage)) in ["a", "b", "c", "d"].into_iter().zip(values) {
+            if stage == 0 {
+                first.set(name, value.clone());
+            }
+            if stage <= 1 {
+                second.set(name, value.clone());
+            }
             all.set(name, value);
         }
+        let all = Last(all);
         let once = expression.evaluate(&all);
         let staged = expression
             .resolve(&first)
