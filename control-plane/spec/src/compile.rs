@@ -113,6 +113,11 @@ const MAX_COST: usize = 5_000_000;
 /// Most tags of an execution, and most labels of a workflow.
 pub const MAX_TAGS: usize = 64;
 
+/// Deepest nesting of steps, those of templates and workers counted.
+pub const MAX_STEP_DEPTH: usize = 30;
+/// Deepest nesting of a plan, as JSON: readers refuse 128.
+const MAX_PLAN_DEPTH: usize = 126;
+
 /// Compiles a workflow.
 ///
 /// Values of `sensitive` parameters are substituted where they are used, like all others, but
@@ -122,6 +127,23 @@ pub const MAX_TAGS: usize = 64;
 ///
 /// All problems found, each with its place and cure.
 pub fn compile(input: &Input<'_>) -> Result<Compiled, Problems> {
+    compile_spec(input).map_err(|mut problems| {
+        // What is wrong with the whole has the place of the whole.
+        for place in problems.0.iter_mut().map(|problem| &mut problem.place) {
+            let whole = place.path.is_empty() || place.path.starts_with("spec");
+            if place.line == 0 && place.document.is_empty() && whole {
+                let path = std::mem::take(&mut place.path);
+                *place = Place::clone(&input.workflow.place);
+                if !path.is_empty() {
+                    place.path = path;
+                }
+            }
+        }
+        problems
+    })
+}
+
+fn compile_spec(input: &Input<'_>) -> Result<Compiled, Problems> {
     let mut problems = Problems(input.workflow.unsupported.clone());
     check(problems.clone())?;
     let mut warnings = Problems(input.workflow.warnings.clone());
@@ -202,10 +224,34 @@ fn check(problems: Problems) -> Result<(), Problems> {
 }
 
 fn check_size(plan: &Plan) -> Result<(), Problems> {
-    let size = serde_json::to_vec(plan).map_or(usize::MAX, |bytes| bytes.len());
-    if size <= MAX_PLAN_BYTES {
+    let bytes = serde_json::to_vec(plan).unwrap_or_default();
+    let (size, depth) = (bytes.len(), json_depth(&bytes));
+    let message = if size > MAX_PLAN_BYTES {
+        format!("the plan has {size} bytes, at most {MAX_PLAN_BYTES} are allowed")
+    } else if depth > MAX_PLAN_DEPTH {
+        format!("the plan is nested deeper than {MAX_PLAN_DEPTH} levels: it has {depth}")
+    } else {
         return Ok(());
-    }
-    let message = format!("the plan has {size} bytes, at most {MAX_PLAN_BYTES} are allowed");
+    };
     Err(Problem::new(&Place::default(), message).into())
+}
+
+/// Nesting of a JSON text.
+fn json_depth(bytes: &[u8]) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let (mut quoted, mut escaped) = (false, false);
+    for byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => quoted = !quoted,
+            b'[' | b'{' if !quoted => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }

@@ -48,7 +48,7 @@ pub(crate) use resolve::Budget;
 
 use tree::Tree;
 
-/// Longest text of an expression or a template, in bytes.
+/// Longest text of an expression, also of one within a template, in bytes.
 pub const MAX_LENGTH: usize = 64 * 1024;
 /// Deepest nesting of parentheses, calls, lists and maps.
 pub const MAX_NESTING: usize = 64;

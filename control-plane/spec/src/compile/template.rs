@@ -12,7 +12,8 @@ use crate::suggest;
 use super::resolve::Resolver;
 use super::scope::{Base, Document};
 use super::{
-    MAX_STEPS, MAX_TEMPLATE_DEPTH, MAX_TEMPLATE_SIZE, MAX_TEMPLATE_USES, builtin, config, merge,
+    MAX_STEP_DEPTH, MAX_STEPS, MAX_TEMPLATE_DEPTH, MAX_TEMPLATE_SIZE, MAX_TEMPLATE_USES, builtin,
+    config, merge,
 };
 
 /// The templates at hand.
@@ -26,6 +27,8 @@ pub(super) struct Library<'a> {
     /// What all uses together hold, and how many steps of them.
     size: usize,
     steps: usize,
+    /// How deep the step is that is being expanded.
+    depth: usize,
     /// How many uses there are.
     uses: usize,
     /// The templates that are being expanded, each used by the one before it.
@@ -50,6 +53,7 @@ impl<'a> Library<'a> {
             warnings,
             size: 0,
             steps: 0,
+            depth: 0,
             uses: 0,
             chain: Vec::new(),
             below: Vec::new(),
@@ -78,6 +82,17 @@ impl<'a> Library<'a> {
     }
 
     fn step(&mut self, step: &mut Step) {
+        self.depth += 1;
+        if self.depth <= MAX_STEP_DEPTH {
+            self.step_within(step);
+        } else {
+            let message = format!("steps are nested deeper than {MAX_STEP_DEPTH} levels");
+            self.problems.push(Problem::new(&step.place, message));
+        }
+        self.depth -= 1;
+    }
+
+    fn step_within(&mut self, step: &mut Step) {
         for nested in step.setup.iter_mut().chain(&mut step.steps) {
             self.step(nested);
         }

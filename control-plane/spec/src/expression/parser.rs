@@ -39,6 +39,9 @@ pub(super) fn parse_in_template(text: &str, at: usize) -> Result<(Option<Tree>, 
     }
     let tree = parser.expression(LOWEST, 0)?.tree;
     match parser.token {
+        Token::TemplateEnd if parser.after - at > MAX_LENGTH => {
+            Err(Error::Limit("more than 65536 bytes"))
+        }
         Token::TemplateEnd => Ok((Some(tree), parser.after)),
         _ => Err(parser.unexpected("`}}`")),
     }

@@ -3,8 +3,10 @@
 #[cfg(test)]
 use std::collections::{BTreeMap, BTreeSet};
 
+use std::sync::Arc;
+
 use crate::manifest::Document;
-use crate::problem::{Problem, Problems};
+use crate::problem::{Place, Problem, Problems};
 use crate::suggest;
 use crate::yaml::Node;
 
@@ -21,6 +23,8 @@ pub struct Workflow {
     pub metadata: Metadata,
     /// `description`.
     pub description: Option<String>,
+    /// Where `spec` is.
+    pub place: Arc<Place>,
     /// `spec.use`: templates that are merged into the whole workflow.
     pub uses: Vec<TemplateRef>,
     /// The rest of `spec`.
@@ -97,7 +101,7 @@ pub(crate) fn read(nodes: &[Node]) -> Result<Vec<Document>, Problems> {
         }
     }
     if nodes.is_empty() {
-        let place = crate::yaml::Mark::default().place("");
+        let place = crate::yaml::Mark::START.place("");
         problems.push(Problem::new(&place, "the file is empty").with_cure(
             "write a document with `apiVersion`, `kind: TestWorkflow`, `metadata` and `spec`",
         ));
@@ -165,6 +169,7 @@ fn read_one(reader: &mut Reader, node: &Node) -> Option<Document> {
     if kind == REQUEST {
         return Request::read(reader, metadata, description, spec).map(Document::Request);
     }
+    let place = spec.place(reader);
     let uses = TemplateRef::read_uses(reader, &mut spec);
     let spec = Spec::read(reader, spec);
     let metadata = metadata?;
@@ -174,6 +179,7 @@ fn read_one(reader: &mut Reader, node: &Node) -> Option<Document> {
         Document::Workflow(Workflow {
             metadata,
             description,
+            place,
             uses,
             spec,
             unsupported,

@@ -6,7 +6,7 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 
 use super::Limits;
 use super::node::{Content, Entry, Mark, Node, Scalar};
-use crate::problem::Problem;
+use crate::problem::{Place, Problem};
 
 /// A long scalar counts as more than one node, so that copies of it are limited too.
 const BYTES_PER_NODE: usize = 256;
@@ -15,7 +15,7 @@ const BYTES_PER_NODE: usize = 256;
 pub(super) fn read(text: &str, limits: Limits) -> Result<Vec<Node>, Problem> {
     if text.len() > limits.bytes {
         return Err(Problem::new(
-            &Mark::default().place(""),
+            &Mark::START.place(""),
             format!(
                 "the file has {} bytes, at most {} are allowed",
                 text.len(),
@@ -33,14 +33,20 @@ pub(super) fn read(text: &str, limits: Limits) -> Result<Vec<Node>, Problem> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| {
-            Problem::new(
-                &mark(error.marker()).place(""),
-                format!("not valid YAML: {}", error.info()),
-            )
+            let place = mark(error.marker()).place("");
+            match error.info() {
+                // The parser gives up before it has told of all levels.
+                info if info.contains("recursion limit") => too_deep(&place, limits),
+                info => Problem::new(&place, format!("not valid YAML: {info}")),
+            }
         })?;
         builder.event(event, mark(&span.start))?;
     }
     Ok(builder.documents)
+}
+
+fn too_deep(place: &Place, limits: Limits) -> Problem {
+    Problem::new(place, format!("nested deeper than {} levels", limits.depth))
 }
 
 fn mark(marker: &Marker) -> Mark {
@@ -150,10 +156,7 @@ impl Builder {
 
     fn check_depth(&self, more: usize, mark: Mark) -> Result<(), Problem> {
         if self.open.len() + more > self.limits.depth {
-            return Err(Problem::new(
-                &mark.place(""),
-                format!("nested deeper than {} levels", self.limits.depth),
-            ));
+            return Err(too_deep(&mark.place(""), self.limits));
         }
         Ok(())
     }

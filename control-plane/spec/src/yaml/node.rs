@@ -15,6 +15,9 @@ pub struct Mark {
 }
 
 impl Mark {
+    /// The beginning of a file.
+    pub const START: Self = Self { line: 1, column: 1 };
+
     /// This mark as a place with a field path.
     #[must_use]
     pub fn place(self, path: &str) -> Place {

@@ -108,7 +108,7 @@ fn depth_and_size_are_limited() {
     let big = "a".repeat(1024 * 1024 + 1);
     assert_eq!(
         refusal(&big),
-        "the file has 1048577 bytes, at most 1048576 are allowed"
+        "line 1, column 1: the file has 1048577 bytes, at most 1048576 are allowed"
     );
 }
 
