@@ -126,7 +126,7 @@ fn default_text(default: &Text, base: &Base, problems: &mut Problems) -> Option<
     let none = Config::new();
     let scope = Document::new(base, &none);
     expression::resolve_template_final(&default.text, &scope)
-        .map_err(|error| problems.push(Problem::new(&default.place, error.to_string())))
+        .map_err(|error| problems.push(Problem::of_text(&default.place, &error.to_string())))
         .ok()
 }
 
