@@ -4,7 +4,7 @@
 use std::{io::Read as _, path::Path};
 
 use muster_spec::{
-    manifest::{Document, NotChosen, choose, parse},
+    manifest::{Document, NotChosen, choose, items_of_list, parse},
     problem::{Problem, Problems},
     yaml::Limits,
 };
@@ -117,7 +117,15 @@ impl Manifest {
         // The whole file first: its problems have the right lines.
         self.documents()?;
         let mut texts = Vec::new();
+        let mut parts = Vec::new();
         for text in split(&self.text) {
+            let items = items_of_list(&text, Limits::default());
+            match items.map_err(|problems| self.refused(problems))? {
+                Some(items) => parts.extend(items),
+                None => parts.push(text),
+            }
+        }
+        for text in parts {
             let documents =
                 parse(&text, Limits::default()).map_err(|problems| self.refused(problems))?;
             for document in documents.iter().filter(|document| document.kind() == kind) {

@@ -1,9 +1,11 @@
-//! `muster-bench`: what a run through Muster costs beside the same work by hand, on a real cluster.
+//! `muster-bench`: what a run through Muster costs beside the same work by hand, on a real cluster;
+//! with `compile`, what manifests cost, without one.
 //!
 //! Prints a table and one JSON document; writes nothing. `docs/performance.md` tells how to read it.
 
 mod batch;
 mod by_hand;
+mod compile;
 mod idle;
 mod latency;
 mod report;
@@ -20,6 +22,8 @@ usage: muster-bench [--runs N] [--rounds N] [--latencies N]
   --rounds N     batches of each kind, in turn; medians are printed (default 3)
   --latencies N  single runs that are timed to their first log line (default 15)
 
+`muster-bench compile --help` tells of the benchmark that needs no cluster.
+
 Takes the first cluster of MUSTER_TEST_KUBECONFIGS; see docs/testing.md for the other variables.";
 
 struct Options {
@@ -30,7 +34,14 @@ struct Options {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let Some(options) = parse(std::env::args().skip(1))? else {
+    let mut arguments = std::env::args().skip(1).peekable();
+    if arguments
+        .next_if(|argument| argument == "compile")
+        .is_some()
+    {
+        return compile::run(arguments);
+    }
+    let Some(options) = parse(arguments)? else {
         eprintln!("{USAGE}");
         return Ok(());
     };

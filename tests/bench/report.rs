@@ -77,7 +77,8 @@ pub(crate) fn print(report: &Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn median(values: &[f64]) -> f64 {
+/// The middle of some values.
+pub(crate) fn median(values: &[f64]) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -88,6 +89,7 @@ fn median(values: &[f64]) -> f64 {
     }
 }
 
-fn mebibytes(kibibytes: u64) -> f64 {
+/// KiB as MiB.
+pub(crate) fn mebibytes(kibibytes: u64) -> f64 {
     f64::from(u32::try_from(kibibytes).unwrap_or(u32::MAX)) / 1024.0
 }

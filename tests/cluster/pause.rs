@@ -26,7 +26,7 @@ spec:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_pod_stands_still_and_goes_on() -> anyhow::Result<()> {
-    let Some(site) = Site::open("restricted").await? else {
+    let Some(site) = Site::open("baseline").await? else {
         return Ok(());
     };
     let run = site.start(TICKING).await?;

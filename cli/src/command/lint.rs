@@ -7,7 +7,7 @@ use muster_spec::{
     compile::{ExecutionInfo, Input, compile},
     manifest::Document,
     problem::Problem,
-    schema::{Kind, Parameter, Request, Template, Workflow},
+    schema::{Kind, Parameter, Request, Step, Template, Text, Workflow},
     suggest,
 };
 use serde::Serialize;
@@ -115,10 +115,81 @@ fn check(manifests: &[Manifest]) -> Report {
     for (manifest, workflow) in &workflows {
         check_workflow(manifest, workflow, &templates, &mut report);
     }
+    for (manifest, workflow) in &workflows {
+        let spec = &workflow.spec;
+        for step in spec.setup.iter().chain(&spec.steps).chain(&spec.after) {
+            check_members(manifest, step, &workflows, &mut report);
+        }
+    }
     for (manifest, request) in &requests {
         check_request(manifest, request, &workflows, &templates, &mut report);
     }
     report
+}
+
+/// The workflow of a name; a warning when it is not among the files, since it may be stored.
+fn named<'a>(
+    manifest: &Manifest,
+    name: &Text,
+    workflows: &'a [(&Manifest, Workflow)],
+    report: &mut Report,
+) -> Option<&'a Workflow> {
+    let wanted = name.text.as_str();
+    let found = workflows.iter().find(|(_, it)| it.metadata.name == wanted);
+    if found.is_none() {
+        let known = workflows.iter().map(|(_, it)| it.metadata.name.as_str());
+        let mut problem = Problem::new(
+            &name.place,
+            format!("there is no workflow `{wanted}` among these files"),
+        );
+        problem.cure = Some(match suggest::nearest(wanted, known) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "it must be stored where this is run".to_owned(),
+        });
+        report.warnings.push(Finding::new(manifest, &problem));
+    }
+    found.map(|(_, workflow)| workflow)
+}
+
+/// Checks the members of suites that are named without expressions: the workflows, and the names
+/// of their parameters.
+fn check_members(
+    manifest: &Manifest,
+    step: &Step,
+    workflows: &[(&Manifest, Workflow)],
+    report: &mut Report,
+) {
+    let members = step.execute.iter().flat_map(|execute| &execute.workflows);
+    for member in members {
+        let name = member.name.as_ref();
+        let Some(name) = name.filter(|name| !name.text.contains("{{")) else {
+            continue;
+        };
+        let Some(workflow) = named(manifest, name, workflows, report) else {
+            continue;
+        };
+        let parameters = &workflow.spec.config;
+        for (parameter, value) in &member.config {
+            if parameters.contains_key(parameter) {
+                continue;
+            }
+            let message = format!(
+                "there is no parameter `{parameter}` of the workflow `{}`",
+                name.text
+            );
+            let mut problem = Problem::new(&value.place, message);
+            let near = suggest::nearest(parameter, parameters.keys().map(String::as_str));
+            problem.cure = near.map(|near| format!("did you mean `{near}`?"));
+            report.problems.push(Finding::new(manifest, &problem));
+        }
+    }
+    let worker = step.parallel.iter().flat_map(|parallel| {
+        let spec = &parallel.worker;
+        spec.setup.iter().chain(&spec.steps).chain(&spec.after)
+    });
+    for nested in step.setup.iter().chain(&step.steps).chain(worker) {
+        check_members(manifest, nested, workflows, report);
+    }
 }
 
 /// Checks a request with the workflow that it names, where that is here.
@@ -129,25 +200,13 @@ fn check_request(
     templates: &[Template],
     report: &mut Report,
 ) {
-    let wanted = request.workflow.text.as_str();
     for problem in &request.unsupported {
         report.problems.push(Finding::new(manifest, problem));
     }
     for warning in &request.warnings {
         report.warnings.push(Finding::new(manifest, warning));
     }
-    let found = workflows.iter().find(|(_, it)| it.metadata.name == wanted);
-    let Some((_, workflow)) = found else {
-        let known = workflows.iter().map(|(_, it)| it.metadata.name.as_str());
-        let mut problem = Problem::new(
-            &request.place(),
-            format!("there is no workflow `{wanted}` among these files"),
-        );
-        problem.cure = Some(match suggest::nearest(wanted, known) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => "it must be stored where this is run".to_owned(),
-        });
-        report.warnings.push(Finding::new(manifest, &problem));
+    let Some(workflow) = named(manifest, &request.workflow, workflows, report) else {
         return;
     };
     let compiled = compile(&Input {

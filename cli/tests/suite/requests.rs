@@ -157,3 +157,84 @@ fn a_global_template_is_below_a_run_of_this_machine() {
         .expect(2)
         .expect_error(&["--global-template"]);
 }
+
+/// Of every sort of name a slip, with what is meant.
+const SLIPS: &str = "\
+apiVersion: testworkflows.testkube.io/v1
+kind: TestWorkflow
+metadata: {name: member}
+spec:
+  config: {region: {type: string, default: x}}
+  steps: [{shell: a}]
+---
+apiVersion: testworkflows.testkube.io/v1
+kind: TestWorkflow
+metadata: {name: slips}
+spec:
+  config: {region: {type: string, default: x}}
+  steps:
+  - shell: \"{{ config.regoin }}\"
+  - shell: \"{{ shellqoute('a') }}\"
+  - shell: \"{{ exection.id }}\"
+  - condition: pased
+    shell: a
+  - {execute: {workflows: [{name: membr}]}}
+  - {execute: {workflows: [{name: member, config: {regin: a}}]}}
+---
+apiVersion: testworkflows.testkube.io/v1
+kind: TestWorkflow
+metadata: {name: templates}
+spec:
+  use: [{name: distribute/evnly}]
+  steps:
+  - {template: {name: official/k6/v1, config: {versoin: '1'}}}
+";
+
+#[test]
+fn every_slip_is_told_with_its_place_and_what_is_meant() {
+    let home = Home::new();
+    let names = home.write("names.yaml", SLIPS);
+    let fields = format!("{HEAD}\nkind: TestWorkflow\nmetadata: {{nam: a}}\nspec: {{stps: []}}\n");
+    let fields = home.write("fields.yaml", &fields);
+    let kind = home.write(
+        "kind.yaml",
+        &format!("{HEAD}\nkind: TestWorkflowTemplat\nmetadata: {{name: a}}\nspec: {{}}\n"),
+    );
+    let report = home.muster(["lint", &names, &fields, &kind, "--output", "json"]);
+    let report = report.expect(1).json();
+    let all = ["problems", "warnings"].map(|list| report[list].as_array().unwrap().clone());
+    let all = all.concat();
+    for (path, meant) in [
+        ("spec.steps[0].shell", "region"),
+        ("spec.steps[1].shell", "shellquote"),
+        ("spec.steps[2].shell", "execution"),
+        ("spec.steps[3].condition", "passed"),
+        ("spec.steps[4].execute.workflows[0].name", "member"),
+        ("spec.steps[5].execute.workflows[0].config.regin", "region"),
+        ("spec.use[0].name", "distribute--evenly"),
+        ("spec.steps[0].template.config.versoin", "version"),
+        ("metadata.nam", "name"),
+        ("spec.stps", "steps"),
+        ("kind", "TestWorkflowTemplate"),
+    ] {
+        let cure = format!("did you mean `{meant}`?");
+        let found = all
+            .iter()
+            .find(|it| it["path"] == path && it["cure"] == cure.as_str());
+        let found = found.unwrap_or_else(|| panic!("{path}: {meant}\n{report:#}"));
+        assert!(
+            found["line"].as_u64() > Some(0) && found["column"].as_u64() > Some(0),
+            "{found}"
+        );
+        assert!(
+            found["file"]
+                .as_str()
+                .is_some_and(|file| file.ends_with(".yaml")),
+            "{found}"
+        );
+        assert!(
+            !found["message"].as_str().unwrap().contains("did you mean"),
+            "{found}"
+        );
+    }
+}

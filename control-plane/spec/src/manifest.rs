@@ -57,6 +57,26 @@ pub fn parse(text: &str, limits: Limits) -> Result<Vec<Document>, Problems> {
     crate::schema::read(&nodes)
 }
 
+/// The texts of the documents in a list, as `kubectl get -o yaml` prints it; nothing when the text is
+/// no list. Comments are not kept.
+///
+/// # Errors
+///
+/// When the text is not YAML.
+pub fn items_of_list(text: &str, limits: Limits) -> Result<Option<Vec<String>>, Problems> {
+    let nodes = crate::yaml::read(text, limits)?;
+    let [node] = nodes.as_slice() else {
+        return Ok(None);
+    };
+    let texts = |items: &[crate::yaml::Node]| {
+        let items = items.iter();
+        items
+            .map(|item| crate::expression::write_yaml(&item.to_value()))
+            .collect()
+    };
+    Ok(crate::schema::items(node).map(texts))
+}
+
 /// What is run of a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Choice {

@@ -72,6 +72,15 @@ impl Problem {
         }
     }
 
+    /// A problem told by a text that may end with its advice: ``what; did you mean `that`?``.
+    #[must_use]
+    pub fn of_text(place: &Place, text: &str) -> Self {
+        match text.rfind("; did you mean `") {
+            Some(at) => Self::new(place, &text[..at]).with_cure(&text[at + 2..]),
+            None => Self::new(place, text),
+        }
+    }
+
     /// The same with advice.
     #[must_use]
     pub fn with_cure(mut self, cure: impl Into<String>) -> Self {

@@ -138,6 +138,11 @@ impl Instances {
         variables.insert("index".to_owned(), json!(index));
         variables.insert("count".to_owned(), json!(self.len()));
         let mut labels = Vec::new();
+        // The counters are there whatever the strategy is.
+        variables.insert("matrixIndex".to_owned(), json!(combination));
+        variables.insert("matrixCount".to_owned(), json!(self.combinations));
+        variables.insert("shardIndex".to_owned(), json!(part));
+        variables.insert("shardCount".to_owned(), json!(self.each));
         if !self.matrix.is_empty() {
             let values = self.combination(combination);
             labels.extend(values.iter().map(|(name, value)| {
@@ -145,8 +150,6 @@ impl Instances {
                 format!("{name}={text}")
             }));
             variables.insert("matrix".to_owned(), Value::Object(values));
-            variables.insert("matrixIndex".to_owned(), json!(combination));
-            variables.insert("matrixCount".to_owned(), json!(self.combinations));
         }
         if !self.shards.is_empty() {
             let shard: Map<String, Value> = self
@@ -158,8 +161,6 @@ impl Instances {
                 })
                 .collect();
             variables.insert("shard".to_owned(), Value::Object(shard));
-            variables.insert("shardIndex".to_owned(), json!(part));
-            variables.insert("shardCount".to_owned(), json!(self.each));
             labels.push(format!("shard {} of {}", part + 1, self.each));
         } else if self.each > 1 {
             labels.push(format!("{} of {}", part + 1, self.each));

@@ -735,13 +735,13 @@ steps: [{shell: 'echo {{ pvcs.cache.name }}'}]";
 kind: TestWorkflow
 metadata: {name: w}
 spec:
-  pvcs: {Cache: {}, ok: {accessMode: x}}
+  pvcs: {a.b: {}, ok: {accessMode: x}}
   steps: [{shell: ls}]
 ";
     let problems = manifest::parse(wrong, Limits::default())
         .unwrap_err()
         .to_string();
-    assert!(problems.contains("spec.pvcs.Cache"), "{problems}");
+    assert!(problems.contains("spec.pvcs.a.b"), "{problems}");
     assert!(
         problems.contains("did you mean `accessModes`?"),
         "{problems}"

@@ -1,5 +1,7 @@
 //! Executions, as their callers see them.
 
+mod loaded;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
@@ -9,10 +11,9 @@ use muster_core::{
 };
 use muster_spec::{
     compile::{self, Compiled, ExecutionInfo, Input},
-    manifest::{self, Choice, Chosen, Document},
     plan::{Operation, Plan, Step},
-    problem::{Place, Problem, Problems},
-    schema::{self, Template, Workflow},
+    problem::{Problem, Problems},
+    schema::{self, Workflow},
 };
 use muster_storage::{
     Page, Request,
@@ -22,13 +23,12 @@ use muster_storage::{
     },
 };
 
-use super::{Access, App, Caller, Error, children::Hold, manifests::documents};
+use super::{Access, App, Caller, Error, children::Hold};
 use crate::config::{DEFAULT_QUEUE_WAIT, MAX_PAIRS};
+pub(super) use loaded::Loaded;
 
 /// What is shown in the place of a sensitive value.
 const HIDDEN: &str = "********";
-/// Most stored templates that are read for one execution.
-const MAX_TEMPLATES: usize = 1000;
 
 /// What is to be run.
 #[derive(Debug)]
@@ -59,21 +59,6 @@ pub(crate) struct NewRun {
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) target: Option<Target>,
     pub(crate) max_wait: Option<Duration>,
-}
-
-/// A workflow with all that it may use.
-pub(super) struct Loaded {
-    pub(super) workflow: Workflow,
-    templates: Vec<Template>,
-    /// The template below every execution of this server.
-    global: Option<Template>,
-    /// What is to be said of it.
-    warnings: Vec<Problem>,
-    revision: i64,
-    /// Documents that came with the request, where members of a suite may be among them.
-    source: Option<String>,
-    /// The document that asked for the run.
-    request: Option<schema::Request>,
 }
 
 /// Children go before what has not begun, so that a tree ends before the next one begins.
@@ -245,122 +230,6 @@ impl App {
         let found = executions.find(name).await?;
         Ok(executions.events(found.id, after, limit).await?)
     }
-
-    pub(super) async fn load(&self, project: ProjectId, source: &Source) -> Result<Loaded, Error> {
-        let (text, choice) = match source {
-            Source::Stored(name) => (None, Choice::stored(name)),
-            Source::Inline { text, workflow } => {
-                let choice = manifest::choose(documents(text)?, workflow.as_deref());
-                (Some(text), choice.map_err(not_chosen)?)
-            }
-            Source::Member { text, workflow } => {
-                let choice = manifest::choose_member(documents(text)?, workflow);
-                (Some(text), choice.map_err(not_chosen)?)
-            }
-        };
-        let mut templates = choice.templates;
-        let mut names_templates = text.is_some_and(|text| may_name_templates(text));
-        let (workflow, revision) = match choice.workflow {
-            Chosen::Here(workflow) => (*workflow, 0),
-            Chosen::Stored(name) => {
-                let stored = self.store.workflows(project).get(&name, None).await;
-                let stored = stored.map_err(|error| not_stored(error, choice.request.as_ref()))?;
-                names_templates |= may_name_templates(&stored.text);
-                let own = manifest::choose_member(documents(&stored.text)?, &stored.name);
-                match own.map_err(not_chosen)?.workflow {
-                    Chosen::Here(workflow) => (*workflow, stored.revision),
-                    Chosen::Stored(name) => return Err(Error::NotFound(name)),
-                }
-            }
-        };
-        let mut warnings = Vec::new();
-        let global = match &self.config.global_template {
-            Some(name) => {
-                self.global(project, name, &templates, &mut warnings)
-                    .await?
-            }
-            None => None,
-        };
-        // The global one may use others.
-        if names_templates || global.is_some() {
-            templates.extend(self.stored_templates(project, &templates).await?);
-        }
-        Ok(Loaded {
-            workflow,
-            templates,
-            global,
-            warnings,
-            revision,
-            source: text.filter(|text| text.contains("execute")).cloned(),
-            request: choice.request,
-        })
-    }
-
-    /// The global template: a stored one, else one beside the workflow or of every installation.
-    /// Executions go on without it, with a warning: a project need not have it.
-    async fn global(
-        &self,
-        project: ProjectId,
-        name: &str,
-        beside: &[Template],
-        warnings: &mut Vec<Problem>,
-    ) -> Result<Option<Template>, Error> {
-        let stored = match self.store.templates(project).get(name, None).await {
-            Ok(stored) => documents(&stored.text)?,
-            Err(muster_storage::Error::NotFound { .. }) => Vec::new(),
-            Err(error) => return Err(error.into()),
-        };
-        let stored = stored.into_iter().find_map(|document| match document {
-            Document::Template(template) => Some(template),
-            Document::Workflow(_) | Document::Request(_) | Document::Foreign(_) => None,
-        });
-        let beside = || beside.iter().find(|it| it.metadata.name == name).cloned();
-        let found = stored
-            .or_else(beside)
-            .or_else(|| compile::builtin_template(name).cloned());
-        if found.is_none() {
-            let message = format!("there is no template `{name}`, the global one of this server");
-            let problem = Problem::new(&Place::default(), message)
-                .with_cure("store it in the project; this execution goes on without it");
-            warnings.push(problem);
-        }
-        Ok(found)
-    }
-
-    /// Stored templates, apart from those that came with the request.
-    async fn stored_templates(
-        &self,
-        project: ProjectId,
-        known: &[Template],
-    ) -> Result<Vec<Template>, Error> {
-        let mut templates = Vec::new();
-        let mut after: Option<String> = None;
-        while templates.len() < MAX_TEMPLATES {
-            let page = self
-                .store
-                .templates(project)
-                .list(after.as_deref(), 1000)
-                .await?;
-            for stored in page.items {
-                if known
-                    .iter()
-                    .any(|template| template.metadata.name == stored.name)
-                {
-                    continue;
-                }
-                for document in documents(&stored.text)? {
-                    if let Document::Template(template) = document {
-                        templates.push(template);
-                    }
-                }
-            }
-            after = page.next;
-            if after.is_none() {
-                break;
-            }
-        }
-        Ok(templates)
-    }
 }
 
 fn record(
@@ -429,27 +298,6 @@ fn compile(loaded: &Loaded, new: &NewRun, identity: &Identity) -> Result<Compile
     let before: Vec<Problem> = loaded.warnings.iter().chain(of_request).cloned().collect();
     compiled.warnings.splice(0..0, before);
     Ok(compiled)
-}
-
-/// Only a manifest that can name a template makes the stored ones worth reading.
-fn may_name_templates(text: &str) -> bool {
-    text.contains("use") || text.contains("template")
-}
-
-fn not_chosen(error: manifest::NotChosen) -> Error {
-    Error::invalid("workflow", error.to_string())
-}
-
-/// That a workflow is missing, where a document names it.
-fn not_stored(error: muster_storage::Error, request: Option<&schema::Request>) -> Error {
-    let Some(request) = request.filter(|_| matches!(error, muster_storage::Error::NotFound { .. }))
-    else {
-        return error.into();
-    };
-    let message = format!("there is no workflow `{}`", request.workflow.text);
-    let problem = Problem::new(&request.place(), message)
-        .with_cure("put it into the same file or store it with `muster apply`");
-    Problems::from(problem).into()
 }
 
 impl NewRun {

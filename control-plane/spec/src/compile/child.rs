@@ -9,6 +9,7 @@ use crate::expression::{Budget, Lookup, Scope, Value};
 use crate::plan::{self, Given, Operation, Plan, ServiceRole};
 use crate::problem::Problems;
 use crate::schema::{Names, Spec};
+use crate::suggest;
 
 use super::resolve::{Resolver, Stage};
 use super::scope::{self, LATER};
@@ -169,7 +170,11 @@ impl Stage for ChildScope {
         if self.variables.contains_key(root) || LATER.contains(&root) {
             return Ok(());
         }
-        Err(format!("there is no variable `{root}`"))
+        let known = self.variables.keys().map(String::as_str).chain(LATER);
+        Err(match suggest::nearest(root, known) {
+            Some(near) => format!("there is no variable `{root}`; did you mean `{near}`?"),
+            None => format!("there is no variable `{root}`"),
+        })
     }
 }
 

@@ -1,12 +1,12 @@
 //! Values of parameters: given ones, defaults, and whether they are allowed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 use regex::RegexBuilder;
 
-use crate::expression::{self, Value};
+use crate::expression::{self, Template, Value};
 use crate::problem::{Place, Problem, Problems};
 use crate::schema::{Kind, Parameter, Text};
 use crate::suggest;
@@ -32,7 +32,7 @@ pub(super) fn of_workflow(
             ..Place::default()
         })
     };
-    let given = given
+    let given: BTreeMap<&str, Given<'_>> = given
         .iter()
         .map(|(name, text)| {
             let place = place(name);
@@ -40,6 +40,11 @@ pub(super) fn of_workflow(
         })
         .collect();
     let cure = |name: &str| format!("give one with `--config {name}=value`, or a `default`");
+    for (name, value) in &given {
+        problems
+            .0
+            .extend(undeclared(parameters, name, &value.place));
+    }
     values(parameters, &given, base, problems, &cure, None)
 }
 
@@ -50,8 +55,9 @@ pub(super) fn of_template(
     given: &IndexMap<String, Text>,
     base: &Base,
     problems: &mut Problems,
+    warnings: &mut Problems,
 ) -> Config {
-    let given = given
+    let given: BTreeMap<&str, Given<'_>> = given
         .iter()
         .map(|(name, text)| {
             let place = Arc::clone(&text.place);
@@ -65,7 +71,40 @@ pub(super) fn of_template(
             name.text
         )
     };
-    values(parameters, &given, base, problems, &cure, Some(&name.place))
+    let before = problems.0.len();
+    let mut config = values(parameters, &given, base, problems, &cure, Some(&name.place));
+    for (name, value) in &given {
+        let Some(mut warning) = undeclared(parameters, name, &value.place) else {
+            continue;
+        };
+        if problems.0.len() > before {
+            // A misspelt name is the likely reason why another one has no value.
+            problems.push(warning);
+        } else {
+            warning.message.push_str("; it is passed on as text");
+            warnings.push(warning);
+            config.insert((*name).to_owned(), Value::from(value.text));
+        }
+    }
+    config
+}
+
+/// What is wrong with a value for a parameter that is not declared.
+fn undeclared(
+    parameters: &IndexMap<String, Parameter>,
+    name: &str,
+    place: &Arc<Place>,
+) -> Option<Problem> {
+    if parameters.contains_key(name) {
+        return None;
+    }
+    let known: Vec<&str> = parameters.keys().map(String::as_str).collect();
+    let mut problem = Problem::new(place, format!("there is no parameter `{name}`"));
+    problem.cure = match known.as_slice() {
+        [] => Some(format!("declare it in `spec.config.{name}`")),
+        known => suggest::advice(name, known),
+    };
+    Some(problem)
 }
 
 fn values(
@@ -76,24 +115,12 @@ fn values(
     cure: &dyn Fn(&str) -> String,
     used: Option<&Arc<Place>>,
 ) -> Config {
-    for (name, value) in given {
-        if !parameters.contains_key(*name) {
-            let known: Vec<&str> = parameters.keys().map(String::as_str).collect();
-            let message = format!("there is no parameter `{name}`");
-            let mut problem = Problem::new(&value.place, message);
-            problem.cure = match known.as_slice() {
-                [] => Some(format!("declare it in `spec.config.{name}`")),
-                known => suggest::advice(name, known),
-            };
-            problems.push(problem);
-        }
-    }
     let mut config = Config::new();
-    for (name, parameter) in parameters {
+    for (name, parameter) in in_order(parameters, given, problems) {
         let value = match (given.get(name.as_str()), &parameter.default) {
             (Some(value), _) => Some((value.text.to_owned(), &value.place)),
             (None, Some(default)) => {
-                default_text(default, base, problems).map(|text| (text, &default.place))
+                default_text(default, base, &config, problems).map(|text| (text, &default.place))
             }
             (None, None) => {
                 let place = used.unwrap_or(&parameter.place);
@@ -121,12 +148,74 @@ fn values(
     config
 }
 
-/// A default may ask of the execution, not of other parameters.
-fn default_text(default: &Text, base: &Base, problems: &mut Problems) -> Option<String> {
-    let none = Config::new();
-    let scope = Document::new(base, &none);
+/// The parameters, each behind those that its default asks for. Those whose defaults ask for one
+/// another are refused and left out.
+fn in_order<'a>(
+    parameters: &'a IndexMap<String, Parameter>,
+    given: &BTreeMap<&str, Given<'_>>,
+    problems: &mut Problems,
+) -> Vec<(&'a String, &'a Parameter)> {
+    let mut ordered: Vec<(&String, &Parameter)> = Vec::with_capacity(parameters.len());
+    let mut waiting: Vec<(&String, &Parameter, BTreeSet<String>)> = Vec::new();
+    let mut known = BTreeSet::new();
+    for (name, parameter) in parameters {
+        let default = parameter.default.as_ref();
+        let default = default.filter(|_| !given.contains_key(name.as_str()));
+        let mut needs = default.map(|text| needs(&text.text)).unwrap_or_default();
+        needs.retain(|other| parameters.contains_key(other));
+        if needs.is_empty() {
+            known.insert(name.clone());
+            ordered.push((name, parameter));
+        } else {
+            waiting.push((name, parameter, needs));
+        }
+    }
+    while !waiting.is_empty() {
+        let before = waiting.len();
+        waiting.retain(|(name, parameter, needs)| {
+            let ready = needs.is_subset(&known);
+            if ready {
+                known.insert((*name).clone());
+                ordered.push((name, parameter));
+            }
+            !ready
+        });
+        if waiting.len() == before {
+            let names: Vec<&str> = waiting.iter().map(|(name, ..)| name.as_str()).collect();
+            let place = waiting[0].1.default.as_ref().map(|text| &text.place);
+            let place = place.unwrap_or(&waiting[0].1.place);
+            let message = format!(
+                "the defaults of these parameters ask for one another: `{}`",
+                names.join("`, `")
+            );
+            problems.push(Problem::new(place, message));
+            break;
+        }
+    }
+    ordered
+}
+
+/// The parameters that a default asks for.
+fn needs(text: &str) -> BTreeSet<String> {
+    let Ok(template) = Template::parse(text) else {
+        return BTreeSet::new();
+    };
+    let paths = template.expressions().flat_map(|one| one.variables());
+    paths
+        .filter_map(|path| path.strip_prefix("config.").map(str::to_owned))
+        .collect()
+}
+
+/// A default may ask of the execution and of other parameters.
+fn default_text(
+    default: &Text,
+    base: &Base,
+    config: &Config,
+    problems: &mut Problems,
+) -> Option<String> {
+    let scope = Document::new(base, config);
     expression::resolve_template_final(&default.text, &scope)
-        .map_err(|error| problems.push(Problem::new(&default.place, error.to_string())))
+        .map_err(|error| problems.push(Problem::of_text(&default.place, &error.to_string())))
         .ok()
 }
 

@@ -38,11 +38,12 @@ pub(super) fn split(variables: &[EnvVar]) -> Environment {
     environment
 }
 
-/// A reference whose missing key gives an empty value.
+/// A reference whose missing key gives an empty value, unless it says that it is needed.
 pub(super) fn optional(mut from: Value) -> Value {
     for kind in ["secretKeyRef", "configMapKeyRef"] {
         if let Some(Value::Object(reference)) = from.get_mut(kind) {
-            reference.insert("optional".to_owned(), Value::Bool(true));
+            let optional = reference.entry("optional");
+            optional.or_insert(Value::Bool(true));
         }
     }
     from

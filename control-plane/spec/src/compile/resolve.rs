@@ -79,8 +79,9 @@ impl<'a> Resolver<'a> {
         self.size += 1 + text.len() / 256;
     }
 
-    fn problem(&mut self, place: &Place, message: impl Into<String>) {
-        self.problems.push(Problem::new(place, message));
+    fn problem(&mut self, place: &Place, message: impl AsRef<str>) {
+        self.problems
+            .push(Problem::of_text(place, message.as_ref()));
     }
 
     /// Refuses variables and functions that no stage knows, wherever they stand.
@@ -185,7 +186,7 @@ impl<'a> Resolver<'a> {
             }
             Err(error) => {
                 let wrapped = text.text.trim_start().starts_with("{{");
-                let mut problem = Problem::new(&text.place, error.to_string());
+                let mut problem = Problem::of_text(&text.place, &error.to_string());
                 if wrapped && matches!(error, Error::Syntax { .. }) {
                     problem = problem.with_cure("write the expression without `{{ }}`");
                 }

@@ -71,9 +71,20 @@ pub(super) const OF_INSTANCES: [&str; 8] = [
 /// Parts of an edition with tenants; empty where there are none.
 const EMPTY: [&str; 3] = ["organization", "environment", "dashboard"];
 
-/// Name of a claim of an execution in the cluster.
+/// Name of a claim of an execution in the cluster. One that the cluster would refuse is made fit,
+/// with the name's own bytes behind it, so that two names stay two.
 pub(super) fn claim(execution: &str, name: &str) -> String {
-    format!("muster-{execution}-{name}")
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if name.chars().all(allowed) && !name.starts_with('-') && !name.ends_with('-') {
+        return format!("muster-{execution}-{name}");
+    }
+    let fit: String = name
+        .chars()
+        .map(|c| c.to_ascii_lowercase())
+        .filter(|c| allowed(*c))
+        .collect();
+    let exact: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("muster-{execution}-{fit}-x{exact}")
 }
 
 impl Base {
@@ -98,7 +109,24 @@ impl Base {
             "workflow".to_owned(),
             json!({"name": metadata.name, "labels": metadata.labels}),
         );
-        variables.insert("labels".to_owned(), json!(metadata.labels));
+        // Expressions have no way to write other characters in a name.
+        let escaped = |name: &String| -> String {
+            let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            name.chars()
+                .map(|c| if plain(c) { c } else { '_' })
+                .collect()
+        };
+        let labels = metadata.labels.iter();
+        let labels: Map<String, Value> = labels
+            .map(|(name, value)| (escaped(name), Value::from(value.clone())))
+            .chain(
+                metadata
+                    .labels
+                    .iter()
+                    .map(|(k, v)| (k.clone(), v.clone().into())),
+            )
+            .collect();
+        variables.insert("labels".to_owned(), Value::Object(labels));
         variables.insert(
             "resource".to_owned(),
             json!({"id": execution.id, "root": execution.id, "fsPrefix": ""}),

@@ -245,6 +245,7 @@ impl<'a> Library<'a> {
             &reference.config,
             self.base,
             self.problems,
+            self.warnings,
         );
         if !self.problems.is_empty() {
             return None;

@@ -12,6 +12,8 @@ mod path;
 mod shell;
 mod yaml;
 
+pub(crate) use yaml::write as write_yaml;
+
 pub use date::Moment;
 
 type Body = fn(&[Value]) -> Result<Value, Error>;

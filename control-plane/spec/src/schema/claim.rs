@@ -35,15 +35,10 @@ pub(super) fn read(reader: &mut Reader, spec: &mut Object<'_>) -> IndexMap<Strin
         return claims;
     }
     for (entry, found) in entries {
-        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         let name = &entry.key;
-        let good = name.len() <= LONGEST_NAME
-            && name.chars().all(allowed)
-            && !name.is_empty()
-            && !name.starts_with('-')
-            && !name.ends_with('-');
-        if !good {
-            let message = "the name of a claim has 1 to 63 lower-case letters, digits and `-`";
+        if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(allowed) {
+            let message = "the name of a claim has 1 to 63 letters, digits, `-` and `_`";
             reader.problem(entry.mark, &found.path, message);
         }
         if let Some(claim) = checked(reader, &found, &FIELDS) {

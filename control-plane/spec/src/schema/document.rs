@@ -11,6 +11,7 @@ use crate::suggest;
 use crate::yaml::Node;
 
 use super::field::{Found, Object, Reader};
+use super::list;
 use super::metadata::Metadata;
 use super::request::Request;
 use super::spec::Spec;
@@ -84,7 +85,11 @@ const FOREIGN: [&str; 4] = [
 pub(crate) fn read(nodes: &[Node]) -> Result<Vec<Document>, Problems> {
     let mut documents = Vec::new();
     let mut problems = Problems::default();
-    for node in nodes {
+    let nodes: Vec<&Node> = nodes
+        .iter()
+        .flat_map(|node| list::items(node).map_or_else(|| vec![node], |all| all.iter().collect()))
+        .collect();
+    for &node in &nodes {
         let mut reader = Reader::default();
         // A template may be used by a workflow of another file.
         if nodes.len() > 1 || text_of(node.get("kind")) == TEMPLATE {

@@ -37,26 +37,26 @@ impl Metadata {
             return None;
         };
         let mut object = found.object(reader)?;
-        let name = object.take("name");
+        let name = match object.take("name") {
+            Some(name) => read_name(reader, &name),
+            None => {
+                reader.problem(
+                    found.node.mark,
+                    "metadata.name",
+                    "`metadata.name` is missing",
+                );
+                None
+            }
+        };
         let metadata = Self {
             namespace: object.text(reader, "namespace").map(|text| text.text),
             labels: texts(&mut object, reader, "labels"),
             annotations: texts(&mut object, reader, "annotations"),
-            name: match name {
-                Some(name) => read_name(reader, &name)?,
-                None => {
-                    reader.problem(
-                        found.node.mark,
-                        "metadata.name",
-                        "`metadata.name` is missing",
-                    );
-                    return None;
-                }
-            },
+            name: name.clone().unwrap_or_default(),
         };
         object.ignore(&OF_THE_CLUSTER);
         object.finish(reader);
-        Some(metadata)
+        name.map(|_| metadata)
     }
 }
 

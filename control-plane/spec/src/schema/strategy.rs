@@ -65,9 +65,6 @@ impl Strategy {
     pub(super) fn names(&self) -> Names {
         let mut names: Names = ["index", "count"].map(str::to_owned).into();
         for (root, lists) in [("matrix", &self.matrix), ("shard", &self.shards)] {
-            if lists.is_empty() {
-                continue;
-            }
             names.insert(format!("{root}Index"));
             names.insert(format!("{root}Count"));
             names.extend(lists.keys().map(|key| format!("{root}.{key}")));

@@ -24,7 +24,10 @@ fn nothing_said_is_one_instance() {
     let one = one.get(0).expect("one");
     assert_eq!(
         Value::Object(one.variables),
-        json!({"index": 0, "count": 1})
+        json!({
+            "index": 0, "count": 1,
+            "matrixIndex": 0, "matrixCount": 1, "shardIndex": 0, "shardCount": 1,
+        })
     );
     assert_eq!(one.label, "");
 }

@@ -11,7 +11,7 @@ pub(super) fn read(text: &str) -> Result<Value, Error> {
 }
 
 /// A value as YAML, in block style with sorted keys.
-pub(super) fn write(value: &Value) -> String {
+pub(crate) fn write(value: &Value) -> String {
     let mut out = String::new();
     match value {
         Value::Array(items) if !items.is_empty() => block(value, 0, &mut out),
