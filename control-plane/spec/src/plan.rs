@@ -185,7 +185,7 @@ pub struct Step {
     pub paused: bool,
     /// Tries again.
     pub retry: Option<Retry>,
-    /// Longest run of all its operations and tries together, a duration such as `1m30s`.
+    /// Longest run of all its operations, a duration such as `1m30s`; each try has all of it.
     pub timeout: Option<Template>,
     /// It comes from the workflow's `after` list, so a cancel or a lost step does not skip it
     /// when its condition holds.

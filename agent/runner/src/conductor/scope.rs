@@ -37,10 +37,20 @@ impl Services {
     }
 }
 
+/// Where steps leave what later ones read: a folder for each.
+pub(super) const RESULTS: &str = "/data/.steps";
+
+/// The folder of a step, by its id.
+pub(super) fn results_of(id: &str) -> String {
+    format!("{RESULTS}/{id}")
+}
+
 /// What is known of a step that ended.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Known {
     pub(super) status: &'static str,
+    /// Exit code of its last process.
+    pub(super) code: Option<i32>,
     pub(super) outputs: BTreeMap<String, String>,
 }
 
@@ -59,6 +69,8 @@ impl Results {
                 "passed": status == "passed",
                 "failed": matches!(status, "failed" | "timeout" | "aborted"),
                 "skipped": status == "skipped",
+                "exitCode": known.code,
+                "results": results_of(id),
                 "outputs": known.outputs,
             });
             (id.clone(), value)
@@ -82,6 +94,8 @@ impl Results {
                 "passed" => Some((status == "passed").into()),
                 "failed" => Some(matches!(status, "failed" | "timeout" | "aborted").into()),
                 "skipped" => Some((status == "skipped").into()),
+                "exitCode" => Some(known.and_then(|known| known.code).into()),
+                "results" => Some(results_of(id).into()),
                 _ => None,
             },
             Some(("outputs", key)) => {
@@ -101,6 +115,8 @@ pub(super) struct Sight {
     pub(super) results: Rc<Results>,
     pub(super) services: Rc<Services>,
     pub(super) outputs: Rc<Outputs>,
+    /// Where the step leaves what later ones read.
+    pub(super) folder: String,
     /// All that counts passed so far in the group around it.
     pub(super) passed: bool,
     /// Status of the step itself, when it has one.
@@ -116,8 +132,8 @@ impl Sight {
         let own = self.own.unwrap_or("running");
         match path {
             "status" => Some(own.into()),
-            "passed" => Some((own == "passed").into()),
-            "failed" => Some(matches!(own, "failed" | "timeout" | "aborted").into()),
+            "passed" | "success" => Some((own == "passed").into()),
+            "failed" | "error" => Some(matches!(own, "failed" | "timeout" | "aborted").into()),
             _ => None,
         }
     }
@@ -130,6 +146,8 @@ impl Sight {
             "never" => return Some(false.into()),
             "status" => return Some(self.status().into()),
             "output" => return Some(self.outputs.all()),
+            "step.results" => return Some(self.folder.clone().into()),
+            "services" => return Some(self.services()),
             _ => {}
         }
         if let Some(name) = path.strip_prefix("output.") {
@@ -151,6 +169,15 @@ impl Sight {
             return Some(instances.clone());
         }
         self.in_context(path)
+    }
+
+    /// All services by name: those of the parent, and own ones above them.
+    fn services(&self) -> Value {
+        let above = self.context.get("services").and_then(Value::as_object);
+        let mut all = above.cloned().unwrap_or_default();
+        let own = self.services.0.borrow();
+        all.extend(own.iter().map(|(name, one)| (name.clone(), one.clone())));
+        Value::Object(all)
     }
 
     fn in_context(&self, path: &str) -> Option<Value> {
@@ -180,7 +207,14 @@ impl expression::Scope for Scope<'_> {
         if path == "workingDir" {
             return Lookup::Known(self.around.directory.to_string_lossy().into());
         }
-        self.sight.look_up(path).into()
+        let found = self.sight.look_up(path);
+        if let (None, Some(name)) = (&found, path.strip_prefix("services."))
+            && !name.contains('.')
+        {
+            // Else the map of all services would make nothing of it.
+            return Lookup::Refused(format!("there is no service `{name}` here"));
+        }
+        found.into()
     }
 
     fn function(&self, name: &str, arguments: &[Value]) -> Lookup {
@@ -223,6 +257,7 @@ mod tests {
             results: Rc::default(),
             services: Rc::default(),
             outputs: Rc::default(),
+            folder: results_of("own"),
             passed: false,
             own: Some("failed"),
         };
@@ -230,6 +265,7 @@ mod tests {
             "build",
             Known {
                 status: "passed",
+                code: Some(0),
                 outputs: BTreeMap::from([("url".to_owned(), "x".to_owned())]),
             },
         );
@@ -238,6 +274,9 @@ mod tests {
             "!passed",
             "always",
             "self.failed",
+            "self.error && !self.success",
+            "step.results == '/data/.steps/own'",
+            "step.build.results == '/data/.steps/build' && step.build.exitCode == 0",
             "step.build.passed",
             "step.build.outputs.url == 'x'",
             "step.other.status == 'queued'",

@@ -16,7 +16,7 @@ use super::{
     children::Started,
     halt::{Cause, Halt, Limits},
     operation::{At, Failure, Kind},
-    scope::{Known, Results, Services, Sight},
+    scope::{Known, RESULTS, Results, Services, Sight, results_of},
     surroundings::Surroundings,
 };
 use crate::{beneath, clock::now_ms};
@@ -82,10 +82,15 @@ pub(super) async fn walk(run: Rc<Run>, halt: Halt) -> Ended {
 
 /// Makes the folder for outputs; steps of every user write there.
 fn make_outputs(run: &Run) -> std::io::Result<()> {
+    make_open(&run.volumes.real(Path::new(OUTPUTS.0)))?;
+    make_open(&run.volumes.real(Path::new(RESULTS)))
+}
+
+/// Makes a folder in which steps of every user may write.
+fn make_open(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
-    let folder = run.volumes.real(Path::new(OUTPUTS.0));
-    fs::create_dir_all(&folder)?;
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777))
+    fs::create_dir_all(folder)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o777))
 }
 
 struct Walk {
@@ -138,7 +143,7 @@ impl Walk {
             self.mark(step, state, &failure);
             return false;
         }
-        let sight = self.sight(passed, None);
+        let sight = self.sight(step, passed, None);
         let at = At {
             run: &self.run,
             sight: &sight,
@@ -151,7 +156,7 @@ impl Walk {
             Ok(false) => {
                 let why = format!("its condition is false: {}", step.condition);
                 self.mark(step, StepState::Skipped, &Failure::new("CONDITION", why));
-                self.know(step, "skipped", false);
+                self.know(step, "skipped", None, false);
                 return true;
             }
             Err(failure) => {
@@ -168,14 +173,7 @@ impl Walk {
             self.finish(step, &name, 1, Err(stopped)).await;
             return step.optional;
         }
-        let own_limits = match timeout(&at, step).await {
-            Ok(own_limits) => own_limits,
-            Err(failure) => {
-                self.finish(step, &name, 1, Err(failure)).await;
-                return step.optional;
-            }
-        };
-        let (tries, result) = self.tries(step, passed, &own_limits).await;
+        let (tries, result) = self.tries(step, passed, limits).await;
         let result = self.artifacts(step, &sight, limits, result).await;
         self.finish(step, &name, tries, result).await || step.optional
     }
@@ -203,7 +201,7 @@ impl Walk {
     ) -> (u32, Result<(), Failure>) {
         let mut tries = 1;
         loop {
-            let result = invert(step.negative, self.operations(step, passed, limits).await);
+            let result = invert(step.negative, self.once(step, passed, limits).await);
             let Some(retry) = &step.retry else {
                 return (tries, result);
             };
@@ -211,7 +209,7 @@ impl Walk {
                 return (tries, result);
             }
             let own = status(&result);
-            let sight = self.sight(result.is_ok(), Some(own));
+            let sight = self.sight(step, result.is_ok(), Some(own));
             let at = At {
                 run: &self.run,
                 sight: &sight,
@@ -238,10 +236,23 @@ impl Walk {
         }
     }
 
+    /// One try, within the timeout of the step: each try has all of it.
+    async fn once(&self, step: &Step, passed: bool, limits: &Limits) -> Result<(), Failure> {
+        let sight = self.sight(step, passed, None);
+        let at = At {
+            run: &self.run,
+            sight: &sight,
+            step: &step.reference,
+            limits,
+        };
+        let limits = timeout(&at, step).await?;
+        self.operations(step, passed, &limits).await
+    }
+
     /// All operations but artifacts, until one fails.
     async fn operations(&self, step: &Step, passed: bool, limits: &Limits) -> Result<(), Failure> {
         let mut result = Ok(());
-        let sight = self.sight(passed, None);
+        let sight = self.sight(step, passed, None);
         let at = At {
             run: &self.run,
             sight: &sight,
@@ -324,6 +335,11 @@ impl Walk {
     }
 
     fn begin(&self, step: &Step, name: &str) {
+        if let Some(id) = &step.id {
+            let folder = self.run.volumes.real(Path::new(&results_of(id)));
+            // A step that wants it sees that it is not there.
+            let _unwritable = make_open(&folder);
+        }
         self.run.board.update(&step.reference, |status| {
             status.state = StepState::Running.into();
             name.clone_into(&mut status.display_name);
@@ -354,7 +370,11 @@ impl Walk {
                 ));
             }
         }
-        self.know(step, known, true);
+        let code = match &result {
+            Ok(()) => Some(0),
+            Err(failure) => failure.exit_code,
+        };
+        self.know(step, known, code, true);
         self.run.board.update(&step.reference, |status| {
             status.tries = tries;
             settle(status, &result, step.negative);
@@ -379,7 +399,7 @@ impl Walk {
     }
 
     /// Remembers a step for `step.<id>.*`.
-    fn know(&self, step: &Step, status: &'static str, outputs: bool) {
+    fn know(&self, step: &Step, status: &'static str, code: Option<i32>, outputs: bool) {
         if let Some(id) = &step.id {
             let outputs = if outputs {
                 self.outputs()
@@ -387,7 +407,14 @@ impl Walk {
                 BTreeMap::new()
             };
             self.run.board.outputs(&step.reference, &outputs);
-            self.results.set(id, Known { status, outputs });
+            self.results.set(
+                id,
+                Known {
+                    status,
+                    code,
+                    outputs,
+                },
+            );
         }
     }
 
@@ -410,8 +437,10 @@ impl Walk {
         outputs
     }
 
-    fn sight(&self, passed: bool, own: Option<&'static str>) -> Sight {
+    fn sight(&self, step: &Step, passed: bool, own: Option<&'static str>) -> Sight {
+        let id = step.id.as_deref().unwrap_or(&step.reference);
         Sight {
+            folder: results_of(id),
             context: Rc::clone(&self.context),
             results: Rc::clone(&self.results),
             services: Rc::clone(&self.services),

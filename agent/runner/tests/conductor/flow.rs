@@ -283,15 +283,39 @@ async fn timeout_of_a_group_ends_what_runs_in_it_and_skips_the_rest() {
 }
 
 #[tokio::test]
-async fn timeout_holds_over_all_tries() {
-    let steps = vec![
-        shell("s1", "sleep 0.4; exit 1")
-            .retry(100, "passed")
-            .timeout("1s"),
-    ];
+async fn each_try_has_the_whole_timeout_and_one_that_timed_out_is_followed_by_another() {
+    let script =
+        "echo try >> /data/tries; [ $(wc -l < /data/tries) -eq 3 ] || exec sleep 60; sleep 0.4";
+    let steps = vec![shell("s1", script).retry(5, "passed").timeout("700ms")];
+    let mut run = Run::start(&plan(steps));
+    run.ends_as(Outcome::Passed).await;
+    run.passed("s1");
+    assert_eq!(run.agent.heard().step("s1").tries, 3);
+}
+
+#[tokio::test]
+async fn the_timeout_of_a_group_ends_the_tries_in_it() {
+    let inner = shell("s1.1", "sleep 0.2; exit 1").retry(100, "passed");
+    let steps = vec![group("s1", vec![inner]).timeout("1s")];
     let mut run = Run::start(&plan(steps));
     run.ends_as(Outcome::Failed).await;
-    run.expect("s1", TimedOut, "TIMEOUT");
+    run.expect("s1.1", TimedOut, "TIMEOUT");
+}
+
+#[tokio::test]
+async fn a_step_has_a_folder_for_its_results_and_later_ones_find_it() {
+    let named =
+        |step: muster_spec::plan::Step, id: &str| step.with(|step| step.id = Some(id.to_owned()));
+    let steps = vec![
+        named(shell("s1", "echo 3 > {{ step.results }}/count"), "first"),
+        named(shell("s2", "exit 4"), "second").optional(),
+        shell(
+            "s3",
+            "test $(cat {{ step.first.results }}/count) = 3 && test '{{ step.second.exitCode }}' = 4",
+        ),
+    ];
+    let mut run = Run::start(&plan(steps));
+    run.ends_as(Outcome::Passed).await;
 }
 
 #[tokio::test]

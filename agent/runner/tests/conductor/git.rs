@@ -387,14 +387,13 @@ async fn an_ssh_key_opens_and_is_gone_afterwards() {
     let uri = format!("ssh://{user}@127.0.0.1:{}{}", ssh.port, path.display());
     let left = || {
         let all = ["/dev/shm", "/var/tmp"].map(|folder| fs::read_dir(folder).unwrap());
-        let names = all
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.file_name());
-        names
-            .filter(|name| name.to_string_lossy().starts_with("muster-git."))
-            .collect::<Vec<_>>()
+        let entries = all.into_iter().flatten().flatten();
+        // Other fetches have folders there too, but no key.
+        let folders = entries.filter(|entry| {
+            let name = entry.file_name();
+            name.to_string_lossy().starts_with("muster-git.") && entry.path().join("key").exists()
+        });
+        folders.map(|entry| entry.path()).collect::<Vec<_>>()
     };
     let key = ssh.key.clone();
     let shown = shown(&uri, |git| {

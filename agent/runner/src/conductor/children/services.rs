@@ -30,6 +30,10 @@ pub(in crate::conductor) struct Started {
     name: String,
     group: String,
     count: u32,
+    /// What sets each instance apart.
+    labels: Vec<String>,
+    /// It is ready when its probe says so, and not before.
+    probed: bool,
 }
 
 impl At<'_> {
@@ -118,6 +122,7 @@ impl At<'_> {
             });
         }
         let count = u32::try_from(all.len()).unwrap_or(u32::MAX);
+        let labels = all.iter().map(|one| one.description.clone()).collect();
         let variables = json!({
             "step": self.sight.results.all(),
             "services": self.sight.services.all(),
@@ -140,6 +145,8 @@ impl At<'_> {
             name: service.name.clone(),
             group,
             count,
+            labels,
+            probed: service.readiness_probe.is_some(),
         })
     }
 
@@ -153,10 +160,15 @@ impl At<'_> {
         loop {
             let known = started.known(&self.run.children);
             for status in known.iter().flatten() {
-                if status.terminal && status.outcome() != Outcome::Passed {
+                let early = started.probed && !status.ready;
+                if status.terminal && (early || status.outcome() != Outcome::Passed) {
+                    let how = match status.message.as_str() {
+                        "" => String::new(),
+                        message => format!(": {message}"),
+                    };
                     let text = format!(
-                        "the service {} ended before it was ready: {}; see `muster logs {}`",
-                        started.name, status.message, status.display_name
+                        "the service {} ended before it was ready{how}; see `muster logs {}`",
+                        started.name, status.display_name
                     );
                     return Err(Failure::new("SERVICE", text));
                 }
@@ -167,7 +179,10 @@ impl At<'_> {
                 })
             };
             if known.iter().all(ready) {
-                let addresses: Vec<Value> = known.iter().flatten().map(describe).collect();
+                let known = known.iter().flatten().zip(&started.labels);
+                let addresses: Vec<Value> = known
+                    .map(|(status, label)| describe(status, label))
+                    .collect();
                 let count = addresses.len();
                 self.sight.services.set(&started.name, addresses);
                 let text = format!("service {} is ready: {count} running", started.name);
@@ -236,8 +251,9 @@ impl Started {
 }
 
 /// A service as expressions see it.
-fn describe(status: &ChildStatus) -> Value {
+fn describe(status: &ChildStatus, label: &str) -> Value {
     json!({
+        "description": label,
         "ip": status.address,
         "name": status.display_name,
         "index": status.index,
