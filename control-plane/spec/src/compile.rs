@@ -31,9 +31,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::expression::{Budget, Value};
+use crate::manifest;
 use crate::plan::{EnvVar, PLAN_VERSION, Plan};
 use crate::problem::{Place, Problem, Problems};
-use crate::schema::{Template, Workflow};
+use crate::schema::{Spec, Template, Workflow};
 
 /// What is compiled.
 #[derive(Debug, Clone, Copy)]
@@ -93,7 +94,13 @@ pub struct Compiled {
     pub queue: Option<Duration>,
     /// What the workflow asks for and has no effect.
     pub warnings: Vec<Problem>,
+    /// The workflow as it is run, a YAML document: templates merged, parameters put in. Values of
+    /// sensitive parameters are hidden; nothing when it can not be shown without them.
+    pub resolved: Option<String>,
 }
+
+/// What is shown in the place of a sensitive value.
+pub const HIDDEN: &str = "********";
 
 /// Most steps of a plan.
 pub const MAX_STEPS: usize = 1000;
@@ -153,29 +160,9 @@ fn compile_spec(input: &Input<'_>) -> Result<Compiled, Problems> {
     let config = config::of_workflow(own, input.config, &base, &mut problems);
     check(problems.clone())?;
 
+    let spec = expand(input, &base, &config, &mut problems, &mut warnings)?;
     let scope = scope::Document::new(&base, &config);
-    let budget = Budget::new(MAX_COST);
-    let mut spec = input.workflow.spec.clone();
-    let mut uses = input.workflow.uses.clone();
-    let mut resolver = resolve::Resolver::new(&scope, &budget, &mut problems);
-    spec.visit(&mut resolver);
-    for reference in &mut uses {
-        reference.visit(&mut resolver);
-    }
-    check(problems.clone())?;
-
-    let mut library = template::Library::new(
-        input.templates,
-        &base,
-        &budget,
-        &mut problems,
-        &mut warnings,
-    );
-    let mut spec = library.expand(spec, &uses);
-    if let Some(global) = input.global {
-        spec = library.over_global(spec, global);
-    }
-    check(problems.clone())?;
+    let resolved = resolved(input, &base, &config, &spec);
 
     let mut builder = build::Builder::new(&spec, &mut problems, &mut warnings);
     let steps = builder.steps();
@@ -204,7 +191,68 @@ fn compile_spec(input: &Input<'_>) -> Result<Compiled, Problems> {
         target: execution.target,
         queue,
         warnings: warnings.0,
+        resolved,
     })
+}
+
+/// The spec of a workflow with its parameters put in and all templates merged.
+fn expand(
+    input: &Input<'_>,
+    base: &scope::Base,
+    config: &scope::Config,
+    problems: &mut Problems,
+    warnings: &mut Problems,
+) -> Result<Spec, Problems> {
+    let scope = scope::Document::new(base, config);
+    let budget = Budget::new(MAX_COST);
+    let mut spec = input.workflow.spec.clone();
+    let mut uses = input.workflow.uses.clone();
+    let mut resolver = resolve::Resolver::new(&scope, &budget, problems);
+    spec.visit(&mut resolver);
+    for reference in &mut uses {
+        reference.visit(&mut resolver);
+    }
+    check(problems.clone())?;
+    let mut library = template::Library::new(input.templates, base, &budget, problems, warnings);
+    let mut spec = library.expand(spec, &uses);
+    if let Some(global) = input.global {
+        spec = library.over_global(spec, global);
+    }
+    check(problems.clone())?;
+    Ok(spec)
+}
+
+/// The workflow as it is run, for people.
+fn resolved(
+    input: &Input<'_>,
+    base: &scope::Base,
+    config: &scope::Config,
+    spec: &Spec,
+) -> Option<String> {
+    let own = &input.workflow.spec.config;
+    let mut workflow = Workflow {
+        spec: spec.clone(),
+        uses: Vec::new(),
+        ..input.workflow.clone()
+    };
+    if own.values().any(|parameter| parameter.sensitive) {
+        let hidden = config.iter().map(|(name, value)| {
+            let hide = own.get(name).is_some_and(|parameter| parameter.sensitive);
+            let value = if hide {
+                Value::from(HIDDEN)
+            } else {
+                value.clone()
+            };
+            (name.clone(), value)
+        });
+        let (mut problems, mut warnings) = (Problems::default(), Problems::default());
+        let hidden = hidden.collect();
+        workflow.spec = expand(input, base, &hidden, &mut problems, &mut warnings).ok()?;
+    }
+    // What parameters there were, and their defaults, is in the manifest.
+    workflow.spec.config.clear();
+    let text = manifest::write(&workflow);
+    (text.len() <= MAX_PLAN_BYTES).then_some(text)
 }
 
 /// What every step finds in its environment.

@@ -39,7 +39,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 pub use error::Error;
-pub(crate) use functions::write_yaml;
+pub(crate) use functions::write_word;
 pub use functions::{Moment, is_known_function, known_functions};
 pub use scope::{Lookup, NoScope, Scope, Variables};
 pub use template::{Template, resolve_template, resolve_template_final};

@@ -57,6 +57,19 @@ pub fn parse(text: &str, limits: Limits) -> Result<Vec<Document>, Problems> {
     crate::schema::read(&nodes)
 }
 
+/// A workflow as a document: what was read gives the same when it is read again, apart from places,
+/// comments and fields without effect.
+#[must_use]
+pub fn write(workflow: &Workflow) -> String {
+    let mut value = crate::schema::write_workflow(
+        &workflow.metadata,
+        workflow.description.as_deref(),
+        &workflow.spec,
+    );
+    crate::schema::write_uses(&mut value, &workflow.uses);
+    crate::yaml::write(&value)
+}
+
 /// The texts of the documents in a list, as `kubectl get -o yaml` prints it; nothing when the text is
 /// no list. Comments are not kept.
 ///
@@ -71,7 +84,7 @@ pub fn items_of_list(text: &str, limits: Limits) -> Result<Option<Vec<String>>, 
     let texts = |items: &[crate::yaml::Node]| {
         let items = items.iter();
         items
-            .map(|item| crate::expression::write_yaml(&item.to_value()))
+            .map(|item| crate::yaml::write(&item.to_value()))
             .collect()
     };
     Ok(crate::schema::items(node).map(texts))

@@ -22,6 +22,7 @@ mod strategy;
 mod template_ref;
 mod transfer;
 mod visit;
+mod write;
 
 pub use artifacts::Artifacts;
 pub use container::{Container, EnvValue, EnvVar, Run};
@@ -53,3 +54,4 @@ pub(crate) use metadata::OF_THE_CLUSTER;
 pub(crate) use pod::FIELDS as POD;
 pub(crate) use service::PROBE;
 pub(crate) use visit::{Names, Visitor};
+pub(crate) use write::{uses as write_uses, workflow as write_workflow};

@@ -3,11 +3,13 @@
 
 mod builder;
 mod node;
+mod write;
 
 use crate::expression::Value;
 use crate::problem::Problem;
 
 pub use node::{Content, Entry, Mark, Node, Scalar};
+pub use write::write;
 
 /// What a text may hold at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -102,6 +102,7 @@ pub fn child(input: &Child<'_>) -> Result<Compiled, Problems> {
         target: spec.execution.target.as_ref().map(execution::target),
         queue,
         warnings: warnings.0,
+        resolved: None,
     })
 }
 

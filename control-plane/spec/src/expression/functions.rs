@@ -12,7 +12,7 @@ mod path;
 mod shell;
 mod yaml;
 
-pub(crate) use yaml::write as write_yaml;
+pub(crate) use yaml::word as write_word;
 
 pub use date::Moment;
 

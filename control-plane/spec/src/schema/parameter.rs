@@ -131,6 +131,16 @@ impl Kind {
         }
     }
 
+    /// Its name in a manifest.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::String => "string",
+            Self::Integer => "integer",
+            Self::Number => "number",
+            Self::Boolean => "boolean",
+        }
+    }
+
     /// The type for an error message.
     #[must_use]
     pub fn describe(self) -> &'static str {

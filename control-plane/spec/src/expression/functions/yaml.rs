@@ -11,7 +11,7 @@ pub(super) fn read(text: &str) -> Result<Value, Error> {
 }
 
 /// A value as YAML, in block style with sorted keys.
-pub(crate) fn write(value: &Value) -> String {
+pub(super) fn write(value: &Value) -> String {
     let mut out = String::new();
     match value {
         Value::Array(items) if !items.is_empty() => block(value, 0, &mut out),
@@ -71,7 +71,7 @@ fn scalar(value: &Value) -> String {
 }
 
 /// A text bare when no reader could take it for anything else, otherwise in double quotes.
-fn word(text: &str) -> String {
+pub(crate) fn word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./ ".contains(c);
     let reserved = [
         "true", "false", "null", "yes", "no", "on", "off", "y", "n", "nan", "inf",

@@ -52,6 +52,16 @@ const MAX_RETRIES: u32 = 20;
 /// Most `paths`: they travel in the environment of one process.
 const MAX_PATHS: usize = 1000;
 
+impl AuthType {
+    /// Its name in a manifest.
+    pub(in crate::schema) const fn name(self) -> &'static str {
+        match self {
+            Self::Basic => "basic",
+            Self::Header => "header",
+        }
+    }
+}
+
 impl Git {
     pub(super) fn read(reader: &mut Reader, parent: &mut Object<'_>) -> Option<Self> {
         let mut object = parent.take("git")?.object(reader)?;
