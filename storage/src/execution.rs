@@ -142,6 +142,8 @@ pub struct NewExecution {
     pub queue_deadline: Option<Timestamp>,
     /// The compiled plan; opaque here.
     pub plan: Bytes,
+    /// The workflow that is run, a YAML document for people.
+    pub resolved: Option<String>,
     /// Its steps, not reached yet.
     pub steps: Vec<StepResult>,
     /// Set when another execution starts it.
@@ -281,6 +283,16 @@ impl Executions<'_> {
         limit: u32,
     ) -> Result<Page<Execution, ExecutionId>, Error> {
         self.load_page(filter, after, limit).await
+    }
+
+    /// Returns the workflow that an execution ran, a YAML document; nothing when it is a part of its
+    /// parent's, or can not be shown.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub async fn resolved(&self, id: ExecutionId) -> Result<Option<String>, Error> {
+        self.load_resolved(id).await
     }
 
     /// Returns the plan of an execution.

@@ -199,6 +199,37 @@ impl Manifests<'_> {
             .await
     }
 
+    /// Lists the revisions of a manifest, newest first; with `before`, those that are older.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub async fn revisions(
+        &self,
+        name: &str,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Page<Manifest, i64>, Error> {
+        let limit = page::limit(limit);
+        self.store
+            .snapshot("list_manifest_revisions", |tx| async move {
+                let row = self.current(&*tx, name).await?;
+                let mut query = revision_row::Entity::find()
+                    .filter(revision_row::Column::ManifestId.eq(row.id))
+                    .order_by_desc(revision_row::Column::Revision)
+                    .limit(u64::from(limit) + 1);
+                if let Some(before) = before {
+                    query = query.filter(revision_row::Column::Revision.lt(before));
+                }
+                let revisions = query.all(&*tx).await?.into_iter();
+                let items: Result<Vec<_>, _> = revisions
+                    .map(|revision| record(row.clone(), revision))
+                    .collect();
+                Ok(Page::new(items?, limit, |item: &Manifest| item.revision))
+            })
+            .await
+    }
+
     /// Stores a new revision. With `expected`, only on top of that revision.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ mod m20261123_000001_create_tables;
 mod m20261124_000002_add_children;
 mod m20261126_000003_add_pauses;
 mod m20261126_000004_add_outputs;
+mod m20261126_000005_add_resolved;
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
@@ -27,6 +28,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000002_add_children::AddChildren),
             Box::new(m20261126_000003_add_pauses::AddPauses),
             Box::new(m20261126_000004_add_outputs::AddOutputs),
+            Box::new(m20261126_000005_add_resolved::AddResolved),
         ]
     }
 }

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use clap::Args;
-use muster_proto::v1::{Artifact, Execution, GetExecutionRequest};
+use muster_proto::v1::{Artifact, Execution, GetExecutionRequest, GetExecutionWorkflowRequest};
 
+use super::stored;
 use crate::{
     arguments::Global,
     client::Client,
@@ -19,20 +20,38 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   muster get smoke-3
-  muster get smoke-3 --output json | jq .state";
+  muster get smoke-3 --output json | jq .state
+  muster get smoke-3 --workflow      what it ran: templates merged, parameters put in
+  muster get workflow/smoke          a stored workflow, as `muster workflows get smoke`
+  muster get template/login";
 
 /// Show one execution: state, reason, steps, attempts, warnings
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// Name such as smoke-3, or id
+    /// Name such as smoke-3, or id; workflow/NAME or template/NAME for what is stored
     #[arg(value_name = "EXECUTION")]
     id: String,
+    /// Print the workflow that it ran, with templates and parameters put in
+    #[arg(long)]
+    workflow: bool,
 }
 
 /// Runs it.
 pub(crate) async fn execute(arguments: Arguments, global: &Global) -> Result<Exit, Error> {
+    let stored = arguments.id.split_once('/');
+    let stored = stored.and_then(|(kind, name)| Some((stored::Kind::of(kind)?, name.to_owned())));
+    if let Some((kind, name)) = stored {
+        let get = stored::Command::Get { name, revision: 0 };
+        return stored::execute(get, kind, global).await;
+    }
     let session = Session::open(global).await?;
+    if arguments.workflow {
+        let manifest = workflow(&session.client, &arguments.id).await;
+        session.close().await;
+        super::print(&manifest?)?;
+        return Ok(Exit::Success);
+    }
     let found = find(&session.client, &arguments.id).await;
     session.close().await;
     let (execution, artifacts) = found?;
@@ -42,6 +61,19 @@ pub(crate) async fn execute(arguments: Arguments, global: &Global) -> Result<Exi
         super::print(&text(&execution, &artifacts, &global.stdout()))?;
     }
     Ok(Exit::Success)
+}
+
+async fn workflow(client: &Client, id: &str) -> Result<String, Error> {
+    let request = GetExecutionWorkflowRequest {
+        name: client.execution_name(id)?,
+    };
+    let call = async || {
+        client
+            .executions()
+            .get_execution_workflow(request.clone())
+            .await
+    };
+    Ok(client.call(call).await?.manifest)
 }
 
 /// Returns an execution.

@@ -25,6 +25,8 @@ Examples:
   muster workflows create smoke.yaml
   muster workflows ls
   muster workflows get smoke > smoke.yaml
+  muster workflows history smoke
+  muster workflows get smoke --revision 2
   muster workflows update smoke.yaml
   muster run --workflow smoke
   muster workflows delete smoke";
@@ -35,6 +37,7 @@ Examples:
   muster templates create templates.yaml
   muster templates ls
   muster templates get k6 --revision 2
+  muster templates history k6
   muster templates update templates.yaml
   muster templates delete k6";
 
@@ -66,6 +69,12 @@ pub(crate) enum Command {
             hide_default_value = true
         )]
         revision: i64,
+    },
+    /// List the revisions of a manifest, newest first
+    #[command(visible_alias = "revisions")]
+    History {
+        /// Its name
+        name: String,
     },
     /// List manifests
     #[command(visible_alias = "list")]
@@ -104,6 +113,15 @@ struct Documents {
 }
 
 impl Kind {
+    /// The kind of a word such as `workflow` or `templates`.
+    pub(super) fn of(word: &str) -> Option<Self> {
+        match word {
+            "workflow" | "workflows" => Some(Self::Workflow),
+            "template" | "templates" => Some(Self::Template),
+            _ => None,
+        }
+    }
+
     /// Its name in what is said about one of them.
     pub(super) const fn word(self) -> &'static str {
         match self {
@@ -132,7 +150,9 @@ pub(crate) async fn execute(command: Command, kind: Kind, global: &Global) -> Re
     // A file is read before anything is opened.
     let source = match &command {
         Command::Create(source) | Command::Update(source) => Some(read(source, kind)?),
-        Command::Get { .. } | Command::Ls | Command::Delete { .. } => None,
+        Command::Get { .. } | Command::History { .. } | Command::Ls | Command::Delete { .. } => {
+            None
+        }
     };
     let session = Session::open(global).await?;
     let done = perform(&session.client, command, kind, source, global).await;
@@ -180,6 +200,10 @@ async fn perform(
             }
             super::print(&ended(stored.manifest))
         }
+        (Command::History { name }, _) => show(
+            &call::revisions(client, kind, resource(&name)?).await?,
+            global,
+        ),
         (Command::Ls, _) => show(&call::list(client, kind).await?, global),
         (Command::Delete { name }, _) => {
             call::delete(client, kind, resource(&name)?).await?;

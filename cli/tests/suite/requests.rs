@@ -187,6 +187,13 @@ metadata: {name: templates}
 spec:
   use: [{name: distribute/evnly}]
   steps:
+  - shell: a
+---
+apiVersion: testworkflows.testkube.io/v1
+kind: TestWorkflow
+metadata: {name: values}
+spec:
+  steps:
   - {template: {name: official/k6/v1, config: {versoin: '1'}}}
 ";
 

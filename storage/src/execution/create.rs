@@ -128,6 +128,7 @@ impl Executions<'_> {
         let plan = plan_row::Model {
             execution_id: id,
             plan: new.plan.to_vec(),
+            resolved: new.resolved.clone(),
         };
         entity::insert::<plan_row::Entity, _>(db, plan).await?;
         let steps = steps_row::Model {

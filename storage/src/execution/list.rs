@@ -130,6 +130,17 @@ impl Executions<'_> {
             .await
     }
 
+    pub(super) async fn load_resolved(&self, id: ExecutionId) -> Result<Option<String>, Error> {
+        self.store
+            .read("get_execution_workflow", || async {
+                let db = self.store.reader();
+                self.require(db, id).await?;
+                let plan = plan_row::Entity::find_by_id(id.as_uuid()).one(db).await?;
+                Ok(plan.and_then(|plan| plan.resolved))
+            })
+            .await
+    }
+
     pub(super) async fn load_plan(&self, id: ExecutionId) -> Result<Bytes, Error> {
         self.store
             .read("get_execution_plan", || async {

@@ -45,6 +45,11 @@ async fn an_accepted_execution_is_stored_whole(db: Database) {
     assert_eq!(executions.find(&uid).await.expect("by uid"), accepted);
     let plan = executions.plan(accepted.id).await.expect("the plan");
     assert_eq!(&plan[..], b"{\"version\":1}");
+    let resolved = executions
+        .resolved(accepted.id)
+        .await
+        .expect("the workflow");
+    assert_eq!(resolved.as_deref(), Some("kind: TestWorkflow\n"));
     let details = executions.details(accepted.id).await.expect("details");
     assert_eq!(details.execution, accepted);
     assert_eq!(details.steps.len(), 2);

@@ -229,6 +229,7 @@ pub(crate) fn new_execution(identity: Identity) -> NewExecution {
         steps: vec![step("s1", StepState::Queued), step("s2", StepState::Queued)],
         origin: None,
         source: None,
+        resolved: Some("kind: TestWorkflow\n".to_owned()),
     }
 }
 

@@ -11,6 +11,7 @@ on_every_database!(
     a_deleted_name_can_be_used_again,
     a_repeated_update_returns_what_it_stored,
     manifests_are_listed_by_name_in_pages,
+    the_history_of_a_manifest_is_listed_newest_first_in_pages,
 );
 
 fn manifest(name: &str, text: &str) -> NewManifest {
@@ -177,4 +178,23 @@ async fn manifests_are_listed_by_name_in_pages(db: Database) {
         .await
         .expect("none");
     assert_eq!(templates.items, []);
+}
+
+async fn the_history_of_a_manifest_is_listed_newest_first_in_pages(db: Database) {
+    let workflows = db.store.workflows(db.project);
+    let made = workflows.create(&manifest("smoke", "1"), None).await;
+    made.expect("made");
+    for text in ["2", "3"] {
+        let new = manifest("smoke", text);
+        let changed = workflows.update(&new, None, None).await;
+        changed.expect("changed");
+    }
+    let first = workflows.revisions("smoke", None, 2).await.expect("a page");
+    let texts: Vec<_> = first.items.iter().map(|one| one.text.as_str()).collect();
+    assert_eq!((texts, first.next), (vec!["3", "2"], Some(2)));
+    let rest = workflows.revisions("smoke", first.next, 2).await;
+    let rest = rest.expect("the rest");
+    assert_eq!((rest.items[0].text.as_str(), rest.next), ("1", None));
+    let none = workflows.revisions("other", None, 2).await;
+    assert!(none.expect_err("not there").is_not_found());
 }

@@ -61,6 +61,7 @@ async fn nothing_of_another_project_is_found(db: Database) {
     missing(executions.find("smoke-1").await);
     missing(executions.details(id).await);
     missing(executions.plan(id).await);
+    missing(executions.resolved(id).await);
     missing(executions.events(id, 0, 10).await);
     missing(executions.cancel(id, Stop::Forced, "", None).await);
     let listed = executions.list(&Filter::default(), None, 10).await;

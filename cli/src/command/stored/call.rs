@@ -2,8 +2,9 @@
 
 use muster_proto::v1::{
     CreateTemplateRequest, CreateWorkflowRequest, DeleteTemplateRequest, DeleteWorkflowRequest,
-    GetTemplateRequest, GetWorkflowRequest, ListTemplatesRequest, ListWorkflowsRequest, Template,
-    UpdateTemplateRequest, UpdateWorkflowRequest, Workflow,
+    GetTemplateRequest, GetWorkflowRequest, ListTemplateRevisionsRequest, ListTemplatesRequest,
+    ListWorkflowRevisionsRequest, ListWorkflowsRequest, Template, UpdateTemplateRequest,
+    UpdateWorkflowRequest, Workflow,
 };
 
 use super::Kind;
@@ -177,6 +178,52 @@ async fn page(
             Ok((items.collect(), response.next_page_token))
         }
     }
+}
+
+/// Returns all revisions, newest first.
+pub(in crate::command) async fn revisions(
+    client: &Client,
+    kind: Kind,
+    name: String,
+) -> Result<Vec<Stored>, Error> {
+    pages(async |page_token| {
+        let (name, page_size) = (name.clone(), PAGE_SIZE);
+        match kind {
+            Kind::Workflow => {
+                let request = ListWorkflowRevisionsRequest {
+                    name,
+                    page_size,
+                    page_token,
+                };
+                let call = async || {
+                    client
+                        .workflows()
+                        .list_workflow_revisions(request.clone())
+                        .await
+                };
+                let response = client.call(call).await?;
+                let items = response.workflows.into_iter().map(Stored::from);
+                Ok((items.collect(), response.next_page_token))
+            }
+            Kind::Template => {
+                let request = ListTemplateRevisionsRequest {
+                    name,
+                    page_size,
+                    page_token,
+                };
+                let call = async || {
+                    client
+                        .templates()
+                        .list_template_revisions(request.clone())
+                        .await
+                };
+                let response = client.call(call).await?;
+                let items = response.templates.into_iter().map(Stored::from);
+                Ok((items.collect(), response.next_page_token))
+            }
+        }
+    })
+    .await
 }
 
 /// Deletes it.

@@ -441,5 +441,6 @@ fn record(
         identity,
         origin: Some(origin),
         source: None,
+        resolved: None,
     })
 }

@@ -18,8 +18,8 @@ use muster_spec::{
 use muster_storage::{
     Page, Request,
     execution::{
-        Details, Event, Execution, Filter, Identity, NewExecution, Origin, StepResult, StepState,
-        Target,
+        Details, Event, Execution, Filter, Identity, NewExecution, Origin, Role, StepResult,
+        StepState, Target,
     },
 };
 
@@ -142,6 +142,30 @@ impl App {
         Ok(executions.details(found.id).await?)
     }
 
+    /// The workflow that an execution ran. A worker or a service is a part of its parent's.
+    pub(crate) async fn get_execution_workflow(
+        &self,
+        caller: &Caller,
+        project: &str,
+        name: &str,
+    ) -> Result<String, Error> {
+        let project = self.project(caller, project, Access::Read).await?;
+        let executions = self.store.executions(project.id);
+        let mut found = executions.find(name).await?;
+        while let Some(origin) = &found.origin
+            && matches!(origin.role, Role::Worker | Role::Service)
+        {
+            found = executions.get(origin.parent).await?;
+        }
+        executions.resolved(found.id).await?.ok_or_else(|| {
+            let text = format!(
+                "the workflow of {} was not kept: it is too large, or can not be shown without its secrets",
+                found.display_name
+            );
+            Error::NotFound(text)
+        })
+    }
+
     pub(crate) async fn list_executions(
         &self,
         caller: &Caller,
@@ -245,6 +269,7 @@ fn record(
     Ok(NewExecution {
         origin: None,
         source: loaded.source.clone(),
+        resolved: compiled.resolved,
         workflow_revision: loaded.revision,
         steps: steps(&compiled.plan),
         tags: compiled.tags,

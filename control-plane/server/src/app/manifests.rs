@@ -70,6 +70,21 @@ impl App {
         Ok(self.manifests(kind, project.id).list(after, limit).await?)
     }
 
+    /// The revisions of a manifest, newest first.
+    pub(crate) async fn list_manifest_revisions(
+        &self,
+        caller: &Caller,
+        project: &str,
+        kind: Kind,
+        name: &str,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Page<Manifest, i64>, Error> {
+        let project = self.project(caller, project, Access::Read).await?;
+        let manifests = self.manifests(kind, project.id);
+        Ok(manifests.revisions(name, before, limit).await?)
+    }
+
     /// Stores a new revision.
     pub(crate) async fn update_manifest(
         &self,

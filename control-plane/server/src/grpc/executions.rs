@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use muster_core::{execution::Stop, id::ExecutionId};
 use muster_proto::v1::{
     CancelExecutionRequest, CancelExecutionResponse, CreateExecutionRequest,
-    CreateExecutionResponse, GetExecutionRequest, GetExecutionResponse, ListExecutionEventsRequest,
+    CreateExecutionResponse, GetExecutionRequest, GetExecutionResponse,
+    GetExecutionWorkflowRequest, GetExecutionWorkflowResponse, ListExecutionEventsRequest,
     ListExecutionEventsResponse, ListExecutionsRequest, ListExecutionsResponse,
     PauseExecutionRequest, PauseExecutionResponse, ResumeExecutionRequest, ResumeExecutionResponse,
     WatchExecutionRequest, WatchExecutionResponse, create_execution_request::Source as WireSource,
@@ -49,6 +50,19 @@ impl ExecutionService for Api {
         Ok(Response::new(GetExecutionResponse {
             execution: Some(convert::details(project, found)),
         }))
+    }
+
+    async fn get_execution_workflow(
+        &self,
+        request: Request<GetExecutionWorkflowRequest>,
+    ) -> Result<Response<GetExecutionWorkflowResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let [project, id] = name::execution("name", &message.name)?;
+        let manifest = self
+            .app
+            .get_execution_workflow(&caller, project, id)
+            .await?;
+        Ok(Response::new(GetExecutionWorkflowResponse { manifest }))
     }
 
     async fn list_executions(

@@ -2,7 +2,8 @@
 
 use muster_proto::v1::{
     CreateTemplateRequest, CreateTemplateResponse, DeleteTemplateRequest, DeleteTemplateResponse,
-    GetTemplateRequest, GetTemplateResponse, ListTemplatesRequest, ListTemplatesResponse, Template,
+    GetTemplateRequest, GetTemplateResponse, ListTemplateRevisionsRequest,
+    ListTemplateRevisionsResponse, ListTemplatesRequest, ListTemplatesResponse, Template,
     UpdateTemplateRequest, UpdateTemplateResponse, template_service_server::TemplateService,
 };
 use muster_storage::manifest::{Kind, Manifest};
@@ -75,6 +76,29 @@ impl TemplateService for Api {
             .list_manifests(&caller, project, Kind::Template, after.as_deref(), limit)
             .await?;
         Ok(Response::new(ListTemplatesResponse {
+            next_page_token: list.token(page.next),
+            templates: page
+                .items
+                .into_iter()
+                .map(|record| template(project, record))
+                .collect(),
+        }))
+    }
+
+    async fn list_template_revisions(
+        &self,
+        request: Request<ListTemplateRevisionsRequest>,
+    ) -> Result<Response<ListTemplateRevisionsResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let [project, name] = name::parts("name", &message.name, FORM)?;
+        let list = page::List::new(&["ListTemplateRevisions", project, name]);
+        let before: Option<i64> = list.after(&message.page_token)?;
+        let limit = page::size(message.page_size)?;
+        let page = self
+            .app
+            .list_manifest_revisions(&caller, project, Kind::Template, name, before, limit)
+            .await?;
+        Ok(Response::new(ListTemplateRevisionsResponse {
             next_page_token: list.token(page.next),
             templates: page
                 .items

@@ -2,7 +2,8 @@
 
 use muster_proto::v1::{
     CreateWorkflowRequest, CreateWorkflowResponse, DeleteWorkflowRequest, DeleteWorkflowResponse,
-    GetWorkflowRequest, GetWorkflowResponse, ListWorkflowsRequest, ListWorkflowsResponse,
+    GetWorkflowRequest, GetWorkflowResponse, ListWorkflowRevisionsRequest,
+    ListWorkflowRevisionsResponse, ListWorkflowsRequest, ListWorkflowsResponse,
     UpdateWorkflowRequest, UpdateWorkflowResponse, Workflow,
     workflow_service_server::WorkflowService,
 };
@@ -76,6 +77,29 @@ impl WorkflowService for Api {
             .list_manifests(&caller, project, Kind::Workflow, after.as_deref(), limit)
             .await?;
         Ok(Response::new(ListWorkflowsResponse {
+            next_page_token: list.token(page.next),
+            workflows: page
+                .items
+                .into_iter()
+                .map(|record| workflow(project, record))
+                .collect(),
+        }))
+    }
+
+    async fn list_workflow_revisions(
+        &self,
+        request: Request<ListWorkflowRevisionsRequest>,
+    ) -> Result<Response<ListWorkflowRevisionsResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let [project, name] = name::parts("name", &message.name, FORM)?;
+        let list = page::List::new(&["ListWorkflowRevisions", project, name]);
+        let before: Option<i64> = list.after(&message.page_token)?;
+        let limit = page::size(message.page_size)?;
+        let page = self
+            .app
+            .list_manifest_revisions(&caller, project, Kind::Workflow, name, before, limit)
+            .await?;
+        Ok(Response::new(ListWorkflowRevisionsResponse {
             next_page_token: list.token(page.next),
             workflows: page
                 .items

@@ -1,0 +1,56 @@
+//! What a place remembers: revisions of stored workflows, and what each execution ran.
+
+use crate::home::{Home, manifest};
+
+#[test]
+fn every_change_is_a_revision_and_an_execution_shows_what_it_ran() {
+    let home = Home::new();
+    let spec = "config:\n  who: {type: string, default: all}\nuse: [{name: base}]\nsteps:\n- shell: echo hello {{ config.who }}";
+    let template = manifest("base", "setup:\n- shell: echo from the template")
+        .replace("kind: TestWorkflow", "kind: TestWorkflowTemplate");
+    let text = format!("{}---\n{template}", manifest("greeter", spec));
+    let file = home.write("w.yaml", &text);
+    home.muster(["apply", "-f", &file]).expect(0);
+    home.muster(["run", "greeter", "--config", "who=you"])
+        .expect(0);
+    home.write("w.yaml", &text.replace("hello", "bye"));
+    home.muster(["apply", "-f", &file]).expect(0);
+
+    let history = home.muster(["workflows", "history", "greeter", "--output", "json"]);
+    let history = history.expect(0).json();
+    let revisions: Vec<_> = history["manifests"]
+        .as_array()
+        .map_or_else(Vec::new, |all| {
+            all.iter().map(|one| one["revision"].clone()).collect()
+        });
+    assert_eq!(revisions, [2, 1]);
+
+    let ran = home.muster(["get", "greeter-1", "--workflow"]).expect(0);
+    assert!(ran.stdout.contains("echo hello you"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("from the template"), "{}", ran.stdout);
+    // It is a workflow of its own.
+    let again = home.write("again.yaml", &ran.stdout);
+    home.muster(["run", &again]).expect(0);
+
+    let stored = home.muster(["get", "workflow/greeter"]).expect(0);
+    assert!(stored.stdout.contains("echo bye"), "{}", stored.stdout);
+}
+
+#[test]
+fn a_list_as_a_cluster_exports_it_is_stored_one_by_one() {
+    let home = Home::new();
+    let items: String = ["one", "two"]
+        .map(|name| {
+            let text = manifest(name, "steps:\n- shell: |\n    echo a\n    echo b");
+            format!("- {}\n", text.trim_end().replace('\n', "\n  "))
+        })
+        .concat();
+    let file = home.write(
+        "all.yaml",
+        &format!("apiVersion: v1\nkind: List\nitems:\n{items}"),
+    );
+    home.muster(["lint", &file]).expect(0);
+    home.muster(["apply", "-f", &file]).expect(0);
+    let done = home.muster(["run", "two"]).expect(0);
+    assert!(done.stdout.contains("a\nb\n"), "{}", done.stdout);
+}
