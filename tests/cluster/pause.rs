@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 use muster_proto::v1::{execution::State, step_result::State as Step};
-use muster_tests::{log::Log, run::step, site::Site};
+use muster_tests::{run::step, site::Site};
 
 const TICKING: &str = r#"
 apiVersion: testworkflows.testkube.io/v1
@@ -36,12 +36,7 @@ async fn a_paused_pod_stands_still_and_goes_on() -> anyhow::Result<()> {
     let mut lengths = Vec::new();
     for _ in 0..3 {
         tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
-        lengths.push(
-            Log::read(&site.server.client, &run.name)
-                .await?
-                .text()
-                .len(),
-        );
+        lengths.push(run.printed().await?.len());
     }
     ensure!(lengths[1] == lengths[2], "it still prints: {lengths:?}");
     run.resume().await?;

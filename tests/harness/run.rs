@@ -6,9 +6,10 @@ use anyhow::{Context as _, bail, ensure};
 use muster_proto::v1::{
     Agent, Artifact, CancelExecutionRequest, CreateAgentRequest, CreateExecutionRequest,
     DownloadArtifactRequest, Execution, GetAgentRequest, GetExecutionRequest, InlineWorkflow,
-    LabelValues, ListArtifactsRequest, PauseExecutionRequest, ResumeExecutionRequest, StepResult,
-    Target, agent_service_client, artifact_service_client, create_execution_request::Source,
-    execution::State, execution_service_client, log_service_client,
+    LabelValues, ListArtifactsRequest, PauseExecutionRequest, ReadLogRequest,
+    ResumeExecutionRequest, StepResult, Target, agent_service_client, artifact_service_client,
+    create_execution_request::Source, execution::State, execution_service_client,
+    log_service_client, read_log_response::Item,
 };
 use sha2::{Digest as _, Sha256};
 use tonic::{
@@ -245,6 +246,26 @@ impl Run {
         Ok(execution)
     }
 
+    /// The log as far as it is there.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not answer.
+    pub async fn printed(&self) -> anyhow::Result<String> {
+        let request = ReadLogRequest {
+            name: self.name.clone(),
+            ..ReadLogRequest::default()
+        };
+        let mut stream = self.client.logs().read_log(request).await?.into_inner();
+        let mut bytes = Vec::new();
+        while let Some(response) = stream.message().await? {
+            if let Some(Item::Chunk(chunk)) = response.item {
+                bytes.extend_from_slice(&chunk.data);
+            }
+        }
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     /// Waits until the log holds `text`.
     ///
     /// # Errors
@@ -255,19 +276,7 @@ impl Run {
         let mut last = Execution::default();
         let printed = wait::until(&what, async || {
             last = self.now().await?;
-            let request = muster_proto::v1::ReadLogRequest {
-                name: self.name.clone(),
-                ..muster_proto::v1::ReadLogRequest::default()
-            };
-            let mut stream = self.client.logs().read_log(request).await?.into_inner();
-            let mut bytes = Vec::new();
-            while let Some(response) = stream.message().await? {
-                if let Some(muster_proto::v1::read_log_response::Item::Chunk(chunk)) = response.item
-                {
-                    bytes.extend_from_slice(&chunk.data);
-                }
-            }
-            let printed = String::from_utf8_lossy(&bytes).contains(text);
+            let printed = self.printed().await?.contains(text);
             // An end without the text is told at once, not when patience is over.
             Ok((printed || is_terminal(last.state())).then_some(printed))
         })
