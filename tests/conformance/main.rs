@@ -54,6 +54,19 @@ async fn on_a_cluster(cases: &[Case]) -> anyhow::Result<()> {
     site.namespace.expect_clean().await
 }
 
+#[test]
+fn every_case_is_in_the_table_of_the_documentation() -> anyhow::Result<()> {
+    let table = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/compatibility.md");
+    let table = std::fs::read_to_string(table)?;
+    let missing: Vec<String> = cases()?
+        .into_iter()
+        .map(|case| case.name)
+        .filter(|name| !table.contains(&format!("| `{name}` |")))
+        .collect();
+    anyhow::ensure!(missing.is_empty(), "not in docs/compatibility.md: {missing:?}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_row_of_the_language_holds_on_this_machine() -> anyhow::Result<()> {
     on_this_machine(&cases()?).await
