@@ -63,7 +63,10 @@ fn every_case_is_in_the_table_of_the_documentation() -> anyhow::Result<()> {
         .map(|case| case.name)
         .filter(|name| !table.contains(&format!("| `{name}` |")))
         .collect();
-    anyhow::ensure!(missing.is_empty(), "not in docs/compatibility.md: {missing:?}");
+    anyhow::ensure!(
+        missing.is_empty(),
+        "not in docs/compatibility.md: {missing:?}"
+    );
     Ok(())
 }
 
