@@ -182,6 +182,7 @@ pub(crate) enum Command {
     Get(get::Arguments),
     Logs(logs::Arguments),
     Artifacts(artifacts::Arguments),
+    Rerun(Box<run::Rerun>),
     Cancel(cancel::Arguments),
     Pause(pause::Pause),
     Resume(pause::Resume),

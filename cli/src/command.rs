@@ -78,6 +78,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Get(arguments) => get::execute(arguments, global).await,
         Command::Logs(arguments) => logs::execute(arguments, global).await,
         Command::Artifacts(arguments) => artifacts::execute(arguments, global).await,
+        Command::Rerun(arguments) => Box::pin(run::rerun(*arguments, global)).await,
         Command::Cancel(arguments) => cancel::execute(arguments, global).await,
         Command::Pause(arguments) => pause::pause(arguments, global).await,
         Command::Resume(arguments) => pause::resume(arguments, global).await,

@@ -40,7 +40,7 @@ use watch::Ended;
 #[command(after_help = examples())]
 pub(crate) struct Arguments {
     /// Manifest, - for standard input, or the name of a stored workflow when there is no such file
-    #[arg(value_name = "FILE|WORKFLOW", required_unless_present = "workflow")]
+    #[arg(value_name = "FILE|WORKFLOW", required_unless_present_any = ["workflow", "execution"])]
     file: Option<PathBuf>,
     /// Workflow or `TestWorkflowExecution` of FILE to run, when it holds several
     #[arg(long, value_name = "NAME")]
@@ -48,6 +48,9 @@ pub(crate) struct Arguments {
     /// Run a workflow that is stored, in place of FILE
     #[arg(long, value_name = "WORKFLOW", conflicts_with_all = ["file", "name"])]
     workflow: Option<String>,
+    /// Run what an earlier execution ran, as `muster rerun` does
+    #[arg(long, value_name = "EXECUTION", conflicts_with_all = ["file", "name", "workflow"])]
+    execution: Option<String>,
     /// Value of a parameter in the workflow's `config`; may be given several times
     #[arg(long = "config", short, value_name = "NAME=VALUE", value_parser = pair)]
     config: Vec<(String, String)>,
@@ -76,6 +79,59 @@ pub(crate) struct Arguments {
     /// UUID of the request; the same one again finds the same execution
     #[arg(long, value_name = "UUID")]
     request_id: Option<Uuid>,
+}
+
+const AGAIN: &str = "\
+Examples:
+  muster rerun smoke-3                        the same workflow, in the revision that it ran
+  muster rerun smoke-3 --config url=http://localhost:3001
+  muster rerun smoke-3 --detach --server https://muster.example:8443";
+
+/// Run again what an earlier execution ran
+///
+/// The workflow in the revision that it ran, with its config, tags and target; those given here win.
+/// Values of sensitive parameters were not kept and must be given.
+#[derive(Debug, Args)]
+#[command(after_help = AGAIN)]
+pub(crate) struct Rerun {
+    /// Name such as smoke-3, or id
+    #[arg(value_name = "EXECUTION")]
+    id: String,
+    /// Value of a parameter in the workflow's `config`; may be given several times
+    #[arg(long = "config", short, value_name = "NAME=VALUE", value_parser = pair)]
+    config: Vec<(String, String)>,
+    /// Tag of the execution; may be given several times
+    #[arg(long = "tag", short, value_name = "NAME=VALUE", value_parser = pair)]
+    tags: Vec<(String, String)>,
+    /// Print the name and leave; the server goes on
+    #[arg(long, conflicts_with_all = ["artifacts", "quiet"])]
+    detach: bool,
+    /// Download the artifacts into this folder at the end
+    #[arg(long, value_name = "DIR")]
+    artifacts: Option<PathBuf>,
+    /// Show only the summary
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// Runs `muster rerun`.
+pub(crate) async fn rerun(arguments: Rerun, global: &Global) -> Result<Exit, Error> {
+    let arguments = Arguments {
+        file: None,
+        name: None,
+        workflow: None,
+        execution: Some(arguments.id),
+        config: arguments.config,
+        tags: arguments.tags,
+        target: Vec::new(),
+        global_template: None,
+        detach: arguments.detach,
+        artifacts: arguments.artifacts,
+        quiet: arguments.quiet,
+        raw: false,
+        request_id: None,
+    };
+    execute(arguments, global).await
 }
 
 fn examples() -> String {

@@ -32,6 +32,16 @@ fn every_change_is_a_revision_and_an_execution_shows_what_it_ran() {
     let again = home.write("again.yaml", &ran.stdout);
     home.muster(["run", &again]).expect(0);
 
+    // In the revision that it ran, and not in the newest one.
+    let rerun = home.muster(["rerun", "greeter-1"]).expect(0);
+    assert!(rerun.stdout.contains("hello you"), "{}", rerun.stdout);
+    let other = home.muster(["rerun", "greeter-1", "--config", "who=me"]);
+    let other = other.expect(0);
+    assert!(other.stdout.contains("hello me"), "{}", other.stdout);
+    // An inline one is kept too.
+    let rerun = home.muster(["rerun", "greeter-2"]).expect(0);
+    assert!(rerun.stdout.contains("hello you"), "{}", rerun.stdout);
+
     let stored = home.muster(["get", "workflow/greeter"]).expect(0);
     assert!(stored.stdout.contains("echo bye"), "{}", stored.stdout);
 }

@@ -27,6 +27,10 @@ pub(super) fn request(
 ) -> Result<CreateExecutionRequest, Error> {
     let client = &session.client;
     let source = match (manifest, &arguments.workflow) {
+        _ if arguments.execution.is_some() => {
+            let id = arguments.execution.as_deref().unwrap_or_default();
+            Source::Execution(client.execution_name(id)?)
+        }
         (Some(manifest), _) => Source::Inline(InlineWorkflow {
             manifest: manifest.text.clone(),
             workflow: arguments.name.clone().unwrap_or_default(),

@@ -1,5 +1,6 @@
 //! Executions, as their callers see them.
 
+mod earlier;
 mod loaded;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -49,6 +50,15 @@ pub(crate) enum Source {
         /// The workflow.
         workflow: String,
     },
+    /// A stored workflow in one of its revisions.
+    Revision {
+        /// Its name.
+        name: String,
+        /// The revision.
+        revision: i64,
+    },
+    /// What an earlier execution ran, by its name or id.
+    Earlier(String),
 }
 
 /// A wanted execution.
@@ -80,6 +90,7 @@ impl App {
         {
             return Ok(executions.details(earlier.id).await?);
         }
+        new = self.again(project.id, new).await?;
         let loaded = self.load(project.id, &new.source).await?;
         if let Some(document) = &loaded.request {
             new.take_over(document);

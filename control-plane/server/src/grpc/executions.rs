@@ -283,6 +283,9 @@ fn content(message: &CreateExecutionRequest) -> Content {
         Some(WireSource::Inline(inline)) => Content::new("CreateExecution")
             .field(&inline.manifest)
             .field(&inline.workflow),
+        Some(WireSource::Execution(name)) => {
+            Content::new("CreateExecution").field("again").field(name)
+        }
         None => Content::new("CreateExecution"),
     };
     let target = message.target.clone().unwrap_or_default();
@@ -320,6 +323,14 @@ fn read_run(message: CreateExecutionRequest) -> Result<NewRun, Error> {
             }
             Source::Stored(workflow.to_owned())
         }
+        Some(WireSource::Execution(name)) => {
+            let [project, execution] = name::execution("execution", &name)?;
+            if project != name::project("parent", &message.parent)? {
+                let text = "must be in the project of `parent`";
+                return Err(Error::invalid("execution", text));
+            }
+            Source::Earlier(execution.to_owned())
+        }
         Some(WireSource::Inline(inline)) => Source::Inline {
             text: inline.manifest,
             workflow: (!inline.workflow.is_empty()).then_some(inline.workflow),
@@ -327,7 +338,7 @@ fn read_run(message: CreateExecutionRequest) -> Result<NewRun, Error> {
         None => {
             return Err(Error::invalid(
                 "source",
-                "give a stored `workflow` or an `inline` one",
+                "give a stored `workflow`, an `inline` one or an earlier `execution`",
             ));
         }
     };

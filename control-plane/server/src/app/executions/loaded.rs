@@ -24,7 +24,8 @@ pub(in crate::app) struct Loaded {
     /// What is to be said of it.
     pub(super) warnings: Vec<Problem>,
     pub(super) revision: i64,
-    /// Documents that came with the request, where members of a suite may be among them.
+    /// Documents that came with the request: members of a suite may be among them, and the run may be
+    /// wanted again.
     pub(super) source: Option<String>,
     /// The document that asked for the run.
     pub(super) request: Option<schema::Request>,
@@ -36,8 +37,20 @@ impl App {
         project: ProjectId,
         source: &Source,
     ) -> Result<Loaded, Error> {
+        let mut revision_of = 0;
+        let of_revision;
         let (text, choice) = match source {
             Source::Stored(name) => (None, Choice::stored(name)),
+            Source::Revision { name, revision } => {
+                let stored = self.store.workflows(project);
+                let stored = stored.get(name, Some(*revision)).await?;
+                revision_of = stored.revision;
+                of_revision = stored.text;
+                let choice = manifest::choose_member(documents(&of_revision)?, name);
+                (Some(&of_revision), choice.map_err(not_chosen)?)
+            }
+            // It stands for another one, which was found before.
+            Source::Earlier(name) => return Err(Error::NotFound(name.clone())),
             Source::Inline { text, workflow } => {
                 let choice = manifest::choose(documents(text)?, workflow.as_deref());
                 (Some(text), choice.map_err(not_chosen)?)
@@ -50,7 +63,7 @@ impl App {
         let mut templates = choice.templates;
         let mut names_templates = text.is_some_and(|text| may_name_templates(text));
         let (workflow, revision) = match choice.workflow {
-            Chosen::Here(workflow) => (*workflow, 0),
+            Chosen::Here(workflow) => (*workflow, revision_of),
             Chosen::Stored(name) => {
                 let stored = self.store.workflows(project).get(&name, None).await;
                 let stored = stored.map_err(|error| not_stored(error, choice.request.as_ref()))?;
@@ -80,7 +93,7 @@ impl App {
             global,
             warnings,
             revision,
-            source: text.filter(|text| text.contains("execute")).cloned(),
+            source: text.filter(|_| revision == 0).cloned(),
             request: choice.request,
         })
     }
