@@ -31,6 +31,8 @@ pub mod runner {
         pub const PROTOCOL: u32 = 1;
         /// Longest frame on a connection, in bytes.
         pub const MAX_FRAME: usize = 1 << 20;
+        /// Longest frame from the agent, which brings the plan.
+        pub const MAX_FRAME_OF_AGENT: usize = 4 << 20;
         /// Most log bytes in one message.
         pub const MAX_LOG_DATA: usize = 64 << 10;
         /// Most artifact bytes in one message.

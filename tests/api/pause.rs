@@ -48,16 +48,20 @@ async fn a_pause_outlives_agent_and_server() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_does_not_run_can_not_be_paused_or_resumed() -> anyhow::Result<()> {
+async fn what_waits_begins_paused_and_what_has_ended_can_not_be_paused() -> anyhow::Result<()> {
     let server = ControlPlane::start().await?;
     let run = server.client.start(crate::workflow::HELLO, None).await?;
-    for refused in [run.pause().await, run.resume().await] {
-        let error = format!("{:#}", refused.expect_err("it is queued"));
-        ensure!(error.contains("queued"), "{error}");
-    }
+    ensure!(run.resume().await.is_err(), "it is not paused");
+    run.pause().await?;
     let _agent = Agent::on_this_machine(&server, "here").await?;
+    let paused = run.becomes(State::Paused).await?;
+    ensure!(step(&paused, "hello")?.state() == Step::Queued);
+    run.resume().await?;
     run.ends_as(State::Passed).await?;
-    ensure!(run.resume().await.is_err(), "it has ended");
+    for refused in [run.pause().await, run.resume().await] {
+        let error = format!("{:#}", refused.expect_err("it has ended"));
+        ensure!(error.contains("passed"), "{error}");
+    }
     Ok(())
 }
 

@@ -55,6 +55,8 @@ use spool::Spool;
 /// All that the parts of a run share.
 struct Run {
     plan: Plan,
+    /// Display name of this execution; empty when the agent did not tell.
+    name: String,
     options: Options,
     board: Arc<Board>,
     spool: Arc<Spool>,
@@ -70,12 +72,6 @@ struct Run {
 }
 
 impl Run {
-    /// Display name of this execution.
-    fn name(&self) -> Option<&str> {
-        let execution = self.plan.context.get("execution")?;
-        execution.get("name")?.as_str()
-    }
-
     /// UUID of this execution.
     fn execution_id(&self) -> String {
         let id = self
@@ -142,6 +138,11 @@ async fn conduct(options: Options, agent: Arc<Agent>, itself: &Itself) -> io::Re
     let volumes = volumes.with_folders(&plan.pod.folders);
     volumes.make_folders()?;
     let image_configs = first.welcome.image_configs.clone();
+    let name = first.welcome.display_name.clone();
+    // Before the first step: a run may begin paused.
+    if let Some(pause) = &first.welcome.pause {
+        halt.pause.order(pause.sequence, pause.paused);
+    }
     let board = Arc::new(Board::new(&plan));
     let children_known = Arc::new(Children::new());
     let parts = link::Parts {
@@ -159,6 +160,7 @@ async fn conduct(options: Options, agent: Arc<Agent>, itself: &Itself) -> io::Re
     let children = launch::start(&options, &plan, itself, &spool, &pod).await;
     let run = Rc::new(Run {
         plan,
+        name,
         options,
         board,
         spool,

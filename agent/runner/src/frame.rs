@@ -20,7 +20,7 @@ pub enum Error {
     #[error("the connection broke")]
     Io(#[source] io::Error),
     /// The other end announced or this end made a frame above the limit.
-    #[error("a frame of {0} bytes is above the limit of {MAX_FRAME}")]
+    #[error("a frame of {0} bytes is above the limit")]
     TooLarge(usize),
     /// The bytes are not the message that was expected.
     #[error("a frame is not a message of this protocol")]
@@ -35,14 +35,21 @@ pub enum Error {
 pub struct FrameReader<R> {
     source: R,
     buffer: BytesMut,
+    limit: usize,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Reads from `source`.
     pub fn new(source: R) -> Self {
+        Self::with_limit(source, MAX_FRAME)
+    }
+
+    /// Reads from `source` frames of at most `limit` bytes.
+    pub fn with_limit(source: R, limit: usize) -> Self {
         Self {
             source,
             buffer: BytesMut::new(),
+            limit,
         }
     }
 
@@ -80,7 +87,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             return Ok(None);
         };
         let length = u32::from_be_bytes(*head) as usize;
-        if length > MAX_FRAME {
+        if length > self.limit {
             return Err(Error::TooLarge(length));
         }
         Ok(Some(length))

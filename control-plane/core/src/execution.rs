@@ -131,7 +131,7 @@ pub enum Stop {
 /// twice means two different things. The sequence tells them apart, and a repeat from a new wish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Pause {
-    /// Grows with every wish under one lease; 0 before the first.
+    /// Grows with every wish; 0 before the first.
     pub sequence: i64,
     /// Stop, or go on.
     pub paused: bool,
@@ -413,30 +413,33 @@ impl Lifecycle {
     }
 
     fn pause(&self) -> Result<Transition, IllegalTransition> {
-        let Some(lease) = self.lease.filter(|_| self.can_pause()) else {
+        if !self.can_pause() {
             return Err(self.illegal("paused"));
-        };
+        }
         if self.pause.paused {
             return Ok(self.unchanged());
         }
-        Ok(self.wish(lease, true))
+        Ok(self.wish(true))
     }
 
     fn resume(&self) -> Result<Transition, IllegalTransition> {
         let is_paused = self.state == State::Paused || self.pause.paused;
-        match self.lease.filter(|_| is_paused && self.can_pause()) {
-            Some(lease) => Ok(self.wish(lease, false)),
-            None => Err(self.illegal("resumed")),
+        if !is_paused || !self.can_pause() {
+            return Err(self.illegal("resumed"));
         }
+        Ok(self.wish(false))
     }
 
-    /// One that ends does not stop on its way; one that waits for an agent has nothing to stop.
+    /// One that ends does not stop on its way. One that waits for an agent begins paused.
     const fn can_pause(&self) -> bool {
         self.stop.is_none()
             && match self.state {
-                State::Assigned | State::Preparing | State::Running | State::Paused => true,
                 State::Queued
-                | State::Finishing
+                | State::Assigned
+                | State::Preparing
+                | State::Running
+                | State::Paused => true,
+                State::Finishing
                 | State::Passed
                 | State::Failed
                 | State::Aborted
@@ -445,14 +448,15 @@ impl Lifecycle {
             }
     }
 
-    fn wish(&self, lease: Lease, paused: bool) -> Transition {
+    fn wish(&self, paused: bool) -> Transition {
         let pause = Pause {
             sequence: self.pause.sequence + 1,
             paused,
         };
+        let tell = |lease| Effect::PauseAttempt(lease, pause);
         Transition {
             next: Self { pause, ..*self },
-            effects: vec![Effect::PauseAttempt(lease, pause)],
+            effects: self.lease.map(tell).into_iter().collect(),
         }
     }
 
@@ -489,7 +493,11 @@ impl Lifecycle {
             next: Self {
                 state: State::Queued,
                 lease: None,
-                pause: Pause::default(),
+                // A wish to go on was for a step of the attempt that is gone.
+                pause: match self.pause.paused {
+                    true => self.pause,
+                    false => Pause::default(),
+                },
                 ..*self
             },
             effects: vec![Effect::CloseAttempt(lease), Effect::WakeScheduler],

@@ -27,7 +27,7 @@ pub(crate) use name::slug;
 /// Begins the names of variables whose values are templates: the conductor resolves them.
 pub const COMPUTED_PREFIX: &str = secret::COMPUTED;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::expression::{Budget, Value};
@@ -162,7 +162,8 @@ fn compile_spec(input: &Input<'_>) -> Result<Compiled, Problems> {
 
     let spec = expand(input, &base, &config, &mut problems, &mut warnings)?;
     let scope = scope::Document::new(&base, &config);
-    let resolved = resolved(input, &base, &config, &spec);
+    let secret = config::secret(own, input.config);
+    let resolved = resolved(input, &base, &config, &secret, &spec);
 
     let mut builder = build::Builder::new(&spec, &mut problems, &mut warnings);
     let steps = builder.steps();
@@ -175,7 +176,7 @@ fn compile_spec(input: &Input<'_>) -> Result<Compiled, Problems> {
 
     let plan = Plan {
         version: PLAN_VERSION,
-        context: scope.context(own, &execution.tags),
+        context: scope.context(&secret, &execution.tags),
         env: vec![ci()],
         containers,
         pod,
@@ -227,17 +228,17 @@ fn resolved(
     input: &Input<'_>,
     base: &scope::Base,
     config: &scope::Config,
+    secret: &BTreeSet<String>,
     spec: &Spec,
 ) -> Option<String> {
-    let own = &input.workflow.spec.config;
     let mut workflow = Workflow {
         spec: spec.clone(),
         uses: Vec::new(),
         ..input.workflow.clone()
     };
-    if own.values().any(|parameter| parameter.sensitive) {
+    if !secret.is_empty() {
         let hidden = config.iter().map(|(name, value)| {
-            let hide = own.get(name).is_some_and(|parameter| parameter.sensitive);
+            let hide = secret.contains(name);
             let value = if hide {
                 Value::from(HIDDEN)
             } else {

@@ -92,11 +92,14 @@ spec:
   config:
     password: {type: string, sensitive: true}
     user: {type: string, default: me}
+    url: {type: string, default: "http://{{ config.user }}:{{ config.password }}@host"}
+    all: {type: string, default: "{{ eval('config.password') }}"}
   use: [{name: t}]
   steps:
   - shell: |
       login {{ config.user }} {{ config.password }}
       echo {{ env.HOME }}
+      get {{ config.url }} {{ config.all }}
 ---
 apiVersion: testworkflows.testkube.io/v1
 kind: TestWorkflowTemplate
@@ -124,7 +127,10 @@ fn the_resolved_workflow_has_templates_and_parameters_and_no_secret() {
         config: &config,
         execution: &ExecutionInfo::default(),
     });
-    let resolved = compiled.unwrap().resolved.expect("it can be shown");
+    let compiled = compiled.unwrap();
+    let context = serde_json::to_string(&compiled.plan.context).unwrap();
+    assert!(!context.contains("pa55word"), "{context}");
+    let resolved = compiled.resolved.expect("it can be shown");
     assert!(!resolved.contains("pa55word"), "{resolved}");
     assert!(
         resolved.contains(&format!("login me {HIDDEN}\n")),

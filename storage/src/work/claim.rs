@@ -76,6 +76,11 @@ fn queued(claim: &Claim) -> Select<execution_row::Entity> {
     let query = execution_row::Entity::find()
         // Letter by letter the condition of the partial index, see `attempt::is_live`.
         .filter(Expr::cust("state = 'queued'"))
+        // What is left of a parent that has ended waits for the sweep that ends it.
+        .filter(Expr::cust(
+            "(parent_attempt_id IS NULL OR role = 'detached' OR EXISTS (SELECT 1 FROM attempts AS parents \
+             WHERE parents.id = executions.parent_attempt_id AND parents.status = 'live'))",
+        ))
         .order_by_asc(execution_row::Column::QueueRank)
         .order_by_asc(execution_row::Column::Id);
     if claim.projects.is_empty() {

@@ -1,7 +1,15 @@
 //! Children of an attempt: orders of its conductor to the server, and back how they stand. Kept
 //! for one control connection; the conductor says all again on the next one.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use muster_proto::{
     runner::v1::{
@@ -21,6 +29,35 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 /// Orders that are on their way at once.
 const SIDE_BY_SIDE: usize = 8;
 
+/// The groups of one connection.
+type Groups = HashMap<String, Arc<Group>>;
+
+/// Keeps what is said of one group in order: a start that is tried again must not come behind the
+/// word that stops all of the group.
+#[derive(Debug, Default)]
+struct Group {
+    /// All of it is to end: nothing more is started.
+    over: AtomicBool,
+    /// Held while one order is on its way to the server.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Group {
+    /// The group of an order, if it starts or stops one; one that ends it is noted at once.
+    fn of(groups: &mut Groups, order: &ChildrenOrder) -> Option<Arc<Self>> {
+        let (name, over) = match order.order.as_ref()? {
+            Order::Start(start) => (&start.group, false),
+            Order::Stop(stop) => (&stop.group, stop.indices.is_empty()),
+            Order::Select(_) | Order::Resume(_) => return None,
+        };
+        let group = Arc::clone(groups.entry(name.clone()).or_default());
+        if over {
+            group.over.store(true, Ordering::Relaxed);
+        }
+        Some(group)
+    }
+}
+
 /// Carries orders out as long as the connection lives.
 pub(super) async fn serve(
     context: &Arc<Context>,
@@ -30,6 +67,7 @@ pub(super) async fn serve(
 ) -> Infallible {
     // They end with this future.
     let mut tasks = JoinSet::new();
+    let mut groups = Groups::new();
     let mut watches = false;
     while let Some(order) = orders.recv().await {
         if !std::mem::replace(&mut watches, true) {
@@ -42,14 +80,16 @@ pub(super) async fn serve(
         if order.order.is_none() {
             continue;
         }
-        // One place is the watch's.
-        while tasks.len() > SIDE_BY_SIDE {
+        let group = Group::of(&mut groups, &order);
+        let is_stop = matches!(order.order, Some(Order::Stop(_)));
+        // One place is the watch's. What ends children waits for nobody.
+        while tasks.len() > SIDE_BY_SIDE && !is_stop {
             tasks.join_next().await;
         }
         let (context, attempt) = (Arc::clone(context), Arc::clone(attempt));
         let news = news.clone();
         tasks.spawn(async move {
-            let answer = obey(&context, &attempt, order).await;
+            let answer = obey(&context, &attempt, order, group.as_deref()).await;
             // The connection is gone, and the order comes again.
             let _gone = news.send(Say::ChildrenAnswer(answer)).await;
         });
@@ -58,11 +98,30 @@ pub(super) async fn serve(
 }
 
 /// Does what is ordered, as often as it takes.
-async fn obey(context: &Context, attempt: &Attempt, order: ChildrenOrder) -> ChildrenAnswer {
+async fn obey(
+    context: &Context,
+    attempt: &Attempt,
+    order: ChildrenOrder,
+    group: Option<&Group>,
+) -> ChildrenAnswer {
     let id = order.id;
     let mut pause = PAUSES.0;
+    let starts = matches!(order.order, Some(Order::Start(_)));
     loop {
-        let status = match try_once(context, attempt, &order).await {
+        let turn = match group {
+            Some(group) => Some(group.turn.lock().await),
+            None => None,
+        };
+        if starts && group.is_some_and(|group| group.over.load(Ordering::Relaxed)) {
+            return ChildrenAnswer {
+                id,
+                error: "all of the group are to end".to_owned(),
+                workflows: Vec::new(),
+            };
+        }
+        let tried = try_once(context, attempt, &order).await;
+        drop(turn);
+        let status = match tried {
             Ok(workflows) => {
                 return ChildrenAnswer {
                     id,
@@ -250,7 +309,7 @@ fn child(told: v1::ChildStatus) -> ChildStatus {
         message: told.message,
         address: told.address,
         ready: told.ready,
-        paused: state == State::Paused,
+        held: told.held,
         running: matches!(state, State::Running | State::Paused | State::Finishing),
     }
 }

@@ -92,6 +92,10 @@ async fn greet(
         containers: orders.containers.values().cloned().collect(),
         cancel: orders.cancel.as_ref().map(convert::cancel),
         pause: orders.pause.as_ref().map(convert::pause),
+        display_name: attempt
+            .work()
+            .map(|work| work.display_name.clone())
+            .unwrap_or_default(),
     };
     say(sender, Say::Welcome(welcome)).await?;
     Ok(orders)

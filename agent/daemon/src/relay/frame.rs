@@ -4,7 +4,7 @@ use std::{io, marker::PhantomData};
 
 use bytes::{Bytes, BytesMut};
 use futures::{SinkExt as _, StreamExt as _};
-use muster_proto::runner::v1::MAX_FRAME;
+use muster_proto::runner::v1::{MAX_FRAME, MAX_FRAME_OF_AGENT};
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
@@ -43,7 +43,7 @@ pub(super) fn split<I, O>(stream: Box<dyn Stream>) -> (Receiver<I>, Sender<O>) {
         message: PhantomData,
     };
     let sender = Sender {
-        frames: FramedWrite::new(write, codec(MAX_FRAME)),
+        frames: FramedWrite::new(write, codec(MAX_FRAME_OF_AGENT)),
         message: PhantomData,
     };
     (receiver, sender)

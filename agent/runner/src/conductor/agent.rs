@@ -11,8 +11,8 @@ use std::{
 };
 
 use muster_proto::runner::v1::{
-    AgentMessage, ConductorHello, ConductorMessage, PROTOCOL, conductor_hello::Purpose,
-    conductor_message::Message,
+    AgentMessage, ConductorHello, ConductorMessage, MAX_FRAME_OF_AGENT, PROTOCOL,
+    conductor_hello::Purpose, conductor_message::Message,
 };
 use rustix::net::sockopt;
 use rustls::{ClientConfig, RootCertStore};
@@ -164,7 +164,7 @@ impl Agent {
         };
         let (read, write) = tokio::io::split(stream);
         let mut connection = Connection {
-            reader: FrameReader::new(read),
+            reader: FrameReader::with_limit(read, MAX_FRAME_OF_AGENT),
             writer: FrameWriter::new(write),
         };
         let hello = ConductorHello {

@@ -15,13 +15,19 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use muster_proto::runner::v1::{ChildStatus, ChildrenAnswer, ChildrenOrder, children_order::Order};
+use muster_proto::runner::v1::{
+    ChildStatus, ChildrenAnswer, ChildrenOrder, MAX_FRAME, children_order::Order,
+};
+use prost::Message as _;
 use tokio::sync::watch;
 
 use super::operation::Failure;
 
 pub(super) use probe::{PROBE, watch_service};
 pub(super) use services::Started;
+
+/// Largest order: it has to fit into a frame.
+pub(super) const MAX_ORDER: usize = MAX_FRAME - (4 << 10);
 
 /// What is known of children.
 #[derive(Debug)]
@@ -71,13 +77,24 @@ impl Children {
         *count += 1;
         match *count {
             1 => base,
-            again => format!("{base}-try{again}"),
+            // No base has a `_`, so this is no name of another one.
+            again => format!("{base}_try{again}"),
         }
     }
 
     /// Gives an order and waits for its answer: what it found. The order is told again on every
     /// connection, so that it does not matter how long there is none.
     async fn order(&self, order: Order) -> Result<Vec<String>, Failure> {
+        let size = match &order {
+            Order::Start(start) => start.encoded_len(),
+            _ => 0,
+        };
+        if size > MAX_ORDER {
+            let text = format!(
+                "what the children are told has {size} bytes, at most {MAX_ORDER} are allowed: results and outputs of all steps, and the variables of an instance"
+            );
+            return Err(Failure::new("CHILDREN", text));
+        }
         let id = {
             let mut state = self.lock();
             state.last_id += 1;
@@ -177,7 +194,8 @@ mod tests {
     fn groups_have_names_of_their_own() {
         let children = Children::new();
         assert_eq!(children.group("s2"), "s2");
-        assert_eq!(children.group("s2"), "s2-try2");
+        assert_eq!(children.group("s2"), "s2_try2");
+        assert_eq!(children.group("s2-try2"), "s2-try2");
         assert_eq!(children.group("a b/c"), "a-b-c");
     }
 

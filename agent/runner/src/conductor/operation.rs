@@ -32,6 +32,9 @@ pub(super) struct Failure {
     pub(super) exit_code: Option<i32>,
 }
 
+/// Reason of a group or run that failed because of what is around the test, and not by the test.
+pub(super) const BROKEN: &str = "STEP_BROKEN";
+
 /// Which state a failure leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {

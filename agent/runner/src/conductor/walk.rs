@@ -15,7 +15,7 @@ use super::{
     Run,
     children::Started,
     halt::{Cause, Halt, Limits},
-    operation::{At, Failure, Kind},
+    operation::{At, BROKEN, Failure, Kind},
     scope::{Known, RESULTS, Results, Services, Sight, results_of},
     surroundings::Surroundings,
 };
@@ -49,7 +49,7 @@ pub(super) async fn walk(run: Rc<Run>, halt: Halt) -> Ended {
         let text = format!("{} can not be made: {error}", OUTPUTS.0);
         run.spool.remark("", &text).await;
     }
-    let passed = walk
+    let verdict = walk
         .steps(&run.plan.steps, true, &Limits::new(halt.clone()))
         .await;
     stop_services(&run, walk.lasting.take()).await;
@@ -66,7 +66,7 @@ pub(super) async fn walk(run: Rc<Run>, halt: Halt) -> Ended {
             message: cancel.message,
         };
     }
-    if passed {
+    if verdict == Verdict::Passed {
         return Ended {
             outcome: Outcome::Passed,
             reason: String::new(),
@@ -75,7 +75,7 @@ pub(super) async fn walk(run: Rc<Run>, halt: Halt) -> Ended {
     }
     Ended {
         outcome: Outcome::Failed,
-        reason: "STEP_FAILED".to_owned(),
+        reason: verdict.reason().to_owned(),
         message: walk.first_failure.take().unwrap_or_default(),
     }
 }
@@ -93,6 +93,33 @@ fn make_open(folder: &Path) -> std::io::Result<()> {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o777))
 }
 
+/// What steps came to, all that count together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Verdict {
+    Passed,
+    /// What was tested failed.
+    Failed,
+    /// Something failed that is around the test: a program that is missing, a pod that is gone.
+    Broken,
+}
+
+impl Verdict {
+    fn of(result: &Result<(), Failure>) -> Self {
+        match result {
+            Ok(()) => Self::Passed,
+            Err(failure) if is_of_the_test(failure) => Self::Failed,
+            Err(_) => Self::Broken,
+        }
+    }
+
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::Passed | Self::Failed => "STEP_FAILED",
+            Self::Broken => BROKEN,
+        }
+    }
+}
+
 struct Walk {
     run: Rc<Run>,
     context: Rc<BTreeMap<String, serde_json::Value>>,
@@ -106,14 +133,15 @@ struct Walk {
 
 impl Walk {
     /// Walks the steps of one group, in which `passed` is about these steps alone. Returns
-    /// whether all that count passed.
+    /// what those that count came to.
     fn steps<'a>(
         &'a self,
         steps: &'a [Step],
-        mut passed: bool,
+        passed: bool,
         limits: &'a Limits,
-    ) -> Pin<Box<dyn Future<Output = bool> + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = Verdict> + 'a>> {
         Box::pin(async move {
+            let mut verdict = Verdict::Passed;
             for step in steps {
                 let limits = if only_keeps(step) {
                     limits.for_artifacts()
@@ -124,14 +152,15 @@ impl Walk {
                 };
                 // A cancel is a failure for conditions, so that `after` steps can tell.
                 let canceled = limits.is_canceled();
-                passed &= self.step(step, passed && !canceled, &limits).await;
+                let passed = passed && verdict == Verdict::Passed && !canceled;
+                verdict = verdict.max(self.step(step, passed, &limits).await);
             }
-            passed
+            verdict
         })
     }
 
-    /// Walks one step. Returns whether the group around it still passes.
-    async fn step(&self, step: &Step, passed: bool, limits: &Limits) -> bool {
+    /// Walks one step. Returns what it means for the group around it.
+    async fn step(&self, step: &Step, passed: bool, limits: &Limits) -> Verdict {
         let reference = step.reference.as_str();
         limits.unpaused().await;
         if let Some(cause) = limits.cause() {
@@ -141,7 +170,7 @@ impl Walk {
                 _ => state(failure.kind),
             };
             self.mark(step, state, &failure);
-            return false;
+            return Verdict::Broken;
         }
         let sight = self.sight(step, passed, None);
         let at = At {
@@ -157,12 +186,11 @@ impl Walk {
                 let why = format!("its condition is false: {}", step.condition);
                 self.mark(step, StepState::Skipped, &Failure::new("CONDITION", why));
                 self.know(step, "skipped", None, false);
-                return true;
+                return Verdict::Passed;
             }
             Err(failure) => {
                 self.begin(step, &name);
-                self.finish(step, &name, 1, Err(failure)).await;
-                return step.optional;
+                return self.finish(step, &name, 1, Err(failure)).await;
             }
         }
         self.begin(step, &name);
@@ -170,21 +198,21 @@ impl Walk {
             && let Some(cause) = self.hold(step, limits).await
         {
             let stopped = Failure::stopped(&cause, &step.reference);
-            self.finish(step, &name, 1, Err(stopped)).await;
-            return step.optional;
+            return self.finish(step, &name, 1, Err(stopped)).await;
         }
         let (tries, result) = self.tries(step, passed, limits).await;
         let result = self.artifacts(step, &sight, limits, result).await;
-        self.finish(step, &name, tries, result).await || step.optional
+        self.finish(step, &name, tries, result).await
     }
 
     /// A step that begins paused waits for somebody; a slot of the agent it does not take. Returns
     /// why it has to end, if so.
     async fn hold(&self, step: &Step, limits: &Limits) -> Option<Cause> {
-        let text = format!(
-            "paused; `muster resume {}` lets it go on",
-            self.run.name().unwrap_or("EXECUTION")
-        );
+        let name = match self.run.name.as_str() {
+            "" => "EXECUTION",
+            name => name,
+        };
+        let text = format!("paused; `muster resume {name}` lets it go on");
         self.run.spool.remark(&step.reference, &text).await;
         let _resting = self.run.board.rest();
         limits.pause().hold();
@@ -263,11 +291,11 @@ impl Walk {
         for (index, operation) in step.operations.iter().enumerate() {
             if let Operation::Steps { steps } = operation {
                 // Nested steps are walked even after a failure: their conditions decide.
-                let all = self.steps(steps, result.is_ok(), limits).await;
-                if !all && result.is_ok() {
+                let verdict = self.steps(steps, result.is_ok(), limits).await;
+                if verdict != Verdict::Passed && result.is_ok() {
                     result = Err(match limits.cause() {
                         Some(cause) => Failure::stopped(&cause, &step.reference),
-                        None => Failure::new("STEP_FAILED", "a step in it failed"),
+                        None => Failure::new(verdict.reason(), "a step in it failed"),
                     });
                 }
                 continue;
@@ -348,15 +376,18 @@ impl Walk {
         });
     }
 
-    /// Writes down what a step came to. Returns whether it passed.
+    /// Writes down what a step came to. Returns what it means for the group around it.
     async fn finish(
         &self,
         step: &Step,
         name: &str,
         tries: u32,
         result: Result<(), Failure>,
-    ) -> bool {
-        let passed = result.is_ok();
+    ) -> Verdict {
+        let verdict = match step.optional {
+            true => Verdict::Passed,
+            false => Verdict::of(&result),
+        };
         let known = status(&result);
         if let Err(failure) = &result {
             let remark = format!("{name}: {}", failure.message);
@@ -379,7 +410,7 @@ impl Walk {
             status.tries = tries;
             settle(status, &result, step.negative);
         });
-        passed
+        verdict
     }
 
     /// Marks a step and all in it that are not reached any more.
@@ -507,7 +538,18 @@ fn only_keeps(step: &Step) -> bool {
 }
 
 /// Reasons that speak of the test; all others speak of what is around it.
-const OF_THE_TEST: [&str; 4] = ["EXIT_CODE", "SIGNAL", "OUT_OF_MEMORY", "STEP_FAILED"];
+const OF_THE_TEST: [&str; 5] = [
+    "EXIT_CODE",
+    "SIGNAL",
+    "OUT_OF_MEMORY",
+    "STEP_FAILED",
+    "NEGATIVE",
+];
+
+/// Whether a failure is one of what is tested.
+fn is_of_the_test(failure: &Failure) -> bool {
+    failure.kind == Kind::Failed && OF_THE_TEST.contains(&failure.reason.as_str())
+}
 
 /// Inverts an outcome that is the test's own; a timeout, a cancel, a missing program or image
 /// stays what it is.
@@ -518,11 +560,7 @@ fn invert(negative: bool, result: Result<(), Failure>) -> Result<(), Failure> {
             "NEGATIVE",
             "it passed, and was expected to fail",
         )),
-        Err(failure)
-            if failure.kind == Kind::Failed && OF_THE_TEST.contains(&failure.reason.as_str()) =>
-        {
-            Ok(())
-        }
+        Err(failure) if is_of_the_test(&failure) => Ok(()),
         stopped => stopped,
     }
 }

@@ -101,7 +101,7 @@ async fn a_step_that_begins_paused_waits_and_takes_no_slot() {
         run.agent
             .heard()
             .remarks()
-            .contains("muster resume smoke-1")
+            .contains("muster resume EXECUTION")
     );
     assert_eq!(run.agent.heard().output("s3"), "three\n");
 }

@@ -161,13 +161,18 @@ fn an_execution_that_is_to_end_is_not_paused() {
 }
 
 #[test]
-fn another_attempt_knows_nothing_of_a_pause() {
+fn another_attempt_begins_paused_when_that_is_wished() {
     let paused = at(State::Running).on(Event::Pause).expect("it runs").next;
+    let resumed = paused.on(Event::Resume).expect("it is to pause").next;
     let lost = Event::AttemptLost {
         lease: lease(1),
         retry: true,
     };
     let queued = paused.on(lost).expect("the lease is live").next;
+    assert!(queued.pause.paused);
+    let assigned = queued.on(Event::Assign(lease(2))).expect("it is queued");
+    assert!(assigned.next.pause.paused);
+    let queued = resumed.on(lost).expect("the lease is live").next;
     assert_eq!(queued.pause, Pause::default());
 }
 
@@ -187,10 +192,10 @@ proptest! {
             prop_assert_eq!(life.lease.is_some(), life.state.is_leased());
             prop_assert!(life.last_epoch >= before.last_epoch);
             prop_assert!(life.stop >= before.stop);
-            if life.lease == before.lease {
+            if life.lease == before.lease && !life.state.is_terminal() {
                 prop_assert!(life.pause.sequence >= before.pause.sequence);
             }
-            prop_assert!(!life.pause.paused || life.state.is_leased());
+            prop_assert!(!life.pause.paused || !life.state.is_terminal());
             if before.state.is_terminal() {
                 prop_assert_eq!(life, before);
             }

@@ -214,6 +214,9 @@ impl App {
                     .cancel(child.execution.id, stop, message, None)
                     .await?;
                 self.perform(&changed);
+                if stop == Stop::Forced {
+                    self.force_children(&child.execution, message).await?;
+                }
             }
         }
         Ok(())
@@ -233,7 +236,7 @@ impl App {
             if !is_wanted(&child, group, indices) {
                 continue;
             }
-            self.hold_child(&child.execution, Hold::Resume, "all of them are ready")
+            self.hold_child(&child.execution, Hold::Release, "all of them are ready")
                 .await?;
         }
         Ok(())
@@ -241,13 +244,44 @@ impl App {
 
     /// Ends children whose parent's attempt has ended, of all projects.
     pub(crate) async fn stop_orphans(&self) -> Result<(), Error> {
-        for orphan in self.store.queue().orphans(BATCH).await? {
-            let executions = self.store.executions(orphan.project);
-            let message = "the execution that has started it is over";
-            let changed = executions
-                .cancel(orphan.id, Stop::Orderly, message, None)
-                .await?;
-            self.perform(&changed);
+        loop {
+            let orphans = self.store.queue().orphans(BATCH).await?;
+            for orphan in &orphans {
+                let executions = self.store.executions(orphan.project);
+                let message = "the execution that has started it is over";
+                let changed = executions
+                    .cancel(orphan.id, Stop::Orderly, message, None)
+                    .await?;
+                self.perform(&changed);
+            }
+            if orphans.len() < BATCH as usize {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Forces all that live below an execution to end: it is killed itself, and can not tell them.
+    pub(super) async fn force_children(
+        &self,
+        execution: &Execution,
+        message: &str,
+    ) -> Result<(), Error> {
+        let executions = self.store.executions(execution.project);
+        let mut parents = vec![execution.clone()];
+        while let Some(parent) = parents.pop() {
+            let Some(lease) = parent.lifecycle.lease else {
+                continue;
+            };
+            for child in executions.children(lease.attempt).await? {
+                let origin = child.execution.origin.as_ref();
+                let outlives = origin.is_some_and(|origin| origin.role == Role::Detached);
+                if outlives || child.execution.state().is_terminal() {
+                    continue;
+                }
+                let canceled = executions.cancel(child.execution.id, Stop::Forced, message, None);
+                self.perform(&canceled.await?);
+                parents.push(child.execution);
+            }
         }
         Ok(())
     }

@@ -133,6 +133,8 @@ impl App {
         if let Some(origin) = origin {
             record.priority = GENERATION_PRIORITY;
             record.origin = Some(origin);
+            // The root's row has it for the whole tree.
+            record.source = None;
         }
         let written = executions.create(&record, request).await?;
         if !written.replayed {
@@ -211,6 +213,9 @@ impl App {
         };
         let changed = executions.cancel(found.id, stop, &message, request).await?;
         self.perform(&changed);
+        if stop == Stop::Forced {
+            self.force_children(&found, &message).await?;
+        }
         Ok(executions.details(found.id).await?)
     }
 

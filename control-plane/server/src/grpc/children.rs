@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use muster_core::{
-    execution::Lease,
+    execution::{Lease, State},
     id::{AttemptId, ExecutionId},
 };
 use muster_proto::v1::{
@@ -112,6 +112,7 @@ pub(super) fn status(child: &Child) -> ChildStatus {
         description: origin
             .map(|origin| origin.description.clone())
             .unwrap_or_default(),
+        held: execution.state() == State::Paused && !execution.lifecycle.pause.paused,
     }
 }
 

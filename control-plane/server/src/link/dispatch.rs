@@ -115,6 +115,9 @@ async fn give(app: &App, taker: &Taker, share: u32) -> Result<usize, Error> {
         place.send(LinkResponse {
             message: Some(Message::Assignment(assignment(&work))),
         });
+        // One that waited may be wished to begin paused.
+        let pause = work.execution.lifecycle.pause;
+        app.link.pause_attempt(work.attempt.lease(), pause);
         app.hub.execution_changed(work.execution.id);
     }
     Ok(given)

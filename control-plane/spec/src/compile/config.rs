@@ -195,7 +195,50 @@ fn in_order<'a>(
     ordered
 }
 
-/// The parameters that a default asks for.
+/// Parameters whose values are secret: those that say so, and those whose defaults are made of one.
+pub(super) fn secret(
+    parameters: &IndexMap<String, Parameter>,
+    given: &BTreeMap<String, String>,
+) -> BTreeSet<String> {
+    let own = parameters.iter().filter(|(_, one)| one.sensitive);
+    let mut secret: BTreeSet<String> = own.map(|(name, _)| name.clone()).collect();
+    loop {
+        let before = secret.len();
+        for (name, parameter) in parameters {
+            let default = parameter.default.as_ref();
+            let default = default.filter(|_| !given.contains_key(name));
+            let made_of_one = |text: &Text| {
+                !needs(&text.text).is_disjoint(&secret)
+                    || (!secret.is_empty() && may_need_any(&text.text))
+            };
+            if default.is_some_and(made_of_one) {
+                secret.insert(name.clone());
+            }
+        }
+        if secret.len() == before {
+            return secret;
+        }
+    }
+}
+
+/// Whether a default may ask for parameters that it does not name: for all of them, or by an
+/// expression in a text.
+fn may_need_any(text: &str) -> bool {
+    let Ok(template) = Template::parse(text) else {
+        return true;
+    };
+    template.expressions().any(|one| {
+        let names = one.variables();
+        let functions = one.functions();
+        names.contains("config")
+            || names.contains("config.*")
+            || ["eval", "map", "filter"]
+                .iter()
+                .any(|name| functions.contains(*name))
+    })
+}
+
+/// The parameters that a default asks for by their names.
 fn needs(text: &str) -> BTreeSet<String> {
     let Ok(template) = Template::parse(text) else {
         return BTreeSet::new();

@@ -1,13 +1,11 @@
 //! The variables that are known when a workflow is compiled, and which others may be known
 //! later, in the pod.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use indexmap::IndexMap;
 use serde_json::{Map, json};
 
 use crate::expression::{Lookup, Moment, Scope, Value};
-use crate::schema::Parameter;
 use crate::suggest;
 
 use super::Input;
@@ -222,7 +220,7 @@ impl<'a> Document<'a> {
     /// What expressions in the pod may ask: all but parameters that are secret.
     pub(super) fn context(
         &self,
-        parameters: &IndexMap<String, Parameter>,
+        secret: &BTreeSet<String>,
         tags: &BTreeMap<String, String>,
     ) -> BTreeMap<String, Value> {
         let mut context: BTreeMap<String, Value> = self
@@ -234,11 +232,10 @@ impl<'a> Document<'a> {
         if let Some(execution) = context.get_mut("execution") {
             execution["tags"] = json!(tags);
         }
-        let public = self.config.iter().filter(|(name, _)| {
-            parameters
-                .get(*name)
-                .is_some_and(|parameter| !parameter.sensitive)
-        });
+        let public = self
+            .config
+            .iter()
+            .filter(|(name, _)| !secret.contains(*name));
         let public: Map<String, Value> = public
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();

@@ -14,11 +14,13 @@ use tokio::time::timeout;
 use super::transfer::Fetch;
 use crate::conductor::{
     halt::Cause,
-    operation::{At, Failure},
+    operation::{At, BROKEN, Failure},
 };
 
 /// Most instances of one order.
 const BATCH: usize = 100;
+/// Most bytes of the instances of one order, if it has several.
+const LARGEST: usize = 256 << 10;
 /// How long children may take to end once they were asked to: their `after` steps run.
 const END: Duration = Duration::from_secs(300);
 /// How long they may take once they were killed.
@@ -43,6 +45,16 @@ pub(super) struct Hand {
     pub(super) resumed: bool,
 }
 
+impl Hand {
+    /// Bytes that it adds to an order, roughly.
+    fn size(&self) -> usize {
+        let config = self.config.iter();
+        let config: usize = config.map(|(name, value)| name.len() + value.len()).sum();
+        let variables = Value::Object(self.variables.clone()).to_string().len();
+        variables + self.given.len() + self.label.len() + self.workflow.len() + config + 64
+    }
+}
+
 /// How a crew works.
 pub(super) struct Rules {
     /// What one of them is called: `worker` or `workflow`.
@@ -63,18 +75,37 @@ pub(super) struct Rules {
 struct Tally {
     passed: usize,
     failed: Vec<String>,
+    /// Some of them did not fail by what they test.
+    broken: bool,
     /// Not started, because it did not matter any more.
     left_out: usize,
 }
 
-/// Lets a crew work.
+/// Lets a crew work. Whatever ends it, none of the crew goes on behind it.
 pub(super) async fn work(at: &At<'_>, rules: &Rules, hands: Vec<Hand>) -> Result<(), Failure> {
+    let mut running = Vec::new();
+    let _resting = at.run.board.rest();
+    let result = guide(at, rules, hands, &mut running).await;
+    match (&result, at.limits.cause()) {
+        (Ok(()), _) => {}
+        (Err(_), Some(cause)) => stop(at, rules, &running, &cause).await,
+        (Err(failure), None) => end(at, rules, &running, &failure.message).await,
+    }
+    result
+}
+
+/// Starts as many as may run at a time until all are done. Those that were started and have not ended
+/// are in `running` when it returns.
+async fn guide(
+    at: &At<'_>,
+    rules: &Rules,
+    hands: Vec<Hand>,
+    running: &mut Vec<Hand>,
+) -> Result<(), Failure> {
     let total = hands.len();
     let mut changes = at.run.children.subscribe();
     let mut waiting: VecDeque<Hand> = hands.into();
-    let mut running: Vec<Hand> = Vec::new();
     let mut tally = Tally::default();
-    let _resting = at.run.board.rest();
     loop {
         let room = match at.limits.pause().is_paused() {
             true => 0,
@@ -82,28 +113,24 @@ pub(super) async fn work(at: &At<'_>, rules: &Rules, hands: Vec<Hand>) -> Result
         };
         let starting = next(&mut waiting, room.min(BATCH));
         if !starting.is_empty() {
-            let started = tokio::select! {
-                started = start(at, rules, &starting) => started,
-                cause = at.limits.reached() => {
-                    running.extend(starting);
-                    return Err(stop(at, rules, &running, &cause).await);
-                }
-            };
-            if let Err(failure) = started {
-                end(at, rules, &running, "another one could not be started").await;
-                return Err(failure);
-            }
+            let order = order(at, rules, &starting);
+            // Noted before it is known what became of it: it may have been started all the same.
             running.extend(starting);
+            tokio::select! {
+                started = at.run.children.order(order) => started?,
+                cause = at.limits.reached() => return Err(Failure::stopped(&cause, at.step)),
+            };
             continue;
         }
         if rules.detached {
             let text = format!("{total} started; nobody waits for them");
             at.run.spool.remark(at.step, &text).await;
+            running.clear();
             return Ok(());
         }
-        let ended = take_ended(at, rules, &mut running);
-        if rules.together && ended.is_empty() {
-            resume(at, rules, &mut running).await?;
+        let ended = take_ended(at, rules, running);
+        if rules.together && ended.is_empty() && !at.limits.pause().is_paused() {
+            resume(at, rules, running).await?;
         }
         if ended.is_empty() {
             if running.is_empty() && waiting.is_empty() {
@@ -113,9 +140,7 @@ pub(super) async fn work(at: &At<'_>, rules: &Rules, hands: Vec<Hand>) -> Result
                 // The sender lives in the run.
                 _ = changes.changed() => {}
                 () = at.limits.pause().until(false), if at.limits.pause().is_paused() => {}
-                cause = at.limits.reached() => {
-                    return Err(stop(at, rules, &running, &cause).await);
-                }
+                cause = at.limits.reached() => return Err(Failure::stopped(&cause, at.step)),
             }
             continue;
         }
@@ -134,8 +159,6 @@ pub(super) async fn work(at: &At<'_>, rules: &Rules, hands: Vec<Hand>) -> Result
             && !(running.is_empty() && waiting.is_empty())
         {
             tally.left_out = waiting.len() + running.len();
-            waiting.clear();
-            end(at, rules, &running, "another one failed").await;
             return result(rules, &tally, total);
         }
     }
@@ -144,16 +167,21 @@ pub(super) async fn work(at: &At<'_>, rules: &Rules, hands: Vec<Hand>) -> Result
 /// The next ones of one item.
 fn next(waiting: &mut VecDeque<Hand>, most: usize) -> Vec<Hand> {
     let mut taken: Vec<Hand> = Vec::new();
+    let mut size = 0;
     while taken.len() < most
         && let Some(hand) = waiting.front()
         && taken.first().is_none_or(|first| first.item == hand.item)
     {
+        size += hand.size();
+        if size > LARGEST && !taken.is_empty() {
+            break;
+        }
         taken.extend(waiting.pop_front());
     }
     taken
 }
 
-async fn start(at: &At<'_>, rules: &Rules, hands: &[Hand]) -> Result<(), Failure> {
+fn order(at: &At<'_>, rules: &Rules, hands: &[Hand]) -> Order {
     let item = hands.first().map_or(0, |hand| hand.item);
     let variables = json!({
         "step": at.sight.results.all(),
@@ -167,22 +195,21 @@ async fn start(at: &At<'_>, rules: &Rules, hands: &[Hand]) -> Result<(), Failure
         workflow: hand.workflow.clone(),
         config: hand.config.clone(),
     });
-    let order = Order::Start(StartChildren {
+    Order::Start(StartChildren {
         group: rules.group.clone(),
         step: at.step.to_owned(),
         operation: rules.operation,
         item,
         variables: variables.to_string().into(),
         instances: instances.collect(),
-    });
-    at.run.children.order(order).await.map(drop)
+    })
 }
 
 /// Lets those go on that have begun paused, once all of them are there.
 async fn resume(at: &At<'_>, rules: &Rules, running: &mut [Hand]) -> Result<(), Failure> {
     let waits = |hand: &Hand| {
         let status = at.run.children.status(&rules.group, hand.index);
-        status.is_some_and(|status| status.paused)
+        status.is_some_and(|status| status.held)
     };
     let held: Vec<&mut Hand> = running.iter_mut().filter(|hand| !hand.resumed).collect();
     if held.is_empty() || !held.iter().all(|hand| waits(hand)) {
@@ -230,6 +257,7 @@ async fn note(at: &At<'_>, rules: &Rules, tally: &mut Tally, hand: &Hand, status
             "" => String::new(),
             message => format!(": {message}"),
         };
+        tally.broken |= status.outcome() != Outcome::Failed || status.reason == BROKEN;
         tally.failed.push(format!("{name} {how}{why}"));
         format!(
             "{name} {how}{why}; see `muster logs {}`",
@@ -266,19 +294,21 @@ fn result(rules: &Rules, tally: &Tally, total: usize) -> Result<(), Failure> {
         text.push_str("; ");
         text.push_str(failed);
     }
-    Err(Failure::new("STEP_FAILED", text))
+    let reason = match tally.broken {
+        true => BROKEN,
+        false => "STEP_FAILED",
+    };
+    Err(Failure::new(reason, text))
 }
 
 /// Ends all that run, for a reason that ends this step too.
-async fn stop(at: &At<'_>, rules: &Rules, running: &[Hand], cause: &Cause) -> Failure {
+async fn stop(at: &At<'_>, rules: &Rules, running: &[Hand], cause: &Cause) {
     let failure = Failure::stopped(cause, at.step);
-    let force = matches!(cause, Cause::Cancel(cancel) if cancel.force);
-    if force {
-        // The server ends what has no parent any more.
-        return failure;
+    if matches!(cause, Cause::Cancel(cancel) if cancel.force) {
+        // The server has forced them to end already, with this execution.
+        return;
     }
     end(at, rules, running, &failure.message).await;
-    failure
 }
 
 /// Asks all that run to end and waits until they have; those that do not are killed.

@@ -10,6 +10,7 @@ use muster_spec::{
     duration,
     plan::{Given, Service},
 };
+use prost::Message as _;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -21,6 +22,8 @@ use crate::conductor::{
 
 /// Most instances of one order.
 const BATCH: usize = 100;
+/// Most bytes of the instances of one order, if it has several.
+const LARGEST: usize = 256 << 10;
 /// How long services may take to end before they are killed.
 const END: Duration = Duration::from_secs(60);
 
@@ -47,10 +50,9 @@ impl At<'_> {
     ) -> Result<(), Failure> {
         let mut deadlines = Vec::new();
         for (item, service) in services.iter().enumerate() {
-            let begun = self.start(operation, item, service).await?;
             let texts = Texts::new(self, &service.env).await?;
             deadlines.push(self.deadline(&texts, service).await?);
-            started.push(begun);
+            self.start(operation, item, service, started).await?;
         }
         let _resting = self.run.board.rest();
         let begun = started.len() - services.len();
@@ -85,7 +87,8 @@ impl At<'_> {
         operation: usize,
         item: usize,
         service: &Service,
-    ) -> Result<Started, Failure> {
+        started: &mut Vec<Started>,
+    ) -> Result<(), Failure> {
         let texts = Texts::new(self, &service.env).await?;
         let instances = texts.instances(&service.strategy).await?;
         let base = match self.step {
@@ -127,7 +130,18 @@ impl At<'_> {
             "step": self.sight.results.all(),
             "services": self.sight.services.all(),
         });
-        for instances in all.chunks(BATCH) {
+        // Noted before it is known what becomes of it: it may be started all the same.
+        started.push(Started {
+            name: service.name.clone(),
+            group: group.clone(),
+            count,
+            labels,
+            probed: service.readiness_probe.is_some(),
+        });
+        let mut rest = all.as_slice();
+        while !rest.is_empty() {
+            let (instances, more) = rest.split_at(batch(rest));
+            rest = more;
             let order = Order::Start(StartChildren {
                 group: group.clone(),
                 step: self.step.to_owned(),
@@ -141,13 +155,7 @@ impl At<'_> {
                 cause = self.limits.reached() => return Err(Failure::stopped(&cause, self.step)),
             }
         }
-        Ok(Started {
-            name: service.name.clone(),
-            group,
-            count,
-            labels,
-            probed: service.readiness_probe.is_some(),
-        })
+        Ok(())
     }
 
     /// Waits until all instances of a service are ready, and remembers where they are.
@@ -248,6 +256,16 @@ impl Started {
             }
         }
     }
+}
+
+/// How many instances go into the next order.
+fn batch(instances: &[ChildInstance]) -> usize {
+    let mut size = 0;
+    let fitting = instances.iter().take(BATCH).take_while(|one| {
+        size += one.encoded_len();
+        size <= LARGEST
+    });
+    fitting.count().max(1)
 }
 
 /// A service as expressions see it.

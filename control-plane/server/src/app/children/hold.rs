@@ -2,6 +2,7 @@
 //! Services go on: those that use them are stopped, and a database that is stopped would break what
 //! is connected to it.
 
+use muster_core::execution::State;
 use muster_storage::execution::{Execution, Role};
 
 use crate::app::{App, Error};
@@ -11,8 +12,10 @@ use crate::app::{App, Error};
 pub(in crate::app) enum Hold {
     /// It stops for a while.
     Pause,
-    /// It goes on.
+    /// It goes on, where it was stopped with others.
     Resume,
+    /// It goes on, where a step of its own has paused it.
+    Release,
 }
 
 impl App {
@@ -25,7 +28,7 @@ impl App {
         let executions = self.store.executions(execution.project);
         let message = match hold {
             Hold::Pause => "the execution that has started it is paused",
-            Hold::Resume => "the execution that has started it goes on",
+            Hold::Resume | Hold::Release => "the execution that has started it goes on",
         };
         // Without recursion: a tree may be deep.
         let mut parents = vec![execution.clone()];
@@ -54,13 +57,22 @@ impl App {
         message: &str,
     ) -> Result<(), Error> {
         let executions = self.store.executions(child.project);
+        let wished = child.lifecycle.pause.paused;
+        let held = child.state() == State::Paused && !wished;
+        // One that a step of its own has paused waits for whoever lets that go on.
+        if (hold == Hold::Pause && held) || (hold == Hold::Release && !held) {
+            return Ok(());
+        }
+        if hold == Hold::Resume && !wished {
+            return Ok(());
+        }
         let changed = match hold {
             Hold::Pause => executions.pause(child.id, message, None).await,
-            Hold::Resume => executions.resume(child.id, message, None).await,
+            Hold::Resume | Hold::Release => executions.resume(child.id, message, None).await,
         };
         match changed {
             Ok(changed) => self.perform(&changed),
-            // It waits for an agent, ends, or is not paused: nothing to do.
+            // It ends, or is not paused: nothing to do.
             Err(muster_storage::Error::IllegalTransition(_)) => {}
             Err(error) => return Err(error.into()),
         }
