@@ -187,6 +187,22 @@ steps:
 }
 
 #[test]
+fn the_script_of_a_service_may_name_secrets() {
+    let script = "services:\n  db: {image: x, shell: 'run {{ secret(\"db\", \"password\") }}'}\nsteps: [{shell: x}]";
+    let plan = spec(script).expect("it is good").plan;
+    let service = child(&Child {
+        parent: &plan,
+        spec: &services(&plan)[0].spec,
+        variables: &Map::new(),
+        id: "child-1",
+        given: &Given::default(),
+        service: Some(&services(&plan)[0]),
+    });
+    let variables = &service.expect("it is good").plan.containers[0].env_from_cluster;
+    assert_eq!(variables[0]["name"], "SECRET_DB_PASSWORD");
+}
+
+#[test]
 fn suites_name_workflows_or_select_them() {
     let compiled = spec(
         r#"

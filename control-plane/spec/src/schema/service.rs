@@ -157,7 +157,7 @@ impl Service {
         self.content.visit(visitor);
         self.container.visit(visitor);
         if let Some(text) = &mut self.shell {
-            visitor.template(text);
+            visitor.inside(text);
         }
         self.pod.visit(visitor);
         if let Some(probe) = &mut self.readiness_probe {
