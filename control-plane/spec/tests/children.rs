@@ -269,3 +269,23 @@ fn an_empty_matrix_is_a_warning_that_says_so() {
         "{warnings:?}"
     );
 }
+
+#[test]
+fn a_child_may_ask_for_no_other_credentials_than_its_parent_knew_of() {
+    let plan = spec(
+        "container: {env: [{name: T, value: '{{ credential(\"env\") }}'}]}\n\
+         steps:\n- parallel:\n    matrix: {user: [ann, bob]}\n    shell: 'echo {{ credential(matrix.user) }}'",
+    )
+    .expect("it is good")
+    .plan;
+    assert!(
+        parallel(&plan).env.is_empty(),
+        "not for the conductor's texts"
+    );
+    let ann = worker(&plan, json!({"index": 0, "matrix": {"user": "ann"}})).expect("it is known");
+    assert_eq!(ann.credentials, ["ann", "env"].map(str::to_owned).into());
+    // What an agent tells of an instance may be anything.
+    let forged = worker(&plan, json!({"index": 0, "matrix": {"user": "root"}}));
+    let refused = forged.expect_err("it was not known");
+    assert!(refused.contains("`root` is not among those"), "{refused}");
+}

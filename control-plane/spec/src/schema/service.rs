@@ -141,7 +141,7 @@ impl Service {
         }
         let mut names = self.strategy.names();
         names.extend(self.claims.keys().map(|name| format!("pvcs.{name}")));
-        visitor.enter(names);
+        visitor.enter(names, &self.strategy);
         for claim in self.claims.values_mut() {
             visitor.value(claim);
         }
