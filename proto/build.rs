@@ -28,6 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let runner = protox::compile([RUNNER], ["."])?;
     prost_build::Config::new()
         .bytes(["."])
+        .skip_debug([".muster.runner.v1.CredentialGiven"])
         .compile_fds(runner)?;
 
     if env::var_os("CARGO_FEATURE_GRPC").is_some() {

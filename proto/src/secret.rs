@@ -1,7 +1,6 @@
 //! Messages with values of credentials: whoever logs one shows no value.
 
 /// `Debug` with these fields and without the value.
-#[cfg(feature = "grpc")]
 macro_rules! hide {
     ($message:ty: $name:literal, $($field:ident),*) => {
         impl std::fmt::Debug for $message {
@@ -23,9 +22,14 @@ mod api {
     hide!(ReadCredentialResponse: "ReadCredentialResponse",);
 }
 
+hide!(crate::runner::v1::CredentialGiven: "CredentialGiven", error);
+
 #[cfg(all(test, feature = "grpc"))]
 mod tests {
-    use crate::v1::{CreateCredentialRequest, ReadCredentialResponse, UpdateCredentialRequest};
+    use crate::{
+        runner::v1::{AgentMessage, CredentialGiven, agent_message::Message},
+        v1::{CreateCredentialRequest, ReadCredentialResponse, UpdateCredentialRequest},
+    };
 
     #[test]
     fn no_value_stands_in_debug_output() {
@@ -38,8 +42,16 @@ mod tests {
             value: value.clone(),
             ..UpdateCredentialRequest::default()
         };
-        let read = ReadCredentialResponse { value };
-        let shown = format!("{create:?} {update:?} {read:?}");
+        let read = ReadCredentialResponse {
+            value: value.clone(),
+        };
+        let given = AgentMessage {
+            message: Some(Message::Credential(CredentialGiven {
+                value,
+                error: String::new(),
+            })),
+        };
+        let shown = format!("{create:?} {update:?} {read:?} {given:?}");
         assert!(!shown.contains("hunter2"), "{shown}");
     }
 }
