@@ -7,8 +7,8 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 
 use crate::{
     command::{
-        agent, agents, apply, artifacts, cancel, completions, context, eval, events, get, lint,
-        logs, ls, pause, projects, run, schema, server, stored, tokens, version, wait,
+        agent, agents, apply, artifacts, cancel, completions, context, credentials, eval, events,
+        get, lint, logs, ls, pause, projects, run, schema, server, stored, tokens, version, wait,
     },
     exit,
     terminal::{ColorChoice, Terminal},
@@ -206,6 +206,7 @@ pub(crate) enum Command {
     Agents(agents::Arguments),
     Projects(projects::Arguments),
     Tokens(tokens::Arguments),
+    Credentials(credentials::Arguments),
     Completions(completions::Arguments),
     Version(version::Arguments),
     /// What the exit codes mean

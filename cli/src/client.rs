@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use muster_proto::v1::{
     agent_service_client::AgentServiceClient, artifact_service_client::ArtifactServiceClient,
+    credential_service_client::CredentialServiceClient,
     execution_service_client::ExecutionServiceClient, log_service_client::LogServiceClient,
     project_service_client::ProjectServiceClient, template_service_client::TemplateServiceClient,
     workflow_service_client::WorkflowServiceClient,
@@ -153,6 +154,11 @@ impl Client {
     /// Templates.
     pub(crate) fn templates(&self) -> TemplateServiceClient<Service> {
         TemplateServiceClient::new(self.service.clone())
+    }
+
+    /// Credentials.
+    pub(crate) fn credentials(&self) -> CredentialServiceClient<Service> {
+        CredentialServiceClient::new(self.service.clone())
     }
 
     /// Agents.

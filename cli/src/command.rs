@@ -8,6 +8,7 @@ pub(crate) mod artifacts;
 pub(crate) mod cancel;
 pub(crate) mod completions;
 pub(crate) mod context;
+pub(crate) mod credentials;
 pub(crate) mod eval;
 pub(crate) mod events;
 pub(crate) mod get;
@@ -102,6 +103,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Agents(arguments) => agents::execute(arguments, global).await,
         Command::Projects(arguments) => projects::execute(arguments, global).await,
         Command::Tokens(arguments) => tokens::execute(arguments, global).await,
+        Command::Credentials(arguments) => credentials::execute(arguments, global).await,
         Command::Completions(arguments) => completions::execute(&arguments),
         Command::Version(_) => version::execute(global),
         Command::ExitCodes => {

@@ -1,7 +1,10 @@
 //! The wire: generated messages, clients and servers.
 //!
 //! [`v1`] is the public interface of the control plane (feature `grpc`), [`runner`] what agent,
-//! conductor and shim say to each other. Nothing here is written by hand but this file.
+//! conductor and shim say to each other. Nothing here is written by hand but this file, and
+//! `secret` for what must not be shown.
+
+mod secret;
 
 /// `muster.v1`: for clients and agents.
 #[cfg(feature = "grpc")]

@@ -5,6 +5,7 @@ pub(crate) mod agent;
 pub(crate) mod artifact;
 pub(crate) mod attempt;
 pub(crate) mod counter;
+pub(crate) mod credential;
 pub(crate) mod execution;
 pub(crate) mod execution_event;
 pub(crate) mod execution_plan;

@@ -33,6 +33,8 @@ pub enum Kind {
     Attempt,
     /// An artifact.
     Artifact,
+    /// A credential.
+    Credential,
     /// A blob.
     Blob,
 }
@@ -48,6 +50,7 @@ impl fmt::Display for Kind {
             Self::Execution => "execution",
             Self::Attempt => "attempt",
             Self::Artifact => "artifact",
+            Self::Credential => "credential",
             Self::Blob => "blob",
         })
     }

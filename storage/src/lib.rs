@@ -11,6 +11,7 @@ pub mod agent;
 pub mod artifact;
 pub mod attempt;
 pub mod blob;
+pub mod credential;
 mod entity;
 pub mod error;
 pub mod execution;

@@ -7,6 +7,7 @@ mod m20261124_000002_add_children;
 mod m20261126_000003_add_pauses;
 mod m20261126_000004_add_outputs;
 mod m20261126_000005_add_resolved;
+mod m20261126_000006_add_credentials;
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
@@ -29,6 +30,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000003_add_pauses::AddPauses),
             Box::new(m20261126_000004_add_outputs::AddOutputs),
             Box::new(m20261126_000005_add_resolved::AddResolved),
+            Box::new(m20261126_000006_add_credentials::AddCredentials),
         ]
     }
 }

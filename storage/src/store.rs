@@ -18,6 +18,7 @@ use crate::{
     Error,
     agent::Agents,
     artifact::Artifacts,
+    credential::{self, Credentials},
     execution::Executions,
     log::Logs,
     manifest::{self, Manifests},
@@ -187,6 +188,25 @@ impl Store {
             store: self,
             project,
         }
+    }
+
+    /// The credentials of a project.
+    #[must_use]
+    pub const fn credentials(&self, project: ProjectId) -> Credentials<'_> {
+        Credentials {
+            store: self,
+            project,
+        }
+    }
+
+    /// How many credentials of all projects are sealed with other keys than this one; for the
+    /// server itself.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn credentials_under_other_keys(&self, key: &str) -> Result<u64, Error> {
+        credential::under_other_keys(self, key).await
     }
 
     /// The logs of a project.

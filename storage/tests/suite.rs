@@ -24,6 +24,8 @@ mod artifacts;
 mod blobs;
 #[path = "suite/claims.rs"]
 mod claims;
+#[path = "suite/credentials.rs"]
+mod credentials;
 #[path = "suite/executions.rs"]
 mod executions;
 #[path = "suite/leases.rs"]

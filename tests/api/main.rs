@@ -2,6 +2,7 @@
 //! gRPC as any client would. Needs no cluster and no database server.
 
 mod call;
+mod credential;
 mod failure;
 mod pause;
 mod workflow;

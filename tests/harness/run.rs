@@ -8,8 +8,8 @@ use muster_proto::v1::{
     DownloadArtifactRequest, Execution, GetAgentRequest, GetExecutionRequest, InlineWorkflow,
     LabelValues, ListArtifactsRequest, PauseExecutionRequest, ReadLogRequest,
     ResumeExecutionRequest, StepResult, Target, agent_service_client, artifact_service_client,
-    create_execution_request::Source, execution::State, execution_service_client,
-    log_service_client, read_log_response::Item,
+    create_execution_request::Source, credential_service_client, execution::State,
+    execution_service_client, log_service_client, read_log_response::Item,
 };
 use sha2::{Digest as _, Sha256};
 use tonic::{
@@ -74,6 +74,12 @@ impl Client {
     #[must_use]
     pub fn logs(&self) -> log_service_client::LogServiceClient<Service> {
         log_service_client::LogServiceClient::new(self.service.clone())
+    }
+
+    /// Returns a client of credentials.
+    #[must_use]
+    pub fn credentials(&self) -> credential_service_client::CredentialServiceClient<Service> {
+        credential_service_client::CredentialServiceClient::new(self.service.clone())
     }
 
     /// Returns a client of artifacts.

@@ -1,13 +1,14 @@
 //! The door for conductors: who may come in, and which kind of connection it is.
 //!
 //! A control connection is [`control`]'s business, an artifact's [`artifact`]'s, an archive's
-//! [`archive`]'s, the way of the log to the server [`log`]'s.
+//! [`archive`]'s, a credential's [`credential`]'s, the way of the log to the server [`log`]'s.
 
 mod archive;
 mod artifact;
 pub(crate) mod certificate;
 mod children;
 mod control;
+mod credential;
 mod frame;
 mod listener;
 mod log;
@@ -116,6 +117,7 @@ async fn welcome(
     let result = match hello.purpose() {
         Purpose::Artifact => artifact::serve(context, &attempt, receiver, sender).await,
         Purpose::Archive => archive::serve(context, &attempt, receiver, sender).await,
+        Purpose::Credential => credential::serve(context, &attempt, receiver, sender).await,
         Purpose::Control | Purpose::Unspecified => {
             control::serve(context, &attempt, &hello, receiver, sender).await
         }

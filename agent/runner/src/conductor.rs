@@ -6,8 +6,10 @@
 
 mod agent;
 mod artifacts;
+mod asked;
 mod board;
 mod children;
+mod credential;
 mod download;
 mod git;
 mod halt;
@@ -46,6 +48,7 @@ use crate::{
 use agent::Agent;
 use board::Board;
 use children::Children;
+use credential::Credentials;
 use halt::Halt;
 use instruction::Outputs;
 use options::Options;
@@ -67,6 +70,7 @@ struct Run {
     image_configs: HashMap<String, ImageConfig>,
     /// What steps gave out.
     outputs: Rc<Outputs>,
+    credentials: Credentials,
     /// For modes of this program that run beside it.
     itself: Itself,
 }
@@ -170,6 +174,7 @@ async fn conduct(options: Options, agent: Arc<Agent>, itself: &Itself) -> io::Re
         agent,
         image_configs,
         outputs: Rc::default(),
+        credentials: Credentials::default(),
         itself: itself.clone(),
     });
     let code = tokio::select! {

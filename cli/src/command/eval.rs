@@ -29,7 +29,8 @@ Examples:
 /// Evaluate an expression and show what stays unresolved
 ///
 /// What no --set names is left as it is: the rest is printed in its simplest form, and what is
-/// missing goes to standard error: variables, and functions that need a run (file, glob, secret).
+/// missing goes to standard error: variables, and functions that need a run (file, glob, secret,
+/// credential).
 /// Exits with 0 also then, and with 2 when the expression is wrong.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

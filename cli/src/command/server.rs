@@ -57,6 +57,18 @@ pub(crate) struct Arguments {
         help = "Blobs, file:///path or s3://bucket/prefix?endpoint=… [default: files in the data folder]"
     )]
     blobs: Option<String>,
+    /// File with the key that credentials are sealed with: 32 random bytes in base64
+    ///
+    /// `openssl rand -base64 32` makes one. Without the option the first start makes
+    /// DATA_DIR/credential-key, for its owner alone. Servers that share a database must all have the
+    /// same file. It is not in the database: keep a copy apart from the database's backups, for
+    /// without it credentials must be set again.
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "File with the key of credentials, 32 bytes in base64; the same for all servers of a database [default: made in the data folder]"
+    )]
+    credential_key_file: Option<PathBuf>,
     /// Certificate chain, PEM
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -161,6 +173,7 @@ fn config(arguments: Arguments, global: &Global) -> Result<Config, Error> {
         database_connections: arguments.database_connections,
         blobs: arguments.blobs,
         blob_options: blob::Options { credentials },
+        credential_key_file: arguments.credential_key_file,
         tls,
         global_template: arguments
             .global_template

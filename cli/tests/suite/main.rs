@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod children;
+mod credentials;
 mod history;
 mod home;
 mod interrupt;

@@ -5,6 +5,7 @@ mod agents;
 mod artifacts;
 mod caller;
 mod children;
+mod credentials;
 mod error;
 mod executions;
 mod hub;
@@ -21,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use caller::{Access, Caller};
 pub(crate) use children::{MAX_INSTANCES, NewChild, Requirement, StartChildren};
+pub(crate) use credentials::CredentialChange;
 pub(crate) use error::{Error, Violation};
 pub(crate) use executions::{NewRun, Source};
 pub(crate) use hub::Hub;
@@ -28,7 +30,7 @@ pub(crate) use logs::{LogItem, LogRange};
 pub(crate) use manifests::ManifestChange;
 pub(crate) use tokens::WantedToken;
 
-use crate::{config::Config, link::Link};
+use crate::{config::Config, link::Link, vault::Vault};
 
 /// All that use cases need.
 #[derive(Debug)]
@@ -37,18 +39,26 @@ pub(crate) struct App {
     pub(crate) blobs: Blobs,
     pub(crate) clock: Clock,
     pub(crate) config: Config,
+    pub(crate) vault: Vault,
     pub(crate) hub: Hub,
     pub(crate) link: Link,
     pub(crate) tasks: TaskTracker,
 }
 
 impl App {
-    pub(crate) fn new(store: Store, blobs: Blobs, clock: Clock, config: Config) -> Arc<Self> {
+    pub(crate) fn new(
+        store: Store,
+        blobs: Blobs,
+        vault: Vault,
+        clock: Clock,
+        config: Config,
+    ) -> Arc<Self> {
         Arc::new(Self {
             store,
             blobs,
             clock,
             config,
+            vault,
             hub: Hub::new(),
             link: Link::new(),
             tasks: TaskTracker::new(),

@@ -30,6 +30,9 @@ pub struct Config {
     pub blobs: Option<String>,
     /// Credentials of the blob store.
     pub blob_options: blob::Options,
+    /// File with the key of credentials; made in the data directory when absent. All servers of
+    /// a database need the same one.
+    pub credential_key_file: Option<PathBuf>,
     /// How connections are protected.
     pub tls: Tls,
     /// Name of the template that is put below every execution.
@@ -89,6 +92,7 @@ impl Config {
             database_connections: 16,
             blobs: None,
             blob_options: blob::Options::default(),
+            credential_key_file: None,
             tls: Tls::Automatic { names: Vec::new() },
             global_template: None,
             lease_duration: Duration::from_secs(30),

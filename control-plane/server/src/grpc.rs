@@ -5,6 +5,7 @@ mod artifacts;
 mod auth;
 mod children;
 mod convert;
+mod credentials;
 mod executions;
 mod link;
 mod logs;
@@ -22,6 +23,7 @@ use std::{pin::Pin, sync::Arc};
 use muster_proto::v1::{
     self, agent_link_service_server::AgentLinkServiceServer,
     agent_service_server::AgentServiceServer, artifact_service_server::ArtifactServiceServer,
+    credential_service_server::CredentialServiceServer,
     execution_service_server::ExecutionServiceServer, log_service_server::LogServiceServer,
     project_service_server::ProjectServiceServer, template_service_server::TemplateServiceServer,
     workflow_service_server::WorkflowServiceServer,
@@ -111,6 +113,7 @@ pub(crate) async fn routes(
         .add_service(web!(ExecutionServiceServer))
         .add_service(web!(WorkflowServiceServer))
         .add_service(web!(TemplateServiceServer))
+        .add_service(web!(CredentialServiceServer))
         .add_service(web!(LogServiceServer))
         .add_service(web!(ArtifactServiceServer))
         .add_service(web!(AgentServiceServer))

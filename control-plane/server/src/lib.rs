@@ -14,6 +14,7 @@ pub mod runtime;
 mod tasks;
 pub mod tls;
 pub mod token;
+mod vault;
 
 pub use config::Config;
 pub use runtime::Server;

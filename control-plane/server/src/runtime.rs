@@ -27,6 +27,7 @@ use crate::{
     link::dispatch,
     tasks, tls,
     token::{Holder, generate, hash},
+    vault::{self, Vault},
 };
 
 /// How soon `muster cancel` and `muster pause` are heard by a `muster run` in another terminal.
@@ -51,6 +52,9 @@ pub enum Error {
     /// There is no usable certificate.
     #[error(transparent)]
     Tls(#[from] tls::Error),
+    /// There is no key for credentials.
+    #[error(transparent)]
+    Vault(#[from] vault::Error),
     /// The address can not be listened on.
     #[error("can not listen on {address}: {source}")]
     Listen {
@@ -281,11 +285,13 @@ async fn prepare(mut config: Config, clock: Clock) -> Result<(Arc<App>, TcpListe
     let store = Store::connect(&config.database_url(), &options).await?;
     let blobs = Blobs::open(&config.blobs_url(), &config.blob_options).await?;
     blobs.check().await?;
+    let key_file = config.credential_key_file.as_deref();
+    let vault = Vault::open(key_file, &config.data_dir, &store).await?;
     let address = config.listen;
     let listen = |source| Error::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(listen)?;
     config.listen = listener.local_addr().map_err(listen)?;
-    Ok((App::new(store, blobs, clock, config), listener))
+    Ok((App::new(store, blobs, vault, clock, config), listener))
 }
 
 fn certificate(config: &Config) -> Result<Option<tls::Files>, Error> {

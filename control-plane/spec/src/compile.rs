@@ -6,6 +6,7 @@ mod builtin;
 mod child;
 mod config;
 mod container;
+mod credential;
 mod environment;
 mod execution;
 mod files;
@@ -21,6 +22,7 @@ mod template;
 
 pub use builtin::{all as builtin_templates, template as builtin_template};
 pub use child::{Child, child};
+pub use credential::MAX_CREDENTIALS;
 pub use execution::target;
 pub(crate) use name::slug;
 
@@ -160,7 +162,9 @@ fn compile_spec(input: &Input<'_>) -> Result<Compiled, Problems> {
     let config = config::of_workflow(own, input.config, &base, &mut problems);
     check(problems.clone())?;
 
-    let spec = expand(input, &base, &config, &mut problems, &mut warnings)?;
+    let mut spec = expand(input, &base, &config, &mut problems, &mut warnings)?;
+    let budget = Budget::new(MAX_COST);
+    let credentials = credential::names(&mut spec, None, &budget, &mut problems);
     let scope = scope::Document::new(&base, &config);
     let secret = config::secret(own, input.config);
     let resolved = resolved(input, &base, &config, &secret, &spec);
@@ -180,6 +184,7 @@ fn compile_spec(input: &Input<'_>) -> Result<Compiled, Problems> {
         env: vec![ci()],
         containers,
         pod,
+        credentials,
         service: None,
         steps,
     };

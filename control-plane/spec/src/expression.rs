@@ -145,6 +145,23 @@ impl Expression {
         found
     }
 
+    /// Arguments of all calls of a function; nothing for those where a list is spread.
+    pub(crate) fn calls(&self, function: &str) -> Vec<Option<Vec<Self>>> {
+        let mut calls = Vec::new();
+        self.tree.visit(&mut |tree| {
+            if let Tree::Call { name, arguments } = tree
+                && name == function
+            {
+                let arguments = arguments.iter().map(|argument| {
+                    let tree = argument.tree.clone();
+                    (!argument.spread).then_some(Self { tree })
+                });
+                calls.push(arguments.collect());
+            }
+        });
+        calls
+    }
+
     /// Names of all functions in it.
     #[must_use]
     pub fn functions(&self) -> BTreeSet<String> {

@@ -9,7 +9,7 @@
 
 mod children;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,10 @@ pub struct Plan {
     pub containers: Vec<Container>,
     /// Settings of Job and pod.
     pub pod: Pod,
+    /// Names of the project's credentials that texts of the pod may ask for: those that the
+    /// workflow names, and those of its workers and services. The control plane gives no other.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub credentials: BTreeSet<String>,
     /// Set when this is a service of another execution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceRole>,

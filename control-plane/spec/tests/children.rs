@@ -187,6 +187,22 @@ steps:
 }
 
 #[test]
+fn the_script_of_a_service_may_name_secrets() {
+    let script = "services:\n  db: {image: x, shell: 'run {{ secret(\"db\", \"password\") }}'}\nsteps: [{shell: x}]";
+    let plan = spec(script).expect("it is good").plan;
+    let service = child(&Child {
+        parent: &plan,
+        spec: &services(&plan)[0].spec,
+        variables: &Map::new(),
+        id: "child-1",
+        given: &Given::default(),
+        service: Some(&services(&plan)[0]),
+    });
+    let variables = &service.expect("it is good").plan.containers[0].env_from_cluster;
+    assert_eq!(variables[0]["name"], "SECRET_DB_PASSWORD");
+}
+
+#[test]
 fn suites_name_workflows_or_select_them() {
     let compiled = spec(
         r#"
@@ -252,4 +268,24 @@ fn an_empty_matrix_is_a_warning_that_says_so() {
         warnings.iter().any(|text| text.contains("matrix of a (0)")),
         "{warnings:?}"
     );
+}
+
+#[test]
+fn a_child_may_ask_for_no_other_credentials_than_its_parent_knew_of() {
+    let plan = spec(
+        "container: {env: [{name: T, value: '{{ credential(\"env\") }}'}]}\n\
+         steps:\n- parallel:\n    matrix: {user: [ann, bob]}\n    shell: 'echo {{ credential(matrix.user) }}'",
+    )
+    .expect("it is good")
+    .plan;
+    assert!(
+        parallel(&plan).env.is_empty(),
+        "not for the conductor's texts"
+    );
+    let ann = worker(&plan, json!({"index": 0, "matrix": {"user": "ann"}})).expect("it is known");
+    assert_eq!(ann.credentials, ["ann", "env"].map(str::to_owned).into());
+    // What an agent tells of an instance may be anything.
+    let forged = worker(&plan, json!({"index": 0, "matrix": {"user": "root"}}));
+    let refused = forged.expect_err("it was not known");
+    assert!(refused.contains("`root` is not among those"), "{refused}");
 }

@@ -352,6 +352,54 @@ fn secrets_of_content_come_from_the_container_for_values() {
 }
 
 #[test]
+fn the_plan_says_which_credentials_may_be_asked_for() {
+    let steps = r#"
+config: {stage: {type: string, default: test}}
+container:
+  env: [{name: T, value: '{{ credential("env") }}'}]
+content:
+  files: [{path: /data/f, content: '{{ credential("file", true) }}'}]
+  git: {uri: 'https://h/r', token: '{{ credential("git") }}'}
+services:
+  db: {shell: 'echo {{ credential("db-" + index) }}', count: 2}
+steps:
+- shell: 'echo {{ credential("deploy-" + config.stage) }} {{ env.A ? credential("a") : credential("b") }}'
+- run: {command: [x], args: ['{{ join(map(list("m1", "m2"), "credential(_.value)")) }}']}
+- parallel:
+    matrix: {user: [ann, bob], again: [1, 2]}
+    steps:
+    - shell: 'echo {{ credential("login-" + matrix.user) }}'
+    - parallel: {count: 2, shell: 'echo {{ credential("deep-" + index + "-" + at(list("x", "y"), index)) }}'}
+"#;
+    let compiled = run(&spec(steps), &[], &[]).unwrap();
+    let names: Vec<_> = compiled.plan.credentials.iter().collect();
+    assert_eq!(
+        names,
+        [
+            "a",
+            "b",
+            "db-0",
+            "db-1",
+            "deep-0-x",
+            "deep-1-y",
+            "deploy-test",
+            "env",
+            "file",
+            "git",
+            "login-ann",
+            "login-bob",
+            "m1",
+            "m2",
+        ]
+    );
+    let text = serde_json::to_string(&compiled.plan.containers).unwrap();
+    assert!(
+        !text.contains("credential"),
+        "nothing for the cluster: {text}"
+    );
+}
+
+#[test]
 fn secrets_and_credentials_are_refused_elsewhere_with_the_cure() {
     for (step, expected) in [
         (
@@ -391,12 +439,60 @@ fn secrets_and_credentials_are_refused_elsewhere_with_the_cure() {
             "use a parameter in `config`",
         ),
         (
-            "- shell: '{{ credential(\"a\") }}'",
-            "use `secret(name, key)`",
+            "- {shell: x, condition: 'credential(\"a\") == 1'}",
+            "`credential` can stand in",
+        ),
+        (
+            "- {shell: x, condition: 'eval(\"credential(1)\")'}",
+            "`credential` can stand in",
+        ),
+        (
+            "- {name: '{{ credential(\"a\") }}', shell: x}",
+            "`credential` can stand in",
+        ),
+        (
+            "- {shell: x, container: {image: '{{ credential(\"a\") }}'}}",
+            "`credential` can stand in",
+        ),
+        (
+            "- {execute: {workflows: [{name: w, config: {t: '{{ credential(\"a\") }}'}}]}}",
+            "`credential` can stand in",
+        ),
+        (
+            "- {parallel: {count: 2, description: '{{ credential(\"a\") }}', shell: x}}",
+            "`credential` can stand in",
         ),
         (
             "- shell: '{{ config.x ? credential(env.A) : 1 }}'",
-            "use `secret(name, key)`",
+            "`env.A` is not",
+        ),
+        (
+            "- shell: '{{ credential(step.a.outputs.b) }}'",
+            "put it together of parameters",
+        ),
+        (
+            "- shell: '{{ credential(split(env.A)...) }}'",
+            "are not known",
+        ),
+        (
+            "- shell: '{{ credential(\"Deploy Token\") }}'",
+            "no name of a credential",
+        ),
+        (
+            "- shell: '{{ credential(\"a\", \"b\") }}'",
+            "`true` or `false`",
+        ),
+        (
+            "- shell: '{{ credential() }}'",
+            "credential takes 1 to 2 argument(s)",
+        ),
+        (
+            "- {parallel: {count: 'env.N', shell: 'echo {{ credential(\"a\" + index) }}'}}",
+            "must be known when",
+        ),
+        (
+            "- {parallel: {count: 101, shell: 'echo {{ credential(\"a\" + index) }}'}}",
+            "more than 100 credentials",
         ),
     ] {
         let workflow = spec(&format!("config: {{x: {{default: 'y'}}}}\nsteps:\n{step}"));

@@ -315,6 +315,23 @@ fn strategies_of_a_million() {
 }
 
 #[test]
+fn names_of_credentials_for_instances_without_end() {
+    let block = |call: &str, calls: usize, values: &str| {
+        let script = call.repeat(calls);
+        workflow(&format!(
+            "steps:\n- parallel:\n    count: 10000\n    shards: {{s: {values}}}\n    shell: 'x {script}'"
+        ))
+    };
+    let by_index = "{{credential(\"a\"+index)}}";
+    refused_with(&block(by_index, 1, "[x]"), "more than 100 credentials");
+    // The same name for all of them, and much to put together for each.
+    let same = "{{credential(\"a\"+(index*0))}}";
+    refused_with(&block(same, 10_000, "[x]"), "too many steps");
+    let long = format!("[{}]", "x".repeat(500_000));
+    refused_with(&block(same, 10_000, &long), "too many steps");
+}
+
+#[test]
 fn expressions_of_many_levels() {
     for inside in [
         format!("{}1{}", "(".repeat(10_000), ")".repeat(10_000)),

@@ -71,6 +71,7 @@ async fn servers_that_start_together_do_not_disturb_each_other(db: Database) {
         "counters",
         "manifest_revisions",
         "manifests",
+        "credentials",
         "requests",
         "agents",
         "tokens",

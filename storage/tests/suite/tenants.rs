@@ -1,7 +1,13 @@
 //! Nothing crosses the border of a project: what is another's is not found.
 
 use muster_core::execution::Stop;
-use muster_storage::{Error, artifact::NewArtifact, execution::Filter, manifest::NewManifest};
+use muster_storage::{
+    Error,
+    artifact::NewArtifact,
+    credential::{NewCredential, Sealed},
+    execution::Filter,
+    manifest::NewManifest,
+};
 
 use crate::fixture::{Database, map, new_execution, request};
 
@@ -22,6 +28,17 @@ fn manifest() -> NewManifest {
         text: "text".to_owned(),
         labels: map(&[]),
         description: String::new(),
+    }
+}
+
+fn credential() -> NewCredential {
+    NewCredential {
+        name: "token".to_owned(),
+        value: Sealed {
+            key: "k".to_owned(),
+            bytes: vec![1, 2, 3],
+        },
+        description: None,
     }
 }
 
@@ -54,6 +71,9 @@ async fn nothing_of_another_project_is_found(db: Database) {
     let own = db.store.workflows(db.project);
     own.create(&manifest(), None).await.expect("made");
 
+    let credentials = db.store.credentials(db.project);
+    credentials.create(&credential(), None).await.expect("made");
+
     let foreign = db.new_project("foreign").await;
     let executions = db.store.executions(foreign);
     missing(executions.get(id).await);
@@ -78,6 +98,14 @@ async fn nothing_of_another_project_is_found(db: Database) {
         missing(manifests.delete("smoke", None).await);
         assert_eq!(manifests.list(None, 10).await.expect("a list").items, []);
     }
+    let others = db.store.credentials(foreign);
+    missing(others.get("token").await);
+    missing(others.value("token").await);
+    missing(others.update(&credential(), None, false, None).await);
+    missing(others.delete("token", None).await);
+    assert_eq!(others.list(None, 10).await.expect("a list").items, []);
+    let kept = credentials.value("token").await.expect("it stays");
+    assert_eq!(kept.1, credential().value);
     let execution = db.store.executions(db.project).get(id).await.expect("it");
     assert!(!execution.state().is_terminal(), "nobody canceled it");
 }
@@ -96,6 +124,12 @@ async fn the_same_names_live_in_two_projects(db: Database) {
     let foreign = db.new_project("foreign").await;
     for project in [db.project, foreign] {
         let made = db.store.workflows(project).create(&manifest(), None).await;
+        made.expect("made");
+        let made = db
+            .store
+            .credentials(project)
+            .create(&credential(), None)
+            .await;
         made.expect("made");
         let executions = db.store.executions(project);
         let identity = executions.reserve("smoke").await.expect("a number");

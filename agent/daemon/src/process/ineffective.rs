@@ -84,6 +84,7 @@ mod tests {
             env: Vec::new(),
             containers: vec![container],
             pod: Pod::default(),
+            credentials: std::collections::BTreeSet::new(),
             service: None,
             steps: Vec::new(),
         }

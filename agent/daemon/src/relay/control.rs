@@ -134,7 +134,8 @@ async fn hear(
                     return Ok(());
                 }
             }
-            Some(Said::Hello(_) | Said::Artifact(_) | Said::Archive(_)) | None => {
+            Some(Said::Hello(_) | Said::Artifact(_) | Said::Archive(_) | Said::Credential(_))
+            | None => {
                 return Err(invalid(
                     "a message that does not belong on a control connection",
                 ));

@@ -366,6 +366,13 @@ impl AgentLinkService for Service {
     ) -> Result<Response<Self::ReadArchiveStream>, Status> {
         Err(Status::unimplemented(NO_CHILDREN))
     }
+
+    async fn read_credential(
+        &self,
+        _request: Request<v1::ReadCredentialRequest>,
+    ) -> Result<Response<v1::ReadCredentialResponse>, Status> {
+        Err(Status::unimplemented("this server knows no credentials"))
+    }
 }
 
 /// The tests here start no children.

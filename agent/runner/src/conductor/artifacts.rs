@@ -44,7 +44,7 @@ impl At<'_> {
         let mut around = self.around(shim.as_ref()).await?;
         if let Some(directory) = &artifacts.working_dir {
             let directory = self
-                .template("artifacts.workingDir", directory, &around)
+                .inside("artifacts.workingDir", directory, &around)
                 .await?;
             around.enter(&directory);
         }

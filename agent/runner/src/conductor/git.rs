@@ -100,16 +100,19 @@ impl At<'_> {
         own: &Surroundings,
         values: &Surroundings,
     ) -> Result<Order, Failure> {
-        let template = async |what: &str, text: &Option<String>, around: &Surroundings| match text {
+        let secret = async |what: &str, text: &Option<String>, around: &Surroundings| match text {
             Some(text) => {
                 let what = format!("content.git.{what}");
-                self.template(&what, text, around).await
+                self.inside(&what, text, around).await
             }
             None => Ok(String::new()),
         };
         let uri = Uri::parse(&self.template("content.git.uri", &git.uri, own).await?);
         let uri = uri.map_err(|error| Failure::new("GIT", error))?;
-        let revision = template("revision", &git.revision, own).await?;
+        let revision = match &git.revision {
+            Some(text) => self.template("content.git.revision", text, own).await?,
+            None => String::new(),
+        };
         let paths = self.templates("content.git.paths", &git.paths, own).await?;
         if revision.starts_with('-')
             || [&paths.join(""), &revision]
@@ -120,9 +123,9 @@ impl At<'_> {
                 "a revision does not begin with '-', and neither it nor a path has line breaks";
             return Err(Failure::new("GIT", text));
         }
-        let username = template("username", &git.username, values).await?;
-        let token = template("token", &git.token, values).await?;
-        let ssh_key = template("sshKey", &git.ssh_key, values).await?;
+        let username = secret("username", &git.username, values).await?;
+        let token = secret("token", &git.token, values).await?;
+        let ssh_key = secret("sshKey", &git.ssh_key, values).await?;
         let (username, token) = uri.credentials(username.trim(), token.trim());
         let mut order = Order {
             environment: Vec::new(),

@@ -168,7 +168,13 @@ impl Parts {
                     return Err(io::ErrorKind::ConnectionRefused.into());
                 }
                 // A message of a newer version, or one that does not belong here.
-                Some(Heard::Welcome(_) | Heard::ArtifactAck(_) | Heard::Archive(_)) | None => {}
+                Some(
+                    Heard::Welcome(_)
+                    | Heard::ArtifactAck(_)
+                    | Heard::Archive(_)
+                    | Heard::Credential(_),
+                )
+                | None => {}
             }
         }
     }

@@ -130,7 +130,7 @@ impl At<'_> {
                 Some(index) => self.around(Some(&self.shim(index).await?)).await?,
             };
             let content = self
-                .template("content.files.content", &file.content, &content)
+                .inside("content.files.content", &file.content, &content)
                 .await?;
             let error = match &shim {
                 Some(shim) => self.write(shim, &path, &content, file.mode).await?,
@@ -281,19 +281,19 @@ impl At<'_> {
         let (mut around, lines) = self.with_variables(Some(shim), &process.env).await?;
         let mut working_dir = String::new();
         if let Some(directory) = &process.working_dir {
-            working_dir = self.template("workingDir", directory, &around).await?;
+            working_dir = self.inside("workingDir", directory, &around).await?;
             around.enter(&working_dir);
         }
         let (argv, script) = match &process.command {
             Command::Shell { script } => {
-                let script = self.template("shell", script, &around).await?;
+                let script = self.inside("shell", script, &around).await?;
                 (Vec::new(), Some(script))
             }
             Command::Exec { command, args } => {
                 let command = command.as_deref().unwrap_or_default();
-                let command = self.templates("command", command, &around).await?;
+                let command = self.all_inside("command", command, &around).await?;
                 let args = match args {
-                    Some(args) => Some(self.templates("args", args, &around).await?),
+                    Some(args) => Some(self.all_inside("args", args, &around).await?),
                     None => None,
                 };
                 (self.argv(process.container, command, args)?, None)

@@ -1,19 +1,18 @@
 //! What expressions ask of the world outside of them: files of the shared folders, files of a
-//! step's own container, and programs.
-//!
-//! An evaluation does not wait. It notes a question that has no answer yet and goes on without;
-//! then the questions are answered and the text is evaluated again.
+//! step's own container, programs, and credentials of the project. An evaluation notes its questions
+//! ([`super::asked`]); here they are answered, and then the text is evaluated again.
 
-use std::{cell::RefCell, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use muster_proto::runner::v1::{
     Collect, ReadFile, shim_message::Message as Told, shim_request::Message as Said,
 };
-use muster_spec::expression::{Lookup, Value, text};
+use muster_spec::expression::{Value, text};
 use tokio::sync::mpsc;
 
 use super::{
     artifacts::escape,
+    asked::{Asked, CREDENTIAL, Credentials, Question},
     operation::{At, Failure},
     pod::{Gone, Line, Shim},
     surroundings::Surroundings,
@@ -26,71 +25,14 @@ use crate::{
     volumes::resolve,
 };
 
-/// Functions that are answered here.
-pub(super) const ANSWERED: [&str; 3] = ["file", "glob", "jq"];
-/// Most questions of one text.
-const MOST_QUESTIONS: usize = 256;
-
-/// A call of a function.
-#[derive(Debug, Clone)]
-struct Question {
-    function: String,
-    arguments: Vec<Value>,
-    /// Nothing as long as it is open.
-    answer: Option<Result<Value, String>>,
-}
-
-/// The questions of one text.
-#[derive(Debug, Default)]
-pub(super) struct Asked(RefCell<Vec<Question>>);
-
-impl Asked {
-    /// The answer, or a note that there is none yet.
-    pub(super) fn ask(&self, function: &str, arguments: &[Value]) -> Lookup {
-        let mut questions = self.0.borrow_mut();
-        let same = |known: &&Question| known.function == function && known.arguments == arguments;
-        if let Some(known) = questions.iter().find(same) {
-            return match &known.answer {
-                Some(Ok(value)) => Lookup::Known(value.clone()),
-                Some(Err(error)) => Lookup::Refused(error.clone()),
-                None => Lookup::Unknown,
-            };
-        }
-        if questions.len() >= MOST_QUESTIONS {
-            return Lookup::Refused(format!(
-                "more than {MOST_QUESTIONS} calls of {} in one text",
-                ANSWERED.join(", ")
-            ));
-        }
-        questions.push(Question {
-            function: function.to_owned(),
-            arguments: arguments.to_vec(),
-            answer: None,
-        });
-        Lookup::Unknown
-    }
-
-    fn open(&self) -> Vec<(usize, Question)> {
-        let questions = self.0.borrow();
-        let all = questions.iter().enumerate();
-        all.filter(|(_, question)| question.answer.is_none())
-            .map(|(index, question)| (index, question.clone()))
-            .collect()
-    }
-
-    fn answer(&self, index: usize, answer: Result<Value, String>) {
-        if let Some(question) = self.0.borrow_mut().get_mut(index) {
-            question.answer = Some(answer);
-        }
-    }
-}
-
 /// Why there is no answer.
 enum Error {
     /// A word for the one who wrote the text.
     Said(String),
     /// The container is gone.
     Gone(Arc<Shim>),
+    /// A text within the text has failed.
+    Failed(Failure),
 }
 
 impl At<'_> {
@@ -110,6 +52,10 @@ impl At<'_> {
             let answer = match answered {
                 Ok(value) => Ok(value),
                 Err(Error::Said(text)) => Err(format!("{}: {text}", question.function)),
+                Err(Error::Failed(failure)) if failure.reason == "CREDENTIAL" => {
+                    Err(failure.message)
+                }
+                Err(Error::Failed(failure)) => return Err(failure),
                 Err(Error::Gone(shim)) => {
                     let lost = self.run.pod.lose(&shim.container).await;
                     return Err(Failure {
@@ -127,12 +73,34 @@ impl At<'_> {
         let arguments = question.arguments.as_slice();
         match (question.function.as_str(), arguments) {
             ("file", [path]) => self.file(&text(path), around).await,
+            (CREDENTIAL, [name, rest @ ..]) => {
+                let computed = rest == [Value::Bool(true)];
+                self.credential(&text(name), computed, around).await
+            }
             ("jq", [value, filter]) => self.jq(value.clone(), text(filter)).await,
             (_, patterns) => {
                 let patterns: Vec<String> = patterns.iter().map(text).collect();
                 self.glob(&patterns, around).await
             }
         }
+    }
+
+    /// The value of a credential; a computed one is itself a template.
+    async fn credential(
+        &self,
+        name: &str,
+        computed: bool,
+        around: &Surroundings,
+    ) -> Result<Value, Error> {
+        let value = self.run.credentials.get(&self.run.agent, name).await;
+        let value = value.map_err(said)?;
+        if !computed {
+            return Ok(value.into());
+        }
+        let what = format!("the value of {name}");
+        // It may ask again, once.
+        let resolved = Box::pin(self.resolve(&what, &value, around, Credentials::Plain)).await;
+        resolved.map(Value::from).map_err(Error::Failed)
     }
 
     /// All results of a filter, from a process of its own.
@@ -293,33 +261,5 @@ async fn list(mut line: Locked<'_>, patterns: Vec<String>, names: &mut Names) ->
             }
             older => line.pass_over(older).await?,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_question_is_asked_once_and_answered_from_then_on() {
-        let asked = Asked::default();
-        let path = [Value::from("/data/x")];
-        assert_eq!(asked.ask("file", &path), Lookup::Unknown);
-        assert_eq!(asked.ask("file", &path), Lookup::Unknown);
-        assert_eq!(asked.open().len(), 1);
-        asked.answer(0, Ok("content".into()));
-        assert!(asked.open().is_empty());
-        assert_eq!(asked.ask("file", &path), Lookup::Known("content".into()));
-        assert_eq!(asked.ask("glob", &path), Lookup::Unknown);
-    }
-
-    #[test]
-    fn questions_of_one_text_are_limited() {
-        let asked = Asked::default();
-        for number in 0..MOST_QUESTIONS {
-            assert_eq!(asked.ask("file", &[number.into()]), Lookup::Unknown);
-        }
-        let refused = asked.ask("file", &["one more".into()]);
-        assert!(matches!(refused, Lookup::Refused(_)), "{refused:?}");
     }
 }

@@ -10,8 +10,8 @@ use muster_spec::expression::{self, Lookup, Moment, Value};
 use serde_json::{Map, json};
 
 use super::{
+    asked::{ANSWERED, Asked},
     instruction::Outputs,
-    outside::{ANSWERED, Asked},
     surroundings::Surroundings,
 };
 use crate::clock::now_ms;

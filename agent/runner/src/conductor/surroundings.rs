@@ -14,8 +14,8 @@ use muster_spec::{
 };
 
 use super::{
+    asked::{Asked, CREDENTIAL, Credentials},
     operation::{At, DEFAULT_BASE, Failure},
-    outside::Asked,
     pod::Shim,
     scope::Scope,
 };
@@ -26,6 +26,8 @@ use crate::volumes::resolve;
 pub(super) struct Surroundings {
     /// `env.*`.
     pub(super) environment: BTreeMap<String, String>,
+    /// Some of these variables have values of credentials.
+    pub(super) secret: bool,
     /// Absolute; where relative paths begin.
     pub(super) directory: PathBuf,
     /// The container, when the text is about one.
@@ -36,6 +38,7 @@ impl Default for Surroundings {
     fn default() -> Self {
         Self {
             environment: BTreeMap::new(),
+            secret: false,
             directory: DEFAULT_BASE.into(),
             shim: None,
         }
@@ -43,6 +46,11 @@ impl Default for Surroundings {
 }
 
 impl Surroundings {
+    /// Whether an error about a text could show the value of a credential.
+    fn shows(&self, text: &str) -> bool {
+        self.secret && text.contains("env")
+    }
+
     /// Goes to a working directory.
     pub(super) fn enter(&mut self, directory: &str) {
         self.directory = resolve(&self.directory, directory);
@@ -77,7 +85,8 @@ impl At<'_> {
         }
         for variable in self.run.plan.env.iter().chain(own) {
             let what = format!("env {}", variable.name);
-            let value = self.template(&what, &variable.value, &around).await?;
+            let value = self.inside(&what, &variable.value, &around).await?;
+            around.secret |= variable.value.contains(CREDENTIAL);
             lines.push(format!("{}={value}", variable.name));
             around.environment.insert(variable.name.clone(), value);
         }
@@ -93,7 +102,7 @@ impl At<'_> {
             .collect();
         for (name, value) in templates {
             let value = self
-                .template(&name, &value, around)
+                .inside(&name, &value, around)
                 .await
                 .map_err(|failure| Failure {
                     // The value itself is nobody's business.
@@ -129,7 +138,7 @@ impl At<'_> {
         let shim = self.shim(process.container).await?;
         let (mut around, _) = self.with_variables(Some(&shim), &process.env).await?;
         if let Some(directory) = &process.working_dir {
-            let directory = self.template("workingDir", directory, &around).await?;
+            let directory = self.inside("workingDir", directory, &around).await?;
             around.enter(&directory);
         }
         Ok(around)
@@ -142,12 +151,34 @@ impl At<'_> {
         text: &str,
         around: &Surroundings,
     ) -> Result<String, Failure> {
+        self.resolve(what, text, around, Credentials::Never).await
+    }
+
+    /// The same for a text of a process, a file or git, which may ask for credentials.
+    pub(super) async fn inside(
+        &self,
+        what: &str,
+        text: &str,
+        around: &Surroundings,
+    ) -> Result<String, Failure> {
+        self.resolve(what, text, around, Credentials::Allowed).await
+    }
+
+    /// The same for a text that may ask for these credentials.
+    pub(super) async fn resolve(
+        &self,
+        what: &str,
+        text: &str,
+        around: &Surroundings,
+        credentials: Credentials,
+    ) -> Result<String, Failure> {
         if !text.contains("{{") {
             return Ok(text.to_owned());
         }
-        self.evaluate(what, around, |scope| resolve_template_final(text, scope))
-            .await?
-            .map_err(|error| Failure::expression(what, &error))
+        let asked = Asked::with(credentials);
+        let once = |scope: &dyn expression::Scope| resolve_template_final(text, scope);
+        let resolved = self.evaluate_with(what, around, &asked, once).await?;
+        resolved.map_err(|error| asked.explain(what, &error, around.shows(text)))
     }
 
     /// Several of them.
@@ -164,6 +195,20 @@ impl At<'_> {
         Ok(resolved)
     }
 
+    /// Several texts of a process.
+    pub(super) async fn all_inside(
+        &self,
+        what: &str,
+        texts: &[String],
+        around: &Surroundings,
+    ) -> Result<Vec<String>, Failure> {
+        let mut resolved = Vec::with_capacity(texts.len());
+        for text in texts {
+            resolved.push(self.inside(what, text, around).await?);
+        }
+        Ok(resolved)
+    }
+
     /// A text of which what is unknown may stay.
     pub(super) async fn name(&self, text: &str, around: &Surroundings) -> Result<String, Failure> {
         self.evaluate("name", around, |scope| resolve_template(text, scope))
@@ -176,9 +221,10 @@ impl At<'_> {
         let what = format!("'{text}'");
         let expression =
             Expression::parse(text).map_err(|error| Failure::expression(&what, &error))?;
-        self.evaluate(&what, around, |scope| expression.evaluate_bool(scope))
-            .await?
-            .map_err(|error| Failure::expression(&what, &error))
+        let asked = Asked::default();
+        let once = |scope: &dyn expression::Scope| expression.evaluate_bool(scope);
+        let evaluated = self.evaluate_with(&what, around, &asked, once).await?;
+        evaluated.map_err(|error| asked.explain(&what, &error, around.shows(text)))
     }
 
     /// Evaluates as often as there are questions to the outside that have no answer yet.
@@ -186,17 +232,27 @@ impl At<'_> {
         &self,
         what: &str,
         around: &Surroundings,
+        once: impl FnMut(&dyn expression::Scope) -> T,
+    ) -> Result<T, Failure> {
+        self.evaluate_with(what, around, &Asked::default(), once)
+            .await
+    }
+
+    async fn evaluate_with<T>(
+        &self,
+        what: &str,
+        around: &Surroundings,
+        asked: &Asked,
         mut once: impl FnMut(&dyn expression::Scope) -> T,
     ) -> Result<T, Failure> {
-        let asked = Asked::default();
         loop {
             let scope = Scope {
                 sight: self.sight,
                 around,
-                asked: &asked,
+                asked,
             };
             let result = once(&scope);
-            if !self.answer(what, &asked, around).await? {
+            if !self.answer(what, asked, around).await? {
                 return Ok(result);
             }
         }

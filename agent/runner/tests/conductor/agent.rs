@@ -10,8 +10,8 @@ use std::{
 
 use muster_proto::runner::v1::{
     Acknowledge, AgentMessage, AgentWelcome, ArtifactAck, Cancel, Completed, CompletedAck,
-    ConductorHello, ConductorMessage, Log, LogStream, Progress, Refused, StepStatus,
-    agent_message::Message, artifact_part::Part, conductor_hello::Purpose,
+    ConductorHello, ConductorMessage, CredentialGiven, Log, LogStream, Progress, Refused,
+    StepStatus, agent_message::Message, artifact_part::Part, conductor_hello::Purpose,
     conductor_message::Message as Said,
 };
 use muster_runner::frame::{FrameReader, FrameWriter};
@@ -39,6 +39,8 @@ pub(crate) struct Manner {
     pub(crate) deaf: bool,
     /// Refuses artifacts for good, with these words.
     pub(crate) refuse_artifacts: Option<&'static str>,
+    /// Credentials of the project.
+    pub(crate) credentials: BTreeMap<String, String>,
     /// Image configs for the welcome.
     pub(crate) welcome: AgentWelcome,
 }
@@ -55,6 +57,8 @@ pub(crate) struct Heard {
     pub(crate) progress: Progress,
     pub(crate) completed: Option<Completed>,
     pub(crate) artifacts: BTreeMap<String, Vec<u8>>,
+    /// Credentials that were asked for.
+    pub(crate) wishes: Vec<String>,
     /// Control connections so far.
     pub(crate) connections: u32,
     orders: Vec<Message>,
@@ -202,6 +206,7 @@ impl Agent {
         match hello.purpose() {
             Purpose::Control => self.control(&hello, reader, writer).await,
             Purpose::Artifact => self.artifact(reader, writer).await,
+            Purpose::Credential => self.credential(reader, writer).await,
             Purpose::Archive => panic!("nothing here gives files on"),
             Purpose::Unspecified => panic!("a connection without a purpose"),
         }
@@ -299,13 +304,39 @@ impl Agent {
                 heard.completed = Some(completed);
                 answers.extend([heard.acknowledge(), Message::CompletedAck(CompletedAck {})]);
             }
-            Said::Hello(_) | Said::Artifact(_) | Said::Archive(_) | Said::Children(_) => {
+            Said::Hello(_)
+            | Said::Artifact(_)
+            | Said::Archive(_)
+            | Said::Credential(_)
+            | Said::Children(_) => {
                 panic!("does not belong here")
             }
         }
         drop(heard);
         self.touch();
         answers
+    }
+
+    async fn credential(
+        self,
+        mut reader: FrameReader<OwnedReadHalf>,
+        mut writer: FrameWriter<OwnedWriteHalf>,
+    ) {
+        let Ok(Some(Said::Credential(wish))) = hear(&mut reader).await else {
+            panic!("no wish")
+        };
+        let value = self.manner().credentials.get(&wish.name).cloned();
+        let error = match &value {
+            Some(_) => String::new(),
+            None => format!("there is no '{}'", wish.name),
+        };
+        self.heard().wishes.push(wish.name);
+        let value = value.unwrap_or_default();
+        say(
+            &mut writer,
+            Message::Credential(CredentialGiven { value, error }),
+        )
+        .await;
     }
 
     async fn artifact(

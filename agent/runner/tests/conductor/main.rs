@@ -10,6 +10,7 @@
 
 mod agent;
 mod artifacts;
+mod credential;
 mod endings;
 mod flow;
 mod git;

@@ -17,6 +17,7 @@ pub(crate) fn plan(steps: Vec<Step>) -> Plan {
         env: vec![variable("PLAN", "of the plan")],
         containers: vec![container("c0"), container("c1")],
         pod: Pod::default(),
+        credentials: std::collections::BTreeSet::new(),
         service: None,
         steps,
     }

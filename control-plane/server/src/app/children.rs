@@ -96,14 +96,14 @@ enum Wanted<'a> {
 }
 
 /// A parent whose lease was checked.
-struct Parent {
-    attempt: Attempt,
-    execution: Execution,
+pub(super) struct Parent {
+    pub(super) attempt: Attempt,
+    pub(super) execution: Execution,
 }
 
 impl App {
     /// The live attempt of an agent that calls.
-    async fn parent(&self, agent: &Agent, lease: Lease) -> Result<Parent, Error> {
+    pub(super) async fn parent(&self, agent: &Agent, lease: Lease) -> Result<Parent, Error> {
         let attempt = self.store.agent(agent.id).attempt(lease.attempt).await?;
         if attempt.epoch != lease.epoch || attempt.status != Status::Live {
             return Err(Error::LeaseLost { epoch: lease.epoch });

@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use muster_core::execution::{Lease, Stop};
 use muster_proto::v1::{
-    LinkRequest, LinkResponse, ReadArchiveRequest, ReadArchiveResponse, ResumeChildrenRequest,
-    ResumeChildrenResponse, SelectWorkflowsRequest, SelectWorkflowsResponse, StartChildrenRequest,
-    StartChildrenResponse, StopChildrenRequest, StopChildrenResponse, StreamLogRequest,
-    StreamLogResponse, UploadArtifactRequest, UploadArtifactResponse, WatchChildrenRequest,
-    WatchChildrenResponse, agent_link_service_server::AgentLinkService,
-    upload_artifact_request::Part,
+    LinkRequest, LinkResponse, ReadArchiveRequest, ReadArchiveResponse, ReadCredentialRequest,
+    ReadCredentialResponse, ResumeChildrenRequest, ResumeChildrenResponse, SelectWorkflowsRequest,
+    SelectWorkflowsResponse, StartChildrenRequest, StartChildrenResponse, StopChildrenRequest,
+    StopChildrenResponse, StreamLogRequest, StreamLogResponse, UploadArtifactRequest,
+    UploadArtifactResponse, WatchChildrenRequest, WatchChildrenResponse,
+    agent_link_service_server::AgentLinkService, upload_artifact_request::Part,
 };
 use muster_storage::agent::Agent;
 use tokio::{sync::mpsc, time::Instant};
@@ -182,6 +182,19 @@ impl AgentLinkService for Api {
             Err(error) => Err(Status::from(Error::from(error))),
         });
         Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn read_credential(
+        &self,
+        request: Request<ReadCredentialRequest>,
+    ) -> Result<Response<ReadCredentialResponse>, Status> {
+        let (agent, message) = self.authenticate_agent(request).await?;
+        let lease = children::lease(&message.attempt, message.epoch)?;
+        let value = self
+            .app
+            .read_credential(&agent, lease, &message.credential)
+            .await?;
+        Ok(Response::new(ReadCredentialResponse { value }))
     }
 }
 

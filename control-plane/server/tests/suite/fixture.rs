@@ -7,10 +7,11 @@ use muster_proto::v1::{
     CreateAgentRequest, CreateExecutionRequest, CreateProjectRequest, CreateTokenRequest,
     Execution, InlineWorkflow, agent_link_service_client::AgentLinkServiceClient,
     agent_service_client::AgentServiceClient, artifact_service_client::ArtifactServiceClient,
-    create_execution_request::Source, execution::State,
-    execution_service_client::ExecutionServiceClient, log_service_client::LogServiceClient,
-    project_service_client::ProjectServiceClient, template_service_client::TemplateServiceClient,
-    token::Role, workflow_service_client::WorkflowServiceClient,
+    create_execution_request::Source, credential_service_client::CredentialServiceClient,
+    execution::State, execution_service_client::ExecutionServiceClient,
+    log_service_client::LogServiceClient, project_service_client::ProjectServiceClient,
+    template_service_client::TemplateServiceClient, token::Role,
+    workflow_service_client::WorkflowServiceClient,
 };
 use muster_server::{Config, Server};
 use tonic::{
@@ -64,6 +65,7 @@ pub(crate) struct Clients {
     pub(crate) executions: ExecutionServiceClient<Authed>,
     pub(crate) workflows: WorkflowServiceClient<Authed>,
     pub(crate) templates: TemplateServiceClient<Authed>,
+    pub(crate) credentials: CredentialServiceClient<Authed>,
     pub(crate) logs: LogServiceClient<Authed>,
     pub(crate) artifacts: ArtifactServiceClient<Authed>,
     pub(crate) agents: AgentServiceClient<Authed>,
@@ -214,6 +216,7 @@ impl Clients {
             executions: client!(ExecutionServiceClient),
             workflows: client!(WorkflowServiceClient),
             templates: client!(TemplateServiceClient),
+            credentials: client!(CredentialServiceClient),
             logs: client!(LogServiceClient),
             artifacts: client!(ArtifactServiceClient),
             agents: client!(AgentServiceClient),

@@ -8,9 +8,10 @@ use muster_proto::v1::{
     ReadLogRequest, UpdateTemplateRequest, UpdateWorkflowRequest, WatchExecutionRequest,
 };
 use muster_proto::v1::{
-    CreateAgentRequest, CreateTemplateRequest, CreateTokenRequest, CreateWorkflowRequest,
-    DeleteAgentRequest, DeleteTokenRequest, GetAgentRequest, ListAgentsRequest,
-    RotateAgentTokenRequest,
+    CreateAgentRequest, CreateCredentialRequest, CreateTemplateRequest, CreateTokenRequest,
+    CreateWorkflowRequest, DeleteAgentRequest, DeleteCredentialRequest, DeleteTokenRequest,
+    GetAgentRequest, GetCredentialRequest, ListAgentsRequest, ListCredentialsRequest,
+    RotateAgentTokenRequest, UpdateCredentialRequest,
 };
 use tonic::Code;
 
@@ -75,6 +76,12 @@ async fn everything_of_a_foreign_project_is_not_found() {
     not_found!(templates.list_templates(ListTemplatesRequest { parent: parent() }));
     not_found!(templates.update_template(UpdateTemplateRequest { name: template() }));
     not_found!(templates.delete_template(DeleteTemplateRequest { name: template() }));
+    let credential = || "projects/default/credentials/token".to_owned();
+    not_found!(credentials.create_credential(CreateCredentialRequest { parent: parent() }));
+    not_found!(credentials.get_credential(GetCredentialRequest { name: credential() }));
+    not_found!(credentials.list_credentials(ListCredentialsRequest { parent: parent() }));
+    not_found!(credentials.update_credential(UpdateCredentialRequest { name: credential() }));
+    not_found!(credentials.delete_credential(DeleteCredentialRequest { name: credential() }));
     not_found!(logs.read_log(ReadLogRequest { name: execution() }));
     not_found!(artifacts.list_artifacts(ListArtifactsRequest {
         parent: execution()
@@ -82,7 +89,7 @@ async fn everything_of_a_foreign_project_is_not_found() {
     not_found!(artifacts.get_artifact(GetArtifactRequest { name: artifact() }));
     not_found!(artifacts.download_artifact(DownloadArtifactRequest { name: artifact() }));
     not_found!(projects.get_project(GetProjectRequest { name: parent() }));
-    assert_eq!(refused, 20, "a method without a line here is not checked");
+    assert_eq!(refused, 25, "a method without a line here is not checked");
 
     // The same id in a project that the caller can see leads nowhere either.
     let name = made.name.replace("projects/default", "projects/other");

@@ -5,6 +5,7 @@
 mod agent;
 mod calls;
 mod children;
+mod credentials;
 mod dispatch;
 mod documents;
 mod fixture;

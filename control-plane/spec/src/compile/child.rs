@@ -13,7 +13,7 @@ use crate::suggest;
 
 use super::resolve::{Resolver, Stage};
 use super::scope::{self, LATER};
-use super::{Compiled, MAX_COST, check, check_size, ci, execution, pod};
+use super::{Compiled, MAX_COST, check, check_size, ci, credential, execution, pod};
 use super::{build, build::Builder};
 
 /// What is compiled.
@@ -49,6 +49,8 @@ pub fn child(input: &Child<'_>) -> Result<Compiled, Problems> {
     let mut warnings = Problems::default();
     let mut spec = input.spec.clone();
     spec.visit(&mut Resolver::new(&scope, &budget, &mut problems));
+    let allowed = Some(&input.parent.credentials);
+    let credentials = credential::names(&mut spec, allowed, &budget, &mut problems);
     check(problems.clone())?;
     let mut builder = Builder::new(&spec, &mut problems, &mut warnings);
     let mut steps = builder.steps();
@@ -88,6 +90,7 @@ pub fn child(input: &Child<'_>) -> Result<Compiled, Problems> {
         env: vec![ci()],
         containers,
         pod,
+        credentials,
         service: input.service.map(|service| ServiceRole {
             readiness_probe: service.readiness_probe.clone(),
         }),

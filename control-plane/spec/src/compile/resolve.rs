@@ -1,10 +1,12 @@
 //! Resolves all texts of a document in place, and gathers what is wrong with them.
 
+use std::collections::BTreeSet;
+
 use crate::expression::{self, Budget, Error, Expression, Lookup, Scope, Template, Value};
 use crate::problem::{Place, Problem, Problems};
-use crate::schema::{Json, Names, Text, Visitor};
+use crate::schema::{Json, Names, Strategy, Text, Visitor};
 
-use super::secret;
+use super::{credential, secret};
 
 /// The variables of one stage, and which others a later stage may know.
 pub(super) trait Stage: Scope + std::fmt::Debug {
@@ -21,13 +23,20 @@ struct Hiding<'a> {
 
 impl Hiding<'_> {
     fn hides(&self, path: &str) -> bool {
-        let below = |long: &str, short: &str| {
-            long.strip_prefix(short)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        };
-        let mut names = self.blocks.iter().flatten();
-        names.any(|name| below(path, name) || below(name, path))
+        let mut blocks = self.blocks.iter();
+        blocks.any(|own| names_overlap(own, path))
     }
+}
+
+/// Whether a variable is one of these, or below or above one.
+pub(super) fn names_overlap(names: &Names, path: &str) -> bool {
+    let below = |long: &str, short: &str| {
+        long.strip_prefix(short)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    names
+        .iter()
+        .any(|name| below(path, name) || below(name, path))
 }
 
 impl Scope for Hiding<'_> {
@@ -87,14 +96,6 @@ impl<'a> Resolver<'a> {
     /// Refuses variables and functions that no stage knows, wherever they stand.
     fn check(&mut self, place: &Place, expression: &Expression) -> bool {
         let mut good = true;
-        if expression.functions().contains("credential") {
-            let message = "there is no store of credentials, so `credential` finds nothing";
-            let problem = Problem::new(place, message);
-            self.problems.push(problem.with_cure(
-                "keep the value in a Secret of the cluster and use `secret(name, key)` or `valueFrom`",
-            ));
-            good = false;
-        }
         for path in expression.variables() {
             let block = !self.blocks.is_empty();
             if let Err(message) = self.scope.check(&path, block) {
@@ -105,20 +106,26 @@ impl<'a> Resolver<'a> {
         good
     }
 
-    /// Refuses secrets where no container is that could have them.
+    /// Refuses secrets and credentials where no process is that they could be for.
     fn check_secrets(
         &mut self,
         place: &Place,
         expressions: impl IntoIterator<Item = Expression>,
     ) -> bool {
-        let mut expressions = expressions.into_iter();
-        let found = expressions.any(|one| one.functions().contains(secret::FUNCTION));
-        if found {
-            let message = "`secret` is known only in the container of a step, not in this field";
-            let problem = Problem::new(place, message).with_cure(secret::CURE);
-            self.problems.push(problem);
+        let expressions = expressions.into_iter();
+        let called: BTreeSet<String> = expressions.flat_map(|one| one.functions()).collect();
+        let hidden = [secret::FUNCTION, credential::FUNCTION];
+        let found = hidden.into_iter().find(|name| called.contains(*name));
+        if let Some(name) = found {
+            let message = format!("`{name}` is known only where a step runs, not in this field");
+            let mut cure = format!("`{name}` {}", secret::PLACES);
+            if name == secret::FUNCTION {
+                cure.push_str("; elsewhere use `valueFrom`");
+            }
+            self.problems
+                .push(Problem::new(place, message).with_cure(cure));
         }
-        !found
+        found.is_none()
     }
 
     /// The template as far as it is known now; nothing when it is wrong.
@@ -270,7 +277,7 @@ impl Visitor for Resolver<'_> {
         self.blocks.pop();
     }
 
-    fn enter(&mut self, own: Names) {
+    fn enter(&mut self, own: Names, _strategy: &Strategy) {
         self.blocks.push(own);
     }
 

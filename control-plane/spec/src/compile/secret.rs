@@ -3,6 +3,7 @@
 
 use serde_json::json;
 
+use super::credential;
 use crate::expression::{Template, Value, text};
 use crate::problem::{Problem, Problems};
 use crate::schema::{Container, EnvValue, Text};
@@ -17,17 +18,19 @@ pub(crate) const COMPUTED: &str = "COMPUTED_SECRET_";
 /// Longest name of a Secret, and of a key in it; a rule of Kubernetes.
 const LONGEST: usize = 253;
 
-/// Where secrets may be used, for people.
-pub(super) const CURE: &str = "`secret` can stand in `shell`, `command`, `args`, `env`, \
-    `workingDir`, the content of files and the credentials of `content.git`; elsewhere use `valueFrom`";
+/// Where secrets and credentials may be used, for people.
+pub(super) const PLACES: &str = "can stand in `shell`, `command`, `args`, `env`, `workingDir`, the \
+    content of files and the credentials of `content.git`";
 
-/// Whether there is a call in a text.
+/// Whether a text asks for a secret or a credential.
 pub(super) fn is_in(text: &str) -> bool {
-    text.contains(FUNCTION)
-        && Template::parse(text).is_ok_and(|template| {
-            let mut expressions = template.expressions();
-            expressions.any(|expression| expression.functions().contains(FUNCTION))
-        })
+    [FUNCTION, credential::FUNCTION].into_iter().any(|name| {
+        text.contains(name)
+            && Template::parse(text).is_ok_and(|template| {
+                let mut expressions = template.expressions();
+                expressions.any(|expression| expression.functions().contains(name))
+            })
+    })
 }
 
 /// The values of Secrets that the texts of one process name.

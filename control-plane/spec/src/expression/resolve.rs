@@ -37,8 +37,16 @@ impl Budget {
         }
     }
 
+    /// Pays for variables that were put together.
+    pub(crate) fn charge_for(
+        &self,
+        variables: &serde_json::Map<String, Value>,
+    ) -> Result<(), Error> {
+        self.charge(variables.values().map(weight).sum())
+    }
+
     /// Pays for work and memory.
-    fn charge(&self, units: usize) -> Result<(), Error> {
+    pub(crate) fn charge(&self, units: usize) -> Result<(), Error> {
         let left = self.steps.get().checked_sub(units);
         self.steps.set(left.unwrap_or(0));
         match left {

@@ -148,7 +148,7 @@ impl Member {
 
     fn visit(&mut self, visitor: &mut dyn Visitor) {
         self.strategy.visit(visitor);
-        visitor.enter(self.strategy.names());
+        visitor.enter(self.strategy.names(), &self.strategy);
         let texts = [
             &mut self.name,
             &mut self.description,

@@ -88,7 +88,7 @@ impl Parallel {
         }
         let mut names = self.strategy.names();
         self.worker.own_names(&mut names);
-        visitor.enter(names);
+        visitor.enter(names, &self.strategy);
         if let Some(text) = &mut self.logs {
             visitor.expression(text);
         }

@@ -141,7 +141,7 @@ impl Service {
         }
         let mut names = self.strategy.names();
         names.extend(self.claims.keys().map(|name| format!("pvcs.{name}")));
-        visitor.enter(names);
+        visitor.enter(names, &self.strategy);
         for claim in self.claims.values_mut() {
             visitor.value(claim);
         }
@@ -157,7 +157,7 @@ impl Service {
         self.content.visit(visitor);
         self.container.visit(visitor);
         if let Some(text) = &mut self.shell {
-            visitor.template(text);
+            visitor.inside(text);
         }
         self.pod.visit(visitor);
         if let Some(probe) = &mut self.readiness_probe {

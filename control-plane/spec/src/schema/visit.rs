@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use indexmap::IndexMap;
 
 use super::{
-    Artifacts, Container, Content, EnvValue, Execution, Git, Job, Json, Pod, Spec, Step, Target,
-    TemplateRef, Text,
+    Artifacts, Container, Content, EnvValue, Execution, Git, Job, Json, Pod, Spec, Step, Strategy,
+    Target, TemplateRef, Text,
 };
 
 /// Variables by their paths, such as `index` or `matrix.browser`.
@@ -29,8 +29,8 @@ pub(crate) trait Visitor {
     /// A value with templates in its texts, which may be known later than the pod starts.
     fn late_value(&mut self, value: &mut Json);
     /// What follows, until [`Visitor::leave`], is compiled later, for an execution of its own
-    /// that has these variables of its own.
-    fn enter(&mut self, own: Names);
+    /// that has these variables of its own, once for each instance of a strategy.
+    fn enter(&mut self, own: Names, strategy: &Strategy);
     /// The end of what [`Visitor::enter`] began.
     fn leave(&mut self);
 }

@@ -27,6 +27,7 @@ pub(in crate::kubernetes) fn plan_of(containers: Vec<Container>) -> Plan {
         env: Vec::new(),
         containers,
         pod: Pod::default(),
+        credentials: std::collections::BTreeSet::new(),
         service: None,
         steps: Vec::new(),
     }

@@ -148,18 +148,7 @@ impl Builder<'_> {
 
     /// A strategy as the plan has it; what is wrong with it whatever comes is said now.
     fn strategy(&mut self, strategy: &schema::Strategy, place: &Place) -> plan::Strategy {
-        let lists = |lists: &indexmap::IndexMap<String, DynamicList>| {
-            let lists = lists.iter();
-            lists
-                .map(|(name, list)| (name.clone(), dynamic(list)))
-                .collect()
-        };
-        let strategy = plan::Strategy {
-            count: text(strategy.count.as_ref()),
-            max_count: text(strategy.max_count.as_ref()),
-            matrix: lists(&strategy.matrix),
-            shards: lists(&strategy.shards),
-        };
+        let strategy = plan::Strategy::from(strategy);
         match Instances::resolve(&strategy, &NoScope) {
             Ok(instances) if instances.is_empty() => {
                 let message = format!("nothing will run here: {}", instances.describe());
@@ -191,6 +180,23 @@ impl Builder<'_> {
                 .insert("imagePullSecrets".to_owned(), secrets.clone());
         }
         pod
+    }
+}
+
+impl From<&schema::Strategy> for plan::Strategy {
+    fn from(strategy: &schema::Strategy) -> Self {
+        let lists = |lists: &indexmap::IndexMap<String, DynamicList>| {
+            let lists = lists.iter();
+            lists
+                .map(|(name, list)| (name.clone(), dynamic(list)))
+                .collect()
+        };
+        Self {
+            count: text(strategy.count.as_ref()),
+            max_count: text(strategy.max_count.as_ref()),
+            matrix: lists(&strategy.matrix),
+            shards: lists(&strategy.shards),
+        }
     }
 }
 
