@@ -298,6 +298,54 @@ fn secrets_reach_only_the_containers_that_name_them() {
 }
 
 #[test]
+fn newer_parts_of_the_language_refuse_only_the_workflow_that_has_them() {
+    let head = "apiVersion: testworkflows.testkube.io/v1\nkind: TestWorkflow\nmetadata: {name: ";
+    for (name, steps) in [
+        ("`cache`", "[{shell: a, cache: {key: x, paths: [y]}}]"),
+        ("`testCases`", "[{steps: [{shell: a, testCases: {a: b}}]}]"),
+        ("`cache`", "[{parallel: {count: 2, shell: a, cache: {}}}]"),
+        ("`as`", "[{execute: {workflows: [{name: b, as: c}]}}]"),
+        (
+            "`fetch`",
+            "[{execute: {workflows: [{name: b, fetch: [{from: /a}]}]}}]",
+        ),
+        (
+            "the function `execution`",
+            "[{shell: '{{ execution(\"a\") }}'}]",
+        ),
+        (
+            "the function `read_artifact`",
+            "[{shell: '{{ read_artifact(\"a\") }}'}]",
+        ),
+        (
+            "the function `hash_files`",
+            "[{condition: 'hash_files(\"a\") == 1', shell: a}]",
+        ),
+    ] {
+        let text = format!(
+            "{head}new}}\nspec: {{steps: {steps}}}\n---\n{head}old}}\nspec: {{steps: [{{shell: echo}}]}}\n"
+        );
+        let (workflows, _) = read(&text);
+        let problems = run(&workflows[0], &[], &[]).unwrap_err().to_string();
+        assert!(
+            problems.contains(&format!("not supported yet: {name}")),
+            "{steps}: {problems}"
+        );
+        run(&workflows[1], &[], &[]).unwrap_or_else(|e| panic!("{e}"));
+    }
+}
+
+#[test]
+fn each_execution_is_the_first_one_of_its_line() {
+    let lineage = "- shell: '{{ execution.lineage.baseId }}|{{ execution.lineage.rootId }}|{{ execution.lineage.attempt }}'";
+    let plan = serde_json::to_string(&plan(&steps(lineage)).steps).unwrap();
+    assert!(plan.contains("\"|0190a6f0|1\""), "{plan}");
+    let wrong = steps("- shell: '{{ execution.lineage.base }}'");
+    let problems = run(&wrong, &[], &[]).unwrap_err().to_string();
+    assert!(problems.contains("there is `baseId`"), "{problems}");
+}
+
+#[test]
 fn secrets_of_texts_become_variables_of_that_container_alone() {
     let workflow = spec(
         "container:\n  env: [{name: SECRET_DB_KEY, value: own}]\nsteps:\n\

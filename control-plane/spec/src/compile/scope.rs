@@ -24,7 +24,7 @@ pub(super) struct Base {
 }
 
 /// Variables of the execution.
-const EXECUTION: [&str; 8] = [
+const EXECUTION: [&str; 9] = [
     "id",
     "groupId",
     "name",
@@ -33,7 +33,11 @@ const EXECUTION: [&str; 8] = [
     "disableWebhooks",
     "tags",
     "runningContext",
+    "lineage",
 ];
+
+/// Of `execution.lineage`: which execution it was begun again from.
+const LINEAGE: [&str; 3] = ["baseId", "rootId", "attempt"];
 
 /// Known only in the pod.
 pub(super) const LATER: [&str; 14] = [
@@ -103,6 +107,8 @@ impl Base {
                 "disableWebhooks": false,
                 "tags": execution.tags,
                 "runningContext": {},
+                // Nothing is begun again here: each execution is a first one.
+                "lineage": {"baseId": "", "rootId": execution.id, "attempt": 1},
             }),
         );
         variables.insert(
@@ -189,6 +195,11 @@ impl<'a> Document<'a> {
             }
             ("execution", Some(name)) if !EXECUTION.contains(&name) => {
                 Err(unknown("variable", path, EXECUTION))
+            }
+            ("execution", Some("lineage"))
+                if names.next().is_some_and(|of| !LINEAGE.contains(&of)) =>
+            {
+                Err(unknown("variable", path, LINEAGE))
             }
             ("workflow", Some(name)) if !["name", "labels"].contains(&name) => {
                 Err(unknown("variable", path, ["name", "labels"]))
