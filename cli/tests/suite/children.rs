@@ -169,7 +169,7 @@ fn suites_run_workflows_of_the_same_file_by_name_and_by_labels() {
     };
     let service = "services: {s: {shell: exec sleep 600}}\n";
     let text = [
-        document("all", "tier: slow", "steps:\n- execute:\n    workflows:\n    - name: one\n      config: {greeting: hello}\n      matrix: {n: [1, 2]}\n    - selector: {matchExpressions: [{key: tier, operator: In, values: [fast]}]}\n"),
+        document("all", "tier: slow", "steps:\n- execute:\n    workflows:\n    - name: one\n      config: {greeting: hello, more: 1}\n      matrix: {n: [1, 2]}\n    - selector: {matchExpressions: [{key: tier, operator: In, values: [fast]}]}\n"),
         document("one", "", &format!("config: {{greeting: {{type: string}}}}\n{service}steps: [{{shell: 'echo {{{{ config.greeting }}}}'}}]")),
         document("two", "tier: fast", &format!("{service}steps: [{{shell: echo two}}]")),
         document("loop", "", "steps: [{execute: {workflows: [{name: loop}]}}]"),
@@ -182,6 +182,16 @@ fn suites_run_workflows_of_the_same_file_by_name_and_by_labels() {
     assert_eq!(all["executions"].as_array().unwrap().len(), 4);
     let two = home.muster(["logs", "two-1"]).expect(0);
     assert!(two.stdout.contains("two\n"), "{}", two.stdout);
+    let one = home.muster(["get", "one-2", "-o", "json"]).expect(0).json();
+    let warning = one["warnings"][0].as_str().unwrap_or_default();
+    assert!(
+        warning.contains("there is no parameter `more`"),
+        "{warning}"
+    );
+    let refused = home.muster(["run", &path, "--name", "one", "--config", "more=1"]);
+    refused
+        .expect(2)
+        .expect_error(&["there is no parameter `more`"]);
     let one = home.muster(["logs", "one-2"]).expect(0);
     assert!(one.stdout.contains("hello\n"), "{}", one.stdout);
     let done = home.muster(["run", &path, "--name", "loop"]).expect(1);

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use muster_spec::compile::{Child, Compiled, ExecutionInfo, Input, child, compile};
+use muster_spec::compile::{Child, Compiled, ExecutionInfo, Input, Undeclared, child, compile};
 use muster_spec::manifest::{self, Document};
 use muster_spec::plan::{Given, Operation, Parallel, Plan, Receive, Service};
 use muster_spec::yaml::Limits;
@@ -29,6 +29,7 @@ fn documents(text: &str) -> Result<Compiled, String> {
         templates: &templates,
         global: None,
         config: &BTreeMap::new(),
+        undeclared: Undeclared::Refused,
         execution: &ExecutionInfo {
             id: "0190a6f0".to_owned(),
             name: "w-7".to_owned(),

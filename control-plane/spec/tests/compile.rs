@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use muster_spec::compile::{Compiled, ExecutionInfo, Input, compile};
+use muster_spec::compile::{Compiled, ExecutionInfo, Input, Undeclared, compile};
 use muster_spec::manifest::{self, Document};
 use muster_spec::plan::{Operation, Tool};
 use muster_spec::problem::Problems;
@@ -85,6 +85,7 @@ fn run(
         templates,
         global: None,
         config: &config,
+        undeclared: Undeclared::Refused,
         execution: &execution,
     })
 }
@@ -333,6 +334,44 @@ fn newer_parts_of_the_language_refuse_only_the_workflow_that_has_them() {
         );
         run(&workflows[1], &[], &[]).unwrap_or_else(|e| panic!("{e}"));
     }
+}
+
+#[test]
+fn values_of_a_suite_that_are_not_declared_are_passed_on_with_a_warning() {
+    let workflow = spec(
+        "config: {own: {default: a}, need: {type: string}}\nsteps: [{shell: '{{ config.own }} {{ config.need }}'}]",
+    );
+    let execution = ExecutionInfo::default();
+    let compiled = |config: &[(&str, &str)], undeclared| {
+        let pairs = config.iter();
+        let config = pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        compile(&Input {
+            workflow: &workflow,
+            templates: &[],
+            global: None,
+            config: &config.collect(),
+            undeclared,
+            execution: &execution,
+        })
+    };
+    let all = [("need", "b"), ("extra", "c")];
+    let problems = compiled(&all, Undeclared::Refused).unwrap_err().to_string();
+    assert!(
+        problems.contains("there is no parameter `extra`"),
+        "{problems}"
+    );
+    let passed_on = compiled(&all, Undeclared::PassedOn).unwrap();
+    let warnings: Vec<String> = passed_on.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].contains("`extra`; it is passed on as text"),
+        "{warnings:?}"
+    );
+    let misspelt = compiled(&[("ned", "b")], Undeclared::PassedOn).unwrap_err();
+    assert!(
+        misspelt.to_string().contains("did you mean `need`?"),
+        "{misspelt}"
+    );
 }
 
 #[test]
