@@ -375,6 +375,21 @@ fn values_of_a_suite_that_are_not_declared_are_passed_on_with_a_warning() {
 }
 
 #[test]
+fn the_namespace_is_known_when_the_workflow_says_it_and_else_left_for_the_pod() {
+    let script = "steps: [{shell: 'echo {{ namespace }}'}]";
+    let script_of = |fields: &str| {
+        let plan = plan(&spec(fields));
+        serde_json::to_string(&plan.steps).unwrap()
+    };
+    assert!(script_of(script).contains("echo {{namespace}}"));
+    let said = script_of(&format!("job: {{namespace: tests}}\n{script}"));
+    assert!(said.contains("echo tests"), "{said}");
+    let early = spec("steps: [{run: {image: 'x/{{ namespace }}', shell: echo}}]");
+    let problems = run(&early, &[], &[]).unwrap_err().to_string();
+    assert!(problems.contains("namespace"), "{problems}");
+}
+
+#[test]
 fn each_execution_is_the_first_one_of_its_line() {
     let lineage = "- shell: '{{ execution.lineage.baseId }}|{{ execution.lineage.rootId }}|{{ execution.lineage.attempt }}'";
     let plan = serde_json::to_string(&plan(&steps(lineage)).steps).unwrap();

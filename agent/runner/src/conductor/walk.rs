@@ -16,7 +16,7 @@ use super::{
     children::Started,
     halt::{Cause, Halt, Limits},
     operation::{At, Failure, Kind},
-    scope::{Known, RESULTS, Results, Services, Sight, results_of},
+    scope::{self, Known, RESULTS, Results, Services, Sight, results_of},
     surroundings::Surroundings,
 };
 use crate::{beneath, clock::now_ms};
@@ -38,7 +38,7 @@ pub(super) struct Ended {
 /// Walks the whole plan.
 pub(super) async fn walk(run: Rc<Run>, halt: Halt) -> Ended {
     let walk = Walk {
-        context: Rc::new(run.plan.context.clone()),
+        context: Rc::new(scope::context(&run.plan, &run.options.namespace())),
         results: Rc::default(),
         services: Rc::default(),
         lasting: RefCell::default(),

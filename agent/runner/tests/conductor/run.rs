@@ -84,7 +84,10 @@ impl Run {
         let root = folder.path().to_str().unwrap();
         let sandbox = ["sandbox", "--root", root, "--"];
         let mut command = conductor(Path::new("/data/agent.sock"));
-        command.args(sandbox).args(["conductor", "--grace", "1s"]);
+        command
+            .args(sandbox)
+            .args(["conductor", "--grace", "1s"])
+            .env("MUSTER_NAMESPACE", "of-the-pod");
         let shim = |container: &&str| {
             Command::new(PROGRAM)
                 .args(sandbox)

@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use serde_json::{Map, json};
 
 use crate::expression::{Lookup, Moment, Scope, Value};
-use crate::schema::Parameter;
+use crate::schema::{Parameter, Spec};
 use crate::suggest;
 
 use super::Input;
@@ -40,7 +40,7 @@ const EXECUTION: [&str; 9] = [
 const LINEAGE: [&str; 3] = ["baseId", "rootId", "attempt"];
 
 /// Known only in the pod.
-pub(super) const LATER: [&str; 14] = [
+pub(super) const LATER: [&str; 15] = [
     "env",
     "status",
     "passed",
@@ -54,8 +54,19 @@ pub(super) const LATER: [&str; 14] = [
     "output",
     "services",
     "workingDir",
+    NAMESPACE,
     "_",
 ];
+
+/// Namespace of the Job: known before when the workflow says it.
+pub(super) const NAMESPACE: &str = "namespace";
+
+/// The namespace that a workflow asks for, unless it is an expression.
+pub(super) fn namespace(spec: &Spec) -> Option<Value> {
+    let text = &spec.job.namespace.as_ref()?.text;
+    let plain = !text.is_empty() && !text.contains("{{");
+    plain.then(|| Value::from(text.as_str()))
+}
 
 /// Addresses and settings inside of the system that the language comes from.
 const INTERNAL: &str = "internal";
@@ -137,6 +148,9 @@ impl Base {
             "resource".to_owned(),
             json!({"id": execution.id, "root": execution.id, "fsPrefix": ""}),
         );
+        if let Some(namespace) = namespace(&input.workflow.spec) {
+            variables.insert(NAMESPACE.to_owned(), namespace);
+        }
         // A workflow may name claims of the templates that it uses.
         let own = input.workflow.spec.claims.keys();
         let templates = input.templates.iter();
