@@ -203,3 +203,48 @@ fn suites_run_workflows_of_the_same_file_by_name_and_by_labels() {
         done.stdout
     );
 }
+
+/// A suite that does not wait for `later`, and ends before it.
+fn detached(home: &Home, later: &str) -> String {
+    let head = "apiVersion: testworkflows.testkube.io/v1\nkind: TestWorkflow\nmetadata: {name: ";
+    home.write(
+        "detached.yaml",
+        &format!(
+            "{head}first}}\nspec:\n  steps:\n  - execute: {{async: true, workflows: [{{name: later}}]}}\n  - shell: echo first-is-over\n\
+             ---\n{head}later}}\nspec:\n  steps:\n  - shell: {later}\n"
+        ),
+    )
+}
+
+#[test]
+fn a_run_here_waits_for_members_that_its_suite_does_not_wait_for() {
+    let home = Home::new();
+    let path = detached(&home, "sleep 1; echo later-is-over; exit 3");
+    let done = home.muster(["run", &path, "--name", "first"]).expect(0);
+    assert!(done.stdout.contains("first-is-over"), "{}", done.stdout);
+    for text in ["waiting for what it has started", "later-1: failed"] {
+        assert!(done.stderr.contains(text), "{}", done.stderr);
+    }
+    let later = home.muster(["logs", "later-1"]).expect(0);
+    assert!(later.stdout.contains("later-is-over"), "{}", later.stdout);
+    home.expect_no_processes();
+}
+
+#[test]
+fn an_interruption_ends_members_that_nobody_else_waits_for() {
+    let home = Home::new();
+    let path = detached(&home, "exec sleep 600");
+    let running = home.start(["run", &path, "--name", "first"]);
+    crate::home::until("it waits", || {
+        let said = running.stderr();
+        match said.contains("waiting for what it has started") {
+            true => Ok(()),
+            false => Err(said),
+        }
+    });
+    running.signal(Signal::INT);
+    running.wait().expect(0);
+    let later = home.muster(["get", "later-1", "-o", "json"]).expect(0);
+    assert_eq!(later.json()["state"], "canceled");
+    home.expect_no_processes();
+}
