@@ -299,6 +299,17 @@ fn secrets_reach_only_the_containers_that_name_them() {
 }
 
 #[test]
+fn the_container_of_a_service_is_refused_with_what_to_write() {
+    let text = "apiVersion: muster.dev/v1\nkind: TestWorkflow\nmetadata: {name: w}\nspec:\n  services: {db: {container: {image: x}}}\n";
+    let refused = manifest::parse(text, Limits::default()).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "line 5, column 19, spec.services.db.container: unknown field `container`; \
+         write `image`, `env`, `resources`, … beside `shell`"
+    );
+}
+
+#[test]
 fn newer_parts_of_the_language_refuse_only_the_workflow_that_has_them() {
     let head = "apiVersion: testworkflows.testkube.io/v1\nkind: TestWorkflow\nmetadata: {name: ";
     for (name, steps) in [
