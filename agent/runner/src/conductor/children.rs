@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use super::operation::Failure;
 
-pub(super) use probe::{PROBE, watch_service};
+pub(super) use probe::{PROBE, never_starts, watch_service};
 pub(super) use services::Started;
 
 /// What is known of children.

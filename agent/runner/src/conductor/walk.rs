@@ -13,7 +13,7 @@ use muster_spec::{
 
 use super::{
     Run,
-    children::Started,
+    children::{Started, never_starts},
     halt::{Cause, Halt, Limits},
     operation::{At, Failure, Kind},
     scope::{self, Known, RESULTS, Results, Services, Sight, results_of},
@@ -205,7 +205,8 @@ impl Walk {
             let Some(retry) = &step.retry else {
                 return (tries, result);
             };
-            if tries > retry.count || limits.cause().is_some() {
+            let is_hopeless = result.is_err() && never_starts(&self.run, tries);
+            if tries > retry.count || limits.cause().is_some() || is_hopeless {
                 return (tries, result);
             }
             let own = status(&result);

@@ -18,5 +18,6 @@ mod log;
 mod pause;
 mod plan;
 mod run;
+mod service;
 mod tarball;
 mod web;
