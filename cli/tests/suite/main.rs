@@ -12,6 +12,7 @@ mod children;
 mod history;
 mod home;
 mod interrupt;
+mod lint;
 mod local;
 mod loss;
 mod remote;

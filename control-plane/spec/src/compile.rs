@@ -11,6 +11,7 @@ mod execution;
 mod files;
 mod folder;
 mod global;
+mod instance;
 mod merge;
 mod name;
 mod pod;
@@ -173,6 +174,7 @@ fn compile_spec(input: &Input<'_>) -> Result<Compiled, Problems> {
     check(problems.clone())?;
 
     let spec = expand(input, &base, &config, &mut problems, &mut warnings)?;
+    instance::check(&spec, &mut problems);
     let scope = scope::Document::new(&base, &config);
     let resolved = resolved(input, &base, &config, &spec);
 
