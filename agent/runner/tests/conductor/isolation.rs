@@ -94,6 +94,21 @@ async fn an_ordinary_user_writes_outside_too_and_reads_no_more_than_before() {
 }
 
 #[tokio::test]
+async fn without_overlays_new_folders_can_still_be_made_and_the_log_says_what_does_not_hold() {
+    let steps = vec![step(
+        "s1",
+        vec![files("/some/path", "1"), script_in(0, "cat /some/path")],
+    )];
+    let mut run = Run::without_layers(&plan(steps));
+    run.ends_as(Outcome::Passed).await;
+    assert_eq!(run.output("s1"), "1");
+    assert!(!Path::new("/some").exists());
+    let remarks = run.agent.heard().remarks();
+    assert!(remarks.contains("are the machine's own"), "{remarks}");
+    assert!(remarks.contains("Linux 5.11"), "{remarks}");
+}
+
+#[tokio::test]
 async fn a_folder_with_other_file_systems_stays_as_it_is_for_ordinary_users_and_is_told_of() {
     let steps = vec![step("s1", vec![files("/dev/shm/../no/x", "1")])];
     let Some(mut run) = Run::as_nobody(&plan(steps)) else {
