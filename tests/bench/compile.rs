@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use muster_spec::{
-    compile::{ExecutionInfo, Input, compile},
+    compile::{ExecutionInfo, Input, Undeclared, compile},
     expression::NoScope,
     manifest::{Document, parse},
     plan::Strategy,
@@ -189,6 +189,7 @@ fn compiled(text: &str) -> usize {
             templates: &templates,
             global: None,
             config: &BTreeMap::new(),
+            undeclared: Undeclared::Refused,
             execution: &ExecutionInfo::default(),
         };
         black_box(compile(&input)).is_ok()

@@ -188,11 +188,11 @@ async fn conduct(options: Options, agent: Arc<Agent>, itself: &Itself) -> io::Re
         // The attempt is lost: nothing of it may go on.
         () = halt.lost() => ExitCode::FAILURE,
     };
-    accept.abort();
     terminate.abort();
     paused.abort();
     pod.dismiss().await;
     launch::end(children).await;
+    accept.abort();
     Ok(code)
 }
 

@@ -6,6 +6,7 @@
 //! mode. What could not be isolated is written to a report, and exit code [`REFUSED`] asks the
 //! caller to try again without.
 
+mod layer;
 mod namespace;
 mod root;
 
@@ -59,6 +60,10 @@ struct Options {
     ids: namespace::Ids,
     /// Folders of the plan.
     folders: Vec<PathBuf>,
+    /// The container whose own layer covers the machine's folders; without one `/` is read-only.
+    layer: Option<String>,
+    /// Folders outside of the shared ones in which the plan writes.
+    places: Vec<PathBuf>,
     command: Vec<OsString>,
 }
 
@@ -73,6 +78,8 @@ impl Options {
                 "--user" => options.ids.user = Some(id(&mut arguments, &name)?),
                 "--group" => options.ids.group = Some(id(&mut arguments, &name)?),
                 "--folder" => options.folders.push(arguments.path(&name)?),
+                "--layer" => options.layer = Some(arguments.text(&name)?),
+                "--place" => options.places.push(arguments.path(&name)?),
                 "--" => options.command = arguments.rest(),
                 _ => return Err(ArgumentError::Unknown(name)),
             }
@@ -142,6 +149,12 @@ fn isolated(options: &Options, itself: &Itself) -> Result<Child, Error> {
     }
     for folder in &options.folders {
         command.arg("--folder").arg(folder);
+    }
+    if let Some(layer) = &options.layer {
+        command.arg("--layer").arg(layer);
+    }
+    for place in &options.places {
+        command.arg("--place").arg(place);
     }
     command.arg("--").args(&options.command);
     command
@@ -213,10 +226,10 @@ pub(crate) fn init_main(arguments: Arguments, itself: Itself) -> ExitCode {
 }
 
 fn become_mode(options: &Options, itself: &Itself) -> Result<std::convert::Infallible, Error> {
-    let remarks = root::build(&options.root, &options.folders)?;
+    let (root, remarks) = root::build(options)?;
     // The report is written before the file system changes under its path.
     let report = options.report.as_ref().map(fs::File::create);
-    root::enter(&options.root)?;
+    root::enter(&root, options.layer.is_none())?;
     namespace::drop_privileges();
     if !remarks.is_empty()
         && let Some(Ok(mut report)) = report

@@ -18,9 +18,10 @@ use std::{
 
 use bytes::Bytes;
 use muster_proto::runner::v1::{
-    Collect, CollectEnd, CollectedData, CollectedFile, FileRead, FileWritten, ShimHello,
+    Collect, CollectEnd, CollectedData, CollectedFile, FileRead, FileWritten, ShimHello, WriteFile,
     shim_message, shim_request,
 };
+use rustix::fs::{Access, access};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
@@ -199,7 +200,7 @@ impl Shim {
             shim_request::Message::Run(run) => return self.process(run).await,
             shim_request::Message::WriteFile(write) => {
                 let path = self.real(&write.path);
-                let error = file::write(&path, &write.content, write.mode);
+                let error = self.write(&path, &write);
                 let answer = FileWritten {
                     id: write.id,
                     error: error.err().unwrap_or_default(),
@@ -225,6 +226,19 @@ impl Shim {
             shim_request::Message::Signal(_) | shim_request::Message::Grant(_) => {}
         }
         Ok(None)
+    }
+
+    /// Writes a file. One that this user may not change is replaced, when all that is written stays
+    /// in the container.
+    fn write(&self, path: &Path, wanted: &WriteFile) -> Result<(), String> {
+        let write = || file::write(path, &wanted.content, wanted.mode);
+        write().or_else(|error| {
+            let is_replaced = self.volumes.are_in_place()
+                && path.is_file()
+                && access(path, Access::WRITE_OK).is_err()
+                && std::fs::remove_file(path).is_ok();
+            if is_replaced { write() } else { Err(error) }
+        })
     }
 
     async fn collect(&mut self, wanted: Collect) -> Result<(), Gone> {

@@ -30,6 +30,11 @@ impl Volumes {
         Self::default()
     }
 
+    /// Whether they are.
+    pub(crate) fn are_in_place(&self) -> bool {
+        self.root.is_none()
+    }
+
     /// In a run's own folder.
     pub(crate) fn below(root: impl Into<PathBuf>) -> Self {
         Self {

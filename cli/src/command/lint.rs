@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::Args;
 use muster_spec::{
-    compile::{ExecutionInfo, Input, compile},
+    compile::{ExecutionInfo, Input, Undeclared, compile},
     manifest::Document,
     problem::Problem,
     schema::{Kind, Parameter, Request, Step, Template, Text, Workflow},
@@ -169,18 +169,30 @@ fn check_members(
             continue;
         };
         let parameters = &workflow.spec.config;
+        let is_given = |name| member.config.contains_key(name) || member.tarball.contains_key(name);
+        // A misspelt name is the likely reason why another one has no value.
+        let all_known = parameters
+            .iter()
+            .all(|(name, parameter)| parameter.default.is_some() || is_given(name));
         for (parameter, value) in &member.config {
             if parameters.contains_key(parameter) {
                 continue;
             }
-            let message = format!(
+            let mut message = format!(
                 "there is no parameter `{parameter}` of the workflow `{}`",
                 name.text
             );
+            if all_known {
+                message.push_str("; it is passed on as text");
+            }
             let mut problem = Problem::new(&value.place, message);
             let near = suggest::nearest(parameter, parameters.keys().map(String::as_str));
             problem.cure = near.map(|near| format!("did you mean `{near}`?"));
-            report.problems.push(Finding::new(manifest, &problem));
+            let list = match all_known {
+                true => &mut report.warnings,
+                false => &mut report.problems,
+            };
+            list.push(Finding::new(manifest, &problem));
         }
     }
     let worker = step.parallel.iter().flat_map(|parallel| {
@@ -214,6 +226,7 @@ fn check_request(
         templates,
         global: None,
         config: &request.config_below(&BTreeMap::new()),
+        undeclared: Undeclared::Refused,
         execution: &ExecutionInfo::default(),
     });
     let problems = compiled.err().map(|problems| request.all_placed(problems));
@@ -244,6 +257,7 @@ fn check_workflow(
         templates,
         global: None,
         config: &config,
+        undeclared: Undeclared::Refused,
         execution: &ExecutionInfo {
             name: workflow.metadata.name.clone(),
             // No real one: nothing of it is shown.

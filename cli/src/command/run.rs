@@ -1,6 +1,7 @@
 //! `muster run`: runs a workflow here or on a server, shows it, and ends with its exit code. How
 //! it is followed to its end is in [`watch`].
 
+mod detached;
 mod request;
 mod space;
 mod watch;
@@ -34,8 +35,9 @@ use watch::Ended;
 /// with its config, tags and target; those given here win.
 ///
 /// Without a server, control plane and agent run in this process, steps run as processes of this
-/// machine, and the results stay in the data folder. Ctrl-C cancels: `after` steps still run;
-/// Ctrl-C again kills everything.
+/// machine, and the results stay in the data folder. Members of suites with `async: true` are
+/// waited for too; the exit code is that of the run itself. Ctrl-C cancels: `after` steps still
+/// run; Ctrl-C again kills everything.
 #[derive(Debug, Args)]
 #[command(after_help = examples())]
 pub(crate) struct Arguments {
@@ -252,6 +254,18 @@ async fn run(
         .local()
         .map(|local| space::Space::new(local.data_dir().to_path_buf(), Instant::now()));
     let ended = watch::watch(client, view, &mut agent, space, interruptions, interrupted).await;
+    let ended = match (ended, &mut agent) {
+        (Ok(ended), Some(agent)) if !ended.forced => {
+            let all = detached::Session {
+                client,
+                label: &label,
+            };
+            let waiting =
+                detached::wait_for_all(&all, agent, interruptions, ended.interrupted, global);
+            Box::pin(waiting).await.map(|()| ended)
+        }
+        (ended, _) => ended,
+    };
     let told = match ended {
         Ok(ended) => Box::pin(tell(client, &name, ended, arguments, global)).await,
         Err(error) => Err(error),

@@ -111,7 +111,7 @@ async fn wait_for_all(
 }
 
 /// Waits for the end of one execution.
-async fn wait(client: &Client, name: &str) -> Result<Execution, Error> {
+pub(super) async fn wait(client: &Client, name: &str) -> Result<Execution, Error> {
     let mut follower = Follower::start(client, name, What::States);
     while let Some(update) = follower.next().await {
         match update {

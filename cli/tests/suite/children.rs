@@ -169,7 +169,7 @@ fn suites_run_workflows_of_the_same_file_by_name_and_by_labels() {
     };
     let service = "services: {s: {shell: exec sleep 600}}\n";
     let text = [
-        document("all", "tier: slow", "steps:\n- execute:\n    workflows:\n    - name: one\n      config: {greeting: hello}\n      matrix: {n: [1, 2]}\n    - selector: {matchExpressions: [{key: tier, operator: In, values: [fast]}]}\n"),
+        document("all", "tier: slow", "steps:\n- execute:\n    workflows:\n    - name: one\n      config: {greeting: hello, more: 1}\n      matrix: {n: [1, 2]}\n    - selector: {matchExpressions: [{key: tier, operator: In, values: [fast]}]}\n"),
         document("one", "", &format!("config: {{greeting: {{type: string}}}}\n{service}steps: [{{shell: 'echo {{{{ config.greeting }}}}'}}]")),
         document("two", "tier: fast", &format!("{service}steps: [{{shell: echo two}}]")),
         document("loop", "", "steps: [{execute: {workflows: [{name: loop}]}}]"),
@@ -182,6 +182,16 @@ fn suites_run_workflows_of_the_same_file_by_name_and_by_labels() {
     assert_eq!(all["executions"].as_array().unwrap().len(), 4);
     let two = home.muster(["logs", "two-1"]).expect(0);
     assert!(two.stdout.contains("two\n"), "{}", two.stdout);
+    let one = home.muster(["get", "one-2", "-o", "json"]).expect(0).json();
+    let warning = one["warnings"][0].as_str().unwrap_or_default();
+    assert!(
+        warning.contains("there is no parameter `more`"),
+        "{warning}"
+    );
+    let refused = home.muster(["run", &path, "--name", "one", "--config", "more=1"]);
+    refused
+        .expect(2)
+        .expect_error(&["there is no parameter `more`"]);
     let one = home.muster(["logs", "one-2"]).expect(0);
     assert!(one.stdout.contains("hello\n"), "{}", one.stdout);
     let done = home.muster(["run", &path, "--name", "loop"]).expect(1);
@@ -192,4 +202,49 @@ fn suites_run_workflows_of_the_same_file_by_name_and_by_labels() {
         "{}",
         done.stdout
     );
+}
+
+/// A suite that does not wait for `later`, and ends before it.
+fn detached(home: &Home, later: &str) -> String {
+    let head = "apiVersion: testworkflows.testkube.io/v1\nkind: TestWorkflow\nmetadata: {name: ";
+    home.write(
+        "detached.yaml",
+        &format!(
+            "{head}first}}\nspec:\n  steps:\n  - execute: {{async: true, workflows: [{{name: later}}]}}\n  - shell: echo first-is-over\n\
+             ---\n{head}later}}\nspec:\n  steps:\n  - shell: {later}\n"
+        ),
+    )
+}
+
+#[test]
+fn a_run_here_waits_for_members_that_its_suite_does_not_wait_for() {
+    let home = Home::new();
+    let path = detached(&home, "sleep 1; echo later-is-over; exit 3");
+    let done = home.muster(["run", &path, "--name", "first"]).expect(0);
+    assert!(done.stdout.contains("first-is-over"), "{}", done.stdout);
+    for text in ["waiting for what it has started", "later-1: failed"] {
+        assert!(done.stderr.contains(text), "{}", done.stderr);
+    }
+    let later = home.muster(["logs", "later-1"]).expect(0);
+    assert!(later.stdout.contains("later-is-over"), "{}", later.stdout);
+    home.expect_no_processes();
+}
+
+#[test]
+fn an_interruption_ends_members_that_nobody_else_waits_for() {
+    let home = Home::new();
+    let path = detached(&home, "exec sleep 600");
+    let running = home.start(["run", &path, "--name", "first"]);
+    crate::home::until("it waits", || {
+        let said = running.stderr();
+        match said.contains("waiting for what it has started") {
+            true => Ok(()),
+            false => Err(said),
+        }
+    });
+    running.signal(Signal::INT);
+    running.wait().expect(0);
+    let later = home.muster(["get", "later-1", "-o", "json"]).expect(0);
+    assert_eq!(later.json()["state"], "canceled");
+    home.expect_no_processes();
 }

@@ -13,6 +13,7 @@ mod credentials;
 mod history;
 mod home;
 mod interrupt;
+mod lint;
 mod local;
 mod loss;
 mod remote;

@@ -12,6 +12,7 @@ mod execution;
 mod files;
 mod folder;
 mod global;
+mod instance;
 mod merge;
 mod name;
 mod pod;
@@ -49,8 +50,20 @@ pub struct Input<'a> {
     pub global: Option<&'a Template>,
     /// Values of `spec.config` parameters, as text.
     pub config: &'a BTreeMap<String, String>,
+    /// What becomes of values for parameters that the workflow does not declare.
+    pub undeclared: Undeclared,
     /// What is known of the execution.
     pub execution: &'a ExecutionInfo,
+}
+
+/// What becomes of a value for a parameter that is not declared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Undeclared {
+    /// It is refused: somebody has just written it.
+    #[default]
+    Refused,
+    /// It is passed on as text, with a warning: a suite gives the same values to many workflows.
+    PassedOn,
 }
 
 /// What expressions may ask of an execution.
@@ -159,10 +172,11 @@ fn compile_spec(input: &Input<'_>) -> Result<Compiled, Problems> {
 
     let own = &input.workflow.spec.config;
     let base = scope::Base::new(input);
-    let config = config::of_workflow(own, input.config, &base, &mut problems);
+    let config = config::of_workflow(input, &base, &mut problems, &mut warnings);
     check(problems.clone())?;
 
     let mut spec = expand(input, &base, &config, &mut problems, &mut warnings)?;
+    instance::check(&spec, &mut problems);
     let budget = Budget::new(MAX_COST);
     let credentials = credential::names(&mut spec, None, &budget, &mut problems);
     let scope = scope::Document::new(&base, &config);

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use muster_spec::compile::{Child, Compiled, ExecutionInfo, Input, child, compile};
+use muster_spec::compile::{Child, Compiled, ExecutionInfo, Input, Undeclared, child, compile};
 use muster_spec::manifest::{self, Document};
 use muster_spec::plan::{Given, Operation, Parallel, Plan, Receive, Service};
 use muster_spec::yaml::Limits;
@@ -29,6 +29,7 @@ fn documents(text: &str) -> Result<Compiled, String> {
         templates: &templates,
         global: None,
         config: &BTreeMap::new(),
+        undeclared: Undeclared::Refused,
         execution: &ExecutionInfo {
             id: "0190a6f0".to_owned(),
             name: "w-7".to_owned(),
@@ -138,13 +139,70 @@ fn a_block_within_a_block_keeps_its_own_variables() {
 fn variables_of_instances_are_refused_outside_of_them() {
     let error = spec("steps:\n- shell: echo {{ index }}").expect_err("no instance");
     assert!(error.contains("known only in workers"), "{error}");
-    let compiled = spec("steps:\n- parallel: {count: 2, shell: 'echo {{ matrix.x }}'}");
-    let error = worker(
-        &compiled.expect("a plan").plan,
-        json!({"index": 0, "count": 2}),
-    )
-    .expect_err("no matrix");
-    assert!(error.contains("matrix.x"), "{error}");
+    for (steps, wrong) in [
+        (
+            "- parallel: {count: 2, shell: 'echo {{ matrix.x }}'}",
+            "no `matrix.x` here",
+        ),
+        (
+            "- parallel: {matrix: {browser: [a]}, shell: 'echo {{ matrix.brwser }}'}",
+            "did you mean `matrix.browser`?",
+        ),
+        (
+            "- parallel: {matrix: {a: ['{{ shardIndex }}']}, shell: echo}",
+            "known only in workers",
+        ),
+        (
+            "- execute: {workflows: [{name: a, config: {b: '{{ shard.files }}'}}]}",
+            "no `shard.files` here",
+        ),
+        (
+            "- services: {db: {shell: 'echo {{ matrix.x.y }}'}}",
+            "no `matrix.x.y` here",
+        ),
+    ] {
+        let error = spec(&format!("steps:\n{steps}")).expect_err("nobody knows it");
+        assert!(error.contains(wrong), "{error}");
+    }
+}
+
+#[test]
+fn variables_of_instances_around_are_known_also_in_templates() {
+    for steps in [
+        "- parallel:\n    matrix: {os: [a]}\n    services: {s: {shell: 'echo {{ matrix.os }} {{ shardIndex }}'}}\n    shell: echo",
+        "- execute: {workflows: [{name: '{{ matrix.os.name }}', matrix: {os: [a]}}]}",
+        "- parallel: {shards: {f: [1]}, transfer: [{from: /data, files: ['{{ shard.f.0 }}']}], shell: echo}",
+    ] {
+        spec(&format!("steps:\n{steps}")).expect("it is known");
+    }
+    let head = "apiVersion: testworkflows.testkube.io/v1\nkind: TestWorkflow";
+    let template = format!(
+        "---\n{head}Template\nmetadata: {{name: t}}\nspec: {{steps: [{{shell: 'echo {{{{ shardIndex }}}}'}}]}}\n"
+    );
+    let within = |step: &str| {
+        documents(&format!(
+            "{head}\nmetadata: {{name: w}}\nspec: {{steps: [{step}]}}\n{template}"
+        ))
+    };
+    within("{parallel: {count: 2, template: {name: t}}}").expect("it is known");
+    let error = within("{template: {name: t}}").expect_err("nobody knows it");
+    assert!(error.contains("known only in workers"), "{error}");
+}
+
+#[test]
+fn a_service_without_anything_to_run_is_refused() {
+    let error = spec("services: {none: {timeout: 5s}}\nsteps: [{shell: echo}]");
+    let error = error.expect_err("nothing to run");
+    assert!(
+        error.contains("the service `none` has nothing to run"),
+        "{error}"
+    );
+    for good in ["image: x", "command: [x]", "shell: x"] {
+        spec(&format!(
+            "services: {{one: {{{good}}}}}\nsteps: [{{shell: echo}}]"
+        ))
+        .expect("a plan");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use muster_spec::compile::{Compiled, ExecutionInfo, Input, compile};
+use muster_spec::compile::{Compiled, ExecutionInfo, Input, Undeclared, compile};
 use muster_spec::manifest::{self, Document};
 use muster_spec::plan::{Operation, Tool};
 use muster_spec::problem::Problems;
@@ -85,6 +85,7 @@ fn run(
         templates,
         global: None,
         config: &config,
+        undeclared: Undeclared::Refused,
         execution: &execution,
     })
 }
@@ -295,6 +296,118 @@ fn secrets_reach_only_the_containers_that_name_them() {
         plan.containers[1].env_from_cluster[0]["valueFrom"]["secretKeyRef"]["optional"],
         true
     );
+}
+
+#[test]
+fn the_container_of_a_service_is_refused_with_what_to_write() {
+    let text = "apiVersion: muster.dev/v1\nkind: TestWorkflow\nmetadata: {name: w}\nspec:\n  services: {db: {container: {image: x}}}\n";
+    let refused = manifest::parse(text, Limits::default()).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "line 5, column 19, spec.services.db.container: unknown field `container`; \
+         write `image`, `env`, `resources`, … beside `shell`"
+    );
+}
+
+#[test]
+fn newer_parts_of_the_language_refuse_only_the_workflow_that_has_them() {
+    let head = "apiVersion: testworkflows.testkube.io/v1\nkind: TestWorkflow\nmetadata: {name: ";
+    for (name, steps) in [
+        ("`cache`", "[{shell: a, cache: {key: x, paths: [y]}}]"),
+        ("`testCases`", "[{steps: [{shell: a, testCases: {a: b}}]}]"),
+        ("`cache`", "[{parallel: {count: 2, shell: a, cache: {}}}]"),
+        ("`as`", "[{execute: {workflows: [{name: b, as: c}]}}]"),
+        (
+            "`fetch`",
+            "[{execute: {workflows: [{name: b, fetch: [{from: /a}]}]}}]",
+        ),
+        (
+            "the function `execution`",
+            "[{shell: '{{ execution(\"a\") }}'}]",
+        ),
+        (
+            "the function `read_artifact`",
+            "[{shell: '{{ read_artifact(\"a\") }}'}]",
+        ),
+        (
+            "the function `hash_files`",
+            "[{condition: 'hash_files(\"a\") == 1', shell: a}]",
+        ),
+    ] {
+        let text = format!(
+            "{head}new}}\nspec: {{steps: {steps}}}\n---\n{head}old}}\nspec: {{steps: [{{shell: echo}}]}}\n"
+        );
+        let (workflows, _) = read(&text);
+        let problems = run(&workflows[0], &[], &[]).unwrap_err().to_string();
+        assert!(
+            problems.contains(&format!("not supported yet: {name}")),
+            "{steps}: {problems}"
+        );
+        run(&workflows[1], &[], &[]).unwrap_or_else(|e| panic!("{e}"));
+    }
+}
+
+#[test]
+fn values_of_a_suite_that_are_not_declared_are_passed_on_with_a_warning() {
+    let workflow = spec(
+        "config: {own: {default: a}, need: {type: string}}\nsteps: [{shell: '{{ config.own }} {{ config.need }}'}]",
+    );
+    let execution = ExecutionInfo::default();
+    let compiled = |config: &[(&str, &str)], undeclared| {
+        let pairs = config.iter();
+        let config = pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        compile(&Input {
+            workflow: &workflow,
+            templates: &[],
+            global: None,
+            config: &config.collect(),
+            undeclared,
+            execution: &execution,
+        })
+    };
+    let all = [("need", "b"), ("extra", "c")];
+    let problems = compiled(&all, Undeclared::Refused).unwrap_err().to_string();
+    assert!(
+        problems.contains("there is no parameter `extra`"),
+        "{problems}"
+    );
+    let passed_on = compiled(&all, Undeclared::PassedOn).unwrap();
+    let warnings: Vec<String> = passed_on.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].contains("`extra`; it is passed on as text"),
+        "{warnings:?}"
+    );
+    let misspelt = compiled(&[("ned", "b")], Undeclared::PassedOn).unwrap_err();
+    assert!(
+        misspelt.to_string().contains("did you mean `need`?"),
+        "{misspelt}"
+    );
+}
+
+#[test]
+fn the_namespace_is_known_when_the_workflow_says_it_and_else_left_for_the_pod() {
+    let script = "steps: [{shell: 'echo {{ namespace }}'}]";
+    let script_of = |fields: &str| {
+        let plan = plan(&spec(fields));
+        serde_json::to_string(&plan.steps).unwrap()
+    };
+    assert!(script_of(script).contains("echo {{namespace}}"));
+    let said = script_of(&format!("job: {{namespace: tests}}\n{script}"));
+    assert!(said.contains("echo tests"), "{said}");
+    let early = spec("steps: [{run: {image: 'x/{{ namespace }}', shell: echo}}]");
+    let problems = run(&early, &[], &[]).unwrap_err().to_string();
+    assert!(problems.contains("namespace"), "{problems}");
+}
+
+#[test]
+fn each_execution_is_the_first_one_of_its_line() {
+    let lineage = "- shell: '{{ execution.lineage.baseId }}|{{ execution.lineage.rootId }}|{{ execution.lineage.attempt }}'";
+    let plan = serde_json::to_string(&plan(&steps(lineage)).steps).unwrap();
+    assert!(plan.contains("\"|0190a6f0|1\""), "{plan}");
+    let wrong = steps("- shell: '{{ execution.lineage.base }}'");
+    let problems = run(&wrong, &[], &[]).unwrap_err().to_string();
+    assert!(problems.contains("there is `baseId`"), "{problems}");
 }
 
 #[test]

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use muster_spec::compile::{Compiled, ExecutionInfo, Input, compile};
+use muster_spec::compile::{Compiled, ExecutionInfo, Input, Undeclared, compile};
 use muster_spec::manifest::{self, Document};
 use muster_spec::plan::{Command, Operation, Plan};
 use muster_spec::problem::Problems;
@@ -30,6 +30,7 @@ fn compiled(text: &str) -> Result<Compiled, Problems> {
         templates: &templates,
         global: None,
         config: &BTreeMap::new(),
+        undeclared: Undeclared::Refused,
         execution: &ExecutionInfo {
             id: "0190a6f0".to_owned(),
             name: "w-7".to_owned(),

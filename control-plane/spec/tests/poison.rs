@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use muster_spec::compile::{Compiled, ExecutionInfo, Input, compile};
+use muster_spec::compile::{Compiled, ExecutionInfo, Input, Undeclared, compile};
 use muster_spec::manifest::{Document, parse};
 use muster_spec::problem::{MAX_PROBLEMS, Problems};
 use muster_spec::yaml::Limits;
@@ -61,6 +61,7 @@ fn run(text: &str) -> Result<Compiled, Problems> {
             templates: &templates,
             global: None,
             config: &BTreeMap::new(),
+            undeclared: Undeclared::Refused,
             execution: &ExecutionInfo::default(),
         })?;
         // What is accepted must be readable where it is run.

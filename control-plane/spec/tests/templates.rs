@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use muster_spec::compile::{
-    Compiled, ExecutionInfo, Input, MAX_TEMPLATE_DEPTH, builtin_templates, compile,
+    Compiled, ExecutionInfo, Input, MAX_TEMPLATE_DEPTH, Undeclared, builtin_templates, compile,
 };
 use muster_spec::manifest::{Document, parse};
 use muster_spec::plan::{Operation, Step};
@@ -47,6 +47,7 @@ fn run_with(
         templates,
         global,
         config: &BTreeMap::new(),
+        undeclared: Undeclared::Refused,
         execution: &ExecutionInfo::default(),
     };
     compile(&input).map_err(|problems| problems.to_string())

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use muster_spec::compile::{ExecutionInfo, HIDDEN, Input, compile};
+use muster_spec::compile::{ExecutionInfo, HIDDEN, Input, Undeclared, compile};
 use muster_spec::manifest::{self, Document};
 use muster_spec::schema::Workflow;
 use muster_spec::yaml::Limits;
@@ -125,6 +125,7 @@ fn the_resolved_workflow_has_templates_and_parameters_and_no_secret() {
         templates: &templates,
         global: None,
         config: &config,
+        undeclared: Undeclared::Refused,
         execution: &ExecutionInfo::default(),
     });
     let compiled = compiled.unwrap();

@@ -194,6 +194,8 @@ impl Blueprint<'_> {
 
     fn conductor(&self) -> Value {
         let token = json!({"secretKeyRef": {"name": name(self.attempt), "key": TOKEN}});
+        // Known to the cluster alone when the agent takes the namespace that it runs in.
+        let namespace = json!({"fieldRef": {"fieldPath": "metadata.namespace"}});
         let mut container = json!({
             "name": CONDUCTOR,
             "image": self.settings.runner_image,
@@ -203,6 +205,7 @@ impl Blueprint<'_> {
                 {"name": "MUSTER_AGENT_TLS_CA", "value": self.certificate},
                 {"name": "MUSTER_ATTEMPT", "value": self.attempt.to_string()},
                 {"name": "MUSTER_ATTEMPT_TOKEN", "valueFrom": token},
+                {"name": "MUSTER_NAMESPACE", "valueFrom": namespace},
             ],
             "resources": {
                 "requests": {"cpu": "5m", "memory": "16Mi"},

@@ -85,6 +85,11 @@ impl Board {
         }
     }
 
+    /// Whether it was said to be.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.lock().ready
+    }
+
     /// Whether somebody asks the readiness probe already; from now on somebody does.
     pub(crate) fn is_probed(&self) -> bool {
         self.probed.swap(true, Ordering::Relaxed)

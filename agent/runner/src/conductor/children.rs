@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use super::operation::Failure;
 
-pub(super) use probe::{PROBE, watch_service};
+pub(super) use probe::{PROBE, never_starts, watch_service};
 pub(super) use services::Started;
 
 /// Largest order: it has to fit into a frame.

@@ -1,11 +1,12 @@
 //! Starting shims as children, where there is no cluster to start their containers.
 
 use std::{
-    env, fs, os::unix::process::ExitStatusExt as _, process::Stdio, sync::Arc, time::Duration,
+    collections::BTreeSet, env, fs, os::unix::process::ExitStatusExt as _, path::Path,
+    process::Stdio, sync::Arc, time::Duration,
 };
 
 use muster_proto::runner::v1::ContainerStatus;
-use muster_spec::plan::{Container, Plan};
+use muster_spec::plan::{Container, Operation, Plan, Step};
 use serde_json::Value;
 use tokio::{
     process::{Child, Command},
@@ -14,10 +15,17 @@ use tokio::{
 };
 
 use super::{children::PROBE, options::Options, pod::Pod, spool::Spool};
-use crate::{arguments::Itself, fail, sandbox, volumes::SHARED};
+use crate::{
+    arguments::Itself,
+    fail, sandbox,
+    volumes::{SHARED, normal},
+};
 
 /// How long children may take to end when there is nothing more to do.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Most folders that a sandbox is told of: its command line has limits.
+const PLACES: usize = 256;
 
 /// The shims, each with a task that waits for its end.
 pub(super) type Children = JoinSet<()>;
@@ -39,12 +47,18 @@ pub(super) async fn start(
     let containers = plan.containers.iter();
     let containers = containers.map(|container| (container.name.clone(), container));
     let containers: Vec<_> = containers.chain(probe_container(plan)).collect();
+    let places = places(&plan.steps);
+    let places = places.iter().take(PLACES);
+    let places: Vec<&str> = places.flat_map(|path| ["--place", path]).collect();
     for (name, container) in &containers {
         loop {
             let mut command = Command::from(itself.command("sandbox"));
             command.arg("--root").arg(root).arg("--report").arg(&report);
             if namespaces {
-                command.args(ids(container));
+                command
+                    .args(ids(container))
+                    .args(["--layer", name])
+                    .args(&places);
             } else {
                 command.arg("--no-namespaces");
             }
@@ -105,6 +119,39 @@ fn probe_container(plan: &Plan) -> Option<(String, &Container)> {
     Some((format!("{}{PROBE}", container.name), container))
 }
 
+/// Folders in which the plan writes files or works, as far as they are known: absolute and normal.
+fn places(steps: &[Step]) -> BTreeSet<String> {
+    let mut places = BTreeSet::new();
+    let mut add = |path: Option<&Path>| {
+        let path = path.map(normal).filter(|path| path.is_absolute());
+        let text = path.and_then(|path| path.into_os_string().into_string().ok());
+        places.extend(text.filter(|text| !text.contains("{{")));
+    };
+    let mut inner = Vec::new();
+    for operation in steps.iter().flat_map(|step| &step.operations) {
+        match operation {
+            Operation::Files { files, .. } => files
+                .iter()
+                .for_each(|file| add(Path::new(&file.path).parent())),
+            Operation::Run(run) => add(run.working_dir.as_deref().map(Path::new)),
+            Operation::Steps { steps } => inner.push(steps),
+            Operation::Delay { .. }
+            | Operation::Git(_)
+            | Operation::Tarball { .. }
+            | Operation::Services { .. }
+            | Operation::Parallel(_)
+            | Operation::Execute(_)
+            | Operation::Receive { .. }
+            | Operation::Send { .. }
+            | Operation::Artifacts(_) => {}
+        }
+    }
+    for steps in inner {
+        places.extend(self::places(steps));
+    }
+    places
+}
+
 /// User and group of a container's security context, for its sandbox.
 fn ids(container: &Container) -> Vec<String> {
     let context = container.security_context.as_ref();
@@ -143,7 +190,8 @@ pub(super) fn with_volumes(mut plan: Plan) -> Plan {
 
 /// What does not hold without namespaces.
 const NOT_ISOLATED: &str = "steps run without namespaces: /data, /testkube and /tmp of the \
-    workflow are not at these paths for scripts, and processes of the machine are in reach";
+    workflow are not at these paths for scripts, and files and processes of the machine are in \
+    reach; allow user namespaces on this machine to keep them apart";
 
 /// Waits for the end of a shim and tells it as a cluster would.
 async fn watch(mut child: Child, container: String, pod: Arc<Pod>) {

@@ -14,6 +14,9 @@ use crate::{
 /// How long a process may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// Variable in which the cluster tells the namespace of the pod.
+const NAMESPACE: &str = "MUSTER_NAMESPACE";
+
 #[derive(Debug)]
 pub(super) struct Options {
     /// Directory of the attempt, when steps are children of this process.
@@ -54,6 +57,12 @@ impl Options {
             }
         }
         Ok(options)
+    }
+
+    /// Namespace of the pod; empty on a machine.
+    pub(super) fn namespace(&self) -> String {
+        let told = std::env::var(NAMESPACE).ok();
+        told.filter(|_| self.sandbox.is_none()).unwrap_or_default()
     }
 
     fn real(&self, path: &str) -> PathBuf {

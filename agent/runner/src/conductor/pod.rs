@@ -4,7 +4,10 @@ use std::{
     collections::HashMap,
     io,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -42,6 +45,8 @@ pub(super) struct Pod {
     changed: watch::Sender<u64>,
     /// A cluster tells about containers.
     explained: bool,
+    /// There is nothing more to do.
+    dismissed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -136,6 +141,7 @@ impl Pod {
             containers: Mutex::default(),
             changed: watch::Sender::new(0),
             explained,
+            dismissed: AtomicBool::default(),
         })
     }
 
@@ -178,6 +184,9 @@ impl Pod {
             bytes: credit::WINDOW,
         }))
         .await?;
+        if self.dismissed.load(Ordering::Relaxed) {
+            return line.say(shim_request::Message::Exit(Exit {})).await;
+        }
         let shim = Arc::new(Shim {
             container: hello.container.clone(),
             working_dir: hello.working_dir,
@@ -267,8 +276,9 @@ impl Pod {
         }
     }
 
-    /// Tells every shim that there is nothing more to do.
+    /// Tells every shim that there is nothing more to do, also those that come only now.
     pub(super) async fn dismiss(&self) {
+        self.dismissed.store(true, Ordering::Relaxed);
         let shims: Vec<_> = self
             .lock()
             .values()

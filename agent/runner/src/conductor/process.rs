@@ -6,7 +6,7 @@ use muster_proto::runner::v1::{
     self as wire, Exited, LogStream, Output, Signal, StepOutput, shim_message::Message,
     shim_request,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     Run,
@@ -92,14 +92,14 @@ impl Stopper<'_> {
     /// Waits until something has to be done to end it.
     async fn end(&self) -> Urge {
         if let Some(killed) = self.killed {
-            tokio::time::sleep_until(killed + UNKILLABLE).await;
+            sleep_until(killed + UNKILLABLE).await;
             return Urge::GiveUp;
         }
         let Some(kill_at) = self.kill_at else {
             return Urge::Stop(self.limits.reached().await);
         };
         tokio::select! {
-            () = tokio::time::sleep_until(kill_at) => Urge::Kill,
+            () = sleep_until(kill_at) => Urge::Kill,
             () = self.limits.forced() => Urge::Kill,
         }
     }
@@ -161,9 +161,16 @@ pub(super) async fn follow(
     let mut instructions = Filter::new();
     // Why the log can not be written; the process is killed then and its output dropped.
     let mut broken = None;
+    // When a service counts as ready.
+    let mut steady = None;
     loop {
         let message = tokio::select! {
             message = line.hear() => message?,
+            () = sleep_until(steady.unwrap_or_else(Instant::now)), if steady.is_some() => {
+                steady = None;
+                run.board.ready();
+                continue;
+            }
             urge = stopper.urge() => {
                 stopper.obey(urge, &mut line).await?;
                 continue;
@@ -196,7 +203,9 @@ pub(super) async fn follow(
                 };
                 return Ok((ended, stopper.cause));
             }
-            Message::Started(started) if started.id == id => watch_service(run),
+            Message::Started(started) if started.id == id => {
+                steady = watch_service(run, &shim.container);
+            }
             Message::Exited(exited) if exited.id == id => {
                 let rest = Output {
                     id,

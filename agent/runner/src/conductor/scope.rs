@@ -6,7 +6,10 @@ use std::{
     rc::Rc,
 };
 
-use muster_spec::expression::{self, Lookup, Moment, Value};
+use muster_spec::{
+    expression::{self, Lookup, Moment, Value},
+    plan::Plan,
+};
 use serde_json::{Map, json};
 
 use super::{
@@ -105,6 +108,14 @@ impl Results {
             Some(_) => None,
         }
     }
+}
+
+/// The plan's context with what is known only here: the namespace, unless the workflow says it.
+pub(super) fn context(plan: &Plan, namespace: &str) -> BTreeMap<String, Value> {
+    let mut context = plan.context.clone();
+    let own = context.entry("namespace".to_owned());
+    own.or_insert_with(|| namespace.into());
+    context
 }
 
 /// What a step sees of the run.

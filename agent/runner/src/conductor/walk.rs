@@ -13,10 +13,10 @@ use muster_spec::{
 
 use super::{
     Run,
-    children::Started,
+    children::{Started, never_starts},
     halt::{Cause, Halt, Limits},
     operation::{At, BROKEN, Failure, Kind},
-    scope::{Known, RESULTS, Results, Services, Sight, results_of},
+    scope::{self, Known, RESULTS, Results, Services, Sight, results_of},
     surroundings::Surroundings,
 };
 use crate::{beneath, clock::now_ms};
@@ -38,7 +38,7 @@ pub(super) struct Ended {
 /// Walks the whole plan.
 pub(super) async fn walk(run: Rc<Run>, halt: Halt) -> Ended {
     let walk = Walk {
-        context: Rc::new(run.plan.context.clone()),
+        context: Rc::new(scope::context(&run.plan, &run.options.namespace())),
         results: Rc::default(),
         services: Rc::default(),
         lasting: RefCell::default(),
@@ -233,7 +233,8 @@ impl Walk {
             let Some(retry) = &step.retry else {
                 return (tries, result);
             };
-            if tries > retry.count || limits.cause().is_some() {
+            let is_hopeless = result.is_err() && never_starts(&self.run, tries);
+            if tries > retry.count || limits.cause().is_some() || is_hopeless {
                 return (tries, result);
             }
             let own = status(&result);

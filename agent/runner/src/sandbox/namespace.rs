@@ -12,6 +12,16 @@ use rustix::{
 
 use super::Error;
 
+/// What mounting needs; and what an overlay does in its own folders, as who has mounted it. In a
+/// user namespace all this holds for the user's own files alone.
+const CARRIED: CapabilitySet = CapabilitySet::SYS_ADMIN
+    .union(CapabilitySet::CHOWN)
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::DAC_READ_SEARCH)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::MKNOD);
+
 /// User and group as whom a step wants to run.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Ids {
@@ -23,7 +33,7 @@ pub(super) struct Ids {
 ///
 /// An ordinary user keeps its own id in the new user namespace, so that files and `id` look the
 /// same, unless another one is wanted: then it has that one inside, and stays who it is outside.
-/// One capability is carried over to the child, which needs it for its mounts.
+/// Capabilities are carried over to the child, which needs them for its mounts.
 pub(super) fn enter(ids: Ids) -> Result<(), Error> {
     let wanted = UnshareFlags::NEWNS | UnshareFlags::NEWPID;
     let own = ids.user.is_none() && ids.group.is_none();
@@ -39,7 +49,7 @@ pub(super) fn enter(ids: Ids) -> Result<(), Error> {
     let inside = (ids.user.unwrap_or(user), ids.group.unwrap_or(group));
     write("/proc/self/uid_map", &format!("{} {user} 1", inside.0))?;
     write("/proc/self/gid_map", &format!("{} {group} 1", inside.1))?;
-    carry(CapabilitySet::SYS_ADMIN)
+    carry(CARRIED)
 }
 
 #[expect(
@@ -54,13 +64,15 @@ fn write(path: &str, text: &str) -> Result<(), Error> {
     fs::write(path, text).map_err(|error| Error::new(format!("can not write {path}"), error))
 }
 
-/// Lets a capability survive the start of a program.
-fn carry(capability: CapabilitySet) -> Result<(), Error> {
+/// Lets capabilities survive the start of a program.
+fn carry(wanted: CapabilitySet) -> Result<(), Error> {
     let error = |error| Error::new("can not keep a capability", error);
     let mut sets = capabilities(None).map_err(error)?;
-    sets.inheritable |= capability;
+    sets.inheritable |= wanted;
     set_capabilities(None, sets).map_err(error)?;
-    configure_capability_in_ambient_set(capability, true).map_err(error)
+    wanted
+        .iter()
+        .try_for_each(|one| configure_capability_in_ambient_set(one, true).map_err(error))
 }
 
 /// Gives up what [`enter`] carried over; a real root keeps what it had.

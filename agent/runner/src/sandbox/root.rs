@@ -1,5 +1,6 @@
-//! The file system of a sandbox: the host's top-level folders, with the shared folders of the
-//! run in place of its own. Nothing is written to the host's file system to get there.
+//! The file system of a sandbox: the host's top-level folders, covered by a [`Layer`] where that is
+//! possible, with the shared folders of the run in place of its own. Nothing is written to the
+//! host's file system to get there.
 
 use std::{
     fs::{self, File},
@@ -16,24 +17,29 @@ use rustix::{
     process::{chdir, pivot_root},
 };
 
-use super::Error;
+use super::{Error, Options, layer::Layer};
 use crate::volumes::{SHARED, is_placeable, own_folder};
 
 /// This program in the sandbox, whatever is mounted over its own path.
 pub(super) const PROGRAM: &str = ".muster/bin/muster-runner";
 
-/// Builds the file system below the folder of a run; gives remarks for people.
-pub(super) fn build(run: &Path, folders: &[PathBuf]) -> Result<String, Error> {
+/// Builds the file system below the folder of a run; gives what becomes `/`, and remarks for
+/// people.
+pub(super) fn build(options: &Options) -> Result<(PathBuf, String), Error> {
+    let (run, folders) = (options.root.as_path(), options.folders.as_slice());
     mount_change(
         "/",
         MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
     )
     .map_err(|error| Error::new("can not keep mounts apart from the host's", error))?;
-    let root = place(run);
-    make(&root)?;
-    let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    mount("tmpfs", &root, "tmpfs", flags, c"size=1m,mode=755")
-        .map_err(|error| Error::new("can not mount a tmpfs", error))?;
+    let container = options.layer.as_deref();
+    let mut layer = container
+        .map(|container| Layer::new(run, container, &options.places))
+        .transpose()?;
+    let root = match &layer {
+        Some(layer) => layer.root(),
+        None => empty(run)?,
+    };
     let mut remarks = String::new();
     for entry in fs::read_dir("/").map_err(|error| Error::new("can not list /", error))? {
         let Ok(entry) = entry else { continue };
@@ -44,7 +50,7 @@ pub(super) fn build(run: &Path, folders: &[PathBuf]) -> Result<String, Error> {
         if taken || name == "proc" {
             continue;
         }
-        if let Err(error) = show(&entry, &root.join(&name)) {
+        if let Err(error) = show(&entry, &root.join(&name), layer.as_mut()) {
             remarks.push_str(&format!(
                 "{} is not visible: {error}; ",
                 entry.path().display()
@@ -69,11 +75,18 @@ pub(super) fn build(run: &Path, folders: &[PathBuf]) -> Result<String, Error> {
     }
     show_program(&root)?;
     remarks.push_str(processes(&root)?);
-    Ok(remarks)
+    remarks.extend(layer.map(|layer| layer.remark()));
+    Ok((root, remarks))
 }
 
-fn place(run: &Path) -> PathBuf {
-    run.join("root")
+/// A root in which nothing can be written.
+fn empty(run: &Path) -> Result<PathBuf, Error> {
+    let root = run.join("root");
+    make(&root)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    mount("tmpfs", &root, "tmpfs", flags, c"size=1m,mode=755")
+        .map_err(|error| Error::new("can not mount a tmpfs", error))?;
+    Ok(root)
 }
 
 fn make(folder: &Path) -> Result<(), Error> {
@@ -81,15 +94,30 @@ fn make(folder: &Path) -> Result<(), Error> {
         .map_err(|error| Error::new(format!("can not make {}", folder.display()), error))
 }
 
+/// A layer may have it from an earlier try.
+fn make_new(folder: &Path) -> io::Result<()> {
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Shows a top-level entry of the host.
-fn show(entry: &fs::DirEntry, target: &Path) -> io::Result<()> {
+fn show(entry: &fs::DirEntry, target: &Path, layer: Option<&mut Layer>) -> io::Result<()> {
     let kind = entry.file_type()?;
     if kind.is_symlink() {
-        return symlink(fs::read_link(entry.path())?, target);
+        let link = symlink(fs::read_link(entry.path())?, target);
+        return link.or_else(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => Ok(()),
+            _ => Err(error),
+        });
     }
     if kind.is_dir() {
-        fs::create_dir(target)?;
-        mount_bind_recursive(entry.path(), target)?;
+        make_new(target)?;
+        match layer {
+            Some(layer) => layer.show(&entry.path(), target)?,
+            None => mount_bind_recursive(entry.path(), target)?,
+        }
     } else if kind.is_file() {
         File::create(target)?;
         mount_bind(entry.path(), target)?;
@@ -126,13 +154,14 @@ fn processes(root: &Path) -> Result<&'static str, Error> {
 }
 
 /// Makes it the root of this process, and the data folder its working directory.
-pub(super) fn enter(run: &Path) -> Result<(), Error> {
+pub(super) fn enter(root: &Path, closed: bool) -> Result<(), Error> {
     let error = |error| Error::new("can not change the root", error);
-    let root = place(run);
-    chdir(&root).map_err(error)?;
+    chdir(root).map_err(error)?;
     pivot_root(".", ".").map_err(error)?;
     unmount(".", UnmountFlags::DETACH).map_err(error)?;
-    let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
-    mount_remount("/", flags, c"").map_err(error)?;
+    if closed {
+        let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+        mount_remount("/", flags, c"").map_err(error)?;
+    }
     chdir("/data").map_err(error)
 }

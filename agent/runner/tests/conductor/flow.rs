@@ -331,3 +331,20 @@ async fn thousand_steps_with_long_messages_fit_into_a_snapshot() {
     run.ends_as(Outcome::Passed).await;
     run.expect("s999", Failed, "NOT_FOUND");
 }
+
+#[tokio::test]
+async fn the_namespace_is_that_of_the_pod_and_nothing_on_a_machine() {
+    let steps = vec![shell("s1", "echo 'in <{{ namespace }}>'")];
+    let mut run = Run::in_pod(&plan(steps.clone()), Manner::default(), &["c0", "c1"]);
+    run.ends_as(Outcome::Passed).await;
+    assert_eq!(run.output("s1"), "in <of-the-pod>\n");
+    let mut run = Run::start(&plan(steps.clone()));
+    run.ends_as(Outcome::Passed).await;
+    assert_eq!(run.output("s1"), "in <>\n");
+    let mut known = plan(steps);
+    let own = serde_json::json!("of-the-workflow");
+    known.context.insert("namespace".to_owned(), own);
+    let mut run = Run::start(&known);
+    run.ends_as(Outcome::Passed).await;
+    assert_eq!(run.output("s1"), "in <of-the-workflow>\n");
+}

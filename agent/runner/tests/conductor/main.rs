@@ -19,5 +19,6 @@ mod log;
 mod pause;
 mod plan;
 mod run;
+mod service;
 mod tarball;
 mod web;

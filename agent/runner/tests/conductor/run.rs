@@ -29,7 +29,17 @@ impl Run {
     }
 
     pub(crate) fn with(plan: &Plan, manner: Manner, options: &[&str]) -> Self {
-        let folder = folder();
+        Self::below(folder(), plan, manner, options)
+    }
+
+    /// The same in a folder that an overlay can not name, so that there is none.
+    pub(crate) fn without_layers(plan: &Plan) -> Self {
+        let folder = tempfile::Builder::new().prefix("a,b").tempdir().unwrap();
+        make_parts(folder.path());
+        Self::below(folder, plan, Manner::default(), &[])
+    }
+
+    fn below(folder: tempfile::TempDir, plan: &Plan, manner: Manner, options: &[&str]) -> Self {
         let socket = folder.path().join("agent.sock");
         let agent = Agent::listen(&socket, plan, manner);
         let mut command = conductor(&socket);
@@ -60,7 +70,12 @@ impl Run {
         }
         // The build's own folder may be closed to others.
         let program = folder.path().join("runner");
-        fs::copy(PROGRAM, &program).unwrap();
+        // By a process of its own: a child that another test starts meanwhile would hold a file
+        // open that this one writes, and the kernel runs no such file.
+        let copied = std::process::Command::new("cp")
+            .args([Path::new(PROGRAM), &program])
+            .status();
+        assert!(copied.unwrap().success());
         let mut command = Command::new(program);
         command
             .args(["conductor", "--sandbox"])
@@ -84,7 +99,10 @@ impl Run {
         let root = folder.path().to_str().unwrap();
         let sandbox = ["sandbox", "--root", root, "--"];
         let mut command = conductor(Path::new("/data/agent.sock"));
-        command.args(sandbox).args(["conductor", "--grace", "1s"]);
+        command
+            .args(sandbox)
+            .args(["conductor", "--grace", "1s"])
+            .env("MUSTER_NAMESPACE", "of-the-pod");
         let shim = |container: &&str| {
             Command::new(PROGRAM)
                 .args(sandbox)
@@ -167,10 +185,14 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_muster-runner");
 /// The folder of a run, as the agent makes it.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["data", "testkube", "tmp", "muster"] {
-        fs::create_dir(folder.path().join(name)).unwrap();
-    }
+    make_parts(folder.path());
     folder
+}
+
+fn make_parts(folder: &Path) {
+    for name in ["data", "testkube", "tmp", "muster"] {
+        fs::create_dir(folder.join(name)).unwrap();
+    }
 }
 
 fn conductor(socket: &Path) -> Command {

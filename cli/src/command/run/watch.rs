@@ -35,7 +35,9 @@ pub(super) struct Ended {
     pub(super) execution: Execution,
     /// What is known of the log.
     pub(super) proof: LogProof,
-    /// The user interrupted twice.
+    /// The user interrupted it.
+    pub(super) interrupted: bool,
+    /// Twice.
     pub(super) forced: bool,
 }
 
@@ -89,6 +91,7 @@ pub(super) async fn watch(
     Ok(Ended {
         execution,
         proof,
+        interrupted: stop.asked > 0,
         forced: stop.asked >= 2,
     })
 }

@@ -11,7 +11,7 @@ use muster_core::{
     id::{ExecutionId, ProjectId},
 };
 use muster_spec::{
-    compile::{self, Compiled, ExecutionInfo, Input},
+    compile::{self, Compiled, ExecutionInfo, Input, Undeclared},
     plan::{Operation, Plan, Step},
     problem::{Problem, Problems},
     schema::{self, Workflow},
@@ -69,6 +69,8 @@ pub(crate) struct NewRun {
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) target: Option<Target>,
     pub(crate) max_wait: Option<Duration>,
+    /// What becomes of `config` that the workflow does not declare.
+    pub(crate) undeclared: Undeclared,
 }
 
 /// Children go before what has not begun, so that a tree ends before the next one begins.
@@ -325,6 +327,7 @@ fn compile(loaded: &Loaded, new: &NewRun, identity: &Identity) -> Result<Compile
         templates: &loaded.templates,
         global: loaded.global.as_ref(),
         config: &new.config,
+        undeclared: new.undeclared,
         execution: &execution,
     };
     let unsupported = loaded.request.as_ref().map(|it| it.unsupported.clone());

@@ -12,6 +12,7 @@ use muster_proto::v1::{
     WatchExecutionRequest, WatchExecutionResponse, create_execution_request::Source as WireSource,
     execution_service_server::ExecutionService,
 };
+use muster_spec::compile::Undeclared;
 use muster_storage::execution::Filter;
 use tonic::{Request, Response, Status};
 
@@ -356,6 +357,7 @@ fn read_run(message: CreateExecutionRequest) -> Result<NewRun, Error> {
         tags: message.tags.into_iter().collect(),
         target: convert::read_target(message.target.unwrap_or_default())?,
         max_wait,
+        undeclared: Undeclared::Refused,
     })
 }
 

@@ -128,6 +128,10 @@ impl ChildScope {
             .map(|name| (name.clone(), json!({"name": scope::claim(input.id, name)})))
             .collect();
         variables.insert("pvcs".to_owned(), Value::Object(claims));
+        // Its Job is one of its own.
+        variables.remove(scope::NAMESPACE);
+        variables
+            .extend(scope::namespace(input.spec).map(|value| (scope::NAMESPACE.to_owned(), value)));
         let given = input.variables.iter();
         variables.extend(given.map(|(name, value)| (name.clone(), value.clone())));
         let mut own = Names::new();

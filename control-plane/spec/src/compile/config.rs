@@ -12,6 +12,7 @@ use crate::schema::{Kind, Parameter, Text};
 use crate::suggest;
 
 use super::scope::{Base, Config, Document};
+use super::{Input, Undeclared};
 
 /// A given value with the place it comes from.
 struct Given<'a> {
@@ -21,18 +22,20 @@ struct Given<'a> {
 
 /// Values for the parameters of a workflow.
 pub(super) fn of_workflow(
-    parameters: &IndexMap<String, Parameter>,
-    given: &BTreeMap<String, String>,
+    input: &Input<'_>,
     base: &Base,
     problems: &mut Problems,
+    warnings: &mut Problems,
 ) -> Config {
+    let parameters = &input.workflow.spec.config;
     let place = |name: &str| {
         Arc::new(Place {
             path: format!("config.{name}").into(),
             ..Place::default()
         })
     };
-    let given: BTreeMap<&str, Given<'_>> = given
+    let given: BTreeMap<&str, Given<'_>> = input
+        .config
         .iter()
         .map(|(name, text)| {
             let place = place(name);
@@ -40,12 +43,19 @@ pub(super) fn of_workflow(
         })
         .collect();
     let cure = |name: &str| format!("give one with `--config {name}=value`, or a `default`");
-    for (name, value) in &given {
-        problems
-            .0
-            .extend(undeclared(parameters, name, &value.place));
+    if input.undeclared == Undeclared::Refused {
+        for (name, value) in &given {
+            problems
+                .0
+                .extend(undeclared(parameters, name, &value.place));
+        }
+        return values(parameters, &given, base, problems, &cure, None);
     }
-    values(parameters, &given, base, problems, &cure, None)
+    let before = problems.0.len();
+    let mut config = values(parameters, &given, base, problems, &cure, None);
+    let known = problems.0.len() == before;
+    pass_on(parameters, &given, known, &mut config, problems, warnings);
+    config
 }
 
 /// Values for the parameters of a template, from where it is used.
@@ -73,20 +83,33 @@ pub(super) fn of_template(
     };
     let before = problems.0.len();
     let mut config = values(parameters, &given, base, problems, &cure, Some(&name.place));
-    for (name, value) in &given {
+    let known = problems.0.len() == before;
+    pass_on(parameters, &given, known, &mut config, problems, warnings);
+    config
+}
+
+/// Takes values for parameters that are not declared, with a warning; refuses them unless the
+/// declared ones have values: a misspelt name is the likely reason why another one has none.
+fn pass_on(
+    parameters: &IndexMap<String, Parameter>,
+    given: &BTreeMap<&str, Given<'_>>,
+    declared_are_known: bool,
+    config: &mut Config,
+    problems: &mut Problems,
+    warnings: &mut Problems,
+) {
+    for (name, value) in given {
         let Some(mut warning) = undeclared(parameters, name, &value.place) else {
             continue;
         };
-        if problems.0.len() > before {
-            // A misspelt name is the likely reason why another one has no value.
-            problems.push(warning);
-        } else {
+        if declared_are_known {
             warning.message.push_str("; it is passed on as text");
             warnings.push(warning);
             config.insert((*name).to_owned(), Value::from(value.text));
+        } else {
+            problems.push(warning);
         }
     }
-    config
 }
 
 /// What is wrong with a value for a parameter that is not declared.

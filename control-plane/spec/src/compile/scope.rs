@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, json};
 
 use crate::expression::{Lookup, Moment, Scope, Value};
+use crate::schema::Spec;
 use crate::suggest;
 
 use super::Input;
@@ -22,7 +23,7 @@ pub(super) struct Base {
 }
 
 /// Variables of the execution.
-const EXECUTION: [&str; 8] = [
+const EXECUTION: [&str; 9] = [
     "id",
     "groupId",
     "name",
@@ -31,10 +32,14 @@ const EXECUTION: [&str; 8] = [
     "disableWebhooks",
     "tags",
     "runningContext",
+    "lineage",
 ];
 
+/// Of `execution.lineage`: which execution it was begun again from.
+const LINEAGE: [&str; 3] = ["baseId", "rootId", "attempt"];
+
 /// Known only in the pod.
-pub(super) const LATER: [&str; 14] = [
+pub(super) const LATER: [&str; 15] = [
     "env",
     "status",
     "passed",
@@ -48,8 +53,19 @@ pub(super) const LATER: [&str; 14] = [
     "output",
     "services",
     "workingDir",
+    NAMESPACE,
     "_",
 ];
+
+/// Namespace of the Job: known before when the workflow says it.
+pub(super) const NAMESPACE: &str = "namespace";
+
+/// The namespace that a workflow asks for, unless it is an expression.
+pub(super) fn namespace(spec: &Spec) -> Option<Value> {
+    let text = &spec.job.namespace.as_ref()?.text;
+    let plain = !text.is_empty() && !text.contains("{{");
+    plain.then(|| Value::from(text.as_str()))
+}
 
 /// Addresses and settings inside of the system that the language comes from.
 const INTERNAL: &str = "internal";
@@ -101,6 +117,8 @@ impl Base {
                 "disableWebhooks": false,
                 "tags": execution.tags,
                 "runningContext": {},
+                // Nothing is begun again here: each execution is a first one.
+                "lineage": {"baseId": "", "rootId": execution.id, "attempt": 1},
             }),
         );
         variables.insert(
@@ -129,6 +147,9 @@ impl Base {
             "resource".to_owned(),
             json!({"id": execution.id, "root": execution.id, "fsPrefix": ""}),
         );
+        if let Some(namespace) = namespace(&input.workflow.spec) {
+            variables.insert(NAMESPACE.to_owned(), namespace);
+        }
         // A workflow may name claims of the templates that it uses.
         let own = input.workflow.spec.claims.keys();
         let templates = input.templates.iter();
@@ -187,6 +208,11 @@ impl<'a> Document<'a> {
             }
             ("execution", Some(name)) if !EXECUTION.contains(&name) => {
                 Err(unknown("variable", path, EXECUTION))
+            }
+            ("execution", Some("lineage"))
+                if names.next().is_some_and(|of| !LINEAGE.contains(&of)) =>
+            {
+                Err(unknown("variable", path, LINEAGE))
             }
             ("workflow", Some(name)) if !["name", "labels"].contains(&name) => {
                 Err(unknown("variable", path, ["name", "labels"]))

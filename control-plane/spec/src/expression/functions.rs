@@ -117,10 +117,17 @@ pub fn is_known_function(name: &str) -> bool {
     known_functions().any(|known| known == name)
 }
 
+/// Functions of newer versions of the language.
+const NEWER: [&str; 3] = ["execution", "read_artifact", "hash_files"];
+
 /// Refuses a name that no stage knows.
 pub(super) fn check(name: &str) -> Result<(), Error> {
     if is_known_function(name) {
         return Ok(());
+    }
+    if NEWER.contains(&name) {
+        let message = format!("not supported yet: the function `{name}`");
+        return Err(Error::Refused(message));
     }
     let short: String = name.chars().take(60).collect();
     Err(Error::Refused(

@@ -23,7 +23,7 @@ pub(super) fn definitions() -> Fields {
 /// What steps and workers have in common.
 fn operations() -> Fields {
     vec![
-        ("paused", flag("`true` is not supported yet: refused.")),
+        ("paused", flag("It waits until somebody lets it go on.")),
         ("negative", flag("It passes when it fails.")),
         ("optional", flag("Its failure does not fail the workflow.")),
         (
@@ -56,6 +56,8 @@ fn operations() -> Fields {
         ("shell", text("A script for the container's shell.")),
         ("execute", see("execute", "Other workflows that are run.")),
         ("artifacts", artifacts()),
+        ("cache", anything("Not supported yet: refused.")),
+        ("testCases", anything("Not supported yet: refused.")),
     ]
 }
 
@@ -266,6 +268,8 @@ fn member() -> Value {
         ("selector", selector()),
         ("description", text("Of an execution, for people.")),
         ("executionName", text("Describes an execution.")),
+        ("as", anything("Not supported yet: refused.")),
+        ("fetch", anything("Not supported yet: refused.")),
         (
             "config",
             map(

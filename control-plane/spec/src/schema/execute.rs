@@ -112,6 +112,7 @@ impl Execute {
 impl Member {
     fn read(reader: &mut Reader, found: &Found<'_>) -> Option<Self> {
         let mut object = found.object(reader)?;
+        object.unsupported(reader, &["as", "fetch"]);
         let config = object
             .take("config")
             .map(|found| found.scalars(reader, "text or a number"));

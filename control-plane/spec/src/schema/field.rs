@@ -237,6 +237,7 @@ impl<'n> Found<'n> {
                 path: self.path.clone(),
                 mark: self.node.mark,
                 asked: Vec::new(),
+                cures: Vec::new(),
             }),
             _ => {
                 reader.expected(self, "a map");
@@ -254,6 +255,8 @@ pub(super) struct Object<'n> {
     path: String,
     mark: Mark,
     asked: Vec<&'static str>,
+    /// What to do about fields that are known elsewhere and not here.
+    cures: Vec<(&'static str, &'static str)>,
 }
 
 impl<'n> Object<'n> {
@@ -352,6 +355,11 @@ impl<'n> Object<'n> {
         self.asked.extend(names);
     }
 
+    /// What to write in the place of a field that people expect here.
+    pub(super) fn cure(&mut self, name: &'static str, cure: &'static str) {
+        self.cures.push((name, cure));
+    }
+
     /// Refuses the fields that nobody asked for.
     pub(super) fn finish(self, reader: &mut Reader) {
         reader.record(&self.path, &self.asked);
@@ -364,7 +372,11 @@ impl<'n> Object<'n> {
             let path = format!("{}{separator}{key}", self.path);
             let place = reader.place(entry.mark, &path);
             let mut problem = Problem::new(&place, format!("unknown field `{key}`"));
-            problem.cure = suggest::advice(&key, &self.asked);
+            let own = self.cures.iter().find(|(name, _)| *name == entry.key);
+            problem.cure = match own {
+                Some((_, cure)) => Some((*cure).to_owned()),
+                None => suggest::advice(&key, &self.asked),
+            };
             reader.problems.push(problem);
         }
     }

@@ -56,6 +56,9 @@ pub struct Service {
 /// Most services of one owner.
 const MAX_SERVICES: usize = 50;
 
+/// A service is a container itself.
+const CONTAINER: &str = "write `image`, `env`, `resources`, … beside `shell`";
+
 /// Fields of a Kubernetes `Probe` that readiness knows.
 pub(crate) const PROBE: [&str; 9] = [
     "exec",
@@ -127,6 +130,7 @@ impl Service {
                 .take("readinessProbe")
                 .and_then(|found| checked(reader, &found, &PROBE)),
         };
+        object.cure("container", CONTAINER);
         object.finish(reader);
         Some(service)
     }

@@ -107,6 +107,7 @@ impl Step {
 
     /// Reads what a step and a worker have in common: what controls it and what it does.
     pub(super) fn read_operations(reader: &mut Reader, object: &mut Object<'_>) -> Self {
+        object.unsupported(reader, &["cache", "testCases"]);
         let template = object.take("template");
         let template = template.and_then(|found| TemplateRef::read(reader, &found));
         Self {

@@ -245,10 +245,7 @@ impl Builder {
                 Some(key) if key.merge => merged.push(built.node),
                 Some(key) => {
                     if !keys.insert(key.text.clone()) {
-                        return Err(Problem::new(
-                            &key.mark.place(""),
-                            format!("the key `{}` is here twice", shorten(&key.text)),
-                        ));
+                        return Err(twice(&key, entries));
                     }
                     entries.push(Entry {
                         key: key.text,
@@ -260,6 +257,22 @@ impl Builder {
         }
         Ok(())
     }
+}
+
+/// A key that is in its map already.
+fn twice(key: &Key, entries: &[Entry]) -> Problem {
+    let first = entries.iter().find(|entry| entry.key == key.text);
+    let name = shorten(&key.text);
+    let message = match first.map(|first| first.mark.line) {
+        Some(line) if line != key.mark.line => {
+            format!(
+                "the key `{name}` is here twice: in line {line} and in line {}",
+                key.mark.line
+            )
+        }
+        _ => format!("the key `{name}` is twice in this line"),
+    };
+    Problem::new(&key.mark.place(""), message).with_cure("keep one of them: only one could count")
 }
 
 fn as_key(node: Node) -> Result<Key, Problem> {

@@ -55,7 +55,12 @@ fn empty_documents_are_left_out() {
 fn duplicate_keys_are_refused() {
     assert_eq!(
         refusal("a: 1\nb:\n  c: 1\n  c: 2\n"),
-        "line 4, column 3: the key `c` is here twice"
+        "line 4, column 3: the key `c` is here twice: in line 3 and in line 4; keep one of them: \
+         only one could count"
+    );
+    assert_eq!(
+        refusal("a: {c: 1, c: 2}\n"),
+        "line 1, column 11: the key `c` is twice in this line; keep one of them: only one could count"
     );
 }
 

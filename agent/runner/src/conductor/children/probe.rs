@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
@@ -24,17 +24,26 @@ const SAID: usize = 512;
 /// Longest head of an HTTP answer that is read.
 const HEAD: usize = 64;
 
-/// Watches the service's process begin: called when it has started.
-pub(in crate::conductor) fn watch_service(run: &Rc<Run>) {
-    let Some(service) = &run.plan.service else {
-        return;
-    };
+/// How long a service without a probe must have lived to count as ready: one that can not work
+/// mostly says so at once. In a cluster too, where such a container is ready for the kubelet as soon
+/// as the shim runs.
+const STEADY: Duration = Duration::from_secs(1);
+/// How often a service without a probe may fail before it was ready, when it is started again.
+const MAX_STARTS: u32 = 5;
+
+/// Watches the service's process begin: called when a process has started. Returns when the service
+/// counts as ready, if it lives until then.
+pub(in crate::conductor) fn watch_service(run: &Rc<Run>, container: &str) -> Option<Instant> {
+    let service = run.plan.service.as_ref()?;
+    let own = run.plan.containers.get(run.plan.service_container()?)?;
+    if own.name != container {
+        return None;
+    }
     let Some(probe) = service.readiness_probe.clone() else {
-        run.board.ready();
-        return;
+        return Some(Instant::now() + STEADY);
     };
     if run.options.sandbox.is_none() || run.board.is_probed() {
-        return;
+        return None;
     }
     let run = Rc::clone(run);
     // Ends with the run: the tasks of this thread do.
@@ -56,6 +65,16 @@ pub(in crate::conductor) fn watch_service(run: &Rc<Run>) {
             sleep(seconds("periodSeconds", 1).min(Duration::from_secs(1))).await;
         }
     }));
+    None
+}
+
+/// Whether this is a service that fails again and again and was never ready. What has a probe is
+/// waited for as long as its owner says.
+pub(in crate::conductor) fn never_starts(run: &Run, tries: u32) -> bool {
+    let service = run.plan.service.as_ref();
+    service.is_some_and(|service| service.readiness_probe.is_none())
+        && tries >= MAX_STARTS
+        && !run.board.is_ready()
 }
 
 async fn ask(run: &Run, probe: &Value) -> bool {

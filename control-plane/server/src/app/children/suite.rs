@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_core::{execution::Lease, id::ProjectId};
-use muster_spec::{manifest::Document, schema::Workflow};
+use muster_spec::{compile::Undeclared, manifest::Document, schema::Workflow};
 use muster_storage::{
     agent::Agent,
     execution::{Execution, Origin, Role, Target},
@@ -65,6 +65,7 @@ impl App {
             tags: BTreeMap::new(),
             target,
             max_wait: None,
+            undeclared: Undeclared::PassedOn,
         };
         let loaded = self.load(project, &new.source).await?;
         let creator = &parent.execution.creator;

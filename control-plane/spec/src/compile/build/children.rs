@@ -37,6 +37,18 @@ impl Builder<'_> {
 
     fn service(&mut self, name: &str, service: &Service, settings: &Container) -> plan::Service {
         self.check_duration(service.timeout.as_ref());
+        let own = &service.container;
+        let has_program = service.shell.is_some()
+            || [&own.command, &own.args]
+                .into_iter()
+                .flatten()
+                .any(|list| !list.is_empty());
+        if !has_program && own.image.is_none() {
+            let message = format!("the service `{name}` has nothing to run");
+            let cure = "give it an `image`, a `command` or a `shell`";
+            self.problems
+                .push(Problem::new(&service.place, message).with_cure(cure));
+        }
         let global = Container {
             env: settings
                 .env
