@@ -22,7 +22,7 @@ use super::{crew::is_common, instances::Texts, probe::run_quietly};
 use crate::{
     collect,
     conductor::operation::{At, DEFAULT_BASE, Failure},
-    unpack,
+    unpack::{self, Stopper},
     volumes::resolve,
 };
 
@@ -174,8 +174,11 @@ impl At<'_> {
             Err(missing) => return Err(Failure::new("TRANSFER", missing)),
         };
         let copy = archive.try_clone();
-        let unpacked =
-            tokio::task::spawn_blocking(move || unpack::unpack(archive, &root, &rest)).await;
+        // When this is not awaited any more, unpacking ends too.
+        let stopper = Stopper::default();
+        let stop = stopper.stop();
+        let unpacking = move || unpack::unpack(archive, &root, &rest, &stop);
+        let unpacked = tokio::task::spawn_blocking(unpacking).await;
         if let (Ok(Err(error)), Ok(archive)) = (&unpacked, copy)
             && error.is_permission()
         {
