@@ -149,8 +149,8 @@ impl At<'_> {
         let (username, token) = uri.credentials(username.trim(), token.trim());
         let mut order = Order {
             environment: Vec::new(),
-            shown: uri.plain.clone(),
-            secrets: vec![token.clone()],
+            shown: uri.shown(),
+            secrets: [vec![token.clone()], uri.secrets()].concat(),
         };
         order.tell("FETCH_URI", &uri.plain);
         order.tell("FETCH_REVISION", revision.trim());

@@ -55,7 +55,7 @@ impl At<'_> {
             };
         }
         let shown = match Uri::parse(&url) {
-            Ok(uri) if uri.origin.is_some() => uri.plain,
+            Ok(uri) if uri.origin.is_some() => uri.shown(),
             Ok(_) => return Err(failure("the URL", "it is neither http nor https")),
             Err(error) => return Err(failure("the URL", &error)),
         };

@@ -308,6 +308,25 @@ async fn a_bearer_a_lone_token_and_a_uri_with_credentials_open_too() {
 }
 
 #[tokio::test]
+async fn the_query_of_a_uri_is_not_shown() {
+    let mut run = Run::start(&fetch_and_show(
+        "http://127.0.0.1:1/a.git?sig=s3cret",
+        |_| {},
+    ));
+    run.ends_as(Outcome::Failed).await;
+    let message = run.message("s0");
+    assert!(
+        message.contains("http://127.0.0.1:1/a.git can not"),
+        "{message}"
+    );
+    let remarks = run.agent.heard().remarks();
+    assert!(
+        !message.contains("s3cret") && !remarks.contains("s3cret"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
 async fn a_wrong_token_fails_with_gits_words_and_without_the_token() {
     let repository = Repository::make();
     let web = repository.serve(Some("Bearer right")).await;
