@@ -152,7 +152,14 @@ impl At<'_> {
             shared_only: true,
         };
         let sent = self.collect_request(None, request, "transfer").await?;
-        Ok(sent > 0)
+        // The other side would begin without what it was to have.
+        match sent.failed {
+            Some(why) => Err(Failure::new(
+                "TRANSFER",
+                format!("{from} can not be given on: {why}"),
+            )),
+            None => Ok(sent.files > 0),
+        }
     }
 
     /// Fetches an archive and unpacks it.
