@@ -17,6 +17,7 @@ use bytes::Bytes;
 use muster_proto::runner::v1::MAX_ARTIFACT_DATA;
 use tokio::sync::mpsc;
 
+use self::walk::Problem;
 use crate::{pattern::Patterns, volumes::Volumes};
 
 /// Most files of one collection; what is beyond is named as a problem.
@@ -59,6 +60,8 @@ pub(crate) enum Item {
         files: u64,
         /// What could not be sent, one line each.
         problems: Vec<String>,
+        /// The first of them that is more than a link or a special file left out.
+        failed: Option<String>,
     },
 }
 
@@ -74,6 +77,7 @@ pub(crate) fn collect(request: &Request, volumes: &Volumes, items: mpsc::Sender<
         files: 0,
         problems: Vec::new(),
         untold: 0,
+        failed: None,
     };
     drop(collection.run(request, volumes));
 }
@@ -83,16 +87,20 @@ struct Collection {
     files: u64,
     problems: Vec<String>,
     untold: usize,
+    failed: Option<String>,
 }
 
 impl Collection {
     fn run(&mut self, request: &Request, volumes: &Volumes) -> Result<(), Closed> {
         match Patterns::parse(&request.base, &request.patterns) {
-            Err(error) => self.problem(error.to_string()),
+            Err(error) => self.problem(Problem::Failed(error.to_string())),
             Ok(patterns) => {
                 let found = |found: walk::Found| match name_of(&found.path, &request.base) {
                     Some(name) => Ok((name, found)),
-                    None => Err(format!("{}: the name is not UTF-8", found.path.display())),
+                    None => {
+                        let text = format!("{}: the name is not UTF-8", found.path.display());
+                        Err(Problem::Failed(text))
+                    }
                 };
                 let files = walk::Walk::new(&patterns, volumes, request.shared_only);
                 match &request.archive {
@@ -107,6 +115,7 @@ impl Collection {
         let end = Item::End {
             files: self.files,
             problems: std::mem::take(&mut self.problems),
+            failed: self.failed.take(),
         };
         self.send(end)
     }
@@ -114,7 +123,7 @@ impl Collection {
     fn single(
         &mut self,
         files: walk::Walk<'_>,
-        named: impl Fn(walk::Found) -> Result<(String, walk::Found), String>,
+        named: impl Fn(walk::Found) -> Result<(String, walk::Found), Problem>,
         names_only: bool,
     ) -> Result<(), Closed> {
         for file in files {
@@ -123,7 +132,8 @@ impl Collection {
             };
             // One more name shows that there are too many.
             if self.files >= MOST_FILES + u64::from(names_only) {
-                self.problem(format!("only the first {MOST_FILES} files are kept"));
+                let text = format!("only the first {MOST_FILES} files are kept");
+                self.problem(Problem::Failed(text));
                 break;
             }
             self.files += 1;
@@ -136,7 +146,8 @@ impl Collection {
                 continue;
             }
             if let Err(error) = self.content(&mut found.file)? {
-                self.problem(format!("{name}: {error}; it was kept up to there"));
+                let text = format!("{name}: {error}; it was kept up to there");
+                self.problem(Problem::Failed(text));
             }
             self.send(Item::FileEnd)?;
         }
@@ -146,8 +157,8 @@ impl Collection {
     /// The next file with its name, or notes why it is none.
     fn accept(
         &mut self,
-        file: Result<walk::Found, String>,
-        named: &impl Fn(walk::Found) -> Result<(String, walk::Found), String>,
+        file: Result<walk::Found, Problem>,
+        named: &impl Fn(walk::Found) -> Result<(String, walk::Found), Problem>,
     ) -> Option<(String, walk::Found)> {
         match file.and_then(named) {
             Ok(named) => Some(named),
@@ -170,7 +181,14 @@ impl Collection {
         }
     }
 
-    fn problem(&mut self, problem: String) {
+    fn problem(&mut self, problem: Problem) {
+        let problem = match problem {
+            Problem::LeftOut(text) => text,
+            Problem::Failed(text) => {
+                self.failed.get_or_insert_with(|| text.clone());
+                text
+            }
+        };
         if self.problems.len() < MOST_PROBLEMS {
             self.problems.push(problem);
         } else {

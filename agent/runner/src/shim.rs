@@ -269,13 +269,13 @@ impl Shim {
                     id,
                     ..CollectedData::default()
                 }),
-                collect::Item::End { files, problems } => {
-                    shim_message::Message::CollectEnd(CollectEnd {
-                        id,
-                        files,
-                        problems,
-                    })
-                }
+                collect::Item::End {
+                    files, problems, ..
+                } => shim_message::Message::CollectEnd(CollectEnd {
+                    id,
+                    files,
+                    problems,
+                }),
             };
             self.send(message).await?;
         }

@@ -3,33 +3,50 @@
 //! Every folder on the way is opened without following links, below an open folder, so neither
 //! the archive nor a process that changes the tree meanwhile leads anywhere else.
 
+mod gate;
+
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
-    io::{self, BufReader, Read, Write as _},
+    io::{self, BufReader, Read},
     os::{
         fd::{AsFd as _, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
     path::{Component, Path},
     process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use flate2::read::MultiGzDecoder;
 use rustix::{
-    fs::{AtFlags, CWD, Mode, OFlags, fchmod, linkat, mkdirat, openat, symlinkat, unlinkat},
+    fs::{
+        AtFlags, CWD, FileType, Mode, OFlags, fchmod, linkat, mkdirat, openat, statat, symlinkat,
+        unlinkat,
+    },
     io::Errno,
 };
 use tar::{Archive, Entry, EntryType};
 
+use self::gate::{Gate, Room};
 use crate::{arguments::Arguments, fail};
 
 /// Most bytes of all files together, unpacked.
 pub(crate) const MAX_BYTES: u64 = 8 << 30;
 /// Most entries: each costs an inode of the node.
 pub(crate) const MAX_ENTRIES: usize = 500_000;
+/// Longest name of an entry or of what a link leads to, in bytes: the kernel takes no longer path.
+const MAX_NAME: usize = 4096;
+/// Most bytes of headers of one entry. Extended attributes are the most of it: the kernel has at
+/// most 64 KiB of each.
+const MAX_HEADERS: u64 = 1 << 20;
 /// Most folders above an entry.
 const MAX_DEPTH: usize = 100;
+/// Characters of a name that are told.
+const SHOWN: usize = 500;
 /// Part of a file that is copied at once.
 const PART: usize = 64 << 10;
 
@@ -53,6 +70,38 @@ pub(crate) enum Error {
     /// The folder does not take an entry.
     #[error("'{path}' can not be written: {source}")]
     Write { path: String, source: io::Error },
+    /// Nobody waits for it any more.
+    #[error("it was stopped")]
+    Stopped,
+}
+
+/// Ends unpacking on another thread when it is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Stopper(Stop);
+
+/// What unpacking looks at again and again.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stop(Arc<AtomicBool>);
+
+impl Stopper {
+    pub(crate) fn stop(&self) -> Stop {
+        self.0.clone()
+    }
+}
+
+impl Drop for Stopper {
+    fn drop(&mut self) {
+        self.0.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Stop {
+    fn check(&self) -> Result<(), Error> {
+        match self.0.load(Ordering::Relaxed) {
+            true => Err(Error::Stopped),
+            false => Ok(()),
+        }
+    }
 }
 
 /// Mode `unpack`: for a folder that only the user of a step's container can write to.
@@ -64,7 +113,7 @@ pub(crate) fn main(mut arguments: Arguments) -> ExitCode {
     let rest = Path::new(&folder);
     let rest = rest.strip_prefix(root).unwrap_or(rest);
     match File::open(&archive) {
-        Ok(file) => match unpack(file, root, rest) {
+        Ok(file) => match unpack(file, root, rest, &Stop::default()) {
             Ok(_) => ExitCode::SUCCESS,
             Err(error) => fail::fail(error, ""),
         },
@@ -88,7 +137,12 @@ pub(crate) struct Unpacked {
 
 /// Unpacks a tar archive, gzipped or not, into `rest` below the folder `root`, which is there;
 /// what is missing of `rest` is made.
-pub(crate) fn unpack(source: impl Read, root: &Path, rest: &Path) -> Result<Unpacked, Error> {
+pub(crate) fn unpack(
+    source: impl Read,
+    root: &Path,
+    rest: &Path,
+    stop: &Stop,
+) -> Result<Unpacked, Error> {
     let write = |source: Errno| Error::Write {
         path: root.join(rest).display().to_string(),
         source: source.into(),
@@ -100,35 +154,67 @@ pub(crate) fn unpack(source: impl Read, root: &Path, rest: &Path) -> Result<Unpa
     let mut source = BufReader::with_capacity(PART, source);
     let head = io::BufRead::fill_buf(&mut source).map_err(Error::Broken)?;
     match head {
-        [0x1f, 0x8b, ..] => entries(MultiGzDecoder::new(source), &folder),
+        [0x1f, 0x8b, ..] => entries(MultiGzDecoder::new(source), &folder, stop),
         [] => Err(Error::Broken(io::Error::other("it is empty"))),
-        _ => entries(source, &folder),
+        _ => entries(source, &folder, stop),
     }
 }
 
 const OUTSIDE: &str = "leads out of the folder";
+const LINK_OUTSIDE: &str =
+    "is a link that leads out of the folder, or has '..' after a name, which may do so";
 
-fn entries(source: impl Read, root: &OwnedFd) -> Result<Unpacked, Error> {
-    let mut archive = Archive::new(source);
+fn entries(source: impl Read, root: &OwnedFd, stop: &Stop) -> Result<Unpacked, Error> {
+    let room = Room::default();
+    let gate = Gate {
+        source,
+        room: room.clone(),
+    };
+    let mut archive = Archive::new(gate);
     let mut unpacked = Unpacked::default();
-    for entry in archive.entries().map_err(Error::Broken)? {
+    let mut skipped = 0;
+    let mut entries = archive.entries().map_err(Error::Broken)?;
+    loop {
+        stop.check()?;
+        room.limit(MAX_HEADERS);
+        let entry = entries.next();
+        if room.is_spent() {
+            return Err(Error::TooLarge("1 MiB of headers for one entry"));
+        }
+        room.open();
+        let Some(entry) = entry else {
+            return Ok(unpacked);
+        };
         let mut entry = entry.map_err(Error::Broken)?;
         unpacked.entries += 1;
         if unpacked.entries > MAX_ENTRIES {
             return Err(Error::TooLarge("500,000 entries"));
         }
-        one(&mut entry, root, &mut unpacked.bytes)?;
+        one(&mut entry, root, &mut unpacked.bytes, stop)?;
+        // What is left of it would be read as headers are.
+        let ignore = |source| Error::Write {
+            path: String::new(),
+            source,
+        };
+        copy(&mut entry, &mut io::sink(), &mut skipped, stop, ignore)?;
     }
-    Ok(unpacked)
 }
 
 /// Unpacks one entry.
-fn one(entry: &mut Entry<'_, impl Read>, root: &OwnedFd, bytes: &mut u64) -> Result<(), Error> {
+fn one(
+    entry: &mut Entry<'_, impl Read>,
+    root: &OwnedFd,
+    bytes: &mut u64,
+    stop: &Stop,
+) -> Result<(), Error> {
     let kind = entry.header().entry_type();
     if matches!(kind, EntryType::XGlobalHeader | EntryType::XHeader) {
         return Ok(());
     }
     let path = entry.path().map_err(Error::Broken)?.into_owned();
+    if path.as_os_str().len() > MAX_NAME {
+        return Err(refused(&path, "has a name of more than 4 KiB"));
+    }
     let Some(mut names) = parts(&path) else {
         return Err(refused(&path, OUTSIDE));
     };
@@ -158,13 +244,13 @@ fn one(entry: &mut Entry<'_, impl Read>, root: &OwnedFd, bytes: &mut u64) -> Res
             )
             .map_err(|error| write(error.into()))?;
             let mut file = File::from(file);
-            copy(entry, &mut file, bytes, write)?;
+            copy(entry, &mut file, bytes, stop, write)?;
             fchmod(file.as_fd(), mode).map_err(|error| write(error.into()))
         }
         EntryType::Symlink => {
             let target = link_name(entry, &path)?;
             if !stays_inside(names.len(), &target) {
-                return Err(refused(&path, "is a link that leads out of the folder"));
+                return Err(refused(&path, LINK_OUTSIDE));
             }
             remove(&parent, &name)
                 .and_then(|()| symlinkat(target.as_os_str(), &parent, name.as_os_str()))
@@ -174,12 +260,16 @@ fn one(entry: &mut Entry<'_, impl Read>, root: &OwnedFd, bytes: &mut u64) -> Res
             let target = link_name(entry, &path)?;
             let mut from = parts(Path::new(&target)).ok_or_else(|| refused(&path, OUTSIDE))?;
             let old = from.pop().ok_or_else(|| refused(&path, OUTSIDE))?;
-            descend(root, &from)
-                .and_then(|folder| {
-                    remove(&parent, &name)?;
-                    let (old, new) = (old.as_os_str(), name.as_os_str());
-                    linkat(&folder, old, &parent, new, AtFlags::empty())
-                })
+            let folder = descend(root, &from).map_err(|error| write(error.into()))?;
+            let (old, new) = (old.as_os_str(), name.as_os_str());
+            let found = statat(&folder, old, AtFlags::SYMLINK_NOFOLLOW);
+            let found = found.map_err(|error| write(error.into()))?;
+            // A symbolic link means another file in another folder.
+            if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
+                return Err(refused(&path, "is a hard link to what is no file"));
+            }
+            remove(&parent, &name)
+                .and_then(|()| linkat(&folder, old, &parent, new, AtFlags::empty()))
                 .map_err(|error| write(error.into()))
         }
         _ => Err(refused(&path, "is neither file, folder nor link")),
@@ -188,12 +278,20 @@ fn one(entry: &mut Entry<'_, impl Read>, root: &OwnedFd, bytes: &mut u64) -> Res
 
 fn refused(path: &Path, why: &'static str) -> Error {
     let path = path.display().to_string();
+    let path = path.chars().take(SHOWN).collect();
     Error::Refused { path, why }
 }
 
 fn link_name(entry: &Entry<'_, impl Read>, path: &Path) -> Result<OsString, Error> {
     let target = entry.link_name().map_err(Error::Broken)?;
     let target = target.filter(|target| !target.as_os_str().is_empty());
+    let length = |target: &std::borrow::Cow<'_, Path>| target.as_os_str().len();
+    if target
+        .as_ref()
+        .is_some_and(|target| length(target) > MAX_NAME)
+    {
+        return Err(refused(path, "is a link to a name of more than 4 KiB"));
+    }
     target
         .map(|target| target.into_owned().into_os_string())
         .ok_or_else(|| refused(path, "is a link to nothing"))
@@ -212,21 +310,19 @@ fn parts(path: &Path) -> Option<Vec<OsString>> {
     (names.len() <= MAX_DEPTH).then_some(names)
 }
 
-/// Whether a link in a folder of this depth stays below the folder of the archive, by its text.
+/// Whether a link in a folder of this depth stays below the folder of the archive. The depth is a
+/// real one, no link is on the way; after a name `..` means another folder when that is a link.
 fn stays_inside(depth: usize, target: &OsStr) -> bool {
-    let mut depth = depth;
     if target.as_bytes().contains(&0) {
         return false;
     }
+    let mut above = Some(depth);
     for component in Path::new(target).components() {
-        match component {
-            Component::Normal(_) => depth += 1,
-            Component::CurDir => {}
-            Component::ParentDir => match depth.checked_sub(1) {
-                Some(above) => depth = above,
-                None => return false,
-            },
-            Component::RootDir | Component::Prefix(_) => return false,
+        match (component, above) {
+            (Component::Normal(_), _) => above = None,
+            (Component::CurDir, _) => {}
+            (Component::ParentDir, Some(depth)) if depth > 0 => above = Some(depth - 1),
+            (Component::ParentDir | Component::RootDir | Component::Prefix(_), _) => return false,
         }
     }
     true
@@ -271,12 +367,14 @@ fn remove(folder: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
 
 fn copy(
     source: &mut impl Read,
-    target: &mut File,
+    target: &mut impl io::Write,
     bytes: &mut u64,
+    stop: &Stop,
     write: impl Fn(io::Error) -> Error,
 ) -> Result<(), Error> {
     let mut part = vec![0; PART];
     loop {
+        stop.check()?;
         let read = source.read(&mut part).map_err(Error::Broken)?;
         let Some(data) = part.get(..read).filter(|data| !data.is_empty()) else {
             return Ok(());

@@ -10,14 +10,14 @@ use flate2::{Compression, write::GzEncoder};
 use muster_proto::runner::v1::MAX_ARTIFACT_DATA;
 use tokio::sync::mpsc;
 
-use super::{Closed, Collection, Item, walk};
+use super::{Closed, Collection, Item, walk, walk::Problem};
 
 /// Writes an archive with the files of `files`; none when there are none.
 pub(super) fn write(
     collection: &mut Collection,
     name: &str,
     files: walk::Walk<'_>,
-    named: impl Fn(walk::Found) -> Result<(String, walk::Found), String>,
+    named: impl Fn(walk::Found) -> Result<(String, walk::Found), Problem>,
 ) -> Result<(), Closed> {
     let mut archive: Option<tar::Builder<GzEncoder<Sender>>> = None;
     for file in files {
@@ -46,9 +46,9 @@ pub(super) fn write(
             return Err(Closed);
         }
         if let Err(error) = appended {
-            collection.problem(format!("{path}: {error}"));
+            collection.problem(Problem::Failed(format!("{path}: {error}")));
         } else if let Some(problem) = content.problem {
-            collection.problem(format!("{path}: {problem}"));
+            collection.problem(Problem::Failed(format!("{path}: {problem}")));
         }
     }
     let Some(archive) = archive else {

@@ -11,9 +11,15 @@ use super::*;
 type Files = BTreeMap<String, Vec<u8>>;
 
 fn run(request: Request, volumes: Volumes) -> (Files, Vec<String>) {
+    let (files, problems, _) = run_through(request, volumes);
+    (files, problems)
+}
+
+fn run_through(request: Request, volumes: Volumes) -> (Files, Vec<String>, Option<String>) {
     let (items, mut received) = mpsc::channel(1);
     let thread = std::thread::spawn(move || collect(&request, &volumes, items));
     let (mut files, mut problems, mut current) = (Files::new(), Vec::new(), String::new());
+    let mut first = None;
     while let Some(item) = received.blocking_recv() {
         match item {
             Item::File { path, .. } => {
@@ -26,14 +32,16 @@ fn run(request: Request, volumes: Volumes) -> (Files, Vec<String>) {
             Item::End {
                 problems: told,
                 files: count,
+                failed,
             } => {
                 assert_eq!(count, files.len() as u64);
                 problems = told;
+                first = failed;
             }
         }
     }
     thread.join().unwrap();
-    (files, problems)
+    (files, problems, first)
 }
 
 fn request(base: &Path, patterns: &[&str]) -> Request {
@@ -93,9 +101,22 @@ fn links_out_of_the_tree_and_special_files_are_told_and_left_out() {
     symlink("none", base.join("dangling")).unwrap();
     symlink("logs/two.log", base.join("inside")).unwrap();
     let _listener = UnixListener::bind(base.join("socket")).unwrap();
-    let (files, problems) = run(request(&base, &["*"]), Volumes::in_place());
+    let (files, problems, failed) = run_through(request(&base, &["*"]), Volumes::in_place());
     assert_eq!(names(&files), ["empty", "inside", "one.txt"]);
     assert_eq!(problems.len(), 4, "{problems:?}");
+    assert_eq!(failed, None);
+}
+
+#[test]
+fn what_can_not_be_looked_into_is_more_than_left_out() {
+    let folder = tree();
+    let deep = folder.path().join("out").join("d/".repeat(202));
+    fs::create_dir_all(&deep).unwrap();
+    fs::write(deep.join("file"), "").unwrap();
+    let wanted = request(folder.path(), &["**/*"]);
+    let (_, problems, failed) = run_through(wanted, Volumes::in_place());
+    assert_eq!(failed.as_ref(), problems.first());
+    assert!(failed.unwrap().ends_with(": too deep"));
 }
 
 #[test]

@@ -36,6 +36,15 @@ pub(super) struct Found {
     pub(super) modified: u64,
 }
 
+/// Why a place gives no file, in one line for people.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Problem {
+    /// It is none: a link that is not followed, a pipe.
+    LeftOut(String),
+    /// It should have been one.
+    Failed(String),
+}
+
 /// A place that is still to be looked at.
 #[derive(Debug)]
 struct Place {
@@ -45,7 +54,7 @@ struct Place {
     kind: FileType,
 }
 
-/// All files of patterns; an error is one line for people.
+/// All files of patterns.
 #[derive(Debug)]
 pub(super) struct Walk<'a> {
     patterns: &'a Patterns,
@@ -54,7 +63,7 @@ pub(super) struct Walk<'a> {
     /// Where links may lead: the real path of the root at hand.
     tree: PathBuf,
     roots: Vec<(PathBuf, PathBuf)>,
-    problems: Vec<String>,
+    problems: Vec<Problem>,
 }
 
 impl<'a> Walk<'a> {
@@ -70,26 +79,30 @@ impl<'a> Walk<'a> {
             let real = volumes.real(root);
             match fs::canonicalize(&real) {
                 Ok(real) if shared_only && !is_inside_shared(root, &real, volumes) => {
-                    walk.problems.push(format!(
+                    walk.problems.push(Problem::Failed(format!(
                         "{}: its container is gone, and it is on no folder that all containers share",
                         root.display()
-                    ));
+                    )));
                 }
                 Ok(real) => walk.roots.push((root.clone(), real)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => walk.problems.push(format!("{}: {error}", root.display())),
+                Err(error) => walk.fail(root, &error),
             }
         }
         walk.roots.reverse();
         walk
     }
 
+    fn fail(&mut self, path: &Path, error: &io::Error) {
+        let text = format!("{}: {error}", path.display());
+        self.problems.push(Problem::Failed(text));
+    }
+
     fn look(&mut self, place: Place) -> Option<Found> {
         match place.kind {
             FileType::Directory => {
                 if let Err(error) = self.enter(&place) {
-                    self.problems
-                        .push(format!("{}: {error}", place.path.display()));
+                    self.fail(&place.path, &error);
                 }
                 None
             }
@@ -99,7 +112,7 @@ impl<'a> Walk<'a> {
             _ => {
                 if self.patterns.matches(&place.path) {
                     let problem = format!("{}: not a plain file", place.path.display());
-                    self.problems.push(problem);
+                    self.problems.push(Problem::LeftOut(problem));
                 }
                 None
             }
@@ -166,8 +179,7 @@ impl<'a> Walk<'a> {
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
-                self.problems
-                    .push(format!("{}: {error}", place.path.display()));
+                self.fail(&place.path, &error);
                 None
             }
         }
@@ -182,13 +194,13 @@ impl<'a> Walk<'a> {
             Err(_) => "a link that leads nowhere",
         };
         let line = format!("{}: {problem}, left out", place.path.display());
-        self.problems.push(line);
+        self.problems.push(Problem::LeftOut(line));
         None
     }
 }
 
 impl Iterator for Walk<'_> {
-    type Item = Result<Found, String>;
+    type Item = Result<Found, Problem>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {

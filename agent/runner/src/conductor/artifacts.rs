@@ -33,6 +33,17 @@ struct Round {
     found: HashSet<String>,
     again: Vec<String>,
     problems: Vec<String>,
+    /// The first problem that is more than a link or a special file left out.
+    failed: Option<String>,
+}
+
+/// What came of a request.
+#[derive(Debug, Default)]
+pub(super) struct Sent {
+    /// Files, or archives.
+    pub(super) files: u64,
+    /// Why it is not all that it should be. A shim does not tell.
+    pub(super) failed: Option<String>,
 }
 
 impl At<'_> {
@@ -70,15 +81,15 @@ impl At<'_> {
             .map(drop)
     }
 
-    /// Collects and sends files, as often as it takes. Returns how many were sent.
+    /// Collects and sends files, as often as it takes.
     pub(super) async fn collect_request(
         &self,
         shim: Option<Arc<Shim>>,
         mut request: collect::Request,
         what: &str,
-    ) -> Result<u64, Failure> {
+    ) -> Result<Sent, Failure> {
         let given = request.patterns.clone();
-        let mut sent = 0;
+        let mut sent = Sent::default();
         let mut wanted = Vec::new();
         let mut pause = PAUSES.0;
         loop {
@@ -86,7 +97,12 @@ impl At<'_> {
                 round = self.round(shim.as_ref(), &request) => round?,
                 cause = self.limits.reached() => return Err(Failure::stopped(&cause, self.step)),
             };
-            sent += round.sent;
+            sent.files += round.sent;
+            // An archive that is sent again is another one.
+            sent.failed = match request.archive {
+                Some(_) => round.failed,
+                None => sent.failed.or(round.failed),
+            };
             if request.archive.is_none() {
                 gone(&wanted, &round.found)?;
             }
@@ -97,7 +113,7 @@ impl At<'_> {
                     .await;
             }
             if round.again.is_empty() {
-                if sent == 0 && round.problems.is_empty() {
+                if sent.files == 0 && round.problems.is_empty() {
                     let text = format!("{what}: no file matches {}", request.patterns.join(" "));
                     self.run.spool.remark(self.step, &text).await;
                 }
@@ -191,7 +207,13 @@ impl Taker<'_, '_> {
                 }
                 Told::CollectEnd(end) if end.id == id => {
                     let (files, problems) = (end.files, end.problems);
-                    self.take(Item::End { files, problems }).await;
+                    let failed = None;
+                    let end = Item::End {
+                        files,
+                        problems,
+                        failed,
+                    };
+                    self.take(end).await;
                     return Ok(());
                 }
                 older => line.pass_over(older).await?,
@@ -230,11 +252,14 @@ impl Taker<'_, '_> {
                 Some((path, Err(broken))) => self.note(path, Err(broken)),
                 None => {}
             },
-            Item::End { problems, .. } => {
+            Item::End {
+                problems, failed, ..
+            } => {
                 while !self.ending.is_empty() {
                     self.settle().await;
                 }
                 self.round.problems.extend(problems);
+                self.round.failed = failed.or_else(|| self.round.failed.take());
             }
         }
     }
@@ -249,7 +274,11 @@ impl Taker<'_, '_> {
     fn note(&mut self, path: String, ended: Result<(), Broken>) {
         match ended {
             Ok(()) => self.round.sent += 1,
-            Err(Broken::Refused(words)) => self.round.problems.push(format!("{path}: {words}")),
+            Err(Broken::Refused(words)) => {
+                let problem = format!("{path}: {words}");
+                self.round.failed.get_or_insert_with(|| problem.clone());
+                self.round.problems.push(problem);
+            }
             Err(Broken::Connection) => self.round.again.push(path),
         }
     }

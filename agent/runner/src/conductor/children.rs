@@ -3,6 +3,7 @@
 //! the operations ([`services`], [`parallel`], [`suite`]).
 
 mod crew;
+mod hands;
 mod instances;
 mod parallel;
 mod probe;

@@ -8,15 +8,17 @@ use muster_proto::runner::v1 as wire;
 use muster_spec::plan::Git;
 
 use super::{
-    operation::{At, Failure, Kind},
+    operation::{At, DEFAULT_BASE, Failure, Kind},
     surroundings::Surroundings,
     uri::Uri,
 };
-use crate::volumes::is_placeable;
+use crate::volumes::{SHARED, is_placeable, resolve};
 
-/// What runs in the container.
+/// What runs in the container, with the credentials.
 const SCRIPT: &str = include_str!("git/fetch.sh");
-/// Its exit code when trying again is of no use.
+/// What that one becomes when it has fetched, without them.
+const CHECKOUT: &str = include_str!("git/checkout.sh");
+/// Exit code of both when trying again is of no use.
 const HOPELESS: i32 = 91;
 /// Wait before the second try; it doubles with each one. A rule of the language.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -39,7 +41,10 @@ impl At<'_> {
             Some(index) => self.around(Some(&self.shim(index).await?)).await?,
             None => own.clone(),
         };
-        let order = self.order(git, &own, &values).await?;
+        let mut order = self.order(git, &own, &values).await?;
+        let (base, folder) = self.mount(git);
+        order.tell("FETCH_FOLDER", &folder);
+        order.tell("FETCH_CHECKOUT", CHECKOUT);
         let mut delay = FIRST_DELAY;
         for tried in 0..=git.retries {
             let mut words = LastWords::default();
@@ -48,7 +53,7 @@ impl At<'_> {
                 argv: Vec::new(),
                 script: Some(SCRIPT.to_owned()),
                 environment: order.environment.clone(),
-                working_dir: git.path.clone(),
+                working_dir: base.clone(),
             };
             let fetched = self
                 .follow(git.container, &shim, request, &mut |data| words.hear(data))
@@ -93,7 +98,25 @@ impl At<'_> {
         }
     }
 
-    /// What the script is told.
+    /// The folder that a volume is mounted at, which no step can turn into a link, and the path of
+    /// the repository in it.
+    fn mount(&self, git: &Git) -> (String, String) {
+        let path = resolve(Path::new(DEFAULT_BASE), &git.path);
+        let container = self.run.plan.containers.get(git.container);
+        let mounts = container.into_iter().flat_map(|one| &one.volume_mounts);
+        let mounts = mounts.filter_map(|mount| mount.get("mountPath")?.as_str());
+        let shared = SHARED.iter().map(|(path, _)| *path);
+        let folders = self.run.plan.pod.folders.iter().map(String::as_str);
+        let all = shared.chain(folders).chain(mounts).map(Path::new);
+        let base = all
+            .filter(|mount| mount.is_absolute() && path.starts_with(mount))
+            .max_by_key(|mount| mount.components().count());
+        let base = base.unwrap_or_else(|| Path::new("/"));
+        let rest = path.strip_prefix(base).unwrap_or(&path);
+        (base.display().to_string(), rest.display().to_string())
+    }
+
+    /// What the scripts are told.
     async fn order(
         &self,
         git: &Git,
@@ -129,8 +152,8 @@ impl At<'_> {
         let (username, token) = uri.credentials(username.trim(), token.trim());
         let mut order = Order {
             environment: Vec::new(),
-            shown: uri.plain.clone(),
-            secrets: vec![token.clone()],
+            shown: uri.shown(),
+            secrets: [vec![token.clone()], uri.secrets()].concat(),
         };
         order.tell("FETCH_URI", &uri.plain);
         order.tell("FETCH_REVISION", revision.trim());

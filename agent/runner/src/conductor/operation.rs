@@ -16,6 +16,7 @@ use super::{
     scope::Sight,
 };
 use crate::{
+    shim::file,
     signal,
     volumes::{Volumes, resolve},
 };
@@ -187,11 +188,11 @@ impl At<'_> {
             return "only /data, /testkube and /tmp can be written before the first step"
                 .to_owned();
         }
-        let real = self.run.volumes.real(path);
-        match crate::shim::file::write(&real, content.as_bytes(), mode) {
-            Ok(()) => String::new(),
-            Err(error) => error,
-        }
+        let Some((folder, rest)) = self.run.volumes.shared(path) else {
+            return "it is on no shared folder".to_owned();
+        };
+        let written = file::write_beneath(&folder, &rest, content.as_bytes(), mode);
+        written.err().unwrap_or_default()
     }
 
     pub(super) async fn process(&self, process: &Process) -> Result<(), Failure> {

@@ -11,7 +11,7 @@ use super::{
     operation::{At, Failure},
     uri::Uri,
 };
-use crate::unpack::{self, Unpacked};
+use crate::unpack::{self, Stopper, Unpacked};
 
 /// Most tries.
 const TRIES: u32 = 6;
@@ -55,7 +55,7 @@ impl At<'_> {
             };
         }
         let shown = match Uri::parse(&url) {
-            Ok(uri) if uri.origin.is_some() => uri.plain,
+            Ok(uri) if uri.origin.is_some() => uri.shown(),
             Ok(_) => return Err(failure("the URL", "it is neither http nor https")),
             Err(error) => return Err(failure("the URL", &error)),
         };
@@ -92,12 +92,14 @@ impl At<'_> {
         };
         let mut body = download::get(url).await?.into_body();
         let (sender, parts) = mpsc::channel(PARTS);
+        let stopper = Stopper::default();
+        let stop = stopper.stop();
         let unpacking = tokio::task::spawn_blocking(move || {
             let source = Parts {
                 parts,
                 part: Bytes::new(),
             };
-            unpack::unpack(source, &root, &rest)
+            unpack::unpack(source, &root, &rest, &stop)
         });
         let mut broken = None;
         loop {

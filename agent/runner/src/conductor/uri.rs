@@ -75,6 +75,40 @@ impl Uri {
             .is_some_and(|origin| origin.starts_with("https:"))
     }
 
+    /// For people: neither user nor query, which may be credentials.
+    pub(super) fn shown(&self) -> String {
+        let text = self.plain.split(['?', '#']).next().unwrap_or_default();
+        let (scheme, rest) = match text.split_once("://") {
+            Some((scheme, rest)) => (format!("{scheme}://"), rest),
+            None => (String::new(), text),
+        };
+        let end = if scheme.is_empty() { ':' } else { '/' };
+        let (authority, path) = rest.split_at(rest.find(end).unwrap_or(rest.len()));
+        let host = authority
+            .rsplit_once('@')
+            .map_or(authority, |(_, host)| host);
+        format!("{scheme}{host}{path}")
+    }
+
+    /// Query and fragment, and the password of a user other than one of HTTP: what is to be masked
+    /// where others show the URI.
+    pub(super) fn secrets(&self) -> Vec<String> {
+        let query = self.plain.split_once(['?', '#']).map(|(_, query)| query);
+        let rest = self.plain.split_once("://").map(|(_, rest)| rest);
+        let authority = rest.and_then(|rest| rest.split('/').next());
+        let user = authority
+            .and_then(|text| text.rsplit_once('@'))
+            .map(|(user, _)| user);
+        let password = user
+            .and_then(|user| user.split_once(':'))
+            .map(|(_, password)| password);
+        [query, password]
+            .into_iter()
+            .flatten()
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// Where a redirect leads.
     pub(super) fn join(&self, location: &str) -> String {
         let origin = self.origin.as_deref().unwrap_or_default();
@@ -136,6 +170,25 @@ mod tests {
         assert_eq!(uri.origin.as_deref(), Some("https://host:8443"));
         assert_eq!(uri.credentials("", ""), ("me".into(), "p@ss".into()));
         assert_eq!(uri.credentials("you", "t"), ("you".into(), "t".into()));
+    }
+
+    #[test]
+    fn neither_user_nor_query_is_shown() {
+        for (text, shown) in [
+            (
+                "https://me:pass@host:1/a@b.tgz?X-Sig=s#f",
+                "https://host:1/a@b.tgz",
+            ),
+            ("https://host?sig=a/b", "https://host"),
+            ("ssh://git:pass@host:22/a/b.git", "ssh://host:22/a/b.git"),
+            ("git@host:a/b@c.git", "host:a/b@c.git"),
+        ] {
+            assert_eq!(Uri::parse(text).unwrap().shown(), shown);
+        }
+        let secrets = |text| Uri::parse(text).unwrap().secrets();
+        assert_eq!(secrets("https://host/a?sig=x&y=z"), ["sig=x&y=z"]);
+        assert_eq!(secrets("ssh://git:pass@host/a"), ["pass"]);
+        assert!(secrets("git@host:a").is_empty());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use muster_spec::{
     duration,
     plan::{Operation, Step},
 };
+use rustix::fs::{Mode, OFlags, fchmod, openat};
 
 use super::{
     Run,
@@ -82,15 +83,18 @@ pub(super) async fn walk(run: Rc<Run>, halt: Halt) -> Ended {
 
 /// Makes the folder for outputs; steps of every user write there.
 fn make_outputs(run: &Run) -> std::io::Result<()> {
-    make_open(&run.volumes.real(Path::new(OUTPUTS.0)))?;
-    make_open(&run.volumes.real(Path::new(RESULTS)))
+    make_open(run, OUTPUTS.0)?;
+    make_open(run, RESULTS)
 }
 
 /// Makes a folder in which steps of every user may write.
-fn make_open(folder: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::create_dir_all(folder)?;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o777))
+fn make_open(run: &Run, path: &str) -> std::io::Result<()> {
+    let shared = run.volumes.shared(Path::new(path));
+    let (folder, rest) = shared.ok_or(std::io::ErrorKind::InvalidInput)?;
+    let folder = beneath::folder(&folder, &rest)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = openat(&folder, ".", flags, Mode::empty())?;
+    Ok(fchmod(&folder, Mode::from_raw_mode(0o777))?)
 }
 
 /// What steps came to, all that count together.
@@ -365,9 +369,8 @@ impl Walk {
 
     fn begin(&self, step: &Step, name: &str) {
         if let Some(id) = &step.id {
-            let folder = self.run.volumes.real(Path::new(&results_of(id)));
             // A step that wants it sees that it is not there.
-            let _unwritable = make_open(&folder);
+            let _unwritable = make_open(&self.run, &results_of(id));
         }
         self.run.board.update(&step.reference, |status| {
             status.state = StepState::Running.into();

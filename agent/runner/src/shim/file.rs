@@ -7,8 +7,6 @@ use std::{
     path::Path,
 };
 
-use rustix::io::Errno;
-
 use crate::beneath;
 
 /// Largest file that is read.
@@ -21,11 +19,27 @@ pub(crate) fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), String
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(error)?;
     }
-    let mut file = open(path, fs::OpenOptions::new().write(true).create(true)).map_err(error)?;
-    file.set_len(0).map_err(error)?;
-    file.write_all(content).map_err(error)?;
+    let file = open(path, fs::OpenOptions::new().write(true).create(true)).map_err(error)?;
+    fill(file, content, mode).map_err(error)
+}
+
+/// Writes a file of a shared folder without following a link: what a test has put there may lead
+/// to what only the conductor can write.
+pub(crate) fn write_beneath(
+    folder: &Path,
+    rest: &Path,
+    content: &[u8],
+    mode: u32,
+) -> Result<(), String> {
+    let file = beneath::create(folder, rest);
+    file.and_then(|file| fill(file, content, mode))
+        .map_err(|error| beneath::explain(&error))
+}
+
+fn fill(mut file: File, content: &[u8], mode: u32) -> io::Result<()> {
+    file.set_len(0)?;
+    file.write_all(content)?;
     file.set_permissions(fs::Permissions::from_mode(mode))
-        .map_err(error)
 }
 
 /// Opens a plain file; a pipe that a test left there must not make the run wait for its other end.
@@ -55,11 +69,7 @@ pub(crate) fn read_beneath(folder: &Path, rest: &Path) -> Result<Vec<u8>, String
             false => Err(io::Error::other("not a plain file")),
         }
     };
-    let why = |error: io::Error| match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::LOOP | Errno::NOTDIR) => "a part of its path is a link or no folder".to_owned(),
-        _ => error.to_string(),
-    };
-    content(read().map_err(why)?)
+    content(read().map_err(|error| beneath::explain(&error))?)
 }
 
 fn content(file: File) -> Result<Vec<u8>, String> {

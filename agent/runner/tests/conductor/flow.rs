@@ -1,10 +1,12 @@
 //! Which steps run, in which order, and what they come to.
 
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+
 use muster_proto::runner::v1::{
     ImageConfig, Outcome,
     StepState::{Failed, Passed, Skipped, TimedOut},
 };
-use muster_spec::plan::{Command, Operation, Step};
+use muster_spec::plan::{Command, File, Operation, Step};
 
 use crate::{
     agent::Manner,
@@ -347,4 +349,38 @@ async fn the_namespace_is_that_of_the_pod_and_nothing_on_a_machine() {
     let mut run = Run::start(&known);
     run.ends_as(Outcome::Passed).await;
     assert_eq!(run.output("s1"), "in <of-the-workflow>\n");
+}
+
+#[tokio::test]
+async fn nothing_is_written_or_opened_to_all_through_a_link_of_a_step() {
+    let plant = "mkdir -m 700 /tmp/out; rm -rf /data/.steps; ln -s /tmp/out /data/.steps
+        ln -s /tmp/out /data/folder; echo theirs >/tmp/out/file; ln -s /tmp/out/file /data/file";
+    let write = |path: &str| Operation::Files {
+        container: None,
+        files: vec![File {
+            path: path.to_owned(),
+            content: "ours".to_owned(),
+            mode: 0o777,
+            values: None,
+        }],
+    };
+    let steps = vec![
+        shell("s0", plant),
+        shell("s1", "true").id("made"),
+        step("s2", vec![write("/data/file")]).optional(),
+        step("s3", vec![write("/data/folder/x")]).optional(),
+        step("s4", vec![write("/data/a/b")]),
+    ];
+    let mut run = Run::start(&plan(steps));
+    run.ends_as(Outcome::Passed).await;
+    for failed in ["s2", "s3"] {
+        run.expect(failed, Failed, "FILES");
+        assert!(run.message(failed).contains("is a link"), "{failed}");
+    }
+    let out = run.path("tmp/out");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&out), 0o700);
+    assert_eq!(fs::read_dir(&out).unwrap().count(), 1);
+    assert_eq!(fs::read_to_string(out.join("file")).unwrap(), "theirs\n");
+    assert_eq!(mode(&run.path("data/a/b")), 0o777);
 }

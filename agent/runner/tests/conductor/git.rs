@@ -146,14 +146,19 @@ async fn only_wanted_paths_are_in_the_tree() {
         &repository.folder.path().join("tests.git"),
         &["config", "uploadpack.allowFilter", "true"],
     );
-    let web = repository.serve(None).await;
+    // The files of a path come later than its commit, and need the credentials too.
+    let web = repository.serve(Some("Bearer t0ken")).await;
     let uri = web.url("tests.git");
-    let patterns = shown(&uri, |git| git.paths = vec!["suites/a/test".to_owned()]).await;
-    assert_eq!(patterns, "second main 1 URI ");
-    let cone = shown(&uri, |git| {
-        git.paths = vec!["other".to_owned()];
-        git.cone = true;
-    });
+    let shown = |paths: &str, cone| {
+        let paths = vec![paths.to_owned()];
+        shown(&uri, move |git| {
+            git.token = Some("t0ken".to_owned());
+            git.bearer = true;
+            (git.paths, git.cone) = (paths, cone);
+        })
+    };
+    assert_eq!(shown("suites/a/test", false).await, "second main 1 URI ");
+    let cone = shown("other", true);
     // A cone has the files at the top too.
     assert_eq!(cone.await, "secondsecond main 1 URI ");
 }
@@ -192,6 +197,91 @@ async fn the_right_token_opens_and_stands_nowhere() {
     }
 }
 
+/// Fetches with a token after a step has prepared the folder, and then looks at it.
+async fn prepared(prepare: &str, outcome: Outcome, look: &str) -> Run {
+    let repository = Repository::make();
+    let web = repository.serve(Some("Bearer s3cret-t0ken")).await;
+    let fetch = fetch(&web.url("tests.git"), |git| {
+        git.token = Some("s3cret-t0ken".to_owned());
+        git.bearer = true;
+    });
+    let steps = vec![
+        shell("s0", prepare),
+        step("s1", vec![fetch]),
+        shell("s2", look),
+    ];
+    let mut run = Run::start(&plan(steps));
+    run.ends_as(outcome).await;
+    run
+}
+
+#[tokio::test]
+async fn nothing_that_an_earlier_step_left_runs_with_the_credentials() {
+    let prepare = r#"
+        mkdir -p /data/repo && cd /data/repo && git init -q .
+        printf '#!/bin/sh\n(echo "$0"; env) >>/data/stolen; cat\n' >/data/thief
+        chmod +x /data/thief
+        for hook in post-checkout post-index-change reference-transaction post-merge; do
+          cp /data/thief .git/hooks/$hook
+        done
+        git config core.hooksPath /data/repo/.git/hooks
+        git config core.fsmonitor /data/thief
+        git config core.sshCommand /data/thief
+        git config core.gitProxy /data/thief
+        git config credential.helper '!/data/thief'
+        git config filter.thief.smudge /data/thief
+        git config remote.origin.uploadpack /data/thief
+        git config remote.origin.proxy http://127.0.0.1:1
+        git config include.path /data/more
+        printf '* filter=thief\n' | tee .git/info/attributes >.gitattributes
+        echo older >untracked; echo older >top"#;
+    let look = "cd /data/repo; ls -A .git/hooks 2>/dev/null || true; cat .git/config untracked top
+        ls -d .git?* .git/info/attributes 2>/dev/null || true
+        git -c safe.directory=* status --short";
+    let run = prepared(prepare, Outcome::Passed, look).await;
+    let stolen = fs::read_to_string(run.path("data/stolen")).unwrap_or_default();
+    assert_eq!(stolen, "");
+    let output = run.output("s2");
+    for unwanted in ["thief", "post-checkout", "include", "s3cret", ".git."] {
+        assert!(!output.contains(unwanted), "{output}");
+    }
+    let end = "older\nsecond.gitattributes\n?? .gitattributes\n?? untracked\n";
+    assert!(output.ends_with(end), "{output}");
+}
+
+#[tokio::test]
+async fn a_folder_that_is_a_link_is_refused_and_links_in_it_are_replaced() {
+    let prepare = "mkdir /tmp/out; ln -s /tmp/out /data/repo";
+    let run = prepared(prepare, Outcome::Failed, "").await;
+    run.expect("s1", StepState::Failed, "GIT");
+    assert!(run.message("s1").contains("'repo' is a link"));
+    assert_eq!(fs::read_dir(run.path("tmp/out")).unwrap().count(), 0);
+
+    let prepare = "mkdir /tmp/out /data/repo; cd /data/repo
+        ln -s /tmp/out .git; ln -s /tmp/out suites; ln -s /tmp/out/top top";
+    let look = "cat /data/repo/suites/a/test /data/repo/top; readlink /data/repo/.git || true";
+    let run = prepared(prepare, Outcome::Passed, look).await;
+    assert_eq!(run.output("s2"), "secondsecond");
+    assert_eq!(fs::read_dir(run.path("tmp/out")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_repository_that_is_there_is_replaced() {
+    let repository = Repository::make();
+    let web = repository.serve(None).await;
+    let uri = web.url("tests.git");
+    let again = fetch(&uri, |git| git.revision = Some("next".to_owned()));
+    let mut plan = fetch_and_show(&uri, |_| {});
+    plan.steps[0].operations.push(again);
+    let mut run = Run::start(&plan);
+    run.ends_as(Outcome::Passed).await;
+    assert!(run.output("s1").starts_with("thirdthirdsecond\nnext\n1\n"));
+    let mode = |path: &str| fs::metadata(run.path(path)).unwrap().permissions().mode();
+    for folder in ["data/repo", "data/repo/.git", "data/repo/.git/objects"] {
+        assert_eq!(mode(folder) & 0o775, 0o775, "{folder}");
+    }
+}
+
 #[tokio::test]
 async fn a_bearer_a_lone_token_and_a_uri_with_credentials_open_too() {
     let repository = Repository::make();
@@ -215,6 +305,25 @@ async fn a_bearer_a_lone_token_and_a_uri_with_credentials_open_too() {
     let shown = shown(&uri, |_| {}).await;
     assert!(shown.starts_with("secondsecondsecond"), "{shown}");
     assert!(!shown.contains("p%40ss"), "{shown}");
+}
+
+#[tokio::test]
+async fn the_query_of_a_uri_is_not_shown() {
+    let mut run = Run::start(&fetch_and_show(
+        "http://127.0.0.1:1/a.git?sig=s3cret",
+        |_| {},
+    ));
+    run.ends_as(Outcome::Failed).await;
+    let message = run.message("s0");
+    assert!(
+        message.contains("http://127.0.0.1:1/a.git can not"),
+        "{message}"
+    );
+    let remarks = run.agent.heard().remarks();
+    assert!(
+        !message.contains("s3cret") && !remarks.contains("s3cret"),
+        "{message}"
+    );
 }
 
 #[tokio::test]

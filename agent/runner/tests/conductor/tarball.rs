@@ -86,7 +86,14 @@ async fn credentials_of_the_url_are_sent_and_not_shown() {
     let folder = archives();
     // me:p@ss
     let web = Web::serve(folder.path(), Some("Basic bWU6cEBzcw=="), 0).await;
-    let url = web.url("good.tar").replace("//", "//me:p%40ss@");
-    let run = run(&url, Outcome::Passed).await;
-    assert!(!run.agent.heard().remarks().contains("p%40ss"));
+    for (query, outcome) in [("?", Outcome::Passed), (".none?", Outcome::Failed)] {
+        let url = web.url(&format!("good.tar{query}signature=s3cret"));
+        let url = url.replace("//", "//me:p%40ss@");
+        let run = run(&url, outcome).await;
+        let remarks = run.agent.heard().remarks();
+        assert!(remarks.contains("/good.tar"), "{remarks}");
+        for secret in ["p%40ss", "me:", "s3cret", "signature"] {
+            assert!(!remarks.contains(secret), "{remarks}");
+        }
+    }
 }

@@ -8,10 +8,10 @@ use muster_proto::runner::v1::{
     children_order::Order,
 };
 use muster_spec::plan::Transfer;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::transfer::Fetch;
+use super::hands::Hand;
 use crate::conductor::{
     halt::Cause,
     operation::{At, BROKEN, Failure},
@@ -27,33 +27,6 @@ const END: Duration = Duration::from_secs(300);
 const KILL: Duration = Duration::from_secs(60);
 /// Most failures that are named in a message.
 const NAMED: usize = 5;
-
-/// One of a crew.
-pub(super) struct Hand {
-    pub(super) index: u32,
-    /// Which of the operation's items it is.
-    pub(super) item: u32,
-    /// What sets it apart.
-    pub(super) label: String,
-    pub(super) variables: Map<String, Value>,
-    pub(super) given: Vec<u8>,
-    pub(super) workflow: String,
-    pub(super) config: std::collections::HashMap<String, String>,
-    /// Files that come back.
-    pub(super) fetch: Vec<Fetch>,
-    /// It was told to go on.
-    pub(super) resumed: bool,
-}
-
-impl Hand {
-    /// Bytes that it adds to an order, roughly.
-    fn size(&self) -> usize {
-        let config = self.config.iter();
-        let config: usize = config.map(|(name, value)| name.len() + value.len()).sum();
-        let variables = Value::Object(self.variables.clone()).to_string().len();
-        variables + self.given.len() + self.label.len() + self.workflow.len() + config + 64
-    }
-}
 
 /// How a crew works.
 pub(super) struct Rules {

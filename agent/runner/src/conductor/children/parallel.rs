@@ -3,7 +3,8 @@
 use muster_spec::plan::{Given, Parallel, Send};
 
 use super::{
-    crew::{self, Hand, Rules},
+    crew::{self, Rules},
+    hands::{Hand, Hands},
     instances::Texts,
     transfer::{Fetch, Outgoing},
 };
@@ -41,7 +42,7 @@ impl At<'_> {
         let text = format!("{} for workers", instances.describe());
         self.run.spool.remark(self.step, &text).await;
         let mut outgoing = Outgoing::new(self, &rules.group);
-        let mut hands = Vec::with_capacity(instances.len());
+        let mut hands = Hands::default();
         for index in 0..instances.len() {
             let Some(instance) = instances.get(index) else {
                 continue;
@@ -83,8 +84,8 @@ impl At<'_> {
                 config: std::collections::HashMap::new(),
                 fetch,
                 resumed: false,
-            });
+            })?;
         }
-        crew::work(self, &rules, hands).await
+        crew::work(self, &rules, hands.all).await
     }
 }

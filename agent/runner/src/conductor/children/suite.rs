@@ -9,7 +9,8 @@ use muster_spec::{
 };
 
 use super::{
-    crew::{self, Hand, Rules},
+    crew::{self, Rules},
+    hands::{Hand, Hands},
     instances::Texts,
     transfer::Outgoing,
 };
@@ -41,7 +42,7 @@ impl At<'_> {
             together: false,
         };
         let mut outgoing = Outgoing::new(self, &rules.group);
-        let mut hands = Vec::new();
+        let mut hands = Hands::default();
         for (item, member) in execute.workflows.iter().enumerate() {
             let instances = texts.instances(&member.strategy).await?;
             if instances.is_empty() {
@@ -53,11 +54,11 @@ impl At<'_> {
                     continue;
                 };
                 for workflow in self.workflows(&texts, member, &instance).await? {
-                    if hands.len() >= MOST {
+                    if hands.all.len() >= MOST {
                         let text = format!("more than {MOST} workflows in one step");
                         return Err(Failure::new("STRATEGY", text));
                     }
-                    let number = u32::try_from(hands.len()).unwrap_or(u32::MAX);
+                    let number = u32::try_from(hands.all.len()).unwrap_or(u32::MAX);
                     let mut config = HashMap::new();
                     for (name, value) in &member.config {
                         let what = format!("config.{name}");
@@ -81,14 +82,18 @@ impl At<'_> {
                         config,
                         fetch: Vec::new(),
                         resumed: false,
-                    });
+                    })?;
                 }
             }
         }
-        let names: Vec<&str> = hands.iter().map(|hand| hand.workflow.as_str()).collect();
+        let names: Vec<&str> = hands
+            .all
+            .iter()
+            .map(|hand| hand.workflow.as_str())
+            .collect();
         let text = format!("{} workflows: {}", names.len(), shorten(&names.join(", ")));
         self.run.spool.remark(self.step, &text).await;
-        crew::work(self, &rules, hands).await
+        crew::work(self, &rules, hands.all).await
     }
 
     /// Names of the workflows that an item means.

@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     fs::{self, File},
     io::{self, Seek as _, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -22,12 +22,14 @@ use super::{crew::is_common, instances::Texts, probe::run_quietly};
 use crate::{
     collect,
     conductor::operation::{At, DEFAULT_BASE, Failure},
-    unpack,
+    unpack::{self, Stopper},
     volumes::resolve,
 };
 
 /// Pause before a broken download is begun again.
 const AGAIN: Duration = Duration::from_millis(500);
+/// Most names that are tried for a file on its way to another container.
+const MOST_NAMES: u32 = 100;
 /// The runner's program in every container.
 const RUNNER: &str = "/.muster/bin/muster-runner";
 /// Where files can come from and go to, for people.
@@ -152,7 +154,14 @@ impl At<'_> {
             shared_only: true,
         };
         let sent = self.collect_request(None, request, "transfer").await?;
-        Ok(sent > 0)
+        // The other side would begin without what it was to have.
+        match sent.failed {
+            Some(why) => Err(Failure::new(
+                "TRANSFER",
+                format!("{from} can not be given on: {why}"),
+            )),
+            None => Ok(sent.files > 0),
+        }
     }
 
     /// Fetches an archive and unpacks it.
@@ -174,8 +183,11 @@ impl At<'_> {
             Err(missing) => return Err(Failure::new("TRANSFER", missing)),
         };
         let copy = archive.try_clone();
-        let unpacked =
-            tokio::task::spawn_blocking(move || unpack::unpack(archive, &root, &rest)).await;
+        // When this is not awaited any more, unpacking ends too.
+        let stopper = Stopper::default();
+        let stop = stopper.stop();
+        let unpacking = move || unpack::unpack(archive, &root, &rest, &stop);
+        let unpacked = tokio::task::spawn_blocking(unpacking).await;
         if let (Ok(Err(error)), Ok(archive)) = (&unpacked, copy)
             && error.is_permission()
         {
@@ -204,12 +216,17 @@ impl At<'_> {
         target: &Path,
         why: &str,
     ) -> Result<(), Failure> {
-        let name = format!("/tmp/.muster-archive-{}", std::process::id());
-        let path = self.run.volumes.real(Path::new(&name));
-        let copied = archive.rewind().and_then(|()| {
-            let mut copy = File::create(&path)?;
-            io::copy(&mut archive, &mut copy).map(drop)
-        });
+        let failure = |why: &str| {
+            let text = format!("{} can not be filled: {why}", target.display());
+            Failure::new("TRANSFER", text)
+        };
+        let (name, path, mut copy) = self
+            .passing()
+            .map_err(|error| failure(&error.to_string()))?;
+        let copied = archive
+            .rewind()
+            .and_then(|()| io::copy(&mut archive, &mut copy));
+        drop(copy);
         let mut last = why.to_owned();
         let mut done = false;
         if let Err(error) = copied {
@@ -231,11 +248,29 @@ impl At<'_> {
         }
         // It is on a volume of this pod alone.
         let _gone = fs::remove_file(&path);
-        if done {
-            return Ok(());
+        match done {
+            true => Ok(()),
+            false => Err(failure(&last)),
         }
-        let text = format!("{} can not be filled: {last}", target.display());
-        Err(Failure::new("TRANSFER", text))
+    }
+
+    /// A new file that containers of the pod can read, with its names here and there. Never one
+    /// that is there already, and through no link: steps write to this folder too.
+    fn passing(&self) -> io::Result<(String, PathBuf, File)> {
+        let mut number = 0;
+        loop {
+            let name = format!("/tmp/.muster-archive-{}-{number}", std::process::id());
+            let path = self.run.volumes.real(Path::new(&name));
+            match File::create_new(&path) {
+                Ok(file) => return Ok((name, path, file)),
+                Err(error)
+                    if error.kind() == io::ErrorKind::AlreadyExists && number < MOST_NAMES =>
+                {
+                    number += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Downloads an archive to a file without a name, as often as it takes. The inner error says
@@ -253,8 +288,11 @@ impl At<'_> {
                     return Ok(Ok(file));
                 }
                 Ok(Err(missing)) => return Ok(Err(missing)),
-                // The connection broke: all of it again.
-                Err(_broken) => self.run.agent.pause(AGAIN).await,
+                Err(Broken::Disk(error)) => {
+                    let text = format!("the archive can not be kept: {error}");
+                    return Err(Failure::new("TRANSFER", text));
+                }
+                Err(Broken::Connection) => self.run.agent.pause(AGAIN).await,
             }
         }
     }
@@ -264,30 +302,39 @@ impl At<'_> {
         execution: &str,
         path: &str,
         file: &mut File,
-    ) -> io::Result<Result<(), String>> {
+    ) -> Result<Result<(), String>, Broken> {
         let connection = self.run.agent.connect(Purpose::Archive, (true, 0, 0)).await;
         let (mut hearing, mut speaking) = connection.split();
         let wish = ArchiveWish {
             execution: execution.to_owned(),
             path: path.to_owned(),
         };
-        speaking.say(Said::Archive(wish)).await?;
+        let lost = |_broken| Broken::Connection;
+        speaking.say(Said::Archive(wish)).await.map_err(lost)?;
         loop {
-            match hearing.hear().await?.message {
+            match hearing.hear().await.map_err(lost)?.message {
                 Some(Heard::Archive(part)) if !part.error.is_empty() => {
                     return Ok(Err(part.error));
                 }
                 Some(Heard::Archive(part)) => {
-                    file.write_all(&part.data)?;
+                    file.write_all(&part.data).map_err(Broken::Disk)?;
                     if part.last {
                         return Ok(Ok(()));
                     }
                 }
-                Some(Heard::Refused(_)) => return Err(io::ErrorKind::ConnectionRefused.into()),
+                Some(Heard::Refused(_)) => return Err(Broken::Connection),
                 _ => {}
             }
         }
     }
+}
+
+/// Why a download came to no end.
+enum Broken {
+    /// All of it again.
+    Connection,
+    /// Another try would meet it too.
+    Disk(io::Error),
 }
 
 /// A file that is gone when it is closed.
