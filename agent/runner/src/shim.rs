@@ -42,6 +42,8 @@ use peer::{Gone, Peer};
 const SOCKET: &str = "/.muster/run/conductor.sock";
 /// Variable with the run's own folder, where the shared folders are not at their place.
 pub(crate) const ROOT: &str = "MUSTER_ROOT";
+/// Variable in which a service finds the address that others reach it by.
+pub(crate) const ADDRESS: &str = "MUSTER_ADDRESS";
 /// How long the conductor may take to listen.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How long a process may take to end when the container is asked to end.

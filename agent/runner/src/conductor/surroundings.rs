@@ -19,7 +19,7 @@ use super::{
     pod::Shim,
     scope::Scope,
 };
-use crate::volumes::resolve;
+use crate::{shim::ADDRESS, volumes::resolve};
 
 /// What is around a text.
 #[derive(Debug, Clone)]
@@ -79,9 +79,10 @@ impl At<'_> {
         }
         let mut lines = Vec::new();
         if let Some(address) = &self.run.options.address {
-            lines.push(format!("MUSTER_ADDRESS={address}"));
-            let name = "MUSTER_ADDRESS".to_owned();
-            around.environment.insert(name, address.clone());
+            lines.push(format!("{ADDRESS}={address}"));
+            around
+                .environment
+                .insert(ADDRESS.to_owned(), address.clone());
         }
         for variable in self.run.plan.env.iter().chain(own) {
             let what = format!("env {}", variable.name);

@@ -3,7 +3,9 @@
 
 use std::ffi::{OsStr, OsString};
 
-/// Variables of this program itself, which no step sees.
+use super::ADDRESS;
+
+/// Variables of this program itself, which no step sees; but see [`ADDRESS`].
 const OWN: &str = "MUSTER_";
 /// What a container without PATH has.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -17,7 +19,7 @@ impl Environment {
     pub(super) fn of_container() -> Self {
         let mut environment = Self::default();
         for (name, value) in std::env::vars_os() {
-            if !name.to_string_lossy().starts_with(OWN) {
+            if name == ADDRESS || !name.to_string_lossy().starts_with(OWN) {
                 environment.set(name, value);
             }
         }

@@ -17,6 +17,7 @@ use crate::{
         pod::{Gone, Shim},
     },
     credit,
+    shim::ADDRESS,
 };
 
 /// Most bytes of what a quiet program says.
@@ -146,7 +147,7 @@ async fn execute(run: &Run, argv: Vec<String>) -> bool {
         return false;
     };
     let environment = run.options.address.as_ref();
-    let environment = environment.map(|address| format!("MUSTER_ADDRESS={address}"));
+    let environment = environment.map(|address| format!("{ADDRESS}={address}"));
     run_quietly(&shim, argv, environment.into_iter().collect())
         .await
         .0
