@@ -47,6 +47,32 @@ fn every_change_is_a_revision_and_an_execution_shows_what_it_ran() {
 }
 
 #[test]
+fn a_sensitive_value_is_asked_for_again_and_members_run_again_alone() {
+    let home = Home::new();
+    let spec = "config:\n  token: {type: string, sensitive: true, default: dev}\nsteps:\n- shell: test {{ config.token }} = prod";
+    let file = home.write("secret.yaml", &manifest("secret", spec));
+    let given = ["--config", "token=prod"];
+    home.muster([&["run", &file][..], &given].concat())
+        .expect(0);
+    let refused = home.muster(["rerun", "secret-1"]).expect(2);
+    assert!(
+        refused.stderr.contains("config.token"),
+        "{}",
+        refused.stderr
+    );
+    home.muster([&["rerun", "secret-1"][..], &given].concat())
+        .expect(0);
+
+    let suite = "steps:\n- execute: {workflows: [{name: member, config: {who: you, other: x}}]}";
+    let member = "config:\n  who: {type: string, default: all}\nsteps:\n- shell: echo hello {{ config.who }}";
+    let (suite, member) = (manifest("suite", suite), manifest("member", member));
+    let file = home.write("suite.yaml", &format!("{suite}---\n{member}"));
+    home.muster(["run", &file, "--name", "suite"]).expect(0);
+    let rerun = home.muster(["rerun", "member-1"]).expect(0);
+    assert!(rerun.stdout.contains("hello you"), "{}", rerun.stdout);
+}
+
+#[test]
 fn a_list_as_a_cluster_exports_it_is_stored_one_by_one() {
     let home = Home::new();
     let items: String = ["one", "two"]

@@ -248,11 +248,11 @@ fn make(path: &Path) -> Result<(), Error> {
         source,
     };
     let key: [u8; KEY_LENGTH] = rand::random();
-    let part = path.with_extension(format!("{}.part", std::process::id()));
+    // Processes of two containers may have the same number.
+    let part = path.with_extension(format!("{:016x}.part", rand::random::<u64>()));
     let mut file = fs::OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(&part)
         .map_err(failed)?;
@@ -263,7 +263,15 @@ fn make(path: &Path) -> Result<(), Error> {
         made => made,
     });
     fs::remove_file(&part).map_err(failed)?;
-    made.map_err(failed)
+    made.map_err(failed)?;
+    // What is sealed with it must not outlive it.
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => {
+            fs::File::open(folder).and_then(|folder| folder.sync_all())
+        }
+        _ => Ok(()),
+    }
+    .map_err(failed)
 }
 
 #[cfg(test)]

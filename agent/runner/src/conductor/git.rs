@@ -179,6 +179,9 @@ impl At<'_> {
                 format!("Authorization: Basic {pair}")
             };
             settings.push((format!("http.{origin}/.extraHeader"), header));
+            // git would send the header to wherever it is led.
+            settings.push(("http.followRedirects".to_owned(), "false".to_owned()));
+            order.tell("FETCH_NO_REDIRECT", "1");
         }
         order.tell("GIT_CONFIG_COUNT", &settings.len().to_string());
         for (index, (name, value)) in settings.iter().enumerate() {
@@ -239,7 +242,11 @@ fn explain(failure: Failure, shown: &str, told: &str) -> Failure {
         ("EXIT_CODE", told) if !told.is_empty() => told,
         _ => &failure.message,
     };
-    let message = format!("{shown} can not be fetched: {why}");
+    let cure = match why.contains("returned error: 30") {
+        true => "; redirects are not followed with credentials: give the address that it leads to",
+        false => "",
+    };
+    let message = format!("{shown} can not be fetched: {why}{cure}");
     Failure {
         exit_code: failure.exit_code,
         ..Failure::new("GIT", message)

@@ -197,6 +197,29 @@ async fn the_right_token_opens_and_stands_nowhere() {
     }
 }
 
+#[tokio::test]
+async fn credentials_go_no_further_than_the_server_that_they_are_for() {
+    let repository = Repository::make();
+    let elsewhere = repository.serve(None).await;
+    let web = repository.serve(Some("Bearer t")).await;
+    let target = elsewhere.url("tests.git");
+    let with_token = |git: &mut Git| {
+        git.token = Some("t".to_owned());
+        git.bearer = true;
+    };
+    let uri = web.url(&format!("redirect/{target}"));
+    let plan = plan(vec![step("s0", vec![fetch(&uri, with_token)])]);
+    let mut run = Run::start(&plan);
+    run.ends_as(Outcome::Failed).await;
+    let message = run.message("s0");
+    assert!(message.contains("give the address"), "{message}");
+    assert_eq!(elsewhere.requests(), 0);
+    // The same name with .git is tried in the place of where it leads.
+    let uri = web.url("tests");
+    let shown = shown(&uri, with_token).await;
+    assert!(shown.starts_with("second"), "{shown}");
+}
+
 /// Fetches with a token after a step has prepared the folder, and then looks at it.
 async fn prepared(prepare: &str, outcome: Outcome, look: &str) -> Run {
     let repository = Repository::make();

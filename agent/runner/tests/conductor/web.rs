@@ -94,7 +94,19 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Answer {
     }
     let path = request.uri().path().to_owned();
     if let Some(target) = path.strip_prefix("/redirect/") {
-        return plain(302, Some(("location", &format!("/{target}"))));
+        let target = match target.contains("://") {
+            true => target.to_owned(),
+            false => format!("/{target}"),
+        };
+        return plain(302, Some(("location", &target)));
+    }
+    // As servers do that give a repository without its ending another address.
+    if let Some((name, rest)) = path.split_once("/info/refs")
+        && rest.is_empty()
+        && !name.ends_with(".git")
+    {
+        let target = format!("{name}.git/info/refs");
+        return plain(302, Some(("location", &target)));
     }
     if !path.contains(".git/") {
         return match std::fs::read(state.root.join(path.trim_start_matches('/'))) {

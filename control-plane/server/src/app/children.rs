@@ -124,7 +124,13 @@ impl App {
         let parent = self.parent(agent, lease).await?;
         let executions = self.store.executions(parent.execution.project);
         let there = executions.children(parent.attempt.id).await?;
-        if there.len() + start.instances.len() > MAX_CHILDREN {
+        let known = |instance: &&NewChild| {
+            there
+                .iter()
+                .any(|child| is(child, &start.group, instance.index))
+        };
+        let new: Vec<&NewChild> = start.instances.iter().filter(|one| !known(one)).collect();
+        if there.len() + new.len() > MAX_CHILDREN {
             return Err(Error::LimitReached(format!(
                 "an execution has at most {MAX_CHILDREN} children"
             )));
@@ -134,13 +140,7 @@ impl App {
             serde_json::from_slice(&plan).map_err(|error| Error::Internal(error.into()))?;
         let wanted = find(&plan, &start)?;
         let mut made = false;
-        for instance in &start.instances {
-            let known = there
-                .iter()
-                .any(|child| is(child, &start.group, instance.index));
-            if known {
-                continue;
-            }
+        for instance in new {
             let origin = origin(&parent, &start, instance, &wanted);
             let started = match &wanted {
                 Wanted::Compiled {
@@ -177,6 +177,11 @@ impl App {
         }
         if made {
             self.hub.queue_changed();
+            // A pause that came meanwhile has not seen all of them.
+            let now = executions.get(parent.execution.id).await?;
+            if now.lifecycle.pause.paused {
+                self.hold_children(&now, Hold::Pause).await?;
+            }
         }
         let mut all = executions.children(parent.attempt.id).await?;
         let indices: Vec<u32> = start.instances.iter().map(|one| one.index).collect();

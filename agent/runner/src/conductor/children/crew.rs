@@ -88,11 +88,15 @@ async fn guide(
         if !starting.is_empty() {
             let order = order(at, rules, &starting);
             // Noted before it is known what became of it: it may have been started all the same.
+            let before = running.len();
             running.extend(starting);
             tokio::select! {
                 started = at.run.children.order(order) => started?,
                 cause = at.limits.reached() => return Err(Failure::stopped(&cause, at.step)),
             };
+            for hand in running.iter_mut().skip(before) {
+                hand.started = true;
+            }
             continue;
         }
         if rules.detached {
@@ -193,7 +197,10 @@ async fn resume(at: &At<'_>, rules: &Rules, running: &mut [Hand]) -> Result<(), 
         group: rules.group.clone(),
         indices: held.iter().map(|hand| hand.index).collect(),
     });
-    at.run.children.order(order).await?;
+    tokio::select! {
+        resumed = at.run.children.order(order) => resumed?,
+        cause = at.limits.reached() => return Err(Failure::stopped(&cause, at.step)),
+    };
     at.run.spool.remark(at.step, &text).await;
     for hand in held {
         hand.resumed = true;
@@ -302,7 +309,7 @@ async fn end(at: &At<'_>, rules: &Rules, running: &[Hand], message: &str) {
             let mut changes = at.run.children.subscribe();
             let lives = |hand: &Hand| {
                 let status = at.run.children.status(&rules.group, hand.index);
-                status.is_some_and(|status| !status.terminal)
+                status.map_or(hand.started, |status| !status.terminal)
             };
             while running.iter().any(lives) {
                 // The sender lives in the run.

@@ -23,6 +23,8 @@ pub(super) struct Hand {
     pub(super) config: HashMap<String, String>,
     /// Files that come back.
     pub(super) fetch: Vec<Fetch>,
+    /// The server has made it, whether or not anything was heard of it.
+    pub(super) started: bool,
     /// It was told to go on.
     pub(super) resumed: bool,
 }
@@ -79,6 +81,7 @@ mod tests {
             workflow: String::new(),
             config: HashMap::new(),
             fetch: Vec::new(),
+            started: false,
             resumed: false,
         }
     }

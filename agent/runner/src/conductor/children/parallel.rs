@@ -83,6 +83,7 @@ impl At<'_> {
                 workflow: String::new(),
                 config: std::collections::HashMap::new(),
                 fetch,
+                started: false,
                 resumed: false,
             })?;
         }

@@ -33,6 +33,8 @@ pub(in crate::conductor) struct Started {
     name: String,
     group: String,
     count: u32,
+    /// How many of them the server has made for certain.
+    made: u32,
     /// What sets each instance apart.
     labels: Vec<String>,
     /// It is ready when its probe says so, and not before.
@@ -135,6 +137,7 @@ impl At<'_> {
             name: service.name.clone(),
             group: group.clone(),
             count,
+            made: 0,
             labels,
             probed: service.readiness_probe.is_some(),
         });
@@ -153,6 +156,9 @@ impl At<'_> {
             tokio::select! {
                 started = self.run.children.order(order) => started.map(drop)?,
                 cause = self.limits.reached() => return Err(Failure::stopped(&cause, self.step)),
+            }
+            if let Some(this) = started.last_mut() {
+                this.made = count - u32::try_from(rest.len()).unwrap_or_default();
             }
         }
         Ok(())
@@ -243,10 +249,11 @@ impl Started {
                 // Refused when the lease is lost: then the server ends it.
                 let _refused = run.children.order(order).await;
                 let mut changes = run.children.subscribe();
-                let lives = |status: &Option<ChildStatus>| {
-                    status.as_ref().is_some_and(|status| !status.terminal)
+                // Of the newest ones nothing may have been heard yet.
+                let lives = |(index, status): (u32, Option<ChildStatus>)| {
+                    status.map_or(index < self.made, |status| !status.terminal)
                 };
-                while self.known(&run.children).iter().any(lives) {
+                while (0..).zip(self.known(&run.children)).any(lives) {
                     // The sender lives in the run.
                     let _closed = changes.changed().await;
                 }

@@ -81,6 +81,7 @@ impl At<'_> {
                         workflow,
                         config,
                         fetch: Vec::new(),
+                        started: false,
                         resumed: false,
                     })?;
                 }

@@ -1,6 +1,6 @@
 # Fetches a repository into a new folder that no step can reach, and lets `checkout.sh` put it in
 # its place. What it needs is in the environment: FETCH_URI, FETCH_REVISION, FETCH_PATHS (one a
-# line), FETCH_CONE, FETCH_VERBOSE, FETCH_SSH_KEY, FETCH_FOLDER (below the working directory),
+# line), FETCH_CONE, FETCH_VERBOSE, FETCH_SSH_KEY, FETCH_NO_REDIRECT, FETCH_FOLDER (below the working directory),
 # FETCH_CHECKOUT (the other script).
 #
 # No `.git` that a step may have made is looked at while there are credentials: its hooks and its
@@ -61,6 +61,15 @@ mkdir -p .git/info
 # The machine's own filters, such as that of LFS, would run with the credentials.
 printf '* -filter\n' >.git/info/attributes
 git remote add origin "$FETCH_URI"
+# Some servers lead from a name to the same one with .git; with credentials no server may lead on.
+if [ -n "${FETCH_NO_REDIRECT:-}" ]; then
+  case $FETCH_URI in
+  *.git | *.git/) ;;
+  *) case $(git ls-remote origin HEAD 2>&1 >/dev/null || true) in
+    *'returned error: 30'*) git remote set-url origin "${FETCH_URI%/}.git" ;;
+    esac ;;
+  esac
+fi
 quiet=--quiet
 [ -z "${FETCH_VERBOSE:-}" ] || quiet=--progress
 filter=

@@ -1,11 +1,14 @@
 //! Running an earlier execution again: its workflow in the revision that it ran, its config and tags.
 
 use muster_core::id::ProjectId;
+use muster_spec::compile::Undeclared;
 use muster_storage::execution::{Execution, Role, Target};
 
 use super::{HIDDEN, NewRun, Source};
 use crate::app::{App, Error};
 
+/// How the address of an archive begins that a suite has put aside for its members.
+const ARCHIVE: &str = "muster:";
 /// Label of a machine's own agent, which is gone with the command that started it.
 const SESSION_LABEL: &str = "muster.dev/session";
 
@@ -18,8 +21,18 @@ impl App {
         let executions = self.store.executions(project);
         let earlier = executions.find(name).await?;
         check(&earlier)?;
+        let member = earlier.origin.is_some();
+        if member {
+            // Its suite gave it what it does not declare, too.
+            new.undeclared = Undeclared::PassedOn;
+        }
         let source = match earlier.workflow_revision {
-            0 => executions.source(earlier.id).await?,
+            0 => {
+                // That of a tree is kept with its root.
+                let line = executions.ancestors(earlier.id).await?;
+                let root = line.last().map_or(earlier.id, |root| root.id);
+                executions.source(root).await?
+            }
             _ => None,
         };
         new.source = match source {
@@ -37,10 +50,22 @@ impl App {
             }
         };
         for (name, value) in earlier.config {
-            // A sensitive value was not kept: the compiler tells that it is missing.
-            if value != HIDDEN {
-                new.config.entry(name).or_insert(value);
+            if new.config.contains_key(&name) {
+                continue;
             }
+            // Nothing may take its place unseen, and be it the default.
+            if value == HIDDEN {
+                let text = "its value is sensitive and was not kept: give it again";
+                return Err(Error::invalid(format!("config.{name}"), text));
+            }
+            if member && value.starts_with(ARCHIVE) {
+                let text = format!(
+                    "files of its suite were given to {}: run that one again",
+                    earlier.display_name
+                );
+                return Err(Error::invalid(format!("config.{name}"), text));
+            }
+            new.config.insert(name, value);
         }
         for (name, value) in earlier.tags {
             new.tags.entry(name).or_insert(value);
