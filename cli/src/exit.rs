@@ -74,7 +74,7 @@ Exit codes:
     2  the command line, a manifest or a config value is refused; nothing was started
     3  aborted: the infrastructure ended the run, not the test
     4  canceled
-    5  timed out: a deadline of the whole run passed
+    5  timed out: kept for a deadline of the whole run; no run ends so yet
     6  the server can not be reached, or refused the credential
   124  the time of `muster wait --timeout` passed; what was waited for goes on
   130  interrupted twice";

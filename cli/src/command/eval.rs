@@ -24,6 +24,7 @@ Examples:
   muster eval 'date(\"2006-01-02\")'
   muster eval 'jq(step.a.outputs, \".[]\")' --set step.a.outputs='{\"x\": 1}'
   muster eval 'join(services.db.*.ip)' --set services.db='[{\"ip\": \"10.0.0.1\"}]'
+  muster eval -- '-5 + 3'
   muster eval 'passed && env.X == \"1\"' --output json";
 
 /// Evaluate an expression and show what stays unresolved

@@ -50,6 +50,20 @@ pub(crate) struct Arguments {
     limit: usize,
 }
 
+impl Arguments {
+    /// What is said when there is nothing to list.
+    const fn nothing(&self) -> &'static str {
+        let all = self.workflow.is_none()
+            && self.states.is_empty()
+            && self.tags.is_empty()
+            && self.children.is_none();
+        match all {
+            true => "no executions; `muster run FILE` makes one",
+            false => "no executions match; `muster ls` without options shows the newest of all",
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Executions {
     executions: Vec<json::Execution>,
@@ -67,7 +81,7 @@ pub(crate) async fn execute(arguments: Arguments, global: &Global) -> Result<Exi
             executions: executions.collect(),
         })?;
     } else if executions.is_empty() {
-        super::note(global, "no executions; `muster run FILE` makes one");
+        super::note(global, arguments.nothing());
     } else {
         super::print(&table(&executions).render(&global.stdout()))?;
     }

@@ -66,7 +66,7 @@ pub(crate) struct Arguments {
     /// Template that is put below the run, as `muster server --global-template` does
     #[arg(long, value_name = "TEMPLATE")]
     global_template: Option<String>,
-    /// Print the name and leave; the server goes on
+    /// Print the name and leave; the server goes on. Needs a server: see --server and `muster context`
     #[arg(long, conflicts_with_all = ["artifacts", "quiet"])]
     detach: bool,
     /// Download the artifacts into this folder at the end
@@ -105,7 +105,7 @@ pub(crate) struct Rerun {
     /// Tag of the execution; may be given several times
     #[arg(long = "tag", short, value_name = "NAME=VALUE", value_parser = pair)]
     tags: Vec<(String, String)>,
-    /// Print the name and leave; the server goes on
+    /// Print the name and leave; the server goes on. Needs a server: see --server and `muster context`
     #[arg(long, conflicts_with_all = ["artifacts", "quiet"])]
     detach: bool,
     /// Download the artifacts into this folder at the end

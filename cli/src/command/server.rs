@@ -152,6 +152,12 @@ fn announce(server: &Server) {
 }
 
 fn config(arguments: Arguments, global: &Global) -> Result<Config, Error> {
+    if !arguments.tls_names.is_empty() && arguments.listen.ip().is_loopback() {
+        tracing::warn!(
+            listen = %arguments.listen,
+            "--tls-name has no effect: on a loopback address there is no TLS without --tls-cert"
+        );
+    }
     let tls = match (arguments.tls_cert, arguments.tls_key) {
         (Some(certificate), Some(key)) => Tls::Files { certificate, key },
         _ if arguments.insecure_plaintext => Tls::Plaintext,

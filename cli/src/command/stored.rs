@@ -79,7 +79,7 @@ pub(crate) enum Command {
     /// List manifests
     #[command(visible_alias = "list")]
     Ls,
-    /// Delete a manifest; its executions stay
+    /// Delete a manifest; executions that used it stay
     Delete {
         /// Its name
         name: String,

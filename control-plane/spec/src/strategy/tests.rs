@@ -1,3 +1,5 @@
+//! What instances a strategy gives, and what is refused.
+
 use std::time::Instant;
 
 use super::*;
