@@ -55,7 +55,7 @@ enum Command {
     /// It is text of at most 64 KiB. The end of line behind a single line is not part of it; text of
     /// several lines, such as a key in PEM, is kept as it is.
     Set {
-        /// Its name: up to 63 lower-case letters, digits and '-'
+        /// Its name: up to 63 letters, digits, '-' and '_'
         name: String,
         /// File that holds the value, - for standard input [default: standard input]
         #[arg(long, value_name = "FILE")]

@@ -72,7 +72,7 @@ fn what_can_not_be_a_value_is_refused_before_anything_is_started() {
         .expect_error(&["more than 65536 bytes"]);
     assert!(!home.data().exists(), "nothing was started");
     let file = home.write("value", VALUE);
-    home.muster(["credentials", "set", "Token", "--from-file", &file])
+    home.muster(["credentials", "set", "to:ken", "--from-file", &file])
         .expect(2)
-        .expect_error(&["'Token' is not a name"]);
+        .expect_error(&["'to:ken' is not a name"]);
 }

@@ -3,12 +3,13 @@
 /// Why a name is refused; the text says what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{name}' is not a name: up to {limit} lower-case letters, digits, '-'{dot}, beginning and ending with a letter or digit"
+    "'{name}' is not a name: up to {limit} {letters}, digits, '-'{also}, beginning and ending with a letter or digit"
 )]
 pub struct NameError {
     name: String,
     limit: usize,
-    dot: &'static str,
+    letters: &'static str,
+    also: &'static str,
 }
 
 /// Checks a DNS label: the name of a project or an agent.
@@ -17,7 +18,13 @@ pub struct NameError {
 ///
 /// [`NameError`] when it is empty, longer than 63 characters or has other characters.
 pub fn check_label(name: &str) -> Result<(), NameError> {
-    check(name, 63, false)
+    check(
+        name,
+        63,
+        u8::is_ascii_lowercase,
+        b'-',
+        ("lower-case letters", ""),
+    )
 }
 
 /// Checks a DNS subdomain: the name of a workflow or a template (`metadata.name`).
@@ -26,17 +33,44 @@ pub fn check_label(name: &str) -> Result<(), NameError> {
 ///
 /// [`NameError`] when it is empty, longer than 253 characters or has other characters.
 pub fn check_subdomain(name: &str) -> Result<(), NameError> {
-    check(name, 253, true)
+    check(
+        name,
+        253,
+        u8::is_ascii_lowercase,
+        b'.',
+        ("lower-case letters", ", '.'"),
+    )
 }
 
-fn check(name: &str, limit: usize, dots: bool) -> Result<(), NameError> {
-    let alphanumeric = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+/// Checks the name of a credential: as a label, or as people name variables.
+///
+/// # Errors
+///
+/// [`NameError`] when it is empty, longer than 63 characters or has other characters.
+pub fn check_credential(name: &str) -> Result<(), NameError> {
+    check(
+        name,
+        63,
+        u8::is_ascii_alphabetic,
+        b'_',
+        ("letters", ", '_'"),
+    )
+}
+
+fn check(
+    name: &str,
+    limit: usize,
+    letter: fn(&u8) -> bool,
+    inner: u8,
+    (letters, also): (&'static str, &'static str),
+) -> Result<(), NameError> {
+    let alphanumeric = |c: u8| letter(&c) || c.is_ascii_digit();
     let bytes = name.as_bytes();
     let good = !bytes.is_empty()
         && bytes.len() <= limit
         && bytes
             .iter()
-            .all(|&c| alphanumeric(c) || c == b'-' || (dots && c == b'.'))
+            .all(|&c| alphanumeric(c) || c == b'-' || c == inner)
         && bytes.first().is_some_and(|&c| alphanumeric(c))
         && bytes.last().is_some_and(|&c| alphanumeric(c));
     if good {
@@ -45,7 +79,8 @@ fn check(name: &str, limit: usize, dots: bool) -> Result<(), NameError> {
     Err(NameError {
         name: name.chars().take(80).collect(),
         limit,
-        dot: if dots { ", '.'" } else { "" },
+        letters,
+        also,
     })
 }
 
@@ -62,5 +97,15 @@ mod tests {
             assert!(check_label(bad).is_err(), "{bad}");
         }
         assert!(check_subdomain("a.b").is_ok());
+    }
+
+    #[test]
+    fn credentials_may_be_named_as_variables_are() {
+        for good in ["token", "OPENAI_API_KEY", "a-b", "0"] {
+            assert!(check_credential(good).is_ok(), "{good}");
+        }
+        for bad in ["", "_A", "A_", "a.b", "a b", "ä", "a/b"] {
+            assert!(check_credential(bad).is_err(), "{bad}");
+        }
     }
 }

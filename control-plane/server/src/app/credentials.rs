@@ -175,7 +175,7 @@ impl App {
 
 /// Refuses what can not be used. No message has anything of the value.
 fn check(change: &CredentialChange<'_>) -> Result<(), Error> {
-    name::check_label(change.name)
+    name::check_credential(change.name)
         .map_err(|error| Error::invalid("credential_id", error.to_string()))?;
     let size = change.value.len();
     if size == 0 {
@@ -217,7 +217,7 @@ mod tests {
         let long = "x".repeat(MAX_VALUE + 1);
         assert_eq!(refusal("token", &long[1..], ""), None);
         for (name, value, description, expected) in [
-            ("Token", "x", "", "credential_id"),
+            ("To/ken", "x", "", "credential_id"),
             ("token", "", "", "must not be empty"),
             ("token", &long, "", "at most 65536"),
             ("token", "hunter\0two", "", "NUL"),

@@ -107,8 +107,8 @@ impl Gatherer<'_> {
             if !is_name(&name) {
                 let name: String = name.chars().take(80).collect();
                 let message = format!(
-                    "`{name}` is no name of a credential: up to {LONGEST} lower-case letters, \
-                     digits and `-`"
+                    "`{name}` is no name of a credential: up to {LONGEST} letters, digits, \
+                     `-` and `_`, beginning and ending with a letter or digit"
                 );
                 return Err((message, write));
             }
@@ -160,12 +160,12 @@ impl Gatherer<'_> {
 }
 
 fn is_name(name: &str) -> bool {
-    let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let plain = |c: u8| c.is_ascii_alphanumeric();
     let (first, last) = (name.bytes().next(), name.bytes().last());
     name.len() <= LONGEST
         && first.is_some_and(plain)
         && last.is_some_and(plain)
-        && name.bytes().all(|c| plain(c) || c == b'-')
+        && name.bytes().all(|c| plain(c) || c == b'-' || c == b'_')
 }
 
 fn too_many() -> String {
