@@ -24,7 +24,7 @@ Examples:
   muster eval 'date(\"2006-01-02\")'
   muster eval 'jq(step.a.outputs, \".[]\")' --set step.a.outputs='{\"x\": 1}'
   muster eval 'join(services.db.*.ip)' --set services.db='[{\"ip\": \"10.0.0.1\"}]'
-  muster eval -- '-5 + 3'
+  muster eval '-5 + 3'
   muster eval 'passed && env.X == \"1\"' --output json";
 
 /// Evaluate an expression and show what stays unresolved
@@ -37,6 +37,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// The expression, without {{ }}
+    #[arg(allow_hyphen_values = true)]
     expression: String,
     /// Value of a variable, such as config.x, env.HOME, execution or step.a.status; read as JSON where it is JSON, as text otherwise
     #[arg(long = "set", short, value_name = "PATH=VALUE", value_parser = pair)]
@@ -129,7 +130,11 @@ struct Here {
 
 impl Scope for Here {
     fn variable(&self, path: &str) -> Lookup {
-        self.variables.variable(path)
+        match (self.variables.variable(path), path) {
+            (Lookup::Unknown, "always") => Lookup::Known(true.into()),
+            (Lookup::Unknown, "never") => Lookup::Known(false.into()),
+            (found, _) => found,
+        }
     }
 
     fn function(&self, name: &str, arguments: &[Value]) -> Lookup {

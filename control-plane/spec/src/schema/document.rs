@@ -156,11 +156,8 @@ fn read_one(reader: &mut Reader, node: &Node) -> Option<Document> {
     let mut object = found.object(reader)?;
     let kind = read_head(reader, &mut object)?;
     let metadata = Metadata::read(reader, &mut object);
-    object.without_effect(
-        reader,
-        "status",
-        "it is what a cluster recorded of earlier runs",
-    );
+    // What a cluster recorded of earlier runs.
+    object.take("status");
     let description = object.text(reader, "description").map(|text| text.text);
     let spec = match object.take("spec") {
         Some(found) => found.object(reader),
