@@ -67,6 +67,20 @@ pub struct Expression {
 }
 
 impl Expression {
+    /// A call of a function with this as its argument.
+    pub(crate) fn called(self, function: &str) -> Self {
+        let argument = tree::Argument {
+            tree: self.tree,
+            spread: false,
+        };
+        Self {
+            tree: Tree::Call {
+                name: function.to_owned(),
+                arguments: vec![argument],
+            },
+        }
+    }
+
     /// Parses the text of an expression; an empty one is `null`.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use crate::problem::{Place, Problem, Problems};
 use crate::schema::{Kind, Parameter, Text};
 use crate::suggest;
 
-use super::scope::{Base, Config, Document};
+use super::scope::{Base, Config, Document, Late};
 use super::{Input, Undeclared};
 
 /// A given value with the place it comes from.
@@ -66,7 +66,8 @@ pub(super) fn of_template(
     base: &Base,
     problems: &mut Problems,
     warnings: &mut Problems,
-) -> Config {
+) -> (Config, Late) {
+    let (given, late) = split(parameters, given);
     let given: BTreeMap<&str, Given<'_>> = given
         .iter()
         .map(|(name, text)| {
@@ -75,6 +76,8 @@ pub(super) fn of_template(
             (name.as_str(), Given { text, place })
         })
         .collect();
+    let mut now = parameters.clone();
+    now.retain(|name, _| !late.contains_key(name));
     let cure = |parameter: &str| {
         format!(
             "give one where the template `{}` is used, with `config: {{{parameter}: value}}`",
@@ -82,10 +85,41 @@ pub(super) fn of_template(
         )
     };
     let before = problems.0.len();
-    let mut config = values(parameters, &given, base, problems, &cure, Some(&name.place));
+    let mut config = values(&now, &given, base, problems, &cure, Some(&name.place));
     let known = problems.0.len() == before;
     pass_on(parameters, &given, known, &mut config, problems, warnings);
-    config
+    (config, late)
+}
+
+/// What is known of the values that a template is given, as plain texts, and what is known later.
+fn split(
+    parameters: &IndexMap<String, Parameter>,
+    given: &IndexMap<String, Text>,
+) -> (IndexMap<String, Text>, Late) {
+    let (mut known, mut late) = (IndexMap::new(), Late::new());
+    for (name, text) in given {
+        let mut text = text.clone();
+        if text.text.contains("{{")
+            && let Ok(template) = Template::parse(&text.text)
+        {
+            match template.text() {
+                Some(plain) => text.text = plain.to_owned(),
+                None => {
+                    let expression = template.to_expression();
+                    let expression = match parameters.get(name).map(|one| one.kind) {
+                        Some(Kind::Integer) => expression.called("int"),
+                        Some(Kind::Number) => expression.called("float"),
+                        Some(Kind::Boolean) => expression.called("bool"),
+                        Some(Kind::String) | None => expression,
+                    };
+                    late.insert(name.clone(), expression);
+                    continue;
+                }
+            }
+        }
+        known.insert(name.clone(), text);
+    }
+    (known, late)
 }
 
 /// Takes values for parameters that are not declared, with a warning; refuses them unless the

@@ -79,6 +79,11 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    /// All of the document is compiled once more, for a worker or a service.
+    pub(super) fn within(&mut self) {
+        self.blocks.push(Names::new());
+    }
+
     /// How large the document is.
     pub(super) fn size(&self) -> usize {
         self.size

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, json};
 
-use crate::expression::{Lookup, Moment, Scope, Value};
+use crate::expression::{Expression, Lookup, Moment, Scope, Value};
 use crate::schema::Spec;
 use crate::suggest;
 
@@ -14,6 +14,9 @@ use super::resolve::Stage;
 
 /// Values of parameters by name.
 pub(super) type Config = BTreeMap<String, Value>;
+
+/// Parameters of a template that were given what only workers, services or steps know.
+pub(super) type Late = BTreeMap<String, Expression>;
 
 /// What is the same for a workflow and its templates.
 #[derive(Debug)]
@@ -172,6 +175,8 @@ impl Base {
 pub(super) struct Document<'a> {
     base: &'a Base,
     config: &'a Config,
+    /// Parameters of which only a later stage knows the values.
+    late: Option<&'a Late>,
     /// It is a template, which may be used where there are more variables.
     template: bool,
 }
@@ -181,16 +186,23 @@ impl<'a> Document<'a> {
         Self {
             base,
             config,
+            late: None,
             template: false,
         }
     }
 
     /// The same for a template.
-    pub(super) fn of_template(base: &'a Base, config: &'a Config) -> Self {
+    pub(super) fn of_template(base: &'a Base, config: &'a Config, late: &'a Late) -> Self {
         Self {
             template: true,
+            late: Some(late),
             ..Self::new(base, config)
         }
+    }
+
+    /// The expression of a parameter whose value is known later.
+    fn later(&self, name: &str) -> Option<&Expression> {
+        self.late.and_then(|late| late.get(name))
     }
 
     /// Refuses a variable that no stage knows.
@@ -202,7 +214,9 @@ impl<'a> Document<'a> {
             return Ok(());
         }
         match (root, name) {
-            ("config", Some(name)) if !self.config.contains_key(name) => {
+            ("config", Some(name))
+                if !self.config.contains_key(name) && self.later(name).is_none() =>
+            {
                 let known = self.config.keys().map(String::as_str);
                 Err(unknown("parameter", name, known))
             }
@@ -283,7 +297,15 @@ impl Scope for Document<'_> {
         }
         let (root, rest) = path.split_once('.').unwrap_or((path, ""));
         if root == "config" {
+            if let Some(expression) = self.later(rest) {
+                return Lookup::Later(expression.clone());
+            }
             if rest.is_empty() {
+                if let Some(name) = self.late.and_then(|late| late.keys().next()) {
+                    let text =
+                        format!("`config` as a whole is not known: `config.{name}` is known later");
+                    return Lookup::Refused(text);
+                }
                 let all = self.config.iter();
                 return Lookup::Known(all.map(|(k, v)| (k.clone(), v.clone())).collect());
             }

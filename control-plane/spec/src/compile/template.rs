@@ -29,6 +29,8 @@ pub(super) struct Library<'a> {
     steps: usize,
     /// How deep the step is that is being expanded.
     depth: usize,
+    /// What is being expanded belongs to workers or services, which are compiled once more.
+    inside: bool,
     /// How many uses there are.
     uses: usize,
     /// The templates that are being expanded, each used by the one before it.
@@ -54,6 +56,7 @@ impl<'a> Library<'a> {
             size: 0,
             steps: 0,
             depth: 0,
+            inside: false,
             uses: 0,
             chain: Vec::new(),
             below: Vec::new(),
@@ -126,7 +129,9 @@ impl<'a> Library<'a> {
     fn parallel(&mut self, parallel: &mut Parallel) {
         let outer = std::mem::take(&mut self.below);
         let worker = std::mem::take(&mut parallel.worker);
+        let outside = std::mem::replace(&mut self.inside, true);
         parallel.worker = self.expand(worker, &parallel.uses);
+        self.inside = outside;
         parallel.uses.clear();
         self.below = outer;
     }
@@ -138,6 +143,12 @@ impl<'a> Library<'a> {
     }
 
     fn service(&mut self, service: &mut Service) {
+        let outside = std::mem::replace(&mut self.inside, true);
+        self.service_within(service);
+        self.inside = outside;
+    }
+
+    fn service_within(&mut self, service: &mut Service) {
         for reference in std::mem::take(&mut service.uses).iter().rev() {
             let Some(template) = self.instance(reference) else {
                 continue;
@@ -239,7 +250,7 @@ impl<'a> Library<'a> {
         }
         let mut spec = template.spec.clone();
         let mut uses = template.uses.clone();
-        let values = config::of_template(
+        let (values, late) = config::of_template(
             &spec.config,
             &reference.name,
             &reference.config,
@@ -250,8 +261,11 @@ impl<'a> Library<'a> {
         if !self.problems.is_empty() {
             return None;
         }
-        let scope = Document::of_template(self.base, &values);
+        let scope = Document::of_template(self.base, &values, &late);
         let mut resolver = Resolver::new(&scope, self.budget, self.problems);
+        if self.inside {
+            resolver.within();
+        }
         spec.visit(&mut resolver);
         for nested in &mut uses {
             nested.visit(&mut resolver);

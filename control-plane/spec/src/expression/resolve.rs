@@ -191,6 +191,14 @@ impl Resolver<'_> {
                     self.charge(weight(&value))?;
                     return self.known(access::walk(value, rest, path)?);
                 }
+                Lookup::Later(expression) if rest.is_empty() => {
+                    self.charge(1 + expression.to_string().len() / 16)?;
+                    return Ok(expression.tree);
+                }
+                Lookup::Later(_) => {
+                    let text = format!("`{asked}` is known later, and has no parts before");
+                    return Err(Error::Refused(text));
+                }
                 Lookup::Unknown => self.charge(1)?,
                 Lookup::Refused(message) => return Err(Error::Refused(message)),
             }
@@ -269,7 +277,7 @@ impl Resolver<'_> {
         }
         match self.scope.function(name, &values) {
             Lookup::Known(value) => self.known(value),
-            Lookup::Unknown => keep(resolved),
+            Lookup::Unknown | Lookup::Later(_) => keep(resolved),
             Lookup::Refused(message) => Err(Error::Refused(message)),
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Map;
 
+use super::Expression;
 use super::value::Value;
 
 /// What a scope says of a name.
@@ -11,6 +12,8 @@ use super::value::Value;
 pub enum Lookup {
     /// This is its value.
     Known(Value),
+    /// It stands for an expression of which a later stage knows the rest.
+    Later(Expression),
     /// It may be known at a later stage: the expression keeps it.
     Unknown,
     /// It is wrong here; the text says why and names the cure.

@@ -4,7 +4,7 @@ use super::error::Error;
 use super::print;
 use super::resolve;
 use super::scope::Scope;
-use super::tree::{Path, Segment, Tree};
+use super::tree::{Argument, Path, Segment, Tree};
 use super::value::{Value, text};
 use super::{Budget, Expression, MAX_TEXT, parser};
 
@@ -101,6 +101,34 @@ impl Template {
             [Part::Expression(tree)] => Some(Expression { tree: tree.clone() }),
             _ => None,
         }
+    }
+
+    /// An expression of the text that this will be.
+    pub(crate) fn to_expression(&self) -> Expression {
+        let argument = |tree| Argument {
+            tree,
+            spread: false,
+        };
+        let call = |name: &str, arguments: Vec<Argument>| Tree::Call {
+            name: name.to_owned(),
+            arguments,
+        };
+        let parts = self.parts.iter().map(|part| match part {
+            Part::Text(text) => Tree::Literal(Value::from(text.as_str())),
+            Part::Expression(tree) => tree.clone(),
+        });
+        let mut parts: Vec<Argument> = parts.map(argument).collect();
+        let tree = match parts.len() {
+            1 => call("string", parts),
+            _ => {
+                parts = vec![call("list", parts), Tree::Literal(Value::from(""))]
+                    .into_iter()
+                    .map(argument)
+                    .collect();
+                call("join", parts)
+            }
+        };
+        Expression { tree }
     }
 
     /// Puts variables `env.NAME` in place of all calls of a function. `name_of` gets their

@@ -79,9 +79,6 @@ impl Parallel {
     }
 
     pub(super) fn visit(&mut self, visitor: &mut dyn Visitor) {
-        for template in &mut self.uses {
-            template.visit(visitor);
-        }
         self.strategy.visit(visitor);
         if let Some(text) = &mut self.parallelism {
             visitor.formula(text);
@@ -89,6 +86,9 @@ impl Parallel {
         let mut names = self.strategy.names();
         self.worker.own_names(&mut names);
         visitor.enter(names, &self.strategy);
+        for template in &mut self.uses {
+            template.visit(visitor);
+        }
         if let Some(text) = &mut self.logs {
             visitor.expression(text);
         }

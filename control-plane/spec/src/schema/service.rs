@@ -136,9 +136,6 @@ impl Service {
     }
 
     pub(super) fn visit(&mut self, visitor: &mut dyn Visitor) {
-        for template in &mut self.uses {
-            template.visit(visitor);
-        }
         self.strategy.visit(visitor);
         if let Some(timeout) = &mut self.timeout {
             visitor.template(timeout);
@@ -146,6 +143,9 @@ impl Service {
         let mut names = self.strategy.names();
         names.extend(self.claims.keys().map(|name| format!("pvcs.{name}")));
         visitor.enter(names, &self.strategy);
+        for template in &mut self.uses {
+            template.visit(visitor);
+        }
         for claim in self.claims.values_mut() {
             visitor.value(claim);
         }

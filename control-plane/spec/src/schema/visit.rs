@@ -105,7 +105,7 @@ impl Step {
 
 impl TemplateRef {
     pub(crate) fn visit(&mut self, visitor: &mut dyn Visitor) {
-        each(self.config.values_mut(), |text| visitor.early(text));
+        each(self.config.values_mut(), |text| visitor.template(text));
     }
 }
 
