@@ -140,7 +140,10 @@ impl Member {
                 .and_then(|found| Target::read(reader, &found)),
         };
         if member.name.is_some() == member.selector.is_some() {
-            let message = "name the workflow by `name`, or several by `selector`";
+            let message = match member.name.is_some() {
+                true => "name the workflow by `name`, or several by `selector`, not both",
+                false => "name the workflow by `name`, or several by `selector`",
+            };
             reader.problem(object.mark(), object.path().to_owned().as_str(), message);
         }
         object.finish(reader);

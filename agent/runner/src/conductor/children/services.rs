@@ -215,10 +215,14 @@ impl At<'_> {
                 () = expiry => {
                     let waits = known.iter().filter(|status| !ready(status)).count();
                     let after = deadline.map(|(_, after)| after).unwrap_or_default();
-                    let text = format!(
+                    let mut text = format!(
                         "the service {} was not ready within {after:?}: {waits} of {} are not",
                         started.name, started.count
                     );
+                    let late = known.iter().find(|status| !ready(status));
+                    if let Some(status) = late.and_then(Option::as_ref) {
+                        text.push_str(&format!("; see `muster logs {}`", status.display_name));
+                    }
                     return Err(Failure::new("SERVICE", text));
                 }
                 cause = self.limits.reached() => return Err(Failure::stopped(&cause, self.step)),

@@ -116,7 +116,7 @@ impl At<'_> {
             cause = self.limits.reached() => return Err(Failure::stopped(&cause, self.step)),
         };
         if found.is_empty() {
-            let text = format!("no workflow has the labels {}", describe(selector));
+            let text = format!("no other workflow has the labels {}", describe(selector));
             return Err(Failure::new("SELECTOR_EMPTY", text));
         }
         Ok(found)
