@@ -198,7 +198,8 @@ fn suites_run_workflows_of_the_same_file_by_name_and_by_labels() {
     assert!(done.stdout.contains("loop → loop"), "{}", done.stdout);
     let done = home.muster(["run", &path, "--name", "none"]).expect(1);
     assert!(
-        done.stdout.contains("no workflow has the labels no=such"),
+        done.stdout
+            .contains("no other workflow has the labels no=such"),
         "{}",
         done.stdout
     );
