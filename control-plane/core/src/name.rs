@@ -9,8 +9,35 @@ pub struct NameError {
     name: String,
     limit: usize,
     letters: &'static str,
-    also: &'static str,
+    also: String,
 }
+
+/// What a kind of name may have, besides digits and inner hyphens.
+struct Rule {
+    limit: usize,
+    letter: fn(&u8) -> bool,
+    letters: &'static str,
+    /// One more character that may be inside.
+    also: Option<u8>,
+}
+
+const LABEL: Rule = Rule {
+    limit: 63,
+    letter: u8::is_ascii_lowercase,
+    letters: "lower-case letters",
+    also: None,
+};
+const SUBDOMAIN: Rule = Rule {
+    limit: 253,
+    also: Some(b'.'),
+    ..LABEL
+};
+const CREDENTIAL: Rule = Rule {
+    letter: u8::is_ascii_alphabetic,
+    letters: "letters",
+    also: Some(b'_'),
+    ..LABEL
+};
 
 /// Checks a DNS label: the name of a project or an agent.
 ///
@@ -18,13 +45,7 @@ pub struct NameError {
 ///
 /// [`NameError`] when it is empty, longer than 63 characters or has other characters.
 pub fn check_label(name: &str) -> Result<(), NameError> {
-    check(
-        name,
-        63,
-        u8::is_ascii_lowercase,
-        b'-',
-        ("lower-case letters", ""),
-    )
+    check(name, &LABEL)
 }
 
 /// Checks a DNS subdomain: the name of a workflow or a template (`metadata.name`).
@@ -33,13 +54,7 @@ pub fn check_label(name: &str) -> Result<(), NameError> {
 ///
 /// [`NameError`] when it is empty, longer than 253 characters or has other characters.
 pub fn check_subdomain(name: &str) -> Result<(), NameError> {
-    check(
-        name,
-        253,
-        u8::is_ascii_lowercase,
-        b'.',
-        ("lower-case letters", ", '.'"),
-    )
+    check(name, &SUBDOMAIN)
 }
 
 /// Checks the name of a credential: as a label, or as people name variables.
@@ -48,29 +63,17 @@ pub fn check_subdomain(name: &str) -> Result<(), NameError> {
 ///
 /// [`NameError`] when it is empty, longer than 63 characters or has other characters.
 pub fn check_credential(name: &str) -> Result<(), NameError> {
-    check(
-        name,
-        63,
-        u8::is_ascii_alphabetic,
-        b'_',
-        ("letters", ", '_'"),
-    )
+    check(name, &CREDENTIAL)
 }
 
-fn check(
-    name: &str,
-    limit: usize,
-    letter: fn(&u8) -> bool,
-    inner: u8,
-    (letters, also): (&'static str, &'static str),
-) -> Result<(), NameError> {
-    let alphanumeric = |c: u8| letter(&c) || c.is_ascii_digit();
+fn check(name: &str, rule: &Rule) -> Result<(), NameError> {
+    let alphanumeric = |c: u8| (rule.letter)(&c) || c.is_ascii_digit();
     let bytes = name.as_bytes();
     let good = !bytes.is_empty()
-        && bytes.len() <= limit
+        && bytes.len() <= rule.limit
         && bytes
             .iter()
-            .all(|&c| alphanumeric(c) || c == b'-' || c == inner)
+            .all(|&c| alphanumeric(c) || c == b'-' || Some(c) == rule.also)
         && bytes.first().is_some_and(|&c| alphanumeric(c))
         && bytes.last().is_some_and(|&c| alphanumeric(c));
     if good {
@@ -78,9 +81,12 @@ fn check(
     }
     Err(NameError {
         name: name.chars().take(80).collect(),
-        limit,
-        letters,
-        also,
+        limit: rule.limit,
+        letters: rule.letters,
+        also: match rule.also {
+            Some(c) => format!(", '{}'", char::from(c)),
+            None => String::new(),
+        },
     })
 }
 

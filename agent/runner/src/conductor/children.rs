@@ -29,6 +29,10 @@ pub(super) use services::Started;
 
 /// Largest order: it has to fit into a frame.
 pub(super) const MAX_ORDER: usize = MAX_FRAME - (4 << 10);
+/// Most instances of one order.
+const BATCH: usize = 100;
+/// Most bytes of the instances of one order, if it has several.
+const LARGEST: usize = 256 << 10;
 
 /// What is known of children.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! Values of parameters: given ones, defaults, and whether they are allowed.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -76,8 +77,10 @@ pub(super) fn of_template(
             (name.as_str(), Given { text, place })
         })
         .collect();
-    let mut now = parameters.clone();
-    now.retain(|name, _| !late.contains_key(name));
+    let mut now = Cow::Borrowed(parameters);
+    if !late.is_empty() {
+        now.to_mut().retain(|name, _| !late.contains_key(name));
+    }
     let cure = |parameter: &str| {
         format!(
             "give one where the template `{}` is used, with `config: {{{parameter}: value}}`",

@@ -11,16 +11,12 @@ use muster_spec::plan::Transfer;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::hands::Hand;
+use super::{BATCH, LARGEST, hands::Hand};
 use crate::conductor::{
     halt::Cause,
     operation::{At, BROKEN, Failure},
 };
 
-/// Most instances of one order.
-const BATCH: usize = 100;
-/// Most bytes of the instances of one order, if it has several.
-const LARGEST: usize = 256 << 10;
 /// How long children may take to end once they were asked to: their `after` steps run.
 const END: Duration = Duration::from_secs(300);
 /// How long they may take once they were killed.
@@ -166,9 +162,9 @@ fn order(at: &At<'_>, rules: &Rules, hands: &[Hand]) -> Order {
     });
     let instances = hands.iter().map(|hand| ChildInstance {
         index: hand.index,
-        variables: Value::Object(hand.variables.clone()).to_string().into(),
+        variables: hand.variables.clone(),
         description: hand.label.clone(),
-        given: hand.given.clone().into(),
+        given: hand.given.clone(),
         workflow: hand.workflow.clone(),
         config: hand.config.clone(),
     });

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::transfer::Fetch;
@@ -17,8 +18,10 @@ pub(super) struct Hand {
     pub(super) item: u32,
     /// What sets it apart.
     pub(super) label: String,
-    pub(super) variables: Map<String, Value>,
-    pub(super) given: Vec<u8>,
+    /// As JSON.
+    pub(super) variables: Bytes,
+    /// As JSON.
+    pub(super) given: Bytes,
     pub(super) workflow: String,
     pub(super) config: HashMap<String, String>,
     /// Files that come back.
@@ -34,9 +37,18 @@ impl Hand {
     pub(super) fn size(&self) -> usize {
         let config = self.config.iter();
         let config: usize = config.map(|(name, value)| name.len() + value.len()).sum();
-        let variables = Value::Object(self.variables.clone()).to_string().len();
-        variables + self.given.len() + self.label.len() + self.workflow.len() + config + 64
+        self.variables.len()
+            + self.given.len()
+            + self.label.len()
+            + self.workflow.len()
+            + config
+            + 64
     }
+}
+
+/// Variables of an instance as an order has them.
+pub(super) fn json(variables: Map<String, Value>) -> Bytes {
+    Value::Object(variables).to_string().into()
 }
 
 /// All hands of a crew that is not at work yet.
@@ -76,8 +88,8 @@ mod tests {
             index: 0,
             item: 0,
             label: String::new(),
-            variables: Map::new(),
-            given: vec![0; bytes],
+            variables: Bytes::new(),
+            given: vec![0; bytes].into(),
             workflow: String::new(),
             config: HashMap::new(),
             fetch: Vec::new(),

@@ -4,7 +4,7 @@ use muster_spec::plan::{Given, Parallel, Send};
 
 use super::{
     crew::{self, Rules},
-    hands::{Hand, Hands},
+    hands::{Hand, Hands, json},
     instances::Texts,
     transfer::{Fetch, Outgoing},
 };
@@ -78,8 +78,8 @@ impl At<'_> {
                 label: texts
                     .label(parallel.description.as_deref(), &instance)
                     .await?,
-                given: serde_json::to_vec(&given).unwrap_or_default(),
-                variables: instance.variables,
+                given: serde_json::to_vec(&given).unwrap_or_default().into(),
+                variables: json(instance.variables),
                 workflow: String::new(),
                 config: std::collections::HashMap::new(),
                 fetch,

@@ -14,16 +14,14 @@ use prost::Message as _;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{Children, instances::Texts, transfer::Outgoing};
+use super::{
+    BATCH, Children, LARGEST, hands::json as as_json, instances::Texts, transfer::Outgoing,
+};
 use crate::conductor::{
     Run,
     operation::{At, Failure},
 };
 
-/// Most instances of one order.
-const BATCH: usize = 100;
-/// Most bytes of the instances of one order, if it has several.
-const LARGEST: usize = 256 << 10;
 /// How long services may take to end before they are killed.
 const END: Duration = Duration::from_secs(60);
 
@@ -122,7 +120,7 @@ impl At<'_> {
                     .label(service.description.as_deref(), &instance)
                     .await?,
                 given: serde_json::to_vec(&given).unwrap_or_default().into(),
-                variables: Value::Object(instance.variables).to_string().into(),
+                variables: as_json(instance.variables),
                 ..ChildInstance::default()
             });
         }

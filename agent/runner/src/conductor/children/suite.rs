@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use muster_proto::runner::v1::{LabelRequirement, SelectWorkflows, children_order::Order};
 use muster_spec::{
     plan::{Execute, Member, Selector},
@@ -10,7 +11,7 @@ use muster_spec::{
 
 use super::{
     crew::{self, Rules},
-    hands::{Hand, Hands},
+    hands::{Hand, Hands, json},
     instances::Texts,
     transfer::Outgoing,
 };
@@ -76,8 +77,8 @@ impl At<'_> {
                         label: texts
                             .label(member.description.as_deref(), &instance)
                             .await?,
-                        variables: instance.variables.clone(),
-                        given: Vec::new(),
+                        variables: json(instance.variables.clone()),
+                        given: Bytes::new(),
                         workflow,
                         config,
                         fetch: Vec::new(),
