@@ -44,7 +44,7 @@ const MAX_GENERATIONS: usize = 16;
 /// Longest name of a group.
 const MAX_GROUP: usize = 120;
 /// Label of an embedded agent's session; what belongs to it runs nowhere else.
-const SESSION_LABEL: &str = "muster.dev/session";
+pub(super) const SESSION_LABEL: &str = "muster.dev/session";
 /// Most orphans of one sweep.
 const BATCH: u32 = 500;
 

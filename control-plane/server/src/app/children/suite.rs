@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster_core::{execution::Lease, id::ProjectId};
+use muster_core::{
+    execution::Lease,
+    id::{ExecutionId, ProjectId},
+};
 use muster_spec::{compile::Undeclared, manifest::Document, schema::Workflow};
 use muster_storage::{
     agent::Agent,
@@ -83,7 +86,7 @@ impl App {
     async fn beside(
         &self,
         project: ProjectId,
-        root: muster_core::id::ExecutionId,
+        root: ExecutionId,
         workflow: &str,
     ) -> Result<Option<String>, Error> {
         let source = self.store.executions(project).source(root).await?;
@@ -93,6 +96,18 @@ impl App {
         let known = workflows(&text)?;
         let found = known.iter().any(|known| known.metadata.name == workflow);
         Ok(found.then_some(text))
+    }
+
+    /// The documents that came with the request of the root of an execution's tree.
+    pub(in crate::app) async fn source_of_tree(
+        &self,
+        project: ProjectId,
+        execution: ExecutionId,
+    ) -> Result<Option<String>, Error> {
+        let executions = self.store.executions(project);
+        let line = executions.ancestors(execution).await?;
+        let root = line.last().map_or(execution, |root| root.id);
+        Ok(executions.source(root).await?)
     }
 
     /// Names of the workflows that labels select.
@@ -105,11 +120,8 @@ impl App {
     ) -> Result<Vec<String>, Error> {
         let parent = self.parent(agent, lease).await?;
         let project = parent.execution.project;
-        let executions = self.store.executions(project);
         let mut found = BTreeSet::new();
-        let line = executions.ancestors(parent.execution.id).await?;
-        let root = line.last().map_or(parent.execution.id, |root| root.id);
-        if let Some(text) = executions.source(root).await? {
+        if let Some(text) = self.source_of_tree(project, parent.execution.id).await? {
             for workflow in workflows(&text)? {
                 let metadata = workflow.metadata;
                 if selects(labels, requirements, &metadata.labels) {

@@ -5,12 +5,10 @@ use muster_spec::compile::Undeclared;
 use muster_storage::execution::{Execution, Role, Target};
 
 use super::{HIDDEN, NewRun, Source};
-use crate::app::{App, Error};
+use crate::app::{App, Error, children::SESSION_LABEL};
 
 /// How the address of an archive begins that a suite has put aside for its members.
 const ARCHIVE: &str = "muster:";
-/// Label of a machine's own agent, which is gone with the command that started it.
-const SESSION_LABEL: &str = "muster.dev/session";
 
 impl App {
     /// What a wish to run an earlier execution again stands for; what the wish says itself wins.
@@ -27,12 +25,7 @@ impl App {
             new.undeclared = Undeclared::PassedOn;
         }
         let source = match earlier.workflow_revision {
-            0 => {
-                // That of a tree is kept with its root.
-                let line = executions.ancestors(earlier.id).await?;
-                let root = line.last().map_or(earlier.id, |root| root.id);
-                executions.source(root).await?
-            }
+            0 => self.source_of_tree(project, earlier.id).await?,
             _ => None,
         };
         new.source = match source {
@@ -72,6 +65,7 @@ impl App {
         }
         if new.target.is_none() {
             let mut matches = earlier.target.matches;
+            // A machine's own agent is gone with the command that started it.
             matches.remove(SESSION_LABEL);
             let not = earlier.target.not;
             let said = !matches.is_empty() || !not.is_empty();
