@@ -26,12 +26,18 @@ pub(crate) mod tokens;
 pub(crate) mod version;
 pub(crate) mod wait;
 
-use std::{io::Write as _, process::ExitCode, time::Duration};
+use std::{
+    io::Write as _,
+    process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use crate::{
     arguments::{Cli, Command, Global},
     error::Error,
     exit::{self, Exit},
+    json,
     terminal::{Style, Terminal},
     trace::{self, Audience},
 };
@@ -43,6 +49,9 @@ const BLOCKING_THREADS: usize = 16;
 /// How long tasks may take to end behind a command.
 const SHUTDOWN: Duration = Duration::from_secs(2);
 
+/// Whether something was written to standard output.
+static WRITTEN: AtomicBool = AtomicBool::new(false);
+
 /// Runs the command.
 pub(crate) fn execute(cli: Cli) -> ExitCode {
     let audience = match cli.command {
@@ -50,6 +59,7 @@ pub(crate) fn execute(cli: Cli) -> ExitCode {
         _ => Audience::User,
     };
     trace::install(&cli.global, audience);
+    let is_json = cli.global.json();
     let terminal = cli.global.stderr();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
@@ -66,6 +76,10 @@ pub(crate) fn execute(cli: Cli) -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => {
             complain(&error, &terminal);
+            if is_json && !WRITTEN.load(Ordering::Relaxed) {
+                // What went wrong is told already.
+                let _unread = json::print(&error.document());
+            }
             error.exit().into()
         }
     }
@@ -120,6 +134,7 @@ pub(crate) fn print(text: &str) -> Result<(), Error> {
 
 /// Writes bytes to standard output.
 pub(crate) fn write(bytes: &[u8]) -> Result<(), Error> {
+    WRITTEN.store(true, Ordering::Relaxed);
     let mut stdout = std::io::stdout().lock();
     stdout
         .write_all(bytes)

@@ -5,7 +5,9 @@ pub(crate) mod status;
 
 use std::path::{Path, PathBuf};
 
-use crate::exit::Exit;
+use serde::Serialize;
+
+use crate::{exit::Exit, manifest::Finding, terminal::escape};
 
 /// Why a command ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -13,13 +15,13 @@ pub(crate) enum Error {
     /// The command line or a setting is wrong.
     #[error("{0}")]
     Usage(String),
-    /// A manifest is refused; one line for each problem.
-    #[error("{subject} is refused\n{}", .lines.join("\n"))]
+    /// A manifest is refused.
+    #[error("{subject} is refused{}", lines(.problems))]
     Manifest {
         /// The file, or what else is refused.
         subject: String,
-        /// `file:line: path: text`.
-        lines: Vec<String>,
+        /// What is wrong with it.
+        problems: Vec<Finding>,
     },
     /// A local file can not be used.
     #[error("can not {action} {}: {source}", .path.display())]
@@ -83,6 +85,20 @@ pub(crate) enum Error {
     OutputClosed,
 }
 
+/// An error as JSON: an interface for programs, so fields are only added.
+#[derive(Debug, Serialize)]
+pub(crate) struct Document<'a> {
+    error: Told<'a>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Told<'a> {
+    message: String,
+    exit_code: u8,
+    problems: &'a [Finding],
+}
+
 impl Error {
     /// Whether the server says that something is not there.
     pub(crate) const fn is_not_found(&self) -> bool {
@@ -103,6 +119,21 @@ impl Error {
             | Self::Corrupt(_)
             | Self::Local(_)
             | Self::OutputClosed => Exit::Failed,
+        }
+    }
+
+    /// What a program reads with `--output json`, when there is nothing else to print.
+    pub(crate) fn document(&self) -> Document<'_> {
+        let problems = match self {
+            Self::Manifest { problems, .. } => problems.as_slice(),
+            _ => &[],
+        };
+        Document {
+            error: Told {
+                message: escape::visible_lines(&self.to_string()),
+                exit_code: self.exit().code(),
+                problems,
+            },
         }
     }
 
@@ -130,6 +161,12 @@ impl Error {
             },
         }
     }
+}
+
+/// One indented line for each problem.
+fn lines(problems: &[Finding]) -> String {
+    let lines = problems.iter().map(|problem| format!("\n  {problem}"));
+    lines.collect()
 }
 
 /// The texts of an error and all its sources, outermost first, each once.

@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{error::Error, manifest::Manifest};
+use crate::{
+    error::Error,
+    manifest::{Finding, Manifest},
+};
 
 /// Most files of one command.
 const MOST_FILES: usize = 10_000;
@@ -12,32 +15,50 @@ const DEEPEST: usize = 32;
 /// Reads all manifests: a file as it is, a folder with all `*.yaml` and `*.yml` in it, `-` for
 /// standard input. By path.
 pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Manifest>, Error> {
-    let mut files = Vec::new();
+    let all = each(paths)?.into_iter();
+    all.map(|one| one.map_err(Error::from)).collect()
+}
+
+/// As [`read`], with what is wrong in the place of those that can not be read.
+pub(crate) fn each(paths: &[PathBuf]) -> Result<Vec<Result<Manifest, Finding>>, Error> {
+    let mut found = Vec::new();
     for path in paths {
         if path.is_dir() {
-            let before = files.len();
-            walk(path, 0, &mut files)?;
-            if files.len() == before {
+            let before = found.len();
+            walk(path, 0, &mut found)?;
+            if found.len() == before {
                 return Err(Error::Usage(format!(
                     "{} holds no *.yaml or *.yml file",
                     path.display()
                 )));
             }
         } else {
-            files.push(path.clone());
+            found.push(Ok(path.clone()));
         }
     }
-    files.iter().map(|file| Manifest::read(file)).collect()
+    let found = found.into_iter();
+    Ok(found
+        .map(|file| file.and_then(|file| Manifest::read(&file)))
+        .collect())
 }
 
-fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Error> {
-    let unreadable =
-        |error: std::io::Error| Error::Usage(format!("can not read {}: {error}", folder.display()));
-    let entries = std::fs::read_dir(folder).map_err(unreadable)?;
-    let mut entries = entries
-        .map(|entry| Ok(entry?.path()))
-        .collect::<std::io::Result<Vec<_>>>()
-        .map_err(unreadable)?;
+fn walk(
+    folder: &Path,
+    depth: usize,
+    found: &mut Vec<Result<PathBuf, Finding>>,
+) -> Result<(), Error> {
+    let wrong = |path: &Path, message: &str| Finding::of_file(&path.display().to_string(), message);
+    let entries = std::fs::read_dir(folder).and_then(|entries| {
+        let paths = entries.map(|entry| Ok(entry?.path()));
+        paths.collect::<std::io::Result<Vec<_>>>()
+    });
+    let mut entries = match entries {
+        Ok(entries) => entries,
+        Err(error) => {
+            found.push(Err(wrong(folder, &format!("can not be read: {error}"))));
+            return Ok(());
+        }
+    };
     entries.sort();
     for path in entries {
         let name = path
@@ -50,14 +71,15 @@ fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Err
         // A link to a folder may lead back: it is not followed.
         if path.is_dir() && !path.is_symlink() {
             if depth >= DEEPEST {
-                let text = format!("{}: more than {DEEPEST} folders deep", path.display());
-                return Err(Error::Usage(text));
+                let message = format!("is more than {DEEPEST} folders deep");
+                found.push(Err(wrong(&path, &message)));
+                continue;
             }
-            walk(&path, depth + 1, files)?;
+            walk(&path, depth + 1, found)?;
         } else if name.ends_with(".yaml") || name.ends_with(".yml") {
-            files.push(path);
+            found.push(Ok(path));
         }
-        if files.len() > MOST_FILES {
+        if found.len() > MOST_FILES {
             return Err(Error::Usage(format!("more than {MOST_FILES} files")));
         }
     }

@@ -1,6 +1,8 @@
 //! Manifest files on this machine: reads them, and finds what is wrong with them before anything
 //! is started. What they mean is `muster_spec`'s business.
 
+mod finding;
+
 use std::{io::Read as _, path::Path};
 
 use muster_spec::{
@@ -10,6 +12,8 @@ use muster_spec::{
 };
 
 use crate::error::{Error, status::Violation};
+
+pub(crate) use finding::Finding;
 
 /// Longest manifest, as the server has it.
 pub(crate) const MAX_BYTES: usize = 1 << 20;
@@ -24,22 +28,22 @@ pub(crate) struct Manifest {
 }
 
 impl Manifest {
-    /// Reads a file, or standard input for `-`.
-    pub(crate) fn read(path: &Path) -> Result<Self, Error> {
-        let (file, bytes) = if path == Path::new("-") {
-            let name = "standard input";
-            (
-                name.to_owned(),
-                read_limited(std::io::stdin(), Path::new(name))?,
-            )
-        } else {
-            let opened = std::fs::File::open(path).map_err(|error| unreadable(path, &error))?;
-            (path.display().to_string(), read_limited(opened, path)?)
+    /// Reads a file, or standard input for `-`; or says why it can not be read.
+    pub(crate) fn read(path: &Path) -> Result<Self, Finding> {
+        let is_stdin = path == Path::new("-");
+        let file = match is_stdin {
+            true => "standard input".to_owned(),
+            false => path.display().to_string(),
         };
+        let bytes = match is_stdin {
+            true => read_limited(std::io::stdin()),
+            false => std::fs::File::open(path).and_then(read_limited),
+        };
+        let wrong = |message: &str| Finding::of_file(&file, message);
+        let bytes = bytes.map_err(|error| wrong(&format!("can not be read: {error}")))?;
         if bytes.len() > MAX_BYTES {
-            return Err(Error::Usage(format!(
-                "{file} is larger than {MAX_BYTES} bytes, the most that a manifest may have"
-            )));
+            let message = format!("is larger than {MAX_BYTES} bytes, the most that is allowed");
+            return Err(wrong(&message));
         }
         match String::from_utf8(bytes) {
             Ok(text) => Ok(Self { file, text }),
@@ -49,9 +53,9 @@ impl Manifest {
                     .iter()
                     .take(error.utf8_error().valid_up_to());
                 let line = before.filter(|byte| **byte == b'\n').count() + 1;
-                Err(Error::Manifest {
-                    subject: file.clone(),
-                    lines: vec![format!("  {file}:{line}: is not UTF-8 text")],
+                Err(Finding {
+                    line,
+                    ..wrong("is not UTF-8 text")
                 })
             }
         }
@@ -85,10 +89,10 @@ impl Manifest {
     /// What is said of documents of kinds that are not supported yet.
     fn passed_over(&self, documents: &[Document]) -> Vec<String> {
         let foreign = documents.iter().filter_map(|document| match document {
-            Document::Foreign(foreign) => Some(self.line(&foreign.problem)),
+            Document::Foreign(foreign) => Some(self.finding(&foreign.problem).to_string()),
             Document::Workflow(_) | Document::Template(_) | Document::Request(_) => None,
         });
-        foreign.map(|line| line.trim_start().to_owned()).collect()
+        foreign.collect()
     }
 
     /// What is said of documents that are not stored.
@@ -106,7 +110,7 @@ impl Manifest {
                     ),
                 );
                 problem.cure = Some(format!("`muster run {}` runs it", self.file));
-                lines.push(self.line(&problem).trim_start().to_owned());
+                lines.push(self.finding(&problem).to_string());
             }
         }
         Ok(lines)
@@ -139,70 +143,81 @@ impl Manifest {
     fn refused(&self, problems: Problems) -> Error {
         Error::Manifest {
             subject: self.file.clone(),
-            lines: problems
+            problems: problems
                 .into_iter()
-                .map(|problem| self.line(&problem))
+                .map(|problem| self.finding(&problem))
                 .collect(),
         }
     }
 
     /// The error for what the server found: places in the file where it names them.
     pub(crate) fn place(&self, error: Error) -> Error {
-        match error {
-            Error::Refused {
-                usage: true,
-                violations,
-                ..
-            } if !violations.is_empty() => Error::Manifest {
-                subject: self.file.clone(),
-                lines: violations
-                    .iter()
-                    .map(|violation| self.violation(violation))
-                    .collect(),
-            },
-            other => other,
-        }
+        place_in(&self.file, error)
     }
 
-    fn line(&self, problem: &Problem) -> String {
-        let mut line = format!("  {}", self.file);
-        if problem.place.line > 0 {
-            line.push_str(&format!(":{}:{}", problem.place.line, problem.place.column));
-        }
-        line.push_str(": ");
-        for part in [&problem.place.document, &problem.place.path] {
-            if !part.is_empty() {
-                line.push_str(&format!("{part}: "));
-            }
-        }
-        line.push_str(&problem.message);
-        if let Some(cure) = &problem.cure {
-            line.push_str(&format!("; {cure}"));
-        }
-        crate::terminal::escape::visible(&line)
+    /// A finding in this file.
+    pub(crate) fn finding(&self, problem: &Problem) -> Finding {
+        Finding::new(&self.file, problem)
     }
+}
 
-    fn violation(&self, violation: &Violation) -> String {
-        let Violation { field, description } = violation;
-        match place_of(description) {
-            Some((line, column, rest)) => format!("  {}:{line}:{column}: {rest}", self.file),
-            // Most descriptions begin with the path already.
-            None if description.contains(field.as_str()) => {
-                format!("  {}: {description}", self.file)
-            }
-            None => format!("  {}: {field}: {description}", self.file),
+/// The error for what the server found in a manifest: places where it names them. `subject` is a
+/// file, or `workflow/NAME` for a stored one.
+pub(crate) fn place_in(subject: &str, error: Error) -> Error {
+    match error {
+        Error::Refused {
+            usage: true,
+            violations,
+            ..
+        } if !violations.is_empty() => Error::Manifest {
+            subject: subject.to_owned(),
+            problems: violations
+                .iter()
+                .map(|violation| of_violation(subject, violation))
+                .collect(),
+        },
+        other => other,
+    }
+}
+
+/// What the server says of one field, which is text by then.
+fn of_violation(subject: &str, violation: &Violation) -> Finding {
+    let Violation { field, description } = violation;
+    let (line, column, rest) = place_of(description).unwrap_or((0, 0, description));
+    let (document, path, message) = match rest.split_once(&format!("{field}: ")) {
+        Some((before, message)) if !field.is_empty() => {
+            (before.trim_end_matches([',', ' ']), field.as_str(), message)
         }
+        // Some descriptions begin with a path that is not the field.
+        _ if line > 0 || description.contains(field.as_str()) => ("", "", rest),
+        _ => ("", field.as_str(), rest),
+    };
+    Finding {
+        line,
+        column,
+        document: document.to_owned(),
+        path: path.to_owned(),
+        ..Finding::of_file(subject, message)
     }
 }
 
 /// Splits off the place of `line 3, column 5, rest`, as `muster_spec` writes it.
-fn place_of(text: &str) -> Option<(&str, &str, &str)> {
+fn place_of(text: &str) -> Option<(usize, usize, &str)> {
     let (line, rest) = text.strip_prefix("line ")?.split_once(", column ")?;
     let end = rest.find(|character: char| !character.is_ascii_digit())?;
     let (column, rest) = rest.split_at_checked(end)?;
-    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let rest = rest.trim_start_matches([',', ':', ' ']);
-    (number(line) && number(column)).then_some((line, column, rest))
+    Some((line.parse().ok()?, column.parse().ok()?, rest))
+}
+
+/// Nothing was started, so it counts as a wrong command line, not as a failed test.
+impl From<Finding> for Error {
+    fn from(finding: Finding) -> Self {
+        Self::Manifest {
+            subject: finding.file.clone(),
+            problems: vec![finding],
+        }
+    }
 }
 
 /// The documents of a file as texts: a line that begins with `---` is a border wherever it
@@ -224,19 +239,10 @@ fn split(text: &str) -> Vec<String> {
     documents
 }
 
-fn read_limited(reader: impl std::io::Read, path: &Path) -> Result<Vec<u8>, Error> {
+fn read_limited(reader: impl std::io::Read) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let limit = MAX_BYTES as u64 + 1;
-    reader
-        .take(limit)
-        .read_to_end(&mut bytes)
-        .map_err(|error| unreadable(path, &error))?;
+    reader.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-/// Nothing was started, so it counts as a wrong command line, not as a failed test.
-fn unreadable(path: &Path, error: &std::io::Error) -> Error {
-    Error::Usage(format!("can not read {}: {error}", path.display()))
 }
 
 #[cfg(test)]
@@ -253,7 +259,7 @@ mod tests {
     fn the_place_of_a_problem_is_found_in_its_text() {
         assert_eq!(
             place_of("line 3, column 5, spec.x: unknown"),
-            Some(("3", "5", "spec.x: unknown"))
+            Some((3, 5, "spec.x: unknown"))
         );
         assert_eq!(place_of("line 3 is bad"), None);
     }

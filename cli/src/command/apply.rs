@@ -28,6 +28,7 @@ Examples:
 const DELETE: &str = "\
 Examples:
   muster delete workflow smoke
+  muster delete workflow/smoke
   muster delete template k6
   muster delete -f workflows/";
 
@@ -57,9 +58,9 @@ pub(crate) struct Diff {
 #[derive(Debug, Args)]
 #[command(after_help = DELETE)]
 pub(crate) struct Delete {
-    /// What NAME is
-    #[arg(value_enum, required_unless_present = "files", requires = "name")]
-    kind: Option<DeleteKind>,
+    /// `workflow` or `template`; or with the name in one word, such as workflow/NAME
+    #[arg(required_unless_present = "files", value_parser = What::parse)]
+    kind: Option<What>,
     /// Its name
     #[arg(conflicts_with = "files")]
     name: Option<String>,
@@ -68,12 +69,38 @@ pub(crate) struct Delete {
     files: Vec<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum DeleteKind {
-    /// A TestWorkflow
-    Workflow,
-    /// A TestWorkflowTemplate
-    Template,
+/// What is deleted: a kind, and the name when both are one word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct What {
+    kind: Kind,
+    name: Option<String>,
+}
+
+impl What {
+    fn parse(text: &str) -> Result<Self, String> {
+        let (word, name) = match text.split_once('/') {
+            Some((word, name)) if !name.is_empty() => (word, Some(name.to_owned())),
+            Some((word, _)) => (word, None),
+            None => (text, None),
+        };
+        let kind = Kind::of(word).ok_or("expected `workflow` or `template`")?;
+        Ok(Self { kind, name })
+    }
+
+    /// What is meant together with the second word.
+    fn named(self, second: Option<&str>) -> Result<(Kind, String), Error> {
+        let word = self.kind.word();
+        match (self.name, second) {
+            (Some(name), None) => Ok((self.kind, name)),
+            (None, Some(name)) => Ok((self.kind, name.to_owned())),
+            (None, None) => Err(Error::Usage(format!(
+                "which {word}? Give its name, such as {word}/NAME"
+            ))),
+            (Some(name), Some(_)) => Err(Error::Usage(format!(
+                "give one name: {word}/{name} has one already"
+            ))),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -100,8 +127,26 @@ struct Applied {
 }
 
 #[derive(Debug, Serialize)]
-struct Report {
-    manifests: Vec<Applied>,
+struct Report<T> {
+    manifests: Vec<T>,
+}
+
+#[derive(Debug, Serialize)]
+struct Compared {
+    kind: &'static str,
+    name: String,
+    action: &'static str,
+    /// A unified diff; empty when nothing differs.
+    diff: String,
+}
+
+/// What applying a document would do.
+fn action(stored: Option<&call::Stored>, document: &Document) -> &'static str {
+    match stored {
+        None => "created",
+        Some(stored) if same(&stored.manifest, &document.text) => "unchanged",
+        Some(_) => "configured",
+    }
 }
 
 /// Stores what differs.
@@ -133,11 +178,7 @@ async fn apply_all(
     for document in documents {
         let kind = document.kind;
         let stored = stored(client, &document).await?;
-        let action = match &stored {
-            None => "created",
-            Some(stored) if same(&stored.manifest, &document.text) => "unchanged",
-            Some(_) => "configured",
-        };
+        let action = action(stored.as_ref(), &document);
         let mut revision = stored.as_ref().map_or(0, |stored| stored.revision);
         if !dry_run && action != "unchanged" {
             let made = match &stored {
@@ -175,43 +216,60 @@ pub(crate) async fn diff(arguments: Diff, global: &Global) -> Result<Exit, Error
     let manifests = files::read(&arguments.files.files)?;
     let documents = documents(&manifests, global)?;
     let session = Session::open(global).await?;
-    let done = diff_all(&session.client, &documents).await;
+    let done = diff_all(&session.client, documents, global).await;
     session.close().await;
     let differs = done?;
     Ok(if differs { Exit::Failed } else { Exit::Success })
 }
 
-async fn diff_all(client: &Client, documents: &[Document]) -> Result<bool, Error> {
-    let mut differs = false;
+async fn diff_all(
+    client: &Client,
+    documents: Vec<Document>,
+    global: &Global,
+) -> Result<bool, Error> {
+    let mut compared = Vec::new();
     for document in documents {
-        let stored = stored(client, document).await?;
-        let old = stored.map(|stored| stored.manifest).unwrap_or_default();
-        if same(&old, &document.text) {
-            continue;
+        let stored = stored(client, &document).await?;
+        let action = action(stored.as_ref(), &document);
+        let diff = match action {
+            "unchanged" => String::new(),
+            _ => difference(stored.as_ref(), &document),
+        };
+        if !global.json() {
+            super::print(&diff)?;
         }
-        differs = true;
-        let (old, new) = (ended(&old), ended(&document.text));
-        let name = format!("{}/{}", document.kind.word(), document.name);
-        let diff = TextDiff::from_lines(&old, &new);
-        let text = diff
-            .unified_diff()
-            .context_radius(CONTEXT)
-            .header(&format!("stored/{name}"), &format!("files/{name}"))
-            .to_string();
-        super::print(&text)?;
+        compared.push(Compared {
+            kind: document.kind.document(),
+            name: document.name,
+            action,
+            diff,
+        });
+    }
+    let differs = compared.iter().any(|one| one.action != "unchanged");
+    if global.json() {
+        json::print(&Report {
+            manifests: compared,
+        })?;
     }
     Ok(differs)
+}
+
+fn difference(stored: Option<&call::Stored>, document: &Document) -> String {
+    let old = ended(stored.map_or("", |stored| &stored.manifest));
+    let new = ended(&document.text);
+    let name = format!("{}/{}", document.kind.word(), document.name);
+    TextDiff::from_lines(&old, &new)
+        .unified_diff()
+        .context_radius(CONTEXT)
+        .header(&format!("stored/{name}"), &format!("files/{name}"))
+        .to_string()
 }
 
 /// Deletes.
 pub(crate) async fn delete(arguments: Delete, global: &Global) -> Result<Exit, Error> {
     let mut wanted = Vec::new();
-    if let (Some(kind), Some(name)) = (arguments.kind, &arguments.name) {
-        let kind = match kind {
-            DeleteKind::Workflow => Kind::Workflow,
-            DeleteKind::Template => Kind::Template,
-        };
-        wanted.push((kind, name.clone()));
+    if let Some(what) = arguments.kind {
+        wanted.push(what.named(arguments.name.as_deref())?);
     }
     if !arguments.files.is_empty() {
         let manifests = files::read(&arguments.files)?;

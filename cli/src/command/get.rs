@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use clap::Args;
-use muster_proto::v1::{Artifact, Execution, GetExecutionRequest, GetExecutionWorkflowRequest};
+use muster_proto::v1::{
+    Artifact, Execution, GetExecutionRequest, GetExecutionWorkflowRequest, child_origin::Role,
+};
 
 use super::stored;
 use crate::{
@@ -47,9 +49,26 @@ pub(crate) async fn execute(arguments: Arguments, global: &Global) -> Result<Exi
     }
     let session = Session::open(global).await?;
     if arguments.workflow {
-        let manifest = workflow(&session.client, &arguments.id).await;
+        let found = async {
+            let client = &session.client;
+            let execution = execution(client, &arguments.id).await?;
+            Ok::<_, Error>((workflow(client, &arguments.id).await?, execution))
+        }
+        .await;
         session.close().await;
-        super::print(&manifest?)?;
+        let (manifest, execution) = found?;
+        let origin = execution.origin.as_ref();
+        if let Some(origin) = origin.filter(|it| part_of_parent(it.role())) {
+            let parent = origin.parent.rsplit('/').next().unwrap_or_default();
+            let text = format!(
+                "this {} is a part of {parent}, `{}` of the step '{}': the workflow of the whole is shown",
+                json::role(origin.role()),
+                origin.group,
+                origin.step,
+            );
+            super::note(global, &text);
+        }
+        super::print(&manifest)?;
         return Ok(Exit::Success);
     }
     let found = find(&session.client, &arguments.id).await;
@@ -61,6 +80,11 @@ pub(crate) async fn execute(arguments: Arguments, global: &Global) -> Result<Exi
         super::print(&text(&execution, &artifacts, &global.stdout()))?;
     }
     Ok(Exit::Success)
+}
+
+/// Whether a child runs a part of its parent's workflow and not one of its own.
+const fn part_of_parent(role: Role) -> bool {
+    matches!(role, Role::Worker | Role::Service)
 }
 
 async fn workflow(client: &Client, id: &str) -> Result<String, Error> {

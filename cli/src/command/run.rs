@@ -19,7 +19,7 @@ use crate::{
     exit::{self, Exit},
     follow::is_terminal,
     json,
-    manifest::Manifest,
+    manifest::{self, Manifest},
     place::{self, Place, Session},
     report,
     signal::Interruptions,
@@ -239,7 +239,10 @@ async fn run(
             .await
             .map_err(|error| match &manifest {
                 Some(manifest) => manifest.place(error),
-                None => error,
+                None => {
+                    let name = arguments.workflow.as_deref().unwrap_or_default();
+                    manifest::place_in(&format!("workflow/{name}"), error)
+                }
             })?;
     if arguments.detach {
         return detach(client, execution, interrupted, global).await;

@@ -30,7 +30,8 @@ pub(crate) use name::slug;
 /// Begins the names of variables whose values are templates: the conductor resolves them.
 pub const COMPUTED_PREFIX: &str = secret::COMPUTED;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::expression::{Budget, Value};
@@ -81,6 +82,20 @@ pub struct ExecutionInfo {
     pub tags: BTreeMap<String, String>,
     /// More variables by their path, such as `organization.id` or `dashboard.url`.
     pub variables: BTreeMap<String, Value>,
+}
+
+impl ExecutionInfo {
+    /// One that there is not, for checks: none of its values is empty.
+    #[must_use]
+    pub fn stand_in() -> Self {
+        Self {
+            id: "00000000-0000-0000-0000-000000000000".to_owned(),
+            name: "checked-1".to_owned(),
+            number: 1,
+            scheduled_at: "2006-01-02T15:04:05Z".to_owned(),
+            ..Self::default()
+        }
+    }
 }
 
 /// Labels that an agent must have and must not have.
@@ -149,52 +164,137 @@ const MAX_PLAN_DEPTH: usize = 126;
 ///
 /// All problems found, each with its place and cure.
 pub fn compile(input: &Input<'_>) -> Result<Compiled, Problems> {
-    compile_spec(input).map_err(|mut problems| {
-        // What is wrong with the whole has the place of the whole.
-        for place in problems.0.iter_mut().map(|problem| &mut problem.place) {
-            let whole = place.path.is_empty() || place.path.starts_with("spec");
-            if place.line == 0 && place.document.is_empty() && whole {
-                let path = std::mem::take(&mut place.path);
-                *place = Place::clone(&input.workflow.place);
-                if !path.is_empty() {
-                    place.path = path;
-                }
-            }
-        }
-        problems
-    })
+    let (mut problems, mut warnings) = (Problems::default(), Problems::default());
+    let built = build(input, Mode::Run, &mut problems, &mut warnings);
+    built.ok_or_else(|| in_order(problems, input.workflow))
 }
 
-fn compile_spec(input: &Input<'_>) -> Result<Compiled, Problems> {
-    let mut problems = Problems(input.workflow.unsupported.clone());
-    check(problems.clone())?;
-    let mut warnings = Problems(input.workflow.warnings.clone());
+/// What is wrong with a document, and what is worth a warning.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Findings {
+    /// What must be mended before it can run.
+    pub problems: Vec<Problem>,
+    /// What has no effect, or likely another one than is meant.
+    pub warnings: Vec<Problem>,
+}
 
-    let own = &input.workflow.spec.config;
+/// Checks a workflow as [`compile`] does, whatever values its parameters without a default get:
+/// nothing is said of what depends on them.
+#[must_use]
+pub fn check(input: &Input<'_>) -> Findings {
+    findings(input, Mode::Check)
+}
+
+/// Checks a template by itself, as [`check`] does with workflows: nothing is said of what workflows
+/// that use it may add. `templates` are those that it may use.
+#[must_use]
+pub fn check_template(template: &Template, templates: &[Template]) -> Findings {
+    let workflow = Workflow {
+        metadata: template.metadata.clone(),
+        description: None,
+        place: Arc::new(Place::document(&template.metadata.name)),
+        uses: template.uses.clone(),
+        spec: template.spec.clone(),
+        unsupported: template.unsupported.clone(),
+        warnings: template.warnings.clone(),
+    };
+    let input = Input {
+        workflow: &workflow,
+        templates,
+        global: None,
+        config: &BTreeMap::new(),
+        undeclared: Undeclared::Refused,
+        execution: &ExecutionInfo::stand_in(),
+    };
+    findings(&input, Mode::Template)
+}
+
+fn findings(input: &Input<'_>, mode: Mode) -> Findings {
+    let (mut problems, mut warnings) = (Problems::default(), Problems::default());
+    build(input, mode, &mut problems, &mut warnings);
+    Findings {
+        problems: in_order(problems, input.workflow).0,
+        warnings: warnings.0,
+    }
+}
+
+/// What a document is compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// To be run.
+    Run,
+    /// To see what is wrong with it: parameters may be without a value.
+    Check,
+    /// The same of a template.
+    Template,
+}
+
+/// Problems in the order of the document: values that were given first, what other documents have
+/// last.
+fn in_order(mut problems: Problems, workflow: &Workflow) -> Problems {
+    // What is wrong with the whole has the place of the whole.
+    for place in problems.0.iter_mut().map(|problem| &mut problem.place) {
+        let whole = place.path.is_empty() || place.path.starts_with("spec");
+        if place.line == 0 && place.document.is_empty() && whole {
+            let path = std::mem::take(&mut place.path);
+            *place = Place::clone(&workflow.place);
+            if !path.is_empty() {
+                place.path = path;
+            }
+        }
+    }
+    let own = &workflow.place.document;
+    problems.0.sort_by_key(|problem| {
+        let place = &problem.place;
+        let is_elsewhere = place.line > 0 && place.document != *own;
+        let (line, column) = match is_elsewhere {
+            true => (0, 0),
+            false => (place.line, place.column),
+        };
+        (is_elsewhere, line, column)
+    });
+    problems
+}
+
+fn build(
+    input: &Input<'_>,
+    mode: Mode,
+    problems: &mut Problems,
+    warnings: &mut Problems,
+) -> Option<Compiled> {
+    problems.0.clone_from(&input.workflow.unsupported);
+    warnings.0.clone_from(&input.workflow.warnings);
     let base = scope::Base::new(input);
-    let config = config::of_workflow(input, &base, &mut problems, &mut warnings);
-    check(problems.clone())?;
+    let config = config::of_workflow(input, mode, &base, problems, warnings);
+    let Merged {
+        mut spec,
+        open,
+        whole,
+    } = merge_templates(input, mode, &base, &config, problems, warnings);
 
-    let mut spec = expand(input, &base, &config, &mut problems, &mut warnings)?;
-    instance::check(&spec, &mut problems);
+    let mut later = Problems::default();
+    if mode != Mode::Template {
+        instance::check(&spec, &mut later);
+    }
     let budget = Budget::new(MAX_COST);
-    let credentials = credential::names(&mut spec, None, &budget, &mut problems);
-    let scope = scope::Document::new(&base, &config);
-    let secret = config::secret(own, input.config);
-    let resolved = resolved(input, &base, &config, &secret, &spec);
-
-    let mut builder = build::Builder::new(&spec, &mut problems, &mut warnings);
+    let credentials = credential::names(&mut spec, None, &budget, &mut later);
+    let mut builder = build::Builder::new(&spec, whole, &mut later, warnings);
     let steps = builder.steps();
     let (containers, folders) = builder.into_containers();
-    let mut pod = pod::build(&spec, &input.execution.id, &mut problems);
+    let mut pod = pod::build(&spec, &input.execution.id, &mut later);
     pod.folders = folders;
-    let execution = execution::build(input, &spec, &mut problems);
-    let queue = execution::queue(&spec, &mut problems);
-    check(problems.clone())?;
+    let execution = execution::build(input, &spec, &mut later);
+    let queue = execution::queue(&spec, &mut later);
+    problems.follow(later, &open);
+    if !problems.is_empty() {
+        return None;
+    }
 
+    let secret = config::secret(&input.workflow.spec.config, input.config);
+    let resolved = resolved(input, &base, &config, &secret, &spec);
     let plan = Plan {
         version: PLAN_VERSION,
-        context: scope.context(&secret, &execution.tags),
+        context: scope::Document::new(&base, &config).context(&secret, &execution.tags),
         env: vec![ci()],
         containers,
         pod,
@@ -202,44 +302,68 @@ fn compile_spec(input: &Input<'_>) -> Result<Compiled, Problems> {
         service: None,
         steps,
     };
-    check_size(&plan)?;
-    Ok(Compiled {
+    if let Err(too_large) = check_size(&plan) {
+        *problems = too_large;
+        return None;
+    }
+    Some(Compiled {
         name: input.workflow.metadata.name.clone(),
         plan,
         tags: execution.tags,
         labels: input.workflow.metadata.labels.clone(),
         target: execution.target,
         queue,
-        warnings: warnings.0,
+        warnings: std::mem::take(&mut warnings.0),
         resolved,
     })
 }
 
-/// The spec of a workflow with its parameters put in and all templates merged.
-fn expand(
+/// A spec with its parameters put in and all templates merged.
+struct Merged {
+    spec: Spec,
+    /// The places of texts that ask for parameters without a value.
+    open: HashSet<Place>,
+    /// All templates that the workflow itself uses are in it.
+    whole: bool,
+}
+
+fn merge_templates(
     input: &Input<'_>,
+    mode: Mode,
     base: &scope::Base,
     config: &scope::Config,
     problems: &mut Problems,
     warnings: &mut Problems,
-) -> Result<Spec, Problems> {
-    let scope = scope::Document::new(base, config);
+) -> Merged {
+    let scope = match mode {
+        Mode::Run | Mode::Check => scope::Document::new(base, config),
+        Mode::Template => scope::Document::of_template_alone(base, config),
+    };
     let budget = Budget::new(MAX_COST);
     let mut spec = input.workflow.spec.clone();
     let mut uses = input.workflow.uses.clone();
-    let mut resolver = resolve::Resolver::new(&scope, &budget, problems);
+    let mut wrong = Problems::default();
+    let mut resolver = resolve::Resolver::new(&scope, &budget, &mut wrong);
     spec.visit(&mut resolver);
     for reference in &mut uses {
         reference.visit(&mut resolver);
     }
-    check(problems.clone())?;
-    let mut library = template::Library::new(input.templates, base, &budget, problems, warnings);
-    let mut spec = library.expand(spec, &uses);
+    let mut open = resolver.into_open();
+    problems.follow(wrong, &HashSet::new());
+
+    let mut wrong = Problems::default();
+    let mut library = template::Library::new(input.templates, base, &budget, &mut wrong, warnings);
+    let template::Expanded { mut spec, whole } = library.expand(spec, &uses);
     if let Some(global) = input.global {
         spec = library.over_global(spec, global);
     }
-    check(problems.clone())?;
-    Ok(spec)
+    open.extend(library.into_open());
+    problems.follow(wrong, &open);
+    Merged {
+        spec,
+        open,
+        whole: whole && mode != Mode::Template,
+    }
 }
 
 /// The workflow as it is run, for people.
@@ -256,18 +380,25 @@ fn resolved(
         ..input.workflow.clone()
     };
     if !secret.is_empty() {
-        let hidden = config.iter().map(|(name, value)| {
-            let hide = secret.contains(name);
-            let value = if hide {
-                Value::from(HIDDEN)
-            } else {
-                value.clone()
-            };
-            (name.clone(), value)
-        });
+        let mut hidden = config.clone();
+        for (name, value) in &mut hidden.values {
+            if secret.contains(name) {
+                *value = Value::from(HIDDEN);
+            }
+        }
         let (mut problems, mut warnings) = (Problems::default(), Problems::default());
-        let hidden = hidden.collect();
-        workflow.spec = expand(input, base, &hidden, &mut problems, &mut warnings).ok()?;
+        let merged = merge_templates(
+            input,
+            Mode::Run,
+            base,
+            &hidden,
+            &mut problems,
+            &mut warnings,
+        );
+        if !problems.is_empty() {
+            return None;
+        }
+        workflow.spec = merged.spec;
     }
     // What parameters there were, and their defaults, is in the manifest.
     workflow.spec.config.clear();
@@ -280,14 +411,6 @@ fn ci() -> EnvVar {
     EnvVar {
         name: "CI".to_owned(),
         value: "1".to_owned(),
-    }
-}
-
-fn check(problems: Problems) -> Result<(), Problems> {
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        Err(problems)
     }
 }
 

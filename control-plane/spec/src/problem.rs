@@ -1,6 +1,7 @@
 //! What is wrong with a manifest, where, and what to do about it. Not errors of expressions
 //! themselves: those have no place in a file ([`crate::expression::Error`]).
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -113,6 +114,18 @@ impl Problems {
     pub fn push(&mut self, problem: Problem) {
         if self.0.len() < MAX_PROBLEMS && !self.0.contains(&problem) {
             self.0.push(problem);
+        }
+    }
+
+    /// Adds those of a later look at the same document: not at places where something is wrong
+    /// already or that are `settled`, since they may come of that.
+    pub fn follow(&mut self, later: Self, settled: &HashSet<Place>) {
+        let mut places: HashSet<Place> = self.0.iter().map(|one| one.place.clone()).collect();
+        places.remove(&Place::default());
+        for problem in later {
+            if !settled.contains(&problem.place) && !places.contains(&problem.place) {
+                self.push(problem);
+            }
         }
     }
 

@@ -22,9 +22,23 @@ pub enum Error {
     /// It is not known yet.
     #[error("`{0}` is not known here")]
     Unknown(String),
-    /// It is wrong; the text says where.
-    #[error("{0}")]
-    Wrong(String),
+    /// It is wrong.
+    #[error("{field}: {message}")]
+    Wrong {
+        /// Where: `count`, `matrix.browser`, …
+        field: String,
+        /// What was found and what is allowed.
+        message: String,
+    },
+}
+
+impl Error {
+    fn wrong(field: &str, message: impl Into<String>) -> Self {
+        Self::Wrong {
+            field: field.to_owned(),
+            message: message.into(),
+        }
+    }
 }
 
 /// All instances; each is made when it is asked for.
@@ -78,10 +92,16 @@ impl Instances {
         let total = instances.combinations.checked_mul(instances.each);
         match total {
             Some(total) if total <= MAX_INSTANCES => Ok(instances),
-            _ => Err(Error::Wrong(format!(
-                "{}, at most {MAX_INSTANCES} are allowed",
-                instances.describe()
-            ))),
+            _ => {
+                let field = match (instances.matrix.is_empty(), instances.shards.is_empty()) {
+                    (true, true) => "count",
+                    (true, false) => "shards",
+                    (false, _) => "matrix",
+                };
+                let found = instances.describe();
+                let message = format!("{found}, at most {MAX_INSTANCES} are allowed");
+                Err(Error::wrong(field, message))
+            }
         }
     }
 
@@ -224,23 +244,24 @@ pub fn items(field: &str, list: &Value, scope: &dyn Scope) -> Result<Vec<Value>,
             Value::Array(items) => items,
             other => {
                 let found: String = other.to_string().chars().take(60).collect();
-                return Err(Error::Wrong(format!(
-                    "{field}: expected a list, `{}` is {found}; make one of a text with `split` or `json`",
-                    text.chars().take(60).collect::<String>()
-                )));
+                let text: String = text.chars().take(60).collect();
+                let message = format!(
+                    "expected a list, `{text}` is {found}; make one of a text with `split` or `json`"
+                );
+                return Err(Error::wrong(field, message));
             }
         },
         other => {
-            return Err(Error::Wrong(format!(
-                "{field}: expected a list, found {other}"
-            )));
+            return Err(Error::wrong(
+                field,
+                format!("expected a list, found {other}"),
+            ));
         }
     };
     if values.len() > MAX_VALUES {
-        return Err(Error::Wrong(format!(
-            "{field}: {} values, at most {MAX_VALUES} are allowed",
-            values.len()
-        )));
+        let found = values.len();
+        let message = format!("{found} values, at most {MAX_VALUES} are allowed");
+        return Err(Error::wrong(field, message));
     }
     Ok(values)
 }
@@ -250,7 +271,7 @@ fn templates(field: &str, value: &Value, scope: &dyn Scope) -> Result<Value, Err
         Value::String(text) if text.contains("{{") => {
             let resolved = Template::parse(text)
                 .and_then(|template| template.resolve(scope))
-                .map_err(|error| Error::Wrong(format!("{field}: {error}")))?;
+                .map_err(|error| Error::wrong(field, error.to_string()))?;
             match resolved.text() {
                 Some(text) => Value::from(text),
                 None => return Err(Error::Unknown(text.clone())),
@@ -288,9 +309,10 @@ pub fn number(field: &str, text: Option<&str>, scope: &dyn Scope) -> Result<Opti
     let number = number.and_then(|number| usize::try_from(number).ok());
     number.map(Some).ok_or_else(|| {
         let found: String = value.to_string().chars().take(60).collect();
-        Error::Wrong(format!(
-            "{field}: expected a whole number from 0 on, found {found}"
-        ))
+        Error::wrong(
+            field,
+            format!("expected a whole number from 0 on, found {found}"),
+        )
     })
 }
 
@@ -306,7 +328,7 @@ fn whole(number: f64) -> Option<u64> {
 fn evaluate(field: &str, text: &str, scope: &dyn Scope) -> Result<Value, Error> {
     let resolved = Expression::parse(text)
         .and_then(|expression| expression.resolve(scope))
-        .map_err(|error| Error::Wrong(format!("{field}: {error}")))?;
+        .map_err(|error| Error::wrong(field, error.to_string()))?;
     resolved
         .value()
         .cloned()

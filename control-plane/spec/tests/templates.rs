@@ -9,10 +9,12 @@
 use std::collections::BTreeMap;
 
 use muster_spec::compile::{
-    Compiled, ExecutionInfo, Input, MAX_TEMPLATE_DEPTH, Undeclared, builtin_templates, compile,
+    Compiled, ExecutionInfo, Input, MAX_TEMPLATE_DEPTH, Undeclared, builtin_templates, check,
+    check_template, compile,
 };
 use muster_spec::manifest::{Document, parse};
 use muster_spec::plan::{Operation, Step};
+use muster_spec::problem::Problem;
 use muster_spec::schema::{Template, Workflow};
 use muster_spec::yaml::Limits;
 
@@ -425,5 +427,152 @@ fn a_misspelt_official_template_is_suggested() {
     assert!(
         error.contains("did you mean `official--k6--v1`?"),
         "{error}"
+    );
+}
+
+/// What is found, apart from line and column.
+fn told(problems: &[Problem]) -> Vec<String> {
+    let line = |problem: &Problem| format!("{}: {}", problem.place.path, problem.message);
+    problems.iter().map(line).collect()
+}
+
+fn checked(documents: &[(&str, &str, &str)]) -> Vec<String> {
+    let (workflow, templates) = read(documents);
+    let findings = check(&Input {
+        workflow: &workflow,
+        templates: &templates,
+        global: None,
+        config: &BTreeMap::new(),
+        undeclared: Undeclared::Refused,
+        execution: &ExecutionInfo::default(),
+    });
+    assert!(findings.warnings.is_empty(), "{:?}", findings.warnings);
+    told(&findings.problems)
+}
+
+#[test]
+fn a_check_names_all_that_is_wrong_beside_a_template_that_is_not_there() {
+    let found = checked(&[(
+        "TestWorkflow",
+        "w",
+        "use: [{name: gone}]
+steps:
+- {shell: 'echo {{ config.nope }}', timeout: 5x, delay: 1d}
+- {content: {git: {}}, shell: x}
+- parallel: {}
+- run: {args: [x]}
+- {use: [{name: gone}], content: {git: {}}}
+- {template: {name: gone}}
+- parallel: {use: [{name: gone}]}
+- parallel: {count: x, shell: y}
+- parallel: {matrix: {browser: '1'}, shell: y}",
+    )]);
+    assert_eq!(
+        found,
+        [
+            "spec.use[0].name: there is no template `gone`",
+            "spec.steps[0].shell: there is no parameter `nope`, and none is declared here",
+            "spec.steps[0].timeout: '5x' is not a duration: write numbers with units h, m, s or ms, such as `90s` or `1m30s`",
+            "spec.steps[0].delay: '1d' is not a duration: write numbers with units h, m, s or ms, such as `90s` or `1m30s`",
+            "spec.steps[1].content.git: the URI of the repository is missing",
+            "spec.steps[2].parallel: the workers have nothing to do",
+            "spec.steps[4].use[0].name: there is no template `gone`",
+            "spec.steps[5].template.name: there is no template `gone`",
+            "spec.steps[6].parallel.use[0].name: there is no template `gone`",
+            "spec.steps[7].parallel.count: there is no variable `x`",
+            "spec.steps[8].parallel.matrix.browser: expected a list, `1` is 1; make one of a text with `split` or `json`",
+        ]
+    );
+}
+
+#[test]
+fn a_check_says_nothing_of_what_parameters_without_a_value_decide() {
+    let parameters = "config:
+  text: {type: string}
+  number: {type: integer}
+  made: {type: string, default: '{{ config.text }}s'}
+  all: {type: string, default: '{{ tojson(config) }}'}";
+    let fields = "content:
+  tarball: [{url: '{{ config.text }}', path: '{{ config.text }}'}]
+  git: {uri: '{{ config.text }}', mountPath: '{{ config.made }}'}
+  files: [{path: '{{ config.text }}', content: x}]
+container: {image: '{{ config.text }}', resources: {limits: {memory: '{{ config.made }}'}}}
+job: {activeDeadlineSeconds: '{{ config.text }}'}
+timeouts: {queue: '{{ config.made }}'}
+services: {db: {image: '{{ config.text }}', timeout: '{{ config.made }}', count: config.text}}
+steps:
+- {run: {}, timeout: '{{ config.made }}', delay: '{{ config.all }}'}
+- {shell: 'echo {{ credential(config.text) }} {{ secret(config.text, config.made) }}'}
+- {shell: 'echo {{ 10 / config.number }}', condition: config.number > 5}
+- parallel: {count: config.text, matrix: {a: config.made}, shell: 'echo {{ matrix.a }}'}
+- parallel: {use: [{name: t, config: {seconds: '{{ config.text }}'}}], shell: x}
+- {use: [{name: t, config: {seconds: '{{ config.text }}'}}], shell: x}";
+    let template = (
+        "TestWorkflowTemplate",
+        "t",
+        "config: {seconds: {type: integer}}
+job: {activeDeadlineSeconds: '{{ config.seconds }}'}
+steps: [{shell: x, timeout: '{{ config.seconds }}'}]",
+    );
+    let found = checked(&[
+        ("TestWorkflow", "w", &format!("{parameters}\n{fields}")),
+        template,
+    ]);
+    assert_eq!(found, [""; 0]);
+    // All that is wrong whatever they are is said.
+    let wrong = fields.replace("{{ config.made }}", "{{ config.mode }}");
+    let found = checked(&[
+        ("TestWorkflow", "w", &format!("{parameters}\n{wrong}")),
+        template,
+    ]);
+    assert_eq!(found.len(), 5, "{found:#?}");
+    assert!(
+        found.iter().all(|line| line.contains("`mode`")),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn templates_are_checked_by_themselves() {
+    let (_, templates) = read(&[
+        ("TestWorkflow", "w", "steps: [{shell: x}]"),
+        (
+            "TestWorkflowTemplate",
+            "bad",
+            "container: {image: '{{ config.nope }}'}\nsteps: [{shell: x, timeout: 5x}]",
+        ),
+        (
+            "TestWorkflowTemplate",
+            "good",
+            "config: {wait: {type: string}}
+content: {git: {revision: main}}
+use: [{name: other}]
+steps:
+- {delay: '{{ config.wait }}', shell: 'echo {{ matrix.browser }} {{ pvcs.cache.name }}'}
+- {run: {args: [x]}}",
+        ),
+        (
+            "TestWorkflowTemplate",
+            "other",
+            "container: {workingDir: /data}",
+        ),
+        ("TestWorkflowTemplate", "loop", "use: [{name: loop}]"),
+    ]);
+    let found: Vec<_> = templates
+        .iter()
+        .map(|template| told(&check_template(template, &templates).problems))
+        .collect();
+    assert_eq!(
+        found[0],
+        [
+            "spec.container.image: there is no parameter `nope`, and none is declared here",
+            "spec.steps[0].timeout: '5x' is not a duration: write numbers with units h, m, s or ms, such as `90s` or `1m30s`",
+        ]
+    );
+    assert_eq!(found[1], [""; 0]);
+    assert_eq!(found[2], [""; 0]);
+    assert_eq!(
+        found[3],
+        ["spec.use[0].name: templates use one another: loop → loop (in loop)"]
     );
 }

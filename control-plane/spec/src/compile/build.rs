@@ -19,6 +19,8 @@ mod process;
 #[derive(Debug)]
 pub(super) struct Builder<'a> {
     spec: &'a Spec,
+    /// All templates that the document itself uses are in it: what it has not, it lacks.
+    whole: bool,
     containers: Containers,
     problems: &'a mut Problems,
     warnings: &'a mut Problems,
@@ -38,16 +40,20 @@ struct Above<'a> {
     settings: &'a Container,
     pure: bool,
     after: bool,
+    /// No template is missing that could add to the settings.
+    whole: bool,
 }
 
 impl<'a> Builder<'a> {
     pub(super) fn new(
         spec: &'a Spec,
+        whole: bool,
         problems: &'a mut Problems,
         warnings: &'a mut Problems,
     ) -> Self {
         let mut builder = Self {
             spec,
+            whole,
             containers: Containers::default(),
             problems,
             warnings,
@@ -80,6 +86,7 @@ impl<'a> Builder<'a> {
             settings: &settings,
             pure,
             after: false,
+            whole: self.whole,
         };
         let first = self.first(&settings);
         let mut steps = Vec::new();
@@ -92,7 +99,7 @@ impl<'a> Builder<'a> {
             let first = steps.len() + 1;
             steps.extend(self.list(list, "s", first, Above { after, ..above }));
         }
-        if steps.is_empty() && self.problems.is_empty() {
+        if steps.is_empty() && self.whole {
             let place = crate::problem::Place {
                 path: "spec".into(),
                 ..crate::problem::Place::default()
@@ -156,10 +163,12 @@ impl<'a> Builder<'a> {
             pure: step.pure.unwrap_or(above.pure)
                 && !self.spec.system.isolated_containers.unwrap_or(false),
             after: above.after,
+            whole: above.whole && step.uses.is_empty(),
         };
         let operations = self.operations(step, &reference, here);
         let only_artifacts = matches!(operations.as_slice(), [Operation::Artifacts(_)]);
-        if operations.is_empty() && !step.paused {
+        let is_whole = step.uses.is_empty() && step.template.is_none();
+        if operations.is_empty() && !step.paused && is_whole {
             self.warnings
                 .push(Problem::new(&step.place, "the step does nothing"));
         }
@@ -205,7 +214,12 @@ impl<'a> Builder<'a> {
         let content::Fetched {
             operations: fetched,
             inside,
-        } = self.content(&step.content, here.settings, here.after);
+        } = self.content(
+            &step.content,
+            here.settings,
+            here.after,
+            step.uses.is_empty(),
+        );
         operations.extend(fetched);
         operations.extend(self.services(&step.services, here.settings, false));
         let prefix = format!("{reference}.");
@@ -219,7 +233,7 @@ impl<'a> Builder<'a> {
         };
         let mut last = None;
         if let Some(run) = &step.run {
-            let (operation, container) = self.run(run, here.settings, &demand);
+            let (operation, container) = self.run(run, here, &demand);
             operations.push(operation);
             last = Some(container);
         }

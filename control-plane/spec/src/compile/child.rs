@@ -13,7 +13,7 @@ use crate::suggest;
 
 use super::resolve::{Resolver, Stage};
 use super::scope::{self, LATER};
-use super::{Compiled, MAX_COST, check, check_size, ci, credential, execution, pod};
+use super::{Compiled, MAX_COST, check_size, ci, credential, execution, pod};
 use super::{build, build::Builder};
 
 /// What is compiled.
@@ -51,14 +51,18 @@ pub fn child(input: &Child<'_>) -> Result<Compiled, Problems> {
     spec.visit(&mut Resolver::new(&scope, &budget, &mut problems));
     let allowed = Some(&input.parent.credentials);
     let credentials = credential::names(&mut spec, allowed, &budget, &mut problems);
-    check(problems.clone())?;
-    let mut builder = Builder::new(&spec, &mut problems, &mut warnings);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let mut builder = Builder::new(&spec, true, &mut problems, &mut warnings);
     let mut steps = builder.steps();
     let (containers, folders) = builder.into_containers();
     let mut pod = pod::build(&spec, input.id, &mut problems);
     pod.folders = folders;
     let queue = execution::queue(&spec, &mut problems);
-    check(problems)?;
+    if !problems.is_empty() {
+        return Err(problems);
+    }
     if input.service.is_some_and(|service| service.restarts) {
         for step in &mut steps {
             step.retry = Some(plan::Retry {

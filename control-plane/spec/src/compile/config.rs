@@ -13,7 +13,7 @@ use crate::schema::{Kind, Parameter, Text};
 use crate::suggest;
 
 use super::scope::{Base, Config, Document, Late};
-use super::{Input, Undeclared};
+use super::{Input, Mode, Undeclared};
 
 /// A given value with the place it comes from.
 struct Given<'a> {
@@ -24,6 +24,7 @@ struct Given<'a> {
 /// Values for the parameters of a workflow.
 pub(super) fn of_workflow(
     input: &Input<'_>,
+    mode: Mode,
     base: &Base,
     problems: &mut Problems,
     warnings: &mut Problems,
@@ -50,10 +51,10 @@ pub(super) fn of_workflow(
                 .0
                 .extend(undeclared(parameters, name, &value.place));
         }
-        return values(parameters, &given, base, problems, &cure, None);
+        return values(parameters, &given, mode, base, problems, &cure, None);
     }
     let before = problems.0.len();
-    let mut config = values(parameters, &given, base, problems, &cure, None);
+    let mut config = values(parameters, &given, mode, base, problems, &cure, None);
     let known = problems.0.len() == before;
     pass_on(parameters, &given, known, &mut config, problems, warnings);
     config
@@ -88,7 +89,8 @@ pub(super) fn of_template(
         )
     };
     let before = problems.0.len();
-    let mut config = values(&now, &given, base, problems, &cure, Some(&name.place));
+    let place = Some(&name.place);
+    let mut config = values(&now, &given, Mode::Run, base, problems, &cure, place);
     let known = problems.0.len() == before;
     pass_on(parameters, &given, known, &mut config, problems, warnings);
     (config, late)
@@ -142,7 +144,9 @@ fn pass_on(
         if declared_are_known {
             warning.message.push_str("; it is passed on as text");
             warnings.push(warning);
-            config.insert((*name).to_owned(), Value::from(value.text));
+            config
+                .values
+                .insert((*name).to_owned(), Value::from(value.text));
         } else {
             problems.push(warning);
         }
@@ -170,18 +174,20 @@ fn undeclared(
 fn values(
     parameters: &IndexMap<String, Parameter>,
     given: &BTreeMap<&str, Given<'_>>,
+    mode: Mode,
     base: &Base,
     problems: &mut Problems,
     cure: &dyn Fn(&str) -> String,
     used: Option<&Arc<Place>>,
 ) -> Config {
-    let mut config = Config::new();
+    let mut config = Config::default();
     for (name, parameter) in in_order(parameters, given, problems) {
         let value = match (given.get(name.as_str()), &parameter.default) {
             (Some(value), _) => Some((value.text.to_owned(), &value.place)),
             (None, Some(default)) => {
                 default_text(default, base, &config, problems).map(|text| (text, &default.place))
             }
+            (None, None) if mode != Mode::Run => None,
             (None, None) => {
                 let place = used.unwrap_or(&parameter.place);
                 let message = format!("the parameter `{name}` has no value");
@@ -189,10 +195,13 @@ fn values(
                 None
             }
         };
-        let Some((text, place)) = value else { continue };
+        let Some((text, place)) = value else {
+            config.open.insert(name.clone());
+            continue;
+        };
         match check(parameter, &text) {
             Ok(value) => {
-                config.insert(name.clone(), value);
+                config.values.insert(name.clone(), value);
             }
             Err(reason) => {
                 let shown = if parameter.sensitive {
@@ -202,9 +211,14 @@ fn values(
                 };
                 let message = format!("the parameter `{name}` can not be {shown}: {reason}");
                 problems.push(Problem::new(place, message));
+                config.open.insert(name.clone());
             }
         }
     }
+    // Those of a circle too.
+    let all = parameters.keys();
+    let open = all.filter(|name| !config.values.contains_key(*name));
+    config.open.extend(open.cloned());
     config
 }
 
@@ -309,13 +323,21 @@ fn needs(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// A default may ask of the execution and of other parameters.
+/// A default may ask of the execution and of other parameters; nothing when it asks for one without
+/// a value.
 fn default_text(
     default: &Text,
     base: &Base,
     config: &Config,
     problems: &mut Problems,
 ) -> Option<String> {
+    let asks_for_open = || {
+        !needs(&default.text).is_disjoint(&config.open)
+            || (Template::parse(&default.text).is_ok() && may_need_any(&default.text))
+    };
+    if !config.open.is_empty() && asks_for_open() {
+        return None;
+    }
     let scope = Document::new(base, config);
     expression::resolve_template_final(&default.text, &scope)
         .map_err(|error| problems.push(Problem::of_text(&default.place, &error.to_string())))

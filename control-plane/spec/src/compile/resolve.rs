@@ -1,12 +1,12 @@
 //! Resolves all texts of a document in place, and gathers what is wrong with them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use crate::expression::{self, Budget, Error, Expression, Lookup, Scope, Template, Value};
 use crate::problem::{Place, Problem, Problems};
 use crate::schema::{Json, Names, Strategy, Text, Visitor};
 
-use super::{credential, secret};
+use super::{credential, scope, secret};
 
 /// The variables of one stage, and which others a later stage may know.
 pub(super) trait Stage: Scope + std::fmt::Debug {
@@ -62,6 +62,8 @@ pub(super) struct Resolver<'a> {
     blocks: Vec<Names>,
     /// Texts that were seen, long ones counted more.
     size: usize,
+    /// Where a parameter without a value is asked for.
+    open: HashSet<Place>,
 }
 
 impl<'a> Resolver<'a> {
@@ -76,6 +78,7 @@ impl<'a> Resolver<'a> {
             problems,
             blocks: Vec::new(),
             size: 0,
+            open: HashSet::new(),
         }
     }
 
@@ -87,6 +90,19 @@ impl<'a> Resolver<'a> {
     /// How large the document is.
     pub(super) fn size(&self) -> usize {
         self.size
+    }
+
+    /// The places of texts that ask for parameters without a value.
+    pub(super) fn into_open(self) -> HashSet<Place> {
+        self.open
+    }
+
+    /// Remembers a text that keeps asking for a parameter.
+    fn note_open(&mut self, place: &Place, text: &str, rest: impl IntoIterator<Item = Expression>) {
+        let mut rest = rest.into_iter();
+        if text.contains("config") && rest.any(|expression| scope::is_open(&expression)) {
+            self.open.insert(place.clone());
+        }
     }
 
     fn count(&mut self, text: &str) {
@@ -149,10 +165,12 @@ impl<'a> Resolver<'a> {
                 Ok(None)
             }
         });
-        result.unwrap_or_else(|error| {
+        let resolved = result.unwrap_or_else(|error| {
             self.problem(place, error.to_string());
             None
-        })
+        })?;
+        self.note_open(place, text, resolved.expressions());
+        Some(resolved)
     }
 
     /// The text of a template that must be known now.
@@ -165,8 +183,8 @@ impl<'a> Resolver<'a> {
         if !self.check_secrets(place, template.expressions()) {
             return None;
         }
-        if !self.blocks.is_empty() {
-            // It is asked again when the block is compiled.
+        if !self.blocks.is_empty() || self.open.contains(place) {
+            // It is asked again when the block is compiled, or when the parameter has a value.
             return Some(template.print());
         }
         let text = template.text().map(str::to_owned);
@@ -192,9 +210,10 @@ impl<'a> Resolver<'a> {
             expression.resolve_within(&scope, self.budget).map(Some)
         });
         match resolved {
-            Ok(expression) => {
-                self.check_secrets(&text.place, expression.clone());
-                expression
+            Ok(resolved) => {
+                self.check_secrets(&text.place, resolved.clone());
+                self.note_open(&text.place, expression, resolved.clone());
+                resolved
             }
             Err(error) => {
                 let wrapped = text.text.trim_start().starts_with("{{");

@@ -12,8 +12,28 @@ use crate::suggest;
 use super::Input;
 use super::resolve::Stage;
 
-/// Values of parameters by name.
-pub(super) type Config = BTreeMap<String, Value>;
+/// The parameters of a document.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Config {
+    /// Values by name.
+    pub(super) values: BTreeMap<String, Value>,
+    /// Names of those without a value: texts that ask for them stay as they are.
+    pub(super) open: BTreeSet<String>,
+}
+
+impl Config {
+    /// The names of all.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().chain(&self.open).map(String::as_str)
+    }
+}
+
+/// Whether an expression asks for a parameter: when all are resolved, only for one without a value.
+pub(super) fn is_open(expression: &Expression) -> bool {
+    let variables = expression.variables();
+    let mut paths = variables.iter();
+    paths.any(|path| path == "config" || path.starts_with("config."))
+}
 
 /// Parameters of a template that were given what only workers, services or steps know.
 pub(super) type Late = BTreeMap<String, Expression>;
@@ -179,6 +199,8 @@ pub(super) struct Document<'a> {
     late: Option<&'a Late>,
     /// It is a template, which may be used where there are more variables.
     template: bool,
+    /// What workflow uses the template is not known.
+    alone: bool,
 }
 
 impl<'a> Document<'a> {
@@ -188,6 +210,7 @@ impl<'a> Document<'a> {
             config,
             late: None,
             template: false,
+            alone: false,
         }
     }
 
@@ -196,6 +219,15 @@ impl<'a> Document<'a> {
         Self {
             template: true,
             late: Some(late),
+            ..Self::new(base, config)
+        }
+    }
+
+    /// The same for a template that is looked at by itself.
+    pub(super) fn of_template_alone(base: &'a Base, config: &'a Config) -> Self {
+        Self {
+            template: true,
+            alone: true,
             ..Self::new(base, config)
         }
     }
@@ -215,10 +247,10 @@ impl<'a> Document<'a> {
         }
         match (root, name) {
             ("config", Some(name))
-                if !self.config.contains_key(name) && self.later(name).is_none() =>
+                if self.later(name).is_none()
+                    && !self.config.names().any(|known| known == name) =>
             {
-                let known = self.config.keys().map(String::as_str);
-                Err(unknown("parameter", name, known))
+                Err(unknown("parameter", name, self.config.names()))
             }
             ("execution", Some(name)) if !EXECUTION.contains(&name) => {
                 Err(unknown("variable", path, EXECUTION))
@@ -231,6 +263,7 @@ impl<'a> Document<'a> {
             ("workflow", Some(name)) if !["name", "labels"].contains(&name) => {
                 Err(unknown("variable", path, ["name", "labels"]))
             }
+            ("pvcs", _) if self.alone => Ok(()),
             ("pvcs", Some(name)) if !block && !self.has_claim(name) => Err(format!(
                 "there is no claim `{name}`; declare it in `pvcs` of the workflow"
             )),
@@ -274,6 +307,7 @@ impl<'a> Document<'a> {
         }
         let public = self
             .config
+            .values
             .iter()
             .filter(|(name, _)| !secret.contains(*name));
         let public: Map<String, Value> = public
@@ -306,10 +340,13 @@ impl Scope for Document<'_> {
                         format!("`config` as a whole is not known: `config.{name}` is known later");
                     return Lookup::Refused(text);
                 }
-                let all = self.config.iter();
+                if !self.config.open.is_empty() {
+                    return Lookup::Unknown;
+                }
+                let all = self.config.values.iter();
                 return Lookup::Known(all.map(|(k, v)| (k.clone(), v.clone())).collect());
             }
-            return self.config.get(rest).cloned().into();
+            return self.config.values.get(rest).cloned().into();
         }
         if EMPTY.contains(&root) && !rest.is_empty() {
             return Lookup::Known(Value::from(""));

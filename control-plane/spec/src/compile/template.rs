@@ -1,9 +1,10 @@
 //! Templates: found by name, given their parameters, merged into workflows, steps and one another.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::expression::Budget;
-use crate::problem::{Problem, Problems};
+use crate::problem::{Place, Problem, Problems};
 use crate::schema::{
     Container, Job, Parallel, Pod, Service, Services, Spec, Step, Template, TemplateRef, Text,
 };
@@ -37,6 +38,18 @@ pub(super) struct Library<'a> {
     chain: Vec<String>,
     /// Settings of job and pod of templates that steps use: below those of the workflow.
     below: Vec<(Job, Pod)>,
+    /// How many uses came to nothing.
+    lost: usize,
+    /// Where templates ask for parameters without a value.
+    open: HashSet<Place>,
+}
+
+/// What came of merging.
+pub(super) struct Expanded {
+    /// The spec; what uses a template that is not there keeps the reference.
+    pub(super) spec: Spec,
+    /// All that the document itself uses is in it.
+    pub(super) whole: bool,
 }
 
 impl<'a> Library<'a> {
@@ -60,11 +73,18 @@ impl<'a> Library<'a> {
             uses: 0,
             chain: Vec::new(),
             below: Vec::new(),
+            lost: 0,
+            open: HashSet::new(),
         }
     }
 
+    /// The places where templates ask for parameters without a value.
+    pub(super) fn into_open(self) -> HashSet<Place> {
+        self.open
+    }
+
     /// The spec of a workflow with all templates merged in.
-    pub(super) fn expand(&mut self, mut spec: Spec, uses: &[TemplateRef]) -> Spec {
+    pub(super) fn expand(&mut self, mut spec: Spec, uses: &[TemplateRef]) -> Expanded {
         self.services(&mut spec.services);
         for steps in [&mut spec.setup, &mut spec.steps, &mut spec.after] {
             for step in steps {
@@ -75,13 +95,15 @@ impl<'a> Library<'a> {
             spec.job = merge::job(&job, &spec.job);
             spec.pod = merge::pod(&pod, &spec.pod);
         }
+        let lost = self.lost;
         // The last template is nearest to the workflow, so it is merged first.
         for reference in uses.iter().rev() {
             if let Some(template) = self.instance(reference) {
                 spec = under(template, spec);
             }
         }
-        spec
+        let whole = self.lost == lost;
+        Expanded { spec, whole }
     }
 
     fn step(&mut self, step: &mut Step) {
@@ -103,15 +125,20 @@ impl<'a> Library<'a> {
         if let Some(parallel) = &mut step.parallel {
             self.parallel(parallel);
         }
-        if let Some(reference) = step.template.take()
-            && let Some(template) = self.instance(&reference)
-        {
-            self.below
-                .push((template.job.clone(), template.pod.clone()));
-            let first = as_steps(&reference, template, step);
-            step.setup.splice(0..0, first);
+        if let Some(reference) = step.template.take() {
+            match self.instance(&reference) {
+                Some(template) => {
+                    self.below
+                        .push((template.job.clone(), template.pod.clone()));
+                    let first = as_steps(&reference, template, step);
+                    step.setup.splice(0..0, first);
+                }
+                None => step.template = Some(reference),
+            }
         }
-        for reference in std::mem::take(&mut step.uses).iter().rev() {
+        let lost = self.lost;
+        let uses = std::mem::take(&mut step.uses);
+        for reference in uses.iter().rev() {
             let Some(template) = self.instance(reference) else {
                 continue;
             };
@@ -123,6 +150,9 @@ impl<'a> Library<'a> {
             step.steps.extend(template.after);
             step.services = over(template.services, std::mem::take(&mut step.services));
         }
+        if self.lost > lost {
+            step.uses = uses;
+        }
     }
 
     /// Workers are workflows of their own: what templates say of their pods stays with them.
@@ -130,9 +160,12 @@ impl<'a> Library<'a> {
         let outer = std::mem::take(&mut self.below);
         let worker = std::mem::take(&mut parallel.worker);
         let outside = std::mem::replace(&mut self.inside, true);
-        parallel.worker = self.expand(worker, &parallel.uses);
+        let Expanded { spec, whole } = self.expand(worker, &parallel.uses);
+        parallel.worker = spec;
         self.inside = outside;
-        parallel.uses.clear();
+        if whole {
+            parallel.uses.clear();
+        }
         self.below = outer;
     }
 
@@ -149,7 +182,9 @@ impl<'a> Library<'a> {
     }
 
     fn service_within(&mut self, service: &mut Service) {
-        for reference in std::mem::take(&mut service.uses).iter().rev() {
+        let lost = self.lost;
+        let uses = std::mem::take(&mut service.uses);
+        for reference in uses.iter().rev() {
             let Some(template) = self.instance(reference) else {
                 continue;
             };
@@ -167,6 +202,9 @@ impl<'a> Library<'a> {
             service.pod = merge::pod(&template.pod, &service.pod);
             service.content = std::mem::take(&mut service.content).over(template.content);
         }
+        if self.lost > lost {
+            service.uses = uses;
+        }
     }
 
     /// The spec of a template with its parameters and the templates that it uses put in.
@@ -176,6 +214,9 @@ impl<'a> Library<'a> {
         let found = self.find(&reference.name, &wanted);
         let filled = found.and_then(|template| self.fill(template, reference));
         self.name_chain(before);
+        if filled.is_none() {
+            self.lost += 1;
+        }
         self.expand_in(wanted, filled?)
     }
 
@@ -203,10 +244,10 @@ impl<'a> Library<'a> {
         let (spec, uses) = filled;
         let outer = std::mem::take(&mut self.below);
         self.chain.push(name);
-        let spec = self.expand(spec, &uses);
+        let expanded = self.expand(spec, &uses);
         self.chain.pop();
         self.below = outer;
-        Some(spec)
+        Some(expanded.spec)
     }
 
     /// The template of a name, unless it uses itself or there are too many.
@@ -258,9 +299,6 @@ impl<'a> Library<'a> {
             self.problems,
             self.warnings,
         );
-        if !self.problems.is_empty() {
-            return None;
-        }
         let scope = Document::of_template(self.base, &values, &late);
         let mut resolver = Resolver::new(&scope, self.budget, self.problems);
         if self.inside {
@@ -271,6 +309,7 @@ impl<'a> Library<'a> {
             nested.visit(&mut resolver);
         }
         let size = resolver.size();
+        self.open.extend(resolver.into_open());
         let steps = count(&spec.setup) + count(&spec.steps) + count(&spec.after);
         self.weigh(size, steps, &reference.name)?;
         Some((spec, uses))

@@ -2,9 +2,12 @@
 //! services, workers and members of a suite. Into which instances that is worked out is the
 //! business of [`crate::strategy`].
 
+use std::sync::Arc;
+
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+use crate::problem::Place;
 use crate::yaml::Content;
 
 use super::field::{Found, Json, Object, Reader, Text};
@@ -52,6 +55,17 @@ impl Strategy {
         *self == Self::default()
     }
 
+    /// Where a field is: `count`, `maxCount`, `matrix.browser`, `shards.files`.
+    pub(crate) fn place_of(&self, field: &str) -> Option<&Arc<Place>> {
+        match field.split_once('.') {
+            None if field == "count" => self.count.as_ref().map(|text| &text.place),
+            None if field == "maxCount" => self.max_count.as_ref().map(|text| &text.place),
+            Some(("matrix", name)) => self.matrix.get(name).map(DynamicList::place),
+            Some(("shards", name)) => self.shards.get(name).map(DynamicList::place),
+            _ => None,
+        }
+    }
+
     pub(super) fn visit(&mut self, visitor: &mut dyn Visitor) {
         for text in self.count.iter_mut().chain(&mut self.max_count) {
             visitor.formula(text);
@@ -81,6 +95,13 @@ impl DynamicList {
             _ => found
                 .scalar(reader, "a list or an expression of one")
                 .map(Self::Expression),
+        }
+    }
+
+    fn place(&self) -> &Arc<Place> {
+        match self {
+            Self::Items(items) => &items.place,
+            Self::Expression(text) => &text.place,
         }
     }
 

@@ -43,7 +43,7 @@ impl Builder<'_> {
                 .into_iter()
                 .flatten()
                 .any(|list| !list.is_empty());
-        if !has_program && own.image.is_none() {
+        if !has_program && own.image.is_none() && service.uses.is_empty() {
             let message = format!("the service `{name}` has nothing to run");
             let cure = "give it an `image`, a `command` or a `shell`";
             self.problems
@@ -110,7 +110,8 @@ impl Builder<'_> {
             .system
             .isolated_containers
             .or(system.isolated_containers);
-        if spec.setup.is_empty() && spec.steps.is_empty() && spec.after.is_empty() {
+        let is_empty = spec.setup.is_empty() && spec.steps.is_empty() && spec.after.is_empty();
+        if is_empty && parallel.uses.is_empty() {
             let message = "the workers have nothing to do";
             let cure = "give them `steps`, a `run` or a `shell`";
             self.problems
@@ -159,15 +160,21 @@ impl Builder<'_> {
     }
 
     /// A strategy as the plan has it; what is wrong with it whatever comes is said now.
-    fn strategy(&mut self, strategy: &schema::Strategy, place: &Place) -> plan::Strategy {
-        let strategy = plan::Strategy::from(strategy);
+    fn strategy(&mut self, given: &schema::Strategy, place: &Place) -> plan::Strategy {
+        let strategy = plan::Strategy::from(given);
         match Instances::resolve(&strategy, &NoScope) {
             Ok(instances) if instances.is_empty() => {
                 let message = format!("nothing will run here: {}", instances.describe());
                 self.warnings.push(Problem::new(place, message));
             }
             Ok(_) | Err(Error::Unknown(_)) => {}
-            Err(Error::Wrong(message)) => self.problems.push(Problem::new(place, message)),
+            Err(Error::Wrong { field, message }) => {
+                let (place, message) = match given.place_of(&field) {
+                    Some(place) => (&**place, message),
+                    None => (place, format!("{field}: {message}")),
+                };
+                self.problems.push(Problem::new(place, message));
+            }
         }
         strategy
     }

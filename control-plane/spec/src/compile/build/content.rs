@@ -60,15 +60,17 @@ impl Builder<'_> {
     /// What comes before all steps.
     pub(super) fn first(&mut self, settings: &Container) -> Fetched {
         let spec = self.spec;
-        self.content(&spec.content, settings, false)
+        self.content(&spec.content, settings, false, self.whole)
     }
 
-    /// What fetches the content of a step, in the order of the language.
+    /// What fetches the content of a step, in the order of the language; `whole` when no template
+    /// is missing that could add to it.
     pub(super) fn content(
         &mut self,
         content: &Content,
         settings: &Container,
         after: bool,
+        whole: bool,
     ) -> Fetched {
         let working_dir = settings.working_dir.as_ref();
         let (containers, problems) = (&mut self.containers, &mut *self.problems);
@@ -88,7 +90,7 @@ impl Builder<'_> {
             });
         }
         if let Some(git) = &content.git {
-            operations.extend(self.git(git, settings, after));
+            operations.extend(self.git(git, settings, after, whole));
         }
         for tarball in &content.tarballs {
             operations.extend(self.tarball(tarball, settings));
@@ -99,13 +101,21 @@ impl Builder<'_> {
         }
     }
 
-    fn git(&mut self, git: &Git, settings: &Container, after: bool) -> Option<Operation> {
+    fn git(
+        &mut self,
+        git: &Git,
+        settings: &Container,
+        after: bool,
+        whole: bool,
+    ) -> Option<Operation> {
         let uri = git.uri.as_ref().filter(|uri| !uri.text.trim().is_empty());
         let Some(uri) = uri else {
-            let message = "the URI of the repository is missing";
-            let cure = "give `uri`, for example https://example.com/team/tests.git";
-            self.problems
-                .push(Problem::new(&git.place, message).with_cure(cure));
+            if whole {
+                let message = "the URI of the repository is missing";
+                let cure = "give `uri`, for example https://example.com/team/tests.git";
+                self.problems
+                    .push(Problem::new(&git.place, message).with_cure(cure));
+            }
             return None;
         };
         if uri.text.trim_start().starts_with('-') || uri.text.contains("::") {

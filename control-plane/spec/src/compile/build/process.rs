@@ -1,6 +1,6 @@
 //! Processes: `run` and `shell` of a step.
 
-use super::Builder;
+use super::{Above, Builder};
 use crate::compile::container::Demand;
 use crate::compile::environment::{self, Environment};
 use crate::compile::secret::Secrets;
@@ -14,10 +14,10 @@ impl Builder<'_> {
     pub(super) fn run(
         &mut self,
         run: &Run,
-        settings: &Container,
+        here: Above<'_>,
         demand: &Demand,
     ) -> (Operation, usize) {
-        let mut settings = merge::container(settings, &run.container);
+        let mut settings = merge::container(here.settings, &run.container);
         if let Some(script) = &run.shell {
             return self.shell(script, &settings, demand);
         }
@@ -37,7 +37,7 @@ impl Builder<'_> {
             self.process(Command::Exec { command, args }, &settings, secrets, demand);
         if from_image {
             let image = settings.image.as_ref();
-            if image.is_none_or(|image| image.text.trim().is_empty()) {
+            if here.whole && image.is_none_or(|image| image.text.trim().is_empty()) {
                 let message = "`run` has no `image`, so it needs a `command` or a `shell`";
                 self.problems.push(Problem::new(&run.place, message));
             }

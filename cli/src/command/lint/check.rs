@@ -1,0 +1,254 @@
+//! Checks documents as a server would when they are run: workflows with the templates and members
+//! that are among the files.
+
+use std::collections::BTreeMap;
+
+use muster_spec::{
+    compile::{self, ExecutionInfo, Findings, Input, Undeclared},
+    manifest::Document,
+    problem::Problem,
+    schema::{Request, Step, Template, Text, Workflow},
+    suggest,
+};
+
+use super::Report;
+use crate::manifest::{Finding, Manifest};
+
+/// The documents of all files, each with the number of its file.
+#[derive(Debug)]
+struct Documents {
+    files: Vec<Manifest>,
+    workflows: Vec<(usize, Workflow)>,
+    templates: Vec<Template>,
+    /// The files of the templates.
+    template_files: Vec<usize>,
+    requests: Vec<(usize, Request)>,
+    execution: ExecutionInfo,
+}
+
+/// Checks all files.
+pub(super) fn all(files: Vec<Result<Manifest, Finding>>) -> Report {
+    let mut report = Report {
+        files: files.len(),
+        ..Report::default()
+    };
+    let mut documents = Documents {
+        files: Vec::new(),
+        workflows: Vec::new(),
+        templates: Vec::new(),
+        template_files: Vec::new(),
+        requests: Vec::new(),
+        execution: ExecutionInfo::stand_in(),
+    };
+    for file in files {
+        match file {
+            Ok(manifest) => documents.read(manifest, &mut report),
+            Err(finding) => report.problems.push(finding),
+        }
+    }
+    report.workflows = documents.workflows.len();
+    report.templates = documents.templates.len();
+    report.requests = documents.requests.len();
+    for (file, template) in documents.template_files.iter().zip(&documents.templates) {
+        let findings = compile::check_template(template, &documents.templates);
+        documents.add(*file, &findings, &mut report);
+    }
+    for (file, workflow) in &documents.workflows {
+        let findings = compile::check(&documents.input(workflow));
+        documents.add(*file, &findings, &mut report);
+    }
+    for (file, workflow) in &documents.workflows {
+        let spec = &workflow.spec;
+        for step in spec.setup.iter().chain(&spec.steps).chain(&spec.after) {
+            documents.check_members(*file, step, &mut report);
+        }
+    }
+    for (file, request) in &documents.requests {
+        documents.check_request(*file, request, &mut report);
+    }
+    report
+}
+
+impl Documents {
+    fn read(&mut self, manifest: Manifest, report: &mut Report) {
+        let file = self.files.len();
+        match manifest.parse() {
+            Err(problems) => {
+                let found = problems.into_iter();
+                let found = found.map(|problem| manifest.finding(&problem));
+                report.problems.extend(found);
+            }
+            Ok(documents) => {
+                for document in documents {
+                    match document {
+                        Document::Workflow(workflow) => self.workflows.push((file, workflow)),
+                        Document::Template(template) => {
+                            self.templates.push(template);
+                            self.template_files.push(file);
+                        }
+                        Document::Request(request) => self.requests.push((file, request)),
+                        Document::Foreign(foreign) => {
+                            report.warnings.push(manifest.finding(&foreign.problem));
+                        }
+                    }
+                }
+            }
+        }
+        self.files.push(manifest);
+    }
+
+    fn input<'a>(&'a self, workflow: &'a Workflow) -> Input<'a> {
+        const NO_VALUES: &BTreeMap<String, String> = &BTreeMap::new();
+        Input {
+            workflow,
+            templates: &self.templates,
+            global: None,
+            config: NO_VALUES,
+            undeclared: Undeclared::Refused,
+            execution: &self.execution,
+        }
+    }
+
+    /// A problem in a file, or in that of the template where it is.
+    fn finding(&self, file: usize, problem: &Problem) -> Finding {
+        let document = &*problem.place.document;
+        let is_template = |at: &usize| {
+            self.templates
+                .get(*at)
+                .is_some_and(|it| it.metadata.name == document)
+        };
+        let mut holders = (0..self.templates.len()).filter(is_template);
+        let holders = holders
+            .by_ref()
+            .filter_map(|at| self.template_files.get(at));
+        let holders: Vec<usize> = holders.copied().collect();
+        let holder = match holders.first() {
+            Some(holder) if !holders.contains(&file) => *holder,
+            _ => file,
+        };
+        match self.files.get(holder) {
+            Some(manifest) => manifest.finding(problem),
+            None => Finding::new("", problem),
+        }
+    }
+
+    /// Adds what was found of a document, once each.
+    fn add(&self, file: usize, findings: &Findings, report: &mut Report) {
+        for problem in &findings.problems {
+            let finding = self.finding(file, problem);
+            let missing = problem.message.starts_with("there is no template");
+            let list = match missing {
+                true => &mut report.warnings,
+                false => &mut report.problems,
+            };
+            if !list
+                .iter()
+                .any(|known| known == &finding || known.is_beside(&finding))
+            {
+                list.push(finding);
+            }
+        }
+        for warning in &findings.warnings {
+            let finding = self.finding(file, warning);
+            if !report.warnings.contains(&finding) {
+                report.warnings.push(finding);
+            }
+        }
+    }
+
+    /// The workflow of a name; a warning when it is not among the files, since it may be stored.
+    fn named(&self, file: usize, name: &Text, report: &mut Report) -> Option<&Workflow> {
+        let wanted = name.text.as_str();
+        let workflows = self.workflows.iter().map(|(_, workflow)| workflow);
+        let found = workflows.clone().find(|it| it.metadata.name == wanted);
+        if found.is_none() {
+            let known = workflows.map(|it| it.metadata.name.as_str());
+            let message = format!("there is no workflow `{wanted}` among these files");
+            let mut problem = Problem::new(&name.place, message);
+            problem.cure = Some(match suggest::nearest(wanted, known) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "it must be stored where this is run".to_owned(),
+            });
+            report.warnings.push(self.finding(file, &problem));
+        }
+        found
+    }
+
+    /// Checks the members of suites that are named without expressions: the workflows, and the
+    /// names of their parameters.
+    fn check_members(&self, file: usize, step: &Step, report: &mut Report) {
+        let members = step.execute.iter().flat_map(|execute| &execute.workflows);
+        for member in members {
+            let name = member.name.as_ref();
+            let Some(name) = name.filter(|name| !name.text.contains("{{")) else {
+                continue;
+            };
+            let Some(workflow) = self.named(file, name, report) else {
+                continue;
+            };
+            let parameters = &workflow.spec.config;
+            let is_given =
+                |name| member.config.contains_key(name) || member.tarball.contains_key(name);
+            // A misspelt name is the likely reason why another one has no value.
+            let all_known = parameters
+                .iter()
+                .all(|(name, parameter)| parameter.default.is_some() || is_given(name));
+            for (parameter, value) in &member.config {
+                if parameters.contains_key(parameter) {
+                    continue;
+                }
+                let mut message = format!(
+                    "there is no parameter `{parameter}` of the workflow `{}`",
+                    name.text
+                );
+                if all_known {
+                    message.push_str("; it is passed on as text");
+                }
+                let mut problem = Problem::new(&value.place, message);
+                let near = suggest::nearest(parameter, parameters.keys().map(String::as_str));
+                problem.cure = near.map(|near| format!("did you mean `{near}`?"));
+                let list = match all_known {
+                    true => &mut report.warnings,
+                    false => &mut report.problems,
+                };
+                list.push(self.finding(file, &problem));
+            }
+        }
+        let worker = step.parallel.iter().flat_map(|parallel| {
+            let spec = &parallel.worker;
+            spec.setup.iter().chain(&spec.steps).chain(&spec.after)
+        });
+        for nested in step.setup.iter().chain(&step.steps).chain(worker) {
+            self.check_members(file, nested, report);
+        }
+    }
+
+    /// Checks a request with the workflow that it names, where that is here.
+    fn check_request(&self, file: usize, request: &Request, report: &mut Report) {
+        for problem in &request.unsupported {
+            report.problems.push(self.finding(file, problem));
+        }
+        for warning in &request.warnings {
+            report.warnings.push(self.finding(file, warning));
+        }
+        let Some(workflow) = self.named(file, &request.workflow, report) else {
+            return;
+        };
+        let compiled = compile::compile(&Input {
+            config: &request.config_below(&BTreeMap::new()),
+            ..self.input(workflow)
+        });
+        let problems = compiled.err().map(|problems| request.all_placed(problems));
+        for mut problem in problems.into_iter().flatten() {
+            // What is wrong with the workflow itself is told with it; here the values count.
+            let has_no_value = problem.message.starts_with("the parameter ")
+                && problem.message.ends_with("no value");
+            if has_no_value {
+                problem.place = (*request.place()).clone();
+            } else if !problem.place.path.starts_with("spec.executionRequest.") {
+                continue;
+            }
+            report.problems.push(self.finding(file, &problem));
+        }
+    }
+}
