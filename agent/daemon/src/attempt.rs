@@ -112,6 +112,8 @@ struct State {
     address: String,
     /// The cluster says that its containers are ready.
     ready: bool,
+    /// It is a service that was ready, by its conductor or its cluster.
+    was_ready: bool,
     /// No more of the log will come: a completion record may go without the rest.
     log_is_over: bool,
     /// Number of the newest control connection; 0 when there is none.
@@ -247,6 +249,7 @@ impl Attempt {
             let new = Self::is_service(state) && state.ready != ready;
             if new {
                 state.ready = ready;
+                state.was_ready |= ready;
             }
             new && state.sequence > 0
         });
@@ -311,6 +314,10 @@ impl Attempt {
             state.reason.clear();
             state.message.clear();
             snapshot::take_steps(state, &progress);
+            state.was_ready |= progress.ready;
+            if Self::is_service(state) && !state.was_ready {
+                snapshot::tell_trouble(state, &progress);
+            }
             state.stage = Stage::Progress(progress);
             true
         });

@@ -127,6 +127,7 @@ pub(crate) fn cancel(order: &v1::CancelAttempt) -> runner::Cancel {
         From::Aborted => To::Aborted,
         From::TimedOut => To::TimedOut,
         From::Passed => To::Passed,
+        From::Failed => To::Failed,
         From::Unspecified
         | From::Queued
         | From::Assigned
@@ -134,7 +135,6 @@ pub(crate) fn cancel(order: &v1::CancelAttempt) -> runner::Cancel {
         | From::Running
         | From::Paused
         | From::Finishing
-        | From::Failed
         | From::Canceled => To::Canceled,
     };
     runner::Cancel {

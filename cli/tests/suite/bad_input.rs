@@ -130,3 +130,44 @@ fn a_pair_without_equals_sign_is_a_usage_error() {
     let done = home.muster(["run", "a.yaml", "--config", "url"]).expect(2);
     assert!(done.stderr.contains("NAME=VALUE"), "{}", done.stderr);
 }
+
+#[test]
+fn programs_are_told_what_is_wrong_as_json() {
+    let home = Home::new();
+    let text = manifest(
+        "a",
+        "config:\n  n: {type: integer}\nsteps:\n- shell: '{{ config.m }}'",
+    );
+    let file = home.write("a.yaml", &text);
+    let told = |arguments: &[&str]| {
+        let mut all = arguments.to_vec();
+        all.extend(["--output", "json"]);
+        let error = home.muster(all).expect(2).json()["error"].clone();
+        assert_eq!(error["exitCode"], 2, "{error}");
+        error
+    };
+    let error = told(&["run", &file, "--config", "n=x"]);
+    let problems = error["problems"].as_array().unwrap();
+    let paths: Vec<_> = problems.iter().map(|it| it["path"].clone()).collect();
+    assert_eq!(paths, ["config.n", "spec.steps[0].shell"], "{error}");
+    assert!(problems[1]["line"].as_u64() > Some(0), "{error}");
+    assert_eq!(
+        problems[1]["message"],
+        "there is no parameter `m`; did you mean `n`?"
+    );
+    // A stored one is named in the place of its file.
+    home.muster(["apply", "-f", &file]).expect(0);
+    let error = told(&["run", "a", "--config", "n=1"]);
+    assert_eq!(error["problems"][0]["file"], "workflow/a", "{error}");
+    assert_eq!(error["problems"][0]["path"], "spec.steps[0].shell");
+    home.muster(["run", "a", "--config", "n=1"])
+        .expect(2)
+        .expect_error(&[
+            "workflow/a:",
+            "spec.steps[0].shell: there is no parameter `m`",
+        ]);
+    assert_eq!(
+        told(&["run", "/nowhere.yaml"])["problems"][0]["file"],
+        "/nowhere.yaml"
+    );
+}

@@ -249,3 +249,59 @@ fn an_interruption_ends_members_that_nobody_else_waits_for() {
     assert_eq!(later.json()["state"], "canceled");
     home.expect_no_processes();
 }
+
+#[test]
+fn a_service_that_can_not_start_says_why_at_once() {
+    let home = Home::new();
+    let path = home.workflow(
+        "missing",
+        "services: {db: {command: [no-such-program], readinessProbe: {tcpSocket: {port: 1}}}}\n\
+         steps: [{shell: 'true'}]",
+    );
+    let done = home.muster(["run", &path]).expect(1);
+    for words in [
+        "the service db ended before it was ready",
+        "'no-such-program' is not in the container's PATH",
+        "see `muster logs missing-1.db.0`",
+    ] {
+        assert!(done.stdout.contains(words), "{words}: {}", done.stdout);
+    }
+    let service = home.muster(["get", "missing-1.db.0", "-o", "json"]);
+    let service = service.expect(0).json();
+    assert_eq!(service["state"], "failed", "{service:#}");
+    assert_eq!(service["steps"][0]["tries"], 1, "{service:#}");
+    assert_eq!(service["steps"][0]["reason"], "NOT_FOUND");
+}
+
+#[test]
+fn a_service_that_fails_again_and_again_is_named_with_its_failure() {
+    let home = Home::new();
+    let path = home.workflow(
+        "crash",
+        "services:\n  good: {shell: exec sleep 600}\n  \
+         slow: {shell: exec sleep 600, readinessProbe: {tcpSocket: {port: 1}}}\n  \
+         bad: {shell: exit 3, readinessProbe: {tcpSocket: {port: 1}}, timeout: 3s}\n\
+         steps: [{shell: 'true'}]",
+    );
+    let done = home.muster(["run", &path]).expect(1);
+    for words in [
+        "service bad is started again: exit code 3; see `muster logs crash-1.bad.0`",
+        "the service bad was not ready within 3s: 1 of 1 are not: exit code 3",
+    ] {
+        assert!(done.stdout.contains(words), "{words}: {}", done.stdout);
+    }
+    for (service, state, message) in [
+        ("good", "passed", "its owner is over"),
+        ("slow", "canceled", "stopped before it was ready"),
+        ("bad", "failed", "it was never ready: exit code 3"),
+    ] {
+        let name = format!("crash-1.{service}.0");
+        let found = home.muster(["get", &name, "-o", "json"]).expect(0).json();
+        assert_eq!(
+            (&found["state"], &found["message"]),
+            (&state.into(), &message.into()),
+            "{found:#}"
+        );
+    }
+    home.expect_no_processes();
+}

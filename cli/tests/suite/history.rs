@@ -90,3 +90,34 @@ fn a_list_as_a_cluster_exports_it_is_stored_one_by_one() {
     let done = home.muster(["run", "two"]).expect(0);
     assert!(done.stdout.contains("a\nb\n"), "{}", done.stdout);
 }
+
+#[test]
+fn differences_are_told_as_json_and_names_may_have_their_kind() {
+    let home = Home::new();
+    let file = home.workflow("a", "steps: [{shell: 'true'}]");
+    let compared = |code| {
+        let done = home.muster(["diff", "-f", &file, "--output", "json"]);
+        done.expect(code).json()["manifests"][0].clone()
+    };
+    assert_eq!(compared(1)["action"], "created");
+    home.muster(["apply", "-f", &file]).expect(0);
+    let same = compared(0);
+    assert_eq!(
+        (&same["action"], &same["diff"]),
+        (&"unchanged".into(), &"".into())
+    );
+    home.workflow("a", "steps: [{shell: 'false'}]");
+    let other = compared(1);
+    assert_eq!(other["action"], "configured");
+    let diff = other["diff"].as_str().unwrap();
+    assert!(
+        diff.contains("'true'") && diff.contains("'false'"),
+        "{diff}"
+    );
+    home.muster(["delete", "workflow/a", "b"]).expect(2);
+    home.muster(["delete", "workflow"])
+        .expect(2)
+        .expect_error(&["workflow/NAME"]);
+    home.muster(["delete", "workflow/a"]).expect(0);
+    home.muster(["get", "workflow/a"]).expect(1);
+}

@@ -2,6 +2,8 @@
 
 use crate::home::Home;
 
+const HEAD: &str = "apiVersion: testworkflows.testkube.io/v1";
+
 const MANIFEST: &str = r#"
 apiVersion: testworkflows.testkube.io/v1
 kind: TestWorkflow
@@ -44,8 +46,8 @@ fn what_can_not_run_is_a_problem_and_what_may_be_stored_is_a_warning() {
     assert_eq!(
         told("problems"),
         [
-            "`shardIndex` is known only in workers, services and members of a suite",
             "the service `none` has nothing to run",
+            "`shardIndex` is known only in workers, services and members of a suite",
         ]
     );
     assert_eq!(
@@ -55,4 +57,87 @@ fn what_can_not_run_is_a_problem_and_what_may_be_stored_is_a_warning() {
             "there is no workflow `elsewhere` among these files",
         ]
     );
+}
+
+#[test]
+fn files_that_can_not_be_read_are_problems_beside_the_others() {
+    let home = Home::new();
+    let folder = home.path().join("all");
+    std::fs::create_dir(&folder).unwrap();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(folder.join(name), bytes).unwrap();
+    write("binary.yaml", b"a: 1\n\xff");
+    write("large.yaml", &vec![b'#'; (1 << 20) + 1]);
+    std::os::unix::fs::symlink("/nowhere", folder.join("gone.yaml")).unwrap();
+    write(
+        "last.yaml",
+        format!(
+            "{HEAD}\nkind: TestWorkflow\nmetadata: {{name: w}}\nspec:\n  use: [{{name: t}}]\n  \
+             steps: [{{shell: a, timeout: 5x}}]\n"
+        )
+        .as_bytes(),
+    );
+    write(
+        "template.yaml",
+        format!(
+            "# a template\n{HEAD}\nkind: TestWorkflowTemplate\nmetadata: {{name: t}}\nspec:\n  \
+             container: {{image: '{{{{ config.nope }}}}'}}\n"
+        )
+        .as_bytes(),
+    );
+    let report = home.muster(["lint", folder.to_str().unwrap(), "--output", "json"]);
+    let report = report.expect(1).json();
+    let told: Vec<_> = report["problems"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| {
+            let file = it["file"].as_str().unwrap().rsplit('/').next().unwrap();
+            let message = it["message"].as_str().unwrap();
+            (
+                file.to_owned(),
+                it["line"].as_u64().unwrap(),
+                message.to_owned(),
+            )
+        })
+        .collect();
+    let expected = [
+        ("binary.yaml", 2, "is not UTF-8 text"),
+        (
+            "gone.yaml",
+            0,
+            "can not be read: No such file or directory (os error 2)",
+        ),
+        (
+            "large.yaml",
+            0,
+            "is larger than 1048576 bytes, the most that is allowed",
+        ),
+        (
+            "last.yaml",
+            6,
+            "'5x' is not a duration: write numbers with units h, m, s or ms, such as `90s` or `1m30s`",
+        ),
+        (
+            "template.yaml",
+            6,
+            "there is no parameter `nope`, and none is declared here",
+        ),
+    ];
+    assert_eq!(told.len(), expected.len(), "{report:#}");
+    for (found, (file, line, message)) in told.iter().zip(expected) {
+        assert_eq!(found, &(file.to_owned(), line, message.to_owned()));
+    }
+}
+
+#[test]
+fn what_a_parameter_without_default_decides_is_no_problem() {
+    let home = Home::new();
+    let file = home.write(
+        "open.yaml",
+        &format!(
+            "{HEAD}\nkind: TestWorkflow\nmetadata: {{name: w}}\nspec:\n  config: {{wait: {{type: \
+             string}}}}\n  steps: [{{shell: a, timeout: '{{{{ config.wait }}}}'}}]\n"
+        ),
+    );
+    home.muster(["lint", &file, "--strict"]).expect(0);
 }

@@ -313,7 +313,7 @@ fn build(
         labels: input.workflow.metadata.labels.clone(),
         target: execution.target,
         queue,
-        warnings: std::mem::take(&mut warnings.0),
+        warnings: warnings.0.clone(),
         resolved,
     })
 }

@@ -1,7 +1,7 @@
 //! What the server is told of an attempt: a snapshot made from its state.
 
 use muster_proto::{
-    runner::v1::{Completed, Outcome, Phase as Told, Progress},
+    runner::v1::{Completed, Outcome, Phase as Told, Progress, StepState},
     v1::{AttemptReport, CancelAttempt, Completion, attempt_report::Phase, execution},
 };
 
@@ -13,6 +13,16 @@ pub(super) fn take_steps(state: &mut State, progress: &Progress) {
     state.steps = progress.steps.iter().cloned().map(convert::step).collect();
     state.outputs = progress.outputs.iter().map(convert::output).collect();
     state.start_time_ms = progress.start_time_ms;
+}
+
+/// Says of a service that is started again and again why it is: its owner waits for it.
+pub(super) fn tell_trouble(state: &mut State, progress: &Progress) {
+    let steps = progress.steps.iter();
+    let mut running = steps.filter(|step| step.state() == StepState::Running);
+    if let Some(step) = running.find(|step| !step.message.is_empty()) {
+        state.reason.clone_from(&step.reason);
+        state.message.clone_from(&step.message);
+    }
 }
 
 /// Whether a service is ready: its conductor says so, and where it has a probe the cluster does.
@@ -51,7 +61,12 @@ fn phase(state: &State) -> Phase {
 /// should hear of it before the signals that its steps get, and take them for what they are.
 pub(super) fn cancel(state: &State) -> Option<CancelAttempt> {
     if let Some((order, _)) = &state.cancel {
-        return Some(order.clone());
+        let mut order = order.clone();
+        // A service that never was ready has not done what it was for.
+        if order.outcome() == execution::State::Passed && !state.was_ready {
+            order.set_outcome(execution::State::Failed);
+        }
+        return Some(order);
     }
     let (_, message) = state.stopped.as_ref()?;
     Some(CancelAttempt {

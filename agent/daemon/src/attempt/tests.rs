@@ -2,7 +2,7 @@
 
 use muster_proto::{
     runner::v1::{Outcome, Phase as Told},
-    v1::attempt_report::Phase,
+    v1::{attempt_report::Phase, execution},
 };
 
 use super::*;
@@ -177,4 +177,29 @@ fn an_aborted_record_says_why_the_cluster_ended_the_pod() {
         let completion = attempt.report().and_then(|report| report.completion);
         assert_eq!(completion.expect("a record").reason, expected);
     }
+}
+
+#[test]
+fn a_service_that_never_was_ready_is_not_ended_as_one_that_did_its_work() {
+    let order = CancelAttempt {
+        outcome: execution::State::Passed.into(),
+        ..CancelAttempt::default()
+    };
+    let told = |attempt: &Attempt| {
+        let connection = attempt.connect();
+        let order = attempt.orders(connection).cancel.expect("it is canceled");
+        order.outcome()
+    };
+    let never = attempt();
+    never.progress(progress(1));
+    never.cancel(order.clone());
+    assert_eq!(told(&never), execution::State::Failed);
+    let was = attempt();
+    was.progress(Progress {
+        ready: true,
+        ..progress(1)
+    });
+    was.progress(progress(2));
+    was.cancel(order);
+    assert_eq!(told(&was), execution::State::Passed);
 }

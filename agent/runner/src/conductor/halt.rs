@@ -56,8 +56,8 @@ impl Halt {
                 return false;
             }
             let outcome = match message.outcome() {
-                outcome @ (Outcome::Aborted | Outcome::TimedOut | Outcome::Passed) => outcome,
-                _ => Outcome::Canceled,
+                Outcome::Canceled | Outcome::Unspecified => Outcome::Canceled,
+                outcome => outcome,
             };
             *cancel = Some(Cancel {
                 force: message.force,

@@ -15,7 +15,7 @@ use rustix::fs::{Mode, OFlags, fchmod, openat};
 use super::{
     Run,
     children::{Started, never_starts},
-    halt::{Cause, Halt, Limits},
+    halt::{Cancel, Cause, Halt, Limits},
     operation::{At, BROKEN, Failure, Kind},
     scope::{self, Known, RESULTS, Results, Services, Sight, results_of},
     surroundings::Surroundings,
@@ -44,6 +44,7 @@ pub(super) async fn walk(run: Rc<Run>, halt: Halt) -> Ended {
         services: Rc::default(),
         lasting: RefCell::default(),
         first_failure: RefCell::default(),
+        last_failure: RefCell::default(),
         run: Rc::clone(&run),
     };
     if let Err(error) = make_outputs(&run) {
@@ -55,17 +56,8 @@ pub(super) async fn walk(run: Rc<Run>, halt: Halt) -> Ended {
         .await;
     stop_services(&run, walk.lasting.take()).await;
     if let Some(cancel) = halt.canceled() {
-        let reason = match cancel.outcome {
-            Outcome::Aborted => "STOPPED",
-            Outcome::TimedOut => "DEADLINE",
-            Outcome::Passed => "NOT_NEEDED",
-            _ => "CANCELED",
-        };
-        return Ended {
-            outcome: cancel.outcome,
-            reason: reason.to_owned(),
-            message: cancel.message,
-        };
+        let why = walk.last_failure.take();
+        return canceled(cancel, why);
     }
     if verdict == Verdict::Passed {
         return Ended {
@@ -78,6 +70,31 @@ pub(super) async fn walk(run: Rc<Run>, halt: Halt) -> Ended {
         outcome: Outcome::Failed,
         reason: verdict.reason().to_owned(),
         message: walk.first_failure.take().unwrap_or_default(),
+    }
+}
+
+/// What a run comes to that was told to end. `last` is the newest failure of something that is tried
+/// again and again.
+fn canceled(cancel: Cancel, last: Option<String>) -> Ended {
+    let (outcome, reason, message) = match (cancel.outcome, last) {
+        // A service that never was ready.
+        (Outcome::Failed, Some(why)) => {
+            let message = format!("it was never ready: {why}");
+            (Outcome::Failed, "NOT_READY", message)
+        }
+        (Outcome::Failed, None) => {
+            let message = "stopped before it was ready".to_owned();
+            (Outcome::Canceled, "CANCELED", message)
+        }
+        (Outcome::Aborted, _) => (Outcome::Aborted, "STOPPED", cancel.message),
+        (Outcome::TimedOut, _) => (Outcome::TimedOut, "DEADLINE", cancel.message),
+        (Outcome::Passed, _) => (Outcome::Passed, "NOT_NEEDED", cancel.message),
+        (outcome, _) => (outcome, "CANCELED", cancel.message),
+    };
+    Ended {
+        outcome,
+        reason: reason.to_owned(),
+        message,
     }
 }
 
@@ -133,6 +150,8 @@ struct Walk {
     lasting: RefCell<Vec<Started>>,
     /// The first step that failed and counts, in words.
     first_failure: RefCell<Option<String>>,
+    /// The newest failure behind which something was tried again, in words.
+    last_failure: RefCell<Option<String>>,
 }
 
 impl Walk {
@@ -237,7 +256,10 @@ impl Walk {
             let Some(retry) = &step.retry else {
                 return (tries, result);
             };
-            let is_hopeless = result.is_err() && never_starts(&self.run, tries);
+            let is_hopeless = result.as_ref().is_err_and(|failure| {
+                (retry.backoff && HOPELESS.contains(&failure.reason.as_str()))
+                    || never_starts(&self.run, tries)
+            });
             if tries > retry.count || limits.cause().is_some() || is_hopeless {
                 return (tries, result);
             }
@@ -255,6 +277,7 @@ impl Walk {
                 Err(failure) => return (tries, Err(failure)),
             }
             tries += 1;
+            self.tell_failure(step, &result);
             if retry.backoff {
                 tokio::select! {
                     () = tokio::time::sleep(backoff(tries)) => {}
@@ -267,6 +290,16 @@ impl Walk {
                 .board
                 .update(&step.reference, |status| status.tries = tries);
         }
+    }
+
+    /// Tells why a step is tried again, until it is known what it comes to.
+    fn tell_failure(&self, step: &Step, result: &Result<(), Failure>) {
+        let Err(failure) = result else { return };
+        self.last_failure.replace(Some(failure.message.clone()));
+        self.run.board.update(&step.reference, |status| {
+            status.reason.clone_from(&failure.reason);
+            status.message.clone_from(&failure.message);
+        });
     }
 
     /// One try, within the timeout of the step: each try has all of it.
@@ -549,6 +582,9 @@ const OF_THE_TEST: [&str; 5] = [
     "STEP_FAILED",
     "NEGATIVE",
 ];
+
+/// Reasons behind which starting a service once more does not help.
+const HOPELESS: [&str; 4] = ["NOT_FOUND", "IMAGE_CONFIG", "EXPRESSION", "STRATEGY"];
 
 /// Whether a failure is one of what is tested.
 fn is_of_the_test(failure: &Failure) -> bool {

@@ -32,6 +32,11 @@ pub(super) fn all(files: Vec<Result<Manifest, Finding>>) -> Report {
         files: files.len(),
         ..Report::default()
     };
+    let names = files.iter().map(|file| match file {
+        Ok(manifest) => manifest.file.clone(),
+        Err(finding) => finding.file.clone(),
+    });
+    let names: Vec<String> = names.collect();
     let mut documents = Documents {
         files: Vec::new(),
         workflows: Vec::new(),
@@ -65,6 +70,10 @@ pub(super) fn all(files: Vec<Result<Manifest, Finding>>) -> Report {
     }
     for (file, request) in &documents.requests {
         documents.check_request(*file, request, &mut report);
+    }
+    for list in [&mut report.problems, &mut report.warnings] {
+        let file = |finding: &Finding| names.iter().position(|name| *name == finding.file);
+        list.sort_by_cached_key(|finding| (file(finding), finding.line, finding.column));
     }
     report
 }

@@ -1,8 +1,9 @@
 //! The operation that starts services, and their end: they are stopped with the step that owns
 //! them, whatever it came to.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
+use futures::future::try_join_all;
 use muster_proto::runner::v1::{
     ChildInstance, ChildStatus, Outcome, StartChildren, StopChildren, children_order::Order,
 };
@@ -24,6 +25,8 @@ use crate::conductor::{
 
 /// How long services may take to end before they are killed.
 const END: Duration = Duration::from_secs(60);
+/// Most troubles of one service that are told while it is waited for.
+const MOST_TROUBLES: usize = 10;
 
 /// Services that were started, to be stopped.
 #[derive(Debug)]
@@ -56,10 +59,10 @@ impl At<'_> {
         }
         let _resting = self.run.board.rest();
         let begun = started.len() - services.len();
-        for (one, deadline) in started.iter().skip(begun).zip(deadlines) {
-            self.ready(one, deadline).await?;
-        }
-        Ok(())
+        // Side by side: one that is late or ended fails the step whatever the others do.
+        let waits = started.iter().skip(begun).zip(deadlines);
+        let waits = waits.map(|(one, deadline)| self.ready(one, deadline));
+        try_join_all(waits).await.map(drop)
     }
 
     async fn deadline(
@@ -169,8 +172,12 @@ impl At<'_> {
         deadline: Option<(Instant, Duration)>,
     ) -> Result<(), Failure> {
         let mut changes = self.run.children.subscribe();
+        let mut told = BTreeSet::new();
         loop {
             let known = started.known(&self.run.children);
+            for status in known.iter().flatten() {
+                self.tell_trouble(&started.name, status, &mut told).await;
+            }
             for status in known.iter().flatten() {
                 let early = started.probed && !status.ready;
                 if status.terminal && (early || status.outcome() != Outcome::Passed) {
@@ -219,12 +226,37 @@ impl At<'_> {
                     );
                     let late = known.iter().find(|status| !ready(status));
                     if let Some(status) = late.and_then(Option::as_ref) {
+                        if !status.message.is_empty() {
+                            text.push_str(&format!(": {}", status.message));
+                        }
                         text.push_str(&format!("; see `muster logs {}`", status.display_name));
                     }
                     return Err(Failure::new("SERVICE", text));
                 }
                 cause = self.limits.reached() => return Err(Failure::stopped(&cause, self.step)),
             }
+        }
+    }
+}
+
+impl At<'_> {
+    /// Tells why a service that is not ready yet was started again; the same only once.
+    async fn tell_trouble(
+        &self,
+        service: &str,
+        status: &ChildStatus,
+        told: &mut BTreeSet<(u32, String)>,
+    ) {
+        let is_news = !status.message.is_empty()
+            && !(status.ready || status.terminal)
+            && told.len() < MOST_TROUBLES
+            && told.insert((status.index, status.message.clone()));
+        if is_news {
+            let text = format!(
+                "service {service} is started again: {}; see `muster logs {}`",
+                status.message, status.display_name
+            );
+            self.run.spool.remark(self.step, &text).await;
         }
     }
 }
