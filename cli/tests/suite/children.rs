@@ -169,7 +169,7 @@ fn suites_run_workflows_of_the_same_file_by_name_and_by_labels() {
     };
     let service = "services: {s: {shell: exec sleep 600}}\n";
     let text = [
-        document("all", "tier: slow", "steps:\n- execute:\n    workflows:\n    - name: one\n      config: {greeting: hello, more: 1}\n      matrix: {n: [1, 2]}\n    - selector: {matchExpressions: [{key: tier, operator: In, values: [fast]}]}\n"),
+        document("all", "tier: fast", "steps:\n- execute:\n    workflows:\n    - name: one\n      config: {greeting: hello, more: 1}\n      matrix: {n: [1, 2]}\n    - selector: {matchExpressions: [{key: tier, operator: In, values: [fast]}]}\n"),
         document("one", "", &format!("config: {{greeting: {{type: string}}}}\n{service}steps: [{{shell: 'echo {{{{ config.greeting }}}}'}}]")),
         document("two", "tier: fast", &format!("{service}steps: [{{shell: echo two}}]")),
         document("loop", "", "steps: [{execute: {workflows: [{name: loop}]}}]"),
@@ -177,7 +177,13 @@ fn suites_run_workflows_of_the_same_file_by_name_and_by_labels() {
     ]
     .concat();
     let path = home.write("suite.yaml", &text);
-    home.muster(["run", &path, "--name", "all"]).expect(0);
+    let done = home.muster(["run", &path, "--name", "all"]).expect(0);
+    assert!(
+        done.stdout
+            .contains("this workflow has the labels tier In fast too: it is left out"),
+        "{}",
+        done.stdout
+    );
     let all = home.muster(["ls", "-o", "json"]).expect(0).json();
     assert_eq!(all["executions"].as_array().unwrap().len(), 4);
     let two = home.muster(["logs", "two-1"]).expect(0);

@@ -12,7 +12,7 @@ mod execution;
 mod files;
 mod folder;
 mod global;
-mod instance;
+mod known;
 mod merge;
 mod name;
 mod pod;
@@ -274,7 +274,7 @@ fn build(
 
     let mut later = Problems::default();
     if mode != Mode::Template {
-        instance::check(&spec, &mut later);
+        known::check(&spec, &mut later, warnings);
     }
     let budget = Budget::new(MAX_COST);
     let credentials = credential::names(&mut spec, None, &budget, &mut later);

@@ -576,3 +576,30 @@ steps:
         ["spec.use[0].name: templates use one another: loop → loop (in loop)"]
     );
 }
+
+#[test]
+fn variables_of_steps_that_are_nothing_are_warned_of() {
+    let (workflow, templates) = read(&[(
+        "TestWorkflow",
+        "w",
+        "steps:
+- {id: build, shell: x, retry: {count: 2, until: self.pased || self.passed}}
+- {name: Run all, shell: 'echo {{ step.run_all.exitCode }} {{ step.results }} {{ step.build.* }}'}
+- {shell: x, condition: step.bild.status == 'passed'}
+- {shell: x, condition: step.build.statsu == 'passed'}
+- parallel:
+    steps:
+    - {id: inner, shell: 'echo {{ step.build.outputs.x }} {{ step.inner.passed }}'}
+    - {shell: 'echo {{ step.gone.passed }}'}",
+    )]);
+    let compiled = run_with(&workflow, &templates, None).unwrap();
+    assert_eq!(
+        told(&compiled.warnings),
+        [
+            "spec.steps[0].retry.until: the step itself has no `pased`",
+            "spec.steps[2].condition: there is no step with the id `bild`",
+            "spec.steps[3].condition: a step has no `statsu`",
+            "spec.steps[4].parallel.steps[1].shell: there is no step with the id `gone`",
+        ]
+    );
+}

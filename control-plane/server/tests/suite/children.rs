@@ -3,9 +3,9 @@
 use muster_proto::v1::{Assignment, CreateExecutionRequest};
 use muster_proto::v1::{
     CancelExecutionRequest, ChildInstance, Credit, InlineWorkflow, ListExecutionsRequest,
-    ReadArchiveRequest, StartChildrenRequest, StopChildrenRequest, WatchChildrenRequest,
-    attempt_report::Phase, child_origin::Role, create_execution_request::Source, execution::State,
-    link_request::Message, link_response,
+    PauseExecutionRequest, ReadArchiveRequest, ResumeExecutionRequest, StartChildrenRequest,
+    StopChildrenRequest, WatchChildrenRequest, attempt_report::Phase, child_origin::Role,
+    create_execution_request::Source, execution::State, link_request::Message, link_response,
 };
 use tonic::Code;
 
@@ -312,5 +312,42 @@ async fn what_can_not_be_compiled_is_refused_with_its_place() {
         }
         let refused = agent.clients.link.start_children(request).await;
         assert_eq!(refused.expect_err("wrong").code(), Code::InvalidArgument);
+    }
+}
+
+#[tokio::test]
+async fn children_made_while_their_parent_is_being_paused_are_paused_too() {
+    let (_fixture, mut admin, mut agent, work) = parent().await;
+    let name = "projects/default/executions/tree-1".to_owned();
+    let mut executions = admin.executions.clone();
+    for round in 0..10 {
+        let request = StartChildrenRequest {
+            group: format!("round{round}"),
+            ..workers(&work)
+        };
+        let pause = PauseExecutionRequest {
+            name: name.clone(),
+            ..PauseExecutionRequest::default()
+        };
+        let (children, paused) = tokio::join!(
+            start(&mut agent, request),
+            executions.pause_execution(pause)
+        );
+        paused.expect("it may");
+        for child in children {
+            let child = admin
+                .get(&format!("projects/default/executions/{child}"))
+                .await;
+            assert!(
+                child.pause_requested,
+                "round {round}: {}",
+                child.display_name
+            );
+        }
+        let resume = ResumeExecutionRequest {
+            name: name.clone(),
+            ..ResumeExecutionRequest::default()
+        };
+        executions.resume_execution(resume).await.expect("it may");
     }
 }

@@ -118,7 +118,9 @@ impl File {
             Some(found) => {
                 let mode = u32::try_from(found.integer(reader)?).ok();
                 if mode.is_none_or(|mode| mode > 0o7777) {
-                    let message = "expected permission bits such as 0644";
+                    let found_text = found.node.describe();
+                    let message =
+                        format!("expected permission bits such as 0644, found {found_text}");
                     reader.problem(found.node.mark, &found.path, message);
                     return None;
                 }

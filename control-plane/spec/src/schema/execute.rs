@@ -92,7 +92,8 @@ impl Execute {
         };
         if execute.workflows.is_empty() || execute.workflows.len() > MAX_MEMBERS {
             let path = format!("{}.workflows", object.path());
-            let message = format!("expected 1 to {MAX_MEMBERS} workflows");
+            let found = execute.workflows.len();
+            let message = format!("expected 1 to {MAX_MEMBERS} workflows, found {found}");
             reader.problem(object.mark(), &path, message);
         }
         object.finish(reader);

@@ -193,7 +193,8 @@ fn read_id(reader: &mut Reader, found: &Found<'_>) -> Option<Text> {
     if !id.text.is_empty() && id.text.len() <= 63 && id.text.chars().all(allowed) {
         return Some(id);
     }
-    let message = "an id has 1 to 63 lower-case letters, digits and `_`";
+    let short: String = id.text.chars().take(60).collect();
+    let message = format!("expected 1 to 63 lower-case letters, digits and `_`, found `{short}`");
     reader.problem(found.node.mark, &found.path, message);
     None
 }
@@ -214,7 +215,8 @@ impl Retry {
         match number.filter(|number| (1..=1000).contains(number)) {
             Some(count) => Some(Self { count, until }),
             None => {
-                reader.problem(count.node.mark, &count.path, "expected 1 to 1000");
+                let message = format!("expected 1 to 1000, found {}", count.node.describe());
+                reader.problem(count.node.mark, &count.path, message);
                 None
             }
         }

@@ -15,6 +15,8 @@ use super::{
     instances::Texts,
     transfer::Outgoing,
 };
+use serde_json::Value;
+
 use crate::conductor::operation::{At, Failure};
 
 /// Most members at a time, unless the step says otherwise.
@@ -112,10 +114,19 @@ impl At<'_> {
             return Ok(Vec::new());
         };
         let order = Order::Select(select(texts, selector, instance).await?);
-        let found = tokio::select! {
+        let mut found = tokio::select! {
             found = self.run.children.order(order) => found?,
             cause = self.limits.reached() => return Err(Failure::stopped(&cause, self.step)),
         };
+        // A suite that selects itself does not mean itself.
+        let own = self.sight.context.get("workflow").map(|it| &it["name"]);
+        let before = found.len();
+        found.retain(|name| own.and_then(Value::as_str) != Some(name));
+        if found.len() < before && !found.is_empty() {
+            let labels = describe(selector);
+            let text = format!("this workflow has the labels {labels} too: it is left out");
+            self.run.spool.remark(self.step, &text).await;
+        }
         if found.is_empty() {
             let text = format!("no other workflow has the labels {}", describe(selector));
             return Err(Failure::new("SELECTOR_EMPTY", text));

@@ -110,7 +110,7 @@ impl App {
         Ok(executions.source(root).await?)
     }
 
-    /// Names of the workflows that labels select.
+    /// Names of the workflows that labels select, the parent's own among them when it has the labels.
     pub(crate) async fn select_workflows(
         &self,
         agent: &Agent,
@@ -146,8 +146,6 @@ impl App {
                 break;
             }
         }
-        // A suite that selects itself does not mean itself.
-        found.remove(&parent.execution.workflow);
         if found.len() > MAX_SELECTED {
             return Err(Error::LimitReached(format!(
                 "the selector finds more than {MAX_SELECTED} workflows"

@@ -148,7 +148,10 @@ fn retries(reader: &mut Reader, object: &mut Object<'_>) -> Option<u32> {
     let number = u32::try_from(count.integer(reader)?).ok();
     let number = number.filter(|number| *number <= MAX_RETRIES);
     if number.is_none() {
-        let message = format!("expected 0 to {MAX_RETRIES}");
+        let message = format!(
+            "expected 0 to {MAX_RETRIES}, found {}",
+            count.node.describe()
+        );
         reader.problem(count.node.mark, &count.path, message);
     }
     number

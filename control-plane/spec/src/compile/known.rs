@@ -1,27 +1,66 @@
-//! Variables of instances (`index`, `matrix.browser`, `shard.files`, …) where they can not be known: outside
-//! of what has instances, and names that no strategy around them declares. Asked when templates are
-//! merged, since a template may be used inside and outside.
+//! Variables where they can not be known. Those of instances (`index`, `matrix.browser`, `shard.files`, …)
+//! outside of what has instances, and names that no strategy around them declares, are refused. Steps
+//! that are not there and parts that steps do not have are warned of: there they are nothing, so that
+//! a condition is false. Asked when templates are merged, since a template may be used inside and
+//! outside, and beside all steps.
+
+use std::collections::BTreeSet;
 
 use crate::expression::{Expression, Template, Value};
 use crate::problem::{Place, Problem, Problems};
-use crate::schema::{Json, Names, Spec, Strategy, Text, Visitor};
+use crate::schema::{Json, Names, Spec, Step, Strategy, Text, Visitor};
 use crate::suggest;
 
+use super::name;
 use super::scope::OF_INSTANCES;
 
+/// What is known of a step: `step.<id>.status`.
+const OF_STEPS: [&str; 7] = [
+    "status", "passed", "failed", "skipped", "exitCode", "results", "outputs",
+];
+/// What a step knows of itself: `self.status`.
+const OF_SELF: [&str; 5] = ["status", "passed", "success", "failed", "error"];
+
 /// Names each variable that can not be known.
-pub(super) fn check(spec: &Spec, problems: &mut Problems) {
+pub(super) fn check(spec: &Spec, problems: &mut Problems, warnings: &mut Problems) {
+    let mut steps = BTreeSet::new();
+    ids(spec, &mut steps);
     let mut spec = spec.clone();
     spec.visit(&mut Checker {
         blocks: Vec::new(),
+        steps,
         problems,
+        warnings,
     });
+}
+
+/// The ids of all steps, those of workers too: which of them a text can see depends on where it is.
+fn ids(spec: &Spec, all: &mut BTreeSet<String>) {
+    for steps in [&spec.setup, &spec.steps, &spec.after] {
+        ids_of(steps, all);
+    }
+}
+
+fn ids_of(steps: &[Step], all: &mut BTreeSet<String>) {
+    for step in steps {
+        let id = step.id.as_ref().map(|id| id.text.clone());
+        let named = || name::slug(&step.name.as_ref()?.text);
+        all.extend(id.or_else(named));
+        ids_of(&step.setup, all);
+        ids_of(&step.steps, all);
+        if let Some(parallel) = &step.parallel {
+            ids(&parallel.worker, all);
+        }
+    }
 }
 
 struct Checker<'a> {
     /// What the blocks around a text have of their own, the outermost first.
     blocks: Vec<Names>,
+    /// The ids of all steps.
+    steps: BTreeSet<String>,
     problems: &'a mut Problems,
+    warnings: &'a mut Problems,
 }
 
 impl Checker<'_> {
@@ -58,6 +97,32 @@ impl Checker<'_> {
             if let Err(message) = self.variable(&path) {
                 self.problems.push(Problem::of_text(place, &message));
             }
+            if let Some(message) = self.nothing(&path) {
+                self.warnings.push(Problem::of_text(place, &message));
+            }
+        }
+    }
+
+    /// Why a variable of a step has no value, if so.
+    fn nothing(&self, path: &str) -> Option<String> {
+        let (root, rest) = path.split_once('.')?;
+        let mut names = rest.split('.');
+        let first = names.next().filter(|name| *name != "*")?;
+        let part = names.next().filter(|name| *name != "*");
+        match root {
+            "self" => lacks("the step itself", "self", first, &OF_SELF),
+            "step" if first == "results" && part.is_none() => None,
+            "step" if !self.steps.contains(first) => {
+                let short: String = first.chars().take(60).collect();
+                let text = format!("there is no step with the id `{short}`");
+                let known = self.steps.iter().map(String::as_str);
+                Some(match suggest::nearest(first, known) {
+                    Some(near) => format!("{text}; did you mean `{near}`?"),
+                    None => text,
+                })
+            }
+            "step" => lacks("a step", &format!("step.{first}"), part?, &OF_STEPS),
+            _ => None,
         }
     }
 
@@ -95,9 +160,22 @@ impl Checker<'_> {
     }
 }
 
+/// That a step does not have a part of this name, if so.
+fn lacks(what: &str, path: &str, part: &str, known: &[&str]) -> Option<String> {
+    if known.contains(&part) {
+        return None;
+    }
+    let short: String = part.chars().take(60).collect();
+    let text = format!("{what} has no `{short}`");
+    Some(match suggest::nearest(part, known.iter().copied()) {
+        Some(near) => format!("{text}; did you mean `{path}.{near}`?"),
+        None => format!("{text}, only `{}`", known.join("`, `")),
+    })
+}
+
 /// Whether a text is worth parsing.
 fn may_name(text: &str) -> bool {
-    ["index", "count", "matrix", "shard"]
+    ["index", "count", "matrix", "shard", "step.", "self."]
         .iter()
         .any(|name| text.contains(name))
 }
