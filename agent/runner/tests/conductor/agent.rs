@@ -9,10 +9,10 @@ use std::{
 };
 
 use muster_proto::runner::v1::{
-    Acknowledge, AgentMessage, AgentWelcome, ArtifactAck, Cancel, Completed, CompletedAck,
-    ConductorHello, ConductorMessage, CredentialGiven, Log, LogStream, Progress, Refused,
-    StepStatus, agent_message::Message, artifact_part::Part, conductor_hello::Purpose,
-    conductor_message::Message as Said,
+    Acknowledge, AgentMessage, AgentWelcome, ArtifactAck, Cancel, ChildrenAnswer, Completed,
+    CompletedAck, ConductorHello, ConductorMessage, CredentialGiven, Log, LogStream, Progress,
+    Refused, StepStatus, agent_message::Message, artifact_part::Part, children_order::Order,
+    conductor_hello::Purpose, conductor_message::Message as Said,
 };
 use muster_runner::frame::{FrameReader, FrameWriter};
 use muster_spec::plan::Plan;
@@ -41,6 +41,8 @@ pub(crate) struct Manner {
     pub(crate) refuse_artifacts: Option<&'static str>,
     /// Credentials of the project.
     pub(crate) credentials: BTreeMap<String, String>,
+    /// Does not answer orders to let children go on.
+    pub(crate) holds_children: bool,
     /// Image configs for the welcome.
     pub(crate) welcome: AgentWelcome,
 }
@@ -59,6 +61,8 @@ pub(crate) struct Heard {
     pub(crate) artifacts: BTreeMap<String, Vec<u8>>,
     /// Credentials that were asked for.
     pub(crate) wishes: Vec<String>,
+    /// Orders about children.
+    pub(crate) children: Vec<Order>,
     /// Control connections so far.
     pub(crate) connections: u32,
     orders: Vec<Message>,
@@ -304,11 +308,20 @@ impl Agent {
                 heard.completed = Some(completed);
                 answers.extend([heard.acknowledge(), Message::CompletedAck(CompletedAck {})]);
             }
-            Said::Hello(_)
-            | Said::Artifact(_)
-            | Said::Archive(_)
-            | Said::Credential(_)
-            | Said::Children(_) => {
+            Said::Children(order) => {
+                let id = order.id;
+                // An empty one says that there are children.
+                if let Some(order) = order.order {
+                    let holds = matches!(order, Order::Resume(_)) && self.manner().holds_children;
+                    let answer = ChildrenAnswer {
+                        id,
+                        ..ChildrenAnswer::default()
+                    };
+                    answers.extend((!holds).then_some(Message::ChildrenAnswer(answer)));
+                    heard.children.push(order);
+                }
+            }
+            Said::Hello(_) | Said::Artifact(_) | Said::Archive(_) | Said::Credential(_) => {
                 panic!("does not belong here")
             }
         }

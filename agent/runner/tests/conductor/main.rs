@@ -10,6 +10,7 @@
 
 mod agent;
 mod artifacts;
+mod children;
 mod credential;
 mod endings;
 mod flow;
