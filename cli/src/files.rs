@@ -20,7 +20,7 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Manifest>, Error> {
 }
 
 /// As [`read`], with what is wrong in the place of those that can not be read.
-pub(crate) fn each(paths: &[PathBuf]) -> Result<Vec<Result<Manifest, Finding>>, Error> {
+pub(crate) fn each(paths: &[PathBuf]) -> Result<Vec<Result<Manifest, Box<Finding>>>, Error> {
     let mut found = Vec::new();
     for path in paths {
         if path.is_dir() {
@@ -45,9 +45,11 @@ pub(crate) fn each(paths: &[PathBuf]) -> Result<Vec<Result<Manifest, Finding>>, 
 fn walk(
     folder: &Path,
     depth: usize,
-    found: &mut Vec<Result<PathBuf, Finding>>,
+    found: &mut Vec<Result<PathBuf, Box<Finding>>>,
 ) -> Result<(), Error> {
-    let wrong = |path: &Path, message: &str| Finding::of_file(&path.display().to_string(), message);
+    let wrong = |path: &Path, message: &str| {
+        Box::new(Finding::of_file(&path.display().to_string(), message))
+    };
     let entries = std::fs::read_dir(folder).and_then(|entries| {
         let paths = entries.map(|entry| Ok(entry?.path()));
         paths.collect::<std::io::Result<Vec<_>>>()

@@ -29,7 +29,7 @@ pub(crate) struct Manifest {
 
 impl Manifest {
     /// Reads a file, or standard input for `-`; or says why it can not be read.
-    pub(crate) fn read(path: &Path) -> Result<Self, Finding> {
+    pub(crate) fn read(path: &Path) -> Result<Self, Box<Finding>> {
         let is_stdin = path == Path::new("-");
         let file = match is_stdin {
             true => "standard input".to_owned(),
@@ -39,7 +39,7 @@ impl Manifest {
             true => read_limited(std::io::stdin()),
             false => std::fs::File::open(path).and_then(read_limited),
         };
-        let wrong = |message: &str| Finding::of_file(&file, message);
+        let wrong = |message: &str| Box::new(Finding::of_file(&file, message));
         let bytes = bytes.map_err(|error| wrong(&format!("can not be read: {error}")))?;
         if bytes.len() > MAX_BYTES {
             let message = format!("is larger than {MAX_BYTES} bytes, the most that is allowed");
@@ -53,10 +53,9 @@ impl Manifest {
                     .iter()
                     .take(error.utf8_error().valid_up_to());
                 let line = before.filter(|byte| **byte == b'\n').count() + 1;
-                Err(Finding {
-                    line,
-                    ..wrong("is not UTF-8 text")
-                })
+                let mut finding = wrong("is not UTF-8 text");
+                finding.line = line;
+                Err(finding)
             }
         }
     }
@@ -211,11 +210,11 @@ fn place_of(text: &str) -> Option<(usize, usize, &str)> {
 }
 
 /// Nothing was started, so it counts as a wrong command line, not as a failed test.
-impl From<Finding> for Error {
-    fn from(finding: Finding) -> Self {
+impl From<Box<Finding>> for Error {
+    fn from(finding: Box<Finding>) -> Self {
         Self::Manifest {
             subject: finding.file.clone(),
-            problems: vec![finding],
+            problems: vec![*finding],
         }
     }
 }

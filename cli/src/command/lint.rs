@@ -69,7 +69,7 @@ fn show(report: &Report, global: &Global) -> Result<(), Error> {
     ] {
         for finding in findings {
             let word = terminal.paint(style, word);
-            text.push_str(&format!("{word}  {}\n", finding));
+            text.push_str(&format!("{word}  {finding}\n"));
         }
     }
     text.push_str(&format!(

@@ -27,7 +27,7 @@ struct Documents {
 }
 
 /// Checks all files.
-pub(super) fn all(files: Vec<Result<Manifest, Finding>>) -> Report {
+pub(super) fn all(files: Vec<Result<Manifest, Box<Finding>>>) -> Report {
     let mut report = Report {
         files: files.len(),
         ..Report::default()
@@ -48,7 +48,7 @@ pub(super) fn all(files: Vec<Result<Manifest, Finding>>) -> Report {
     for file in files {
         match file {
             Ok(manifest) => documents.read(manifest, &mut report),
-            Err(finding) => report.problems.push(finding),
+            Err(finding) => report.problems.push(*finding),
         }
     }
     report.workflows = documents.workflows.len();

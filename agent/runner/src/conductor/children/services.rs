@@ -247,8 +247,8 @@ impl At<'_> {
         status: &ChildStatus,
         told: &mut BTreeSet<(u32, String)>,
     ) {
-        let is_news = !status.message.is_empty()
-            && !(status.ready || status.terminal)
+        let is_silent = status.message.is_empty() || status.ready || status.terminal;
+        let is_news = !is_silent
             && told.len() < MOST_TROUBLES
             && told.insert((status.index, status.message.clone()));
         if is_news {
