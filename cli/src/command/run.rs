@@ -53,6 +53,16 @@ pub(crate) struct Arguments {
     /// Run what an earlier execution ran, as `muster rerun` does
     #[arg(long, value_name = "EXECUTION", conflicts_with_all = ["file", "name", "workflow"])]
     execution: Option<String>,
+    /// Template that is put below the run, as `muster server --global-template` does
+    #[arg(long, value_name = "TEMPLATE")]
+    global_template: Option<String>,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// What `muster run` and `muster rerun` have in common.
+#[derive(Debug, Args)]
+struct Options {
     /// Value of a parameter in the workflow's `config`; may be given several times
     #[arg(long = "config", short, value_name = "NAME=VALUE", value_parser = pair)]
     config: Vec<(String, String)>,
@@ -63,9 +73,6 @@ pub(crate) struct Arguments {
     /// of one name are alternatives
     #[arg(long = "target", value_name = "NAME=VALUE", value_parser = pair)]
     target: Vec<(String, String)>,
-    /// Template that is put below the run, as `muster server --global-template` does
-    #[arg(long, value_name = "TEMPLATE")]
-    global_template: Option<String>,
     /// Print the name and leave; the server goes on. Needs a server: see --server and `muster context`
     #[arg(long, conflicts_with_all = ["artifacts", "quiet"])]
     detach: bool,
@@ -99,21 +106,8 @@ pub(crate) struct Rerun {
     /// Name such as smoke-3, or id
     #[arg(value_name = "EXECUTION")]
     id: String,
-    /// Value of a parameter in the workflow's `config`; may be given several times
-    #[arg(long = "config", short, value_name = "NAME=VALUE", value_parser = pair)]
-    config: Vec<(String, String)>,
-    /// Tag of the execution; may be given several times
-    #[arg(long = "tag", short, value_name = "NAME=VALUE", value_parser = pair)]
-    tags: Vec<(String, String)>,
-    /// Print the name and leave; the server goes on. Needs a server: see --server and `muster context`
-    #[arg(long, conflicts_with_all = ["artifacts", "quiet"])]
-    detach: bool,
-    /// Download the artifacts into this folder at the end
-    #[arg(long, value_name = "DIR")]
-    artifacts: Option<PathBuf>,
-    /// Show only the summary
-    #[arg(long, short)]
-    quiet: bool,
+    #[command(flatten)]
+    options: Options,
 }
 
 /// Runs `muster rerun`.
@@ -123,15 +117,8 @@ pub(crate) async fn rerun(arguments: Rerun, global: &Global) -> Result<Exit, Err
         name: None,
         workflow: None,
         execution: Some(arguments.id),
-        config: arguments.config,
-        tags: arguments.tags,
-        target: Vec::new(),
         global_template: None,
-        detach: arguments.detach,
-        artifacts: arguments.artifacts,
-        quiet: arguments.quiet,
-        raw: false,
-        request_id: None,
+        options: arguments.options,
     };
     execute(arguments, global).await
 }
@@ -215,10 +202,10 @@ fn check_local(arguments: &Arguments) -> Result<(), Error> {
             "{what} needs a server: {why}; give --server or choose a context"
         )))
     };
-    if arguments.detach {
+    if arguments.options.detach {
         return needs("--detach", "nothing would run it after this command ends");
     }
-    if !arguments.target.is_empty() {
+    if !arguments.options.target.is_empty() {
         return needs("--target", "there is only one agent, this machine");
     }
     Ok(())
@@ -244,7 +231,7 @@ async fn run(
                     manifest::place_in(&format!("workflow/{name}"), error)
                 }
             })?;
-    if arguments.detach {
+    if arguments.options.detach {
         return detach(client, execution, interrupted, global).await;
     }
     let mut agent = match session.local() {
@@ -335,12 +322,12 @@ async fn detach(
 
 fn open_view(execution: Execution, arguments: &Arguments, global: &Global, local: bool) -> View {
     let terminal = terminal(global);
-    let screen = if arguments.quiet {
+    let screen = if arguments.options.quiet {
         Screen::silent(terminal)
     } else if global.json() {
-        Screen::new(Box::new(std::io::stderr()), terminal, arguments.raw)
+        Screen::new(Box::new(std::io::stderr()), terminal, arguments.options.raw)
     } else {
-        Screen::new(Box::new(std::io::stdout()), terminal, arguments.raw)
+        Screen::new(Box::new(std::io::stdout()), terminal, arguments.options.raw)
     };
     let name = escape::visible(&execution.display_name);
     let name = terminal.paint(Style::Bold, &name);
@@ -385,9 +372,9 @@ async fn tell(
     // Once more: what is known of the log may have come behind the last state.
     let execution = super::get::execution(client, name).await?;
     let artifacts = super::artifacts::list(client, name).await?;
-    let proof = (!arguments.quiet).then_some(&ended.proof);
+    let proof = (!arguments.options.quiet).then_some(&ended.proof);
     summarize(&execution, &artifacts, proof, arguments, global)?;
-    let downloaded = match &arguments.artifacts {
+    let downloaded = match &arguments.options.artifacts {
         Some(folder) => super::artifacts::download::all(client, &artifacts, folder, global).await,
         None => Ok(()),
     };
@@ -413,11 +400,11 @@ fn summarize(
     global: &Global,
 ) -> Result<(), Error> {
     let text = report::summary(execution, artifacts, proof, &terminal(global));
-    let space = if arguments.quiet { "" } else { "\n" };
+    let space = if arguments.options.quiet { "" } else { "\n" };
     if !global.json() {
         return super::print(&format!("{space}{text}"));
     }
-    if !arguments.quiet {
+    if !arguments.options.quiet {
         use std::io::Write as _;
         // Nobody reads it: the document is what counts.
         let _unread = write!(std::io::stderr(), "{space}{text}");

@@ -40,15 +40,15 @@ pub(super) fn request(
     };
     let target = match session.local() {
         Some(_) => Some(target(&[(LocalAgent::LABEL.to_owned(), label.to_owned())])),
-        None if arguments.target.is_empty() => None,
-        None => Some(target(&arguments.target)),
+        None if arguments.options.target.is_empty() => None,
+        None => Some(target(&arguments.options.target)),
     };
-    let request_id = arguments.request_id.unwrap_or_else(Uuid::new_v4);
+    let request_id = arguments.options.request_id.unwrap_or_else(Uuid::new_v4);
     Ok(CreateExecutionRequest {
         parent: client.parent(),
         request_id: request_id.to_string(),
-        config: unique("config", &arguments.config)?,
-        tags: unique("tag", &arguments.tags)?,
+        config: unique("config", &arguments.options.config)?,
+        tags: unique("tag", &arguments.options.tags)?,
         target,
         queue_policy: session.local().map(|_| QueuePolicy {
             max_wait: Some(LOCAL_WAIT),
