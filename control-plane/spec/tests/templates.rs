@@ -462,7 +462,7 @@ steps:
 - parallel: {}
 - run: {args: [x]}
 - {use: [{name: gone}], content: {git: {}}}
-- {template: {name: gone}}
+- {template: {name: gone}, content: {files: [{path: /x, content: y}]}}
 - parallel: {use: [{name: gone}]}
 - parallel: {count: x, shell: y}
 - parallel: {matrix: {browser: '1'}, shell: y}",
@@ -504,6 +504,9 @@ steps:
 - {run: {}, timeout: '{{ config.made }}', delay: '{{ config.all }}'}
 - {shell: 'echo {{ credential(config.text) }} {{ secret(config.text, config.made) }}'}
 - {shell: 'echo {{ 10 / config.number }}', condition: config.number > 5}
+- content:
+    files: [{path: '/data/{{ config.text }}', content: x}]
+    git: {uri: '{{ config.text }}', mountPath: '/x/{{ config.text }}'}
 - parallel: {count: config.text, matrix: {a: config.made}, shell: 'echo {{ matrix.a }}'}
 - parallel: {use: [{name: t, config: {seconds: '{{ config.text }}'}}], shell: x}
 - {use: [{name: t, config: {seconds: '{{ config.text }}'}}], shell: x}";

@@ -167,8 +167,8 @@ impl<'a> Builder<'a> {
         };
         let operations = self.operations(step, &reference, here);
         let only_artifacts = matches!(operations.as_slice(), [Operation::Artifacts(_)]);
-        let is_whole = step.uses.is_empty() && step.template.is_none();
-        if operations.is_empty() && !step.paused && is_whole {
+        let is_nothing = operations.is_empty() && step.content.is_empty();
+        if is_nothing && !step.paused && is_whole(step) {
             self.warnings
                 .push(Problem::new(&step.place, "the step does nothing"));
         }
@@ -214,6 +214,7 @@ impl<'a> Builder<'a> {
         let content::Fetched {
             operations: fetched,
             inside,
+            inside_place,
         } = self.content(
             &step.content,
             here.settings,
@@ -256,9 +257,12 @@ impl<'a> Builder<'a> {
         }
         files::place(&mut operations, &inside, &mut BTreeSet::new());
         operations.extend(self.artifacts(step, here, last));
-        if !inside.is_empty() && !has_process(&operations) {
+        if let Some(place) = inside_place
+            && is_whole(step)
+            && !has_process(&operations)
+        {
             let message = "files outside of /data, /testkube and /tmp are written only into containers of this step, and it starts no process";
-            self.problems.push(Problem::new(&step.place, message));
+            self.problems.push(Problem::new(&place, message));
         }
         operations
     }
@@ -301,6 +305,12 @@ impl<'a> Builder<'a> {
                 .push(Problem::new(&text.place, error.to_string()));
         }
     }
+}
+
+/// Whether no template is missing that a step or one in it uses.
+fn is_whole(step: &Step) -> bool {
+    let mut nested = step.setup.iter().chain(&step.steps);
+    step.uses.is_empty() && step.template.is_none() && nested.all(is_whole)
 }
 
 fn text_or(text: Option<&Text>, default: &str) -> String {

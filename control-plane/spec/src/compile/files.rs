@@ -2,10 +2,11 @@
 //! before its first process.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::expression::Value;
 use crate::plan::{self, Operation};
-use crate::problem::Problems;
+use crate::problem::{Place, Problems};
 use crate::schema::{self, EnvValue};
 
 use super::{environment, secret};
@@ -18,6 +19,8 @@ const SHARED: [&str; 3] = ["data", "testkube", "tmp"];
 pub(super) struct Files {
     pub(super) shared: Vec<plan::File>,
     pub(super) inside: Vec<plan::File>,
+    /// Where the path of the first file for containers is.
+    pub(super) inside_place: Option<Arc<Place>>,
 }
 
 /// Splits files by who writes them; relative paths begin at the working directory. `value` gives
@@ -37,6 +40,7 @@ pub(super) fn split(
             _ => file.path.text.clone(),
         };
         let shared = is_shared(&path);
+        let place = Arc::clone(&file.path.place);
         let (content, values) = match &file.content {
             EnvValue::Plain(text) => {
                 let mut container = None;
@@ -62,6 +66,7 @@ pub(super) fn split(
             split.shared.push(file);
         } else {
             split.inside.push(file);
+            split.inside_place.get_or_insert(place);
         }
     }
     split

@@ -1,13 +1,14 @@
 //! `content` of workflow and steps: files, then the repository, then archives.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::Builder;
 use crate::compile::folder::{self, Writer};
 use crate::compile::{environment, files, secret};
 use crate::expression::Value;
 use crate::plan::{self, Operation, Tool};
-use crate::problem::{Problem, Problems};
+use crate::problem::{Place, Problem, Problems};
 use crate::schema::{AuthType, Container, Content, EnvValue, Git, Tarball, Text};
 
 /// Where a repository is put when nothing else is said.
@@ -24,6 +25,8 @@ pub(super) struct Fetched {
     pub(super) operations: Vec<Operation>,
     /// Files that are written in each container, before its first process.
     pub(super) inside: Vec<plan::File>,
+    /// Where the path of the first of them is.
+    pub(super) inside_place: Option<Arc<Place>>,
 }
 
 impl Fetched {
@@ -98,6 +101,7 @@ impl Builder<'_> {
         Fetched {
             operations,
             inside: split.inside,
+            inside_place: split.inside_place,
         }
     }
 
