@@ -270,11 +270,12 @@ fn build(
         mut spec,
         open,
         whole,
+        complete,
     } = merge_templates(input, mode, &base, &config, problems, warnings);
 
     let mut later = Problems::default();
     if mode != Mode::Template {
-        known::check(&spec, &mut later, warnings);
+        known::check(&spec, complete, &mut later, warnings);
     }
     let budget = Budget::new(MAX_COST);
     let credentials = credential::names(&mut spec, None, &budget, &mut later);
@@ -325,6 +326,8 @@ struct Merged {
     open: HashSet<Place>,
     /// All templates that the workflow itself uses are in it.
     whole: bool,
+    /// All templates are in it: what it does not have is nowhere.
+    complete: bool,
 }
 
 fn merge_templates(
@@ -357,11 +360,13 @@ fn merge_templates(
     if let Some(global) = input.global {
         spec = library.over_global(spec, global);
     }
+    let complete = library.is_complete() && mode != Mode::Template;
     open.extend(library.into_open());
     problems.follow(wrong, &open);
     Merged {
         spec,
         open,
+        complete,
         whole: whole && mode != Mode::Template,
     }
 }

@@ -465,7 +465,8 @@ steps:
 - {template: {name: gone}, content: {files: [{path: /x, content: y}]}}
 - parallel: {use: [{name: gone}]}
 - parallel: {count: x, shell: y}
-- parallel: {matrix: {browser: '1'}, shell: y}",
+- parallel: {matrix: {browser: '1'}, shell: y}
+- {shell: x, condition: step.of_the_template.passed}",
     )]);
     assert_eq!(
         found,

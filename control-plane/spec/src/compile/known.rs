@@ -21,14 +21,15 @@ const OF_STEPS: [&str; 7] = [
 /// What a step knows of itself: `self.status`.
 const OF_SELF: [&str; 5] = ["status", "passed", "success", "failed", "error"];
 
-/// Names each variable that can not be known.
-pub(super) fn check(spec: &Spec, problems: &mut Problems, warnings: &mut Problems) {
+/// Names each variable that can not be known. Unless the spec is `complete`, a template that is not there
+/// may have more steps.
+pub(super) fn check(spec: &Spec, complete: bool, problems: &mut Problems, warnings: &mut Problems) {
     let mut steps = BTreeSet::new();
     ids(spec, &mut steps);
     let mut spec = spec.clone();
     spec.visit(&mut Checker {
         blocks: Vec::new(),
-        steps,
+        steps: complete.then_some(steps),
         problems,
         warnings,
     });
@@ -57,8 +58,8 @@ fn ids_of(steps: &[Step], all: &mut BTreeSet<String>) {
 struct Checker<'a> {
     /// What the blocks around a text have of their own, the outermost first.
     blocks: Vec<Names>,
-    /// The ids of all steps.
-    steps: BTreeSet<String>,
+    /// The ids of all steps, when they are known.
+    steps: Option<BTreeSet<String>>,
     problems: &'a mut Problems,
     warnings: &'a mut Problems,
 }
@@ -112,10 +113,10 @@ impl Checker<'_> {
         match root {
             "self" => lacks("the step itself", "self", first, &OF_SELF),
             "step" if first == "results" && part.is_none() => None,
-            "step" if !self.steps.contains(first) => {
+            "step" if self.steps.as_ref().is_some_and(|ids| !ids.contains(first)) => {
                 let short: String = first.chars().take(60).collect();
                 let text = format!("there is no step with the id `{short}`");
-                let known = self.steps.iter().map(String::as_str);
+                let known = self.steps.iter().flatten().map(String::as_str);
                 Some(match suggest::nearest(first, known) {
                     Some(near) => format!("{text}; did you mean `{near}`?"),
                     None => text,

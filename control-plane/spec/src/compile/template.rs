@@ -83,6 +83,11 @@ impl<'a> Library<'a> {
         self.open
     }
 
+    /// Whether every use, wherever it is, came to something.
+    pub(super) fn is_complete(&self) -> bool {
+        self.lost == 0
+    }
+
     /// The spec of a workflow with all templates merged in.
     pub(super) fn expand(&mut self, mut spec: Spec, uses: &[TemplateRef]) -> Expanded {
         self.services(&mut spec.services);
