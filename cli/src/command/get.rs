@@ -59,11 +59,9 @@ pub(crate) async fn execute(arguments: Arguments, global: &Global) -> Result<Exi
         let (manifest, execution) = found?;
         let origin = execution.origin.as_ref();
         if let Some(origin) = origin.filter(|it| part_of_parent(it.role())) {
-            let parent = origin.parent.rsplit('/').next().unwrap_or_default();
             let text = format!(
-                "this {} is a part of {parent}, `{}` of the step '{}': the workflow of the whole is shown",
+                "this {} is a part of its parent's workflow, of the step '{}': the whole is shown",
                 json::role(origin.role()),
-                origin.group,
                 origin.step,
             );
             super::note(global, &text);

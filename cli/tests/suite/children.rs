@@ -48,6 +48,10 @@ steps:
     home.expect_no_processes();
     let worker = home.muster(["logs", "tree-1.s2.3"]).expect(0);
     assert!(worker.stdout.contains("input\n"), "{}", worker.stdout);
+    let whole = home.muster(["get", "tree-1.s2.3", "--workflow"]).expect(0);
+    let told = "this worker is a part of its parent's workflow, of the step 's2'";
+    assert!(whole.stderr.contains(told), "{}", whole.stderr);
+    assert!(whole.stdout.contains("name: tree"), "{}", whole.stdout);
     let keeper = home.muster(["logs", "tree-1.keeper.0"]).expect(0);
     assert!(keeper.stdout.contains("address 127."), "{}", keeper.stdout);
     let keeper = home
