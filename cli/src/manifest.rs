@@ -6,7 +6,7 @@ mod finding;
 use std::{io::Read as _, path::Path};
 
 use muster_spec::{
-    manifest::{Document, NotChosen, choose, items_of_list, parse},
+    manifest::{Document, NotChosen, choose, items_of_list, parse, parse_each},
     problem::{Problem, Problems},
     yaml::Limits,
 };
@@ -60,9 +60,9 @@ impl Manifest {
         }
     }
 
-    /// Reads its documents, or says what is wrong with them.
-    pub(crate) fn parse(&self) -> Result<Vec<Document>, Problems> {
-        parse(&self.text, Limits::default())
+    /// Reads its documents one by one, and says what is wrong with the others.
+    pub(crate) fn parse_each(&self) -> (Vec<Document>, Problems) {
+        parse_each(&self.text, Limits::default())
     }
 
     /// Reads its documents.

@@ -141,3 +141,46 @@ fn what_a_parameter_without_default_decides_is_no_problem() {
     );
     home.muster(["lint", &file, "--strict"]).expect(0);
 }
+
+#[test]
+fn a_document_that_breaks_the_schema_hides_no_other() {
+    let home = Home::new();
+    let document = |kind: &str, name: &str, spec: &str| {
+        format!("---\n{HEAD}\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n")
+    };
+    let text = [
+        document(
+            "TestWorkflow",
+            "user",
+            "{use: [{name: broken}], steps: [{shell: a, timeout: 5x}]}",
+        ),
+        document("TestWorkflowTemplate", "broken", "{contaner: {}}"),
+        document(
+            "TestWorkflow",
+            "suite",
+            "{steps: [{execute: {workflows: [{name: other}]}}]}",
+        ),
+        document("TestWorkflow", "other", "{steps: [{shel: a}]}"),
+    ];
+    let file = home.write("all.yaml", &text.concat());
+    let report = home
+        .muster(["lint", &file, "--output", "json"])
+        .expect(1)
+        .json();
+    let told = report["problems"].as_array().unwrap().iter();
+    let told: Vec<_> = told
+        .map(|it| (it["document"].clone(), it["path"].clone()))
+        .collect();
+    let expected = [
+        ("user", "spec.steps[0].timeout"),
+        ("broken", "spec.contaner"),
+        ("other", "spec.steps[0].shel"),
+    ];
+    let expected = expected.map(|(document, path)| (document.into(), path.into()));
+    assert_eq!(told, expected, "{report:#}");
+    assert_eq!(
+        report["warnings"].as_array().unwrap().len(),
+        0,
+        "{report:#}"
+    );
+}

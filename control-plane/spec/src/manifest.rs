@@ -53,8 +53,21 @@ impl Document {
 /// All problems found, each with line, field path and cure, when the file is not YAML or breaks
 /// the schema.
 pub fn parse(text: &str, limits: Limits) -> Result<Vec<Document>, Problems> {
-    let nodes = crate::yaml::read(text, limits)?;
-    crate::schema::read(&nodes)
+    let (documents, problems) = parse_each(text, limits);
+    match problems.is_empty() {
+        true => Ok(documents),
+        false => Err(problems),
+    }
+}
+
+/// Reads the documents of a file one by one: those that keep to the schema, and what is wrong with
+/// the others or with the whole file.
+#[must_use]
+pub fn parse_each(text: &str, limits: Limits) -> (Vec<Document>, Problems) {
+    match crate::yaml::read(text, limits) {
+        Ok(nodes) => crate::schema::read(&nodes),
+        Err(problem) => (Vec::new(), problem.into()),
+    }
 }
 
 /// A workflow as a document: what was read gives the same when it is read again, apart from places,

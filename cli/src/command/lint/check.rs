@@ -1,7 +1,7 @@
 //! Checks documents as a server would when they are run: workflows with the templates and members
 //! that are among the files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use muster_spec::{
     compile::{self, ExecutionInfo, Findings, Input, Undeclared},
@@ -23,6 +23,8 @@ struct Documents {
     /// The files of the templates.
     template_files: Vec<usize>,
     requests: Vec<(usize, Request)>,
+    /// Names of documents that do not keep to the schema.
+    broken: BTreeSet<String>,
     execution: ExecutionInfo,
 }
 
@@ -43,6 +45,7 @@ pub(super) fn all(files: Vec<Result<Manifest, Box<Finding>>>) -> Report {
         templates: Vec::new(),
         template_files: Vec::new(),
         requests: Vec::new(),
+        broken: BTreeSet::new(),
         execution: ExecutionInfo::stand_in(),
     };
     for file in files {
@@ -81,25 +84,21 @@ pub(super) fn all(files: Vec<Result<Manifest, Box<Finding>>>) -> Report {
 impl Documents {
     fn read(&mut self, manifest: Manifest, report: &mut Report) {
         let file = self.files.len();
-        match manifest.parse() {
-            Err(problems) => {
-                let found = problems.into_iter();
-                let found = found.map(|problem| manifest.finding(&problem));
-                report.problems.extend(found);
-            }
-            Ok(documents) => {
-                for document in documents {
-                    match document {
-                        Document::Workflow(workflow) => self.workflows.push((file, workflow)),
-                        Document::Template(template) => {
-                            self.templates.push(template);
-                            self.template_files.push(file);
-                        }
-                        Document::Request(request) => self.requests.push((file, request)),
-                        Document::Foreign(foreign) => {
-                            report.warnings.push(manifest.finding(&foreign.problem));
-                        }
-                    }
+        let (documents, problems) = manifest.parse_each();
+        for problem in problems {
+            self.broken.insert(problem.place.document.to_string());
+            report.problems.push(manifest.finding(&problem));
+        }
+        for document in documents {
+            match document {
+                Document::Workflow(workflow) => self.workflows.push((file, workflow)),
+                Document::Template(template) => {
+                    self.templates.push(template);
+                    self.template_files.push(file);
+                }
+                Document::Request(request) => self.requests.push((file, request)),
+                Document::Foreign(foreign) => {
+                    report.warnings.push(manifest.finding(&foreign.problem));
                 }
             }
         }
@@ -116,6 +115,13 @@ impl Documents {
             undeclared: Undeclared::Refused,
             execution: &self.execution,
         }
+    }
+
+    /// Whether a document of this name is there and wrong, so that it is not missing.
+    fn is_broken(&self, name: Option<&str>) -> bool {
+        name.is_some_and(|name| {
+            self.broken.contains(name) || self.broken.contains(&name.replace('/', "--"))
+        })
     }
 
     /// A problem in a file, or in that of the template where it is.
@@ -145,10 +151,13 @@ impl Documents {
     fn add(&self, file: usize, findings: &Findings, report: &mut Report) {
         for problem in &findings.problems {
             let finding = self.finding(file, problem);
-            let missing = problem.message.starts_with("there is no template");
+            let missing = problem.message.strip_prefix("there is no template `");
+            if missing.is_some_and(|name| self.is_broken(name.split('`').next())) {
+                continue;
+            }
             let list = match missing {
-                true => &mut report.warnings,
-                false => &mut report.problems,
+                Some(_) => &mut report.warnings,
+                None => &mut report.problems,
             };
             if !list
                 .iter()
@@ -170,7 +179,7 @@ impl Documents {
         let wanted = name.text.as_str();
         let workflows = self.workflows.iter().map(|(_, workflow)| workflow);
         let found = workflows.clone().find(|it| it.metadata.name == wanted);
-        if found.is_none() {
+        if found.is_none() && !self.is_broken(Some(wanted)) {
             let known = workflows.map(|it| it.metadata.name.as_str());
             let message = format!("there is no workflow `{wanted}` among these files");
             let mut problem = Problem::new(&name.place, message);

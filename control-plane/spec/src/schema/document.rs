@@ -81,8 +81,8 @@ const FOREIGN: [&str; 4] = [
     "WebhookTemplate",
 ];
 
-/// Reads all documents of a file.
-pub(crate) fn read(nodes: &[Node]) -> Result<Vec<Document>, Problems> {
+/// Reads all documents of a file: those that keep to the schema, and what is wrong with the others.
+pub(crate) fn read(nodes: &[Node]) -> (Vec<Document>, Problems) {
     let mut documents = Vec::new();
     let mut problems = Problems::default();
     let nodes: Vec<&Node> = nodes
@@ -111,11 +111,7 @@ pub(crate) fn read(nodes: &[Node]) -> Result<Vec<Document>, Problems> {
             "write a document with `apiVersion`, `kind: TestWorkflow`, `metadata` and `spec`",
         ));
     }
-    if problems.is_empty() {
-        Ok(documents)
-    } else {
-        Err(problems)
-    }
+    (documents, problems)
 }
 
 /// The fields that the reader knows in a document, by their paths, and what it finds wrong.
