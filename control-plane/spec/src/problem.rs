@@ -112,9 +112,15 @@ pub struct Problems(pub Vec<Problem>);
 impl Problems {
     /// Adds one, unless there are enough of them to work on.
     pub fn push(&mut self, problem: Problem) {
-        if self.0.len() < MAX_PROBLEMS && !self.0.contains(&problem) {
+        if !self.is_full() && !self.0.contains(&problem) {
             self.0.push(problem);
         }
+    }
+
+    /// Whether no more are taken: looking for advice is in vain then.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.0.len() >= MAX_PROBLEMS
     }
 
     /// Adds those of a later look at the same document: not at places where something is wrong

@@ -438,3 +438,30 @@ fn empty_strategies_are_accepted_and_say_so_when_they_run() {
         );
     }
 }
+
+#[test]
+fn advice_for_many_wrong_names_is_bounded() {
+    let head = "apiVersion: testworkflows.testkube.io/v1\nkind: TestWorkflow\nmetadata: {name: w}\nspec:\n";
+    let long = "a".repeat(50);
+    let ids: String = (0..900)
+        .map(|n| format!("  - {{id: {long}{n:06}, shell: x}}\n"))
+        .collect();
+    let parameters: String = (0..900)
+        .map(|n| format!("    {long}{n:06}: {{type: string, default: x}}\n"))
+        .collect();
+    let wrong = |root: &str| -> String {
+        (0..5000)
+            .map(|n| format!("{{{{{root}.{}{:06}.x}}}}", "b".repeat(50), n % 2500))
+            .collect()
+    };
+    for text in [
+        format!("{head}  steps:\n{ids}  - shell: '{}'\n", wrong("step")),
+        format!(
+            "{head}  config:\n{parameters}  steps:\n  - shell: '{}'\n",
+            wrong("config")
+        ),
+    ] {
+        // It is within the time that this allows, whatever comes of it.
+        drop(run(&text));
+    }
+}

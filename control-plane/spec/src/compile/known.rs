@@ -4,7 +4,7 @@
 //! a condition is false. Asked when templates are merged, since a template may be used inside and
 //! outside, and beside all steps.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::expression::{Expression, Template, Value};
 use crate::problem::{Place, Problem, Problems};
@@ -30,6 +30,7 @@ pub(super) fn check(spec: &Spec, complete: bool, problems: &mut Problems, warnin
     spec.visit(&mut Checker {
         blocks: Vec::new(),
         steps: complete.then_some(steps),
+        answers: HashMap::new(),
         problems,
         warnings,
     });
@@ -60,6 +61,8 @@ struct Checker<'a> {
     blocks: Vec<Names>,
     /// The ids of all steps, when they are known.
     steps: Option<BTreeSet<String>>,
+    /// What was said of variables so far.
+    answers: HashMap<String, Option<String>>,
     problems: &'a mut Problems,
     warnings: &'a mut Problems,
 }
@@ -98,10 +101,23 @@ impl Checker<'_> {
             if let Err(message) = self.variable(&path) {
                 self.problems.push(Problem::of_text(place, &message));
             }
-            if let Some(message) = self.nothing(&path) {
+            // Each name is looked up once: for advice it is compared with all ids.
+            if !self.warnings.is_full()
+                && let Some(message) = self.answer(path)
+            {
                 self.warnings.push(Problem::of_text(place, &message));
             }
         }
+    }
+
+    /// As [`Checker::nothing`], remembered.
+    fn answer(&mut self, path: String) -> Option<String> {
+        if let Some(known) = self.answers.get(&path) {
+            return known.clone();
+        }
+        let answer = self.nothing(&path);
+        self.answers.insert(path, answer.clone());
+        answer
     }
 
     /// Why a variable of a step has no value, if so.

@@ -1,6 +1,6 @@
 //! Resolves all texts of a document in place, and gathers what is wrong with them.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::expression::{self, Budget, Error, Expression, Lookup, Scope, Template, Value};
 use crate::problem::{Place, Problem, Problems};
@@ -64,6 +64,8 @@ pub(super) struct Resolver<'a> {
     size: usize,
     /// Where a parameter without a value is asked for.
     open: HashSet<Place>,
+    /// What was said of variables that are refused, by their paths and whether in a block.
+    refused: HashMap<(String, bool), String>,
 }
 
 impl<'a> Resolver<'a> {
@@ -79,6 +81,7 @@ impl<'a> Resolver<'a> {
             blocks: Vec::new(),
             size: 0,
             open: HashSet::new(),
+            refused: HashMap::new(),
         }
     }
 
@@ -119,8 +122,17 @@ impl<'a> Resolver<'a> {
         let mut good = true;
         for path in expression.variables() {
             let block = !self.blocks.is_empty();
-            if let Err(message) = self.scope.check(&path, block) {
-                self.problem(place, message);
+            // Each name is looked up once: for advice it is compared with all that are there.
+            let known = self.refused.get(&(path.clone(), block));
+            let refused = match known {
+                Some(message) => Some(message.clone()),
+                // It is refused whatever this is.
+                None if self.problems.is_full() => return false,
+                None => self.scope.check(&path, block).err(),
+            };
+            if let Some(message) = refused {
+                self.problem(place, &message);
+                self.refused.insert((path, block), message);
                 good = false;
             }
         }

@@ -345,6 +345,9 @@ impl<'a> Library<'a> {
     }
 
     fn missing(&mut self, name: &Text) {
+        if self.problems.is_full() {
+            return;
+        }
         let short: String = name.text.chars().take(100).collect();
         let message = format!("there is no template `{short}`");
         let mut problem = Problem::new(&name.place, message);
