@@ -1,5 +1,8 @@
 //! "Did you mean": the nearest of the allowed names.
 
+/// Most candidates that are looked at.
+const MOST: usize = 1000;
+
 /// The candidate that is most like `name`, if any is near enough to be a likely slip.
 ///
 /// ```
@@ -15,6 +18,8 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     let limit = (name.chars().count() / 3).max(1);
     candidates
         .into_iter()
+        .take(MOST)
+        .filter(|candidate| candidate.len().abs_diff(name.len()) <= 4 * limit)
         .map(|candidate| (distance(&lower, &candidate.to_lowercase()), candidate))
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
