@@ -78,12 +78,9 @@ struct What {
 
 impl What {
     fn parse(text: &str) -> Result<Self, String> {
-        let (word, name) = match text.split_once('/') {
-            Some((word, name)) if !name.is_empty() => (word, Some(name.to_owned())),
-            Some((word, _)) => (word, None),
-            None => (text, None),
-        };
-        let kind = Kind::of(word).ok_or("expected `workflow` or `template`")?;
+        let named = Kind::named(text).or_else(|| Some((Kind::of(text)?, "")));
+        let (kind, name) = named.ok_or("expected `workflow` or `template`")?;
+        let name = (!name.is_empty()).then(|| name.to_owned());
         Ok(Self { kind, name })
     }
 

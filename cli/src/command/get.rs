@@ -41,10 +41,11 @@ pub(crate) struct Arguments {
 
 /// Runs it.
 pub(crate) async fn execute(arguments: Arguments, global: &Global) -> Result<Exit, Error> {
-    let stored = arguments.id.split_once('/');
-    let stored = stored.and_then(|(kind, name)| Some((stored::Kind::of(kind)?, name.to_owned())));
-    if let Some((kind, name)) = stored {
-        let get = stored::Command::Get { name, revision: 0 };
+    if let Some((kind, name)) = stored::Kind::named(&arguments.id) {
+        let get = stored::Command::Get {
+            name: name.to_owned(),
+            revision: 0,
+        };
         return stored::execute(get, kind, global).await;
     }
     let session = Session::open(global).await?;

@@ -122,6 +122,12 @@ impl Kind {
         }
     }
 
+    /// Kind and name of a text such as `workflow/smoke`.
+    pub(super) fn named(text: &str) -> Option<(Self, &str)> {
+        let (word, name) = text.split_once('/')?;
+        Some((Self::of(word)?, name))
+    }
+
     /// Its name in what is said about one of them.
     pub(super) const fn word(self) -> &'static str {
         match self {

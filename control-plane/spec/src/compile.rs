@@ -360,7 +360,7 @@ fn merge_templates(
     if let Some(global) = input.global {
         spec = library.over_global(spec, global);
     }
-    let complete = library.is_complete() && mode != Mode::Template;
+    let complete = library.is_complete();
     open.extend(library.into_open());
     problems.follow(wrong, &open);
     Merged {

@@ -15,7 +15,7 @@ use super::Report;
 use crate::manifest::{Finding, Manifest};
 
 /// The documents of all files, each with the number of its file.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Documents {
     files: Vec<Manifest>,
     workflows: Vec<(usize, Workflow)>,
@@ -40,13 +40,8 @@ pub(super) fn all(files: Vec<Result<Manifest, Box<Finding>>>) -> Report {
     });
     let names: Vec<String> = names.collect();
     let mut documents = Documents {
-        files: Vec::new(),
-        workflows: Vec::new(),
-        templates: Vec::new(),
-        template_files: Vec::new(),
-        requests: Vec::new(),
-        broken: BTreeSet::new(),
         execution: ExecutionInfo::stand_in(),
+        ..Documents::default()
     };
     for file in files {
         match file {
@@ -127,19 +122,14 @@ impl Documents {
     /// A problem in a file, or in that of the template where it is.
     fn finding(&self, file: usize, problem: &Problem) -> Finding {
         let document = &*problem.place.document;
-        let is_template = |at: &usize| {
-            self.templates
-                .get(*at)
-                .is_some_and(|it| it.metadata.name == document)
-        };
-        let mut holders = (0..self.templates.len()).filter(is_template);
-        let holders = holders
-            .by_ref()
-            .filter_map(|at| self.template_files.get(at));
-        let holders: Vec<usize> = holders.copied().collect();
-        let holder = match holders.first() {
-            Some(holder) if !holders.contains(&file) => *holder,
-            _ => file,
+        let templates = self.templates.iter().zip(&self.template_files);
+        let mut holders = templates
+            .filter(|(template, _)| template.metadata.name == document)
+            .map(|(_, holder)| *holder);
+        let first = holders.next().unwrap_or(file);
+        let holder = match holders.any(|holder| holder == file) {
+            true => file,
+            false => first,
         };
         match self.files.get(holder) {
             Some(manifest) => manifest.finding(problem),

@@ -24,12 +24,15 @@ const OF_SELF: [&str; 5] = ["status", "passed", "success", "failed", "error"];
 /// Names each variable that can not be known. Unless the spec is `complete`, a template that is not there
 /// may have more steps.
 pub(super) fn check(spec: &Spec, complete: bool, problems: &mut Problems, warnings: &mut Problems) {
-    let mut steps = BTreeSet::new();
-    ids(spec, &mut steps);
+    let steps = complete.then(|| {
+        let mut steps = BTreeSet::new();
+        ids(spec, &mut steps);
+        steps
+    });
     let mut spec = spec.clone();
     spec.visit(&mut Checker {
         blocks: Vec::new(),
-        steps: complete.then_some(steps),
+        steps,
         answers: HashMap::new(),
         problems,
         warnings,
@@ -61,8 +64,8 @@ struct Checker<'a> {
     blocks: Vec<Names>,
     /// The ids of all steps, when they are known.
     steps: Option<BTreeSet<String>>,
-    /// What was said of variables so far.
-    answers: HashMap<String, Option<String>>,
+    /// What was said of variables that are nothing.
+    answers: HashMap<String, String>,
     problems: &'a mut Problems,
     warnings: &'a mut Problems,
 }
@@ -113,11 +116,11 @@ impl Checker<'_> {
     /// As [`Checker::nothing`], remembered.
     fn answer(&mut self, path: String) -> Option<String> {
         if let Some(known) = self.answers.get(&path) {
-            return known.clone();
+            return Some(known.clone());
         }
-        let answer = self.nothing(&path);
+        let answer = self.nothing(&path)?;
         self.answers.insert(path, answer.clone());
-        answer
+        Some(answer)
     }
 
     /// Why a variable of a step has no value, if so.

@@ -64,8 +64,8 @@ pub(super) struct Resolver<'a> {
     size: usize,
     /// Where a parameter without a value is asked for.
     open: HashSet<Place>,
-    /// What was said of variables that are refused, by their paths and whether in a block.
-    refused: HashMap<(String, bool), String>,
+    /// What was said of variables that are refused, by their paths: outside of blocks, and in them.
+    refused: [HashMap<String, String>; 2],
 }
 
 impl<'a> Resolver<'a> {
@@ -81,7 +81,7 @@ impl<'a> Resolver<'a> {
             blocks: Vec::new(),
             size: 0,
             open: HashSet::new(),
-            refused: HashMap::new(),
+            refused: Default::default(),
         }
     }
 
@@ -120,21 +120,22 @@ impl<'a> Resolver<'a> {
     /// Refuses variables and functions that no stage knows, wherever they stand.
     fn check(&mut self, place: &Place, expression: &Expression) -> bool {
         let mut good = true;
+        let block = !self.blocks.is_empty();
         for path in expression.variables() {
-            let block = !self.blocks.is_empty();
             // Each name is looked up once: for advice it is compared with all that are there.
-            let known = self.refused.get(&(path.clone(), block));
-            let refused = match known {
-                Some(message) => Some(message.clone()),
-                // It is refused whatever this is.
-                None if self.problems.is_full() => return false,
-                None => self.scope.check(&path, block).err(),
-            };
-            if let Some(message) = refused {
-                self.problem(place, &message);
-                self.refused.insert((path, block), message);
-                good = false;
+            let refused = &mut self.refused[usize::from(block)];
+            if !refused.contains_key(&path) {
+                if self.problems.is_full() {
+                    // It is refused whatever this is.
+                    return false;
+                }
+                let Err(message) = self.scope.check(&path, block) else {
+                    continue;
+                };
+                refused.insert(path.clone(), message);
             }
+            self.problems.push(Problem::of_text(place, &refused[&path]));
+            good = false;
         }
         good
     }

@@ -22,6 +22,10 @@ pub(super) struct Config {
 }
 
 impl Config {
+    fn has(&self, name: &str) -> bool {
+        self.values.contains_key(name) || self.open.contains(name)
+    }
+
     /// The names of all.
     fn names(&self) -> impl Iterator<Item = &str> {
         self.values.keys().chain(&self.open).map(String::as_str)
@@ -246,10 +250,7 @@ impl<'a> Document<'a> {
             return Ok(());
         }
         match (root, name) {
-            ("config", Some(name))
-                if self.later(name).is_none()
-                    && !self.config.names().any(|known| known == name) =>
-            {
+            ("config", Some(name)) if !self.config.has(name) && self.later(name).is_none() => {
                 Err(unknown("parameter", name, self.config.names()))
             }
             ("execution", Some(name)) if !EXECUTION.contains(&name) => {

@@ -237,9 +237,7 @@ impl At<'_> {
             }
         }
     }
-}
 
-impl At<'_> {
     /// Tells why a service that is not ready yet was started again; the same only once.
     async fn tell_trouble(
         &self,

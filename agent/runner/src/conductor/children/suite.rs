@@ -8,6 +8,7 @@ use muster_spec::{
     plan::{Execute, Member, Selector},
     strategy::Instance,
 };
+use serde_json::Value;
 
 use super::{
     crew::{self, Rules},
@@ -15,8 +16,6 @@ use super::{
     instances::Texts,
     transfer::Outgoing,
 };
-use serde_json::Value;
-
 use crate::conductor::operation::{At, Failure};
 
 /// Most members at a time, unless the step says otherwise.
