@@ -112,7 +112,7 @@ struct State {
     address: String,
     /// The cluster says that its containers are ready.
     ready: bool,
-    /// It is a service that was ready, by its conductor or its cluster.
+    /// It is a service that was ready, by its conductor, its cluster or an earlier report.
     was_ready: bool,
     /// No more of the log will come: a completion record may go without the rest.
     log_is_over: bool,
@@ -253,6 +253,11 @@ impl Attempt {
             }
             new && state.sequence > 0
         });
+    }
+
+    /// It is a service that was ready, by what an agent before this one has reported.
+    pub(crate) fn was_ready(&self) {
+        self.lock().was_ready = true;
     }
 
     /// The pod is on its way, and what it waits for.

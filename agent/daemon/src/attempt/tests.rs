@@ -200,6 +200,12 @@ fn a_service_that_never_was_ready_is_not_ended_as_one_that_did_its_work() {
         ..progress(1)
     });
     was.progress(progress(2));
-    was.cancel(order);
+    was.cancel(order.clone());
     assert_eq!(told(&was), execution::State::Passed);
+    // Another agent saw it ready; this one has not looked yet.
+    let adopted = attempt();
+    adopted.resume(3, 0);
+    adopted.was_ready();
+    adopted.cancel(order);
+    assert_eq!(told(&adopted), execution::State::Passed);
 }

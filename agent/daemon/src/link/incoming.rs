@@ -82,6 +82,9 @@ fn adopt(context: &Arc<Context>, id: AttemptId, order: AttemptOrder) {
     let (attempt, new) = context.attempts.add(id, order.epoch, false);
     tracing::info!(attempt = %id, new, sequence = order.sequence, log_offset = order.log_offset, "go on with an attempt");
     attempt.resume(order.sequence, convert::unsigned(order.log_offset));
+    if order.ready {
+        attempt.was_ready();
+    }
     if new && order.log_offset > 0 {
         // It has run before; a second run under the same lease would mix two results.
         attempt.lost(

@@ -56,7 +56,8 @@ pub(super) async fn walk(run: Rc<Run>, halt: Halt) -> Ended {
         .await;
     stop_services(&run, walk.lasting.take()).await;
     if let Some(cancel) = halt.canceled() {
-        let why = walk.last_failure.take();
+        // What went wrong before it was ready says nothing of its end.
+        let why = walk.last_failure.take().filter(|_| !run.board.is_ready());
         return canceled(cancel, why);
     }
     if verdict == Verdict::Passed {

@@ -306,7 +306,9 @@ async fn an_agent_that_forgot_its_work_gets_it_again_with_the_cancel_under_way()
     let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
     let made = admin.create(run()).await;
     let work = agent.work().await;
-    agent.report(&work, Phase::Running).await;
+    let mut running = agent.report_of(&work, Phase::Running);
+    running.ready = true;
+    agent.send_report(running).await;
     let cancel = CancelExecutionRequest {
         name: made.name.clone(),
         ..CancelExecutionRequest::default()
@@ -329,6 +331,10 @@ async fn an_agent_that_forgot_its_work_gets_it_again_with_the_cancel_under_way()
         work.plan
     );
     assert!(order.cancel.is_some());
+    assert!(
+        order.ready,
+        "whether a service was ready decides how it ends"
+    );
 }
 
 #[tokio::test]

@@ -54,6 +54,7 @@ impl Stage {
                     .stop
                     .map(|stop| cancel_attempt(attempt.lease(), stop, &live.execution)),
                 pause: pause_attempt(attempt.lease(), live.execution.lifecycle.pause),
+                ready: attempt.ready,
             });
         }
         let adopted: HashSet<_> = live.iter().map(|live| key(live.attempt.lease())).collect();
