@@ -6,7 +6,7 @@ mod finding;
 use std::{io::Read as _, path::Path};
 
 use muster_spec::{
-    manifest::{Document, NotChosen, choose, items_of_list, parse, parse_each},
+    manifest::{Document, NotChosen, Parsed, choose, items_of_list, parse, parse_each},
     problem::{Problem, Problems},
     yaml::Limits,
 };
@@ -61,7 +61,7 @@ impl Manifest {
     }
 
     /// Reads its documents one by one, and says what is wrong with the others.
-    pub(crate) fn parse_each(&self) -> (Vec<Document>, Problems) {
+    pub(crate) fn parse_each(&self) -> Parsed {
         parse_each(&self.text, Limits::default())
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use muster_spec::problem::Problem;
+use muster_spec::{compile, problem::Problem};
 use serde::Serialize;
 
 use crate::terminal::escape;
@@ -53,10 +53,10 @@ impl Finding {
         }
     }
 
-    /// Whether another one is at the same place.
-    pub(crate) fn is_beside(&self, other: &Self) -> bool {
-        self.line > 0
-            && (&self.file, self.line, self.column) == (&other.file, other.line, other.column)
+    /// Whether another one tells the same, of a template by itself or where it is used.
+    pub(crate) fn tells_same(&self, other: &Self) -> bool {
+        (&self.file, self.line, self.column) == (&other.file, other.line, other.column)
+            && compile::without_chain(&self.message) == compile::without_chain(&other.message)
     }
 }
 

@@ -184,3 +184,108 @@ fn a_document_that_breaks_the_schema_hides_no_other() {
         "{report:#}"
     );
 }
+
+#[test]
+fn a_document_alone_in_its_file_that_breaks_the_schema_is_not_missing() {
+    let home = Home::new();
+    let folder = home.path().join("all");
+    std::fs::create_dir(&folder).unwrap();
+    for (file, kind, name, spec) in [
+        ("broken.yaml", "TestWorkflow", "broken", "{stpes: []}"),
+        ("part.yaml", "TestWorkflowTemplate", "part", "{stpes: []}"),
+        (
+            "suite.yaml",
+            "TestWorkflow",
+            "suite",
+            "{steps: [{execute: {workflows: [{name: broken}, {name: part}]}}]}",
+        ),
+    ] {
+        let text = format!("{HEAD}\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n");
+        std::fs::write(folder.join(file), text).unwrap();
+    }
+    let report = home.muster(["lint", folder.to_str().unwrap(), "--output", "json"]);
+    let report = report.expect(1).json();
+    let warnings = report["warnings"].as_array().unwrap();
+    // A template of this name is no workflow.
+    let [warning] = warnings.as_slice() else {
+        panic!("{report:#}");
+    };
+    assert_eq!(
+        warning["message"],
+        "there is no workflow `part` among these files"
+    );
+}
+
+#[test]
+fn all_that_is_wrong_at_a_place_is_told_and_the_same_only_once() {
+    let home = Home::new();
+    let file = home.write(
+        "all.yaml",
+        &format!(
+            "{HEAD}
+kind: TestWorkflow
+metadata: {{name: one}}
+spec: {{steps: [{{template: {{name: part}}}}, {{template: {{name: around}}}}]}}
+---
+{HEAD}
+kind: TestWorkflowTemplate
+metadata: {{name: around}}
+spec: {{steps: [{{template: {{name: part}}}}]}}
+---
+{HEAD}
+kind: TestWorkflowTemplate
+metadata: {{name: part}}
+spec: {{steps: [{{shell: '{{{{ config.a }}}} {{{{ config.b }}}}'}}]}}
+"
+        ),
+    );
+    let report = home.muster(["lint", &file, "--output", "json"]);
+    let report = report.expect(1).json();
+    let told = report["problems"].as_array().unwrap().iter();
+    let told: Vec<_> = told.map(|it| it["message"].as_str().unwrap()).collect();
+    assert_eq!(
+        told,
+        [
+            "there is no parameter `a`, and none is declared here",
+            "there is no parameter `b`, and none is declared here",
+        ]
+    );
+}
+
+#[test]
+fn a_request_has_no_part_in_what_a_template_lacks() {
+    let home = Home::new();
+    let file = home.write(
+        "all.yaml",
+        &format!(
+            "{HEAD}
+kind: TestWorkflow
+metadata: {{name: w}}
+spec: {{config: {{own: {{}}}}, steps: [{{template: {{name: part}}}}]}}
+---
+{HEAD}
+kind: TestWorkflowTemplate
+metadata: {{name: part}}
+spec: {{config: {{value: {{}}}}, steps: [{{shell: 'echo {{{{ config.value }}}}'}}]}}
+---
+{HEAD}
+kind: TestWorkflowExecution
+metadata: {{name: request}}
+spec: {{testWorkflow: {{name: w}}}}
+"
+        ),
+    );
+    let report = home.muster(["lint", &file, "--output", "json"]);
+    let report = report.expect(1).json();
+    let told = report["problems"].as_array().unwrap().iter();
+    let told: Vec<_> = told
+        .map(|it| (it["document"].as_str().unwrap(), &it["message"]))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("w", &"the parameter `value` has no value".into()),
+            ("request", &"the parameter `own` has no value".into()),
+        ]
+    );
+}

@@ -26,11 +26,12 @@ pub use child::{Child, child};
 pub use credential::MAX_CREDENTIALS;
 pub use execution::target;
 pub(crate) use name::slug;
+pub use template::without_chain;
 
 /// Begins the names of variables whose values are templates: the conductor resolves them.
 pub const COMPUTED_PREFIX: &str = secret::COMPUTED;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -264,11 +265,10 @@ fn build(
 ) -> Option<Compiled> {
     problems.0.clone_from(&input.workflow.unsupported);
     warnings.0.clone_from(&input.workflow.warnings);
-    let base = scope::Base::new(input);
+    let base = scope::Base::new(input, mode);
     let config = config::of_workflow(input, mode, &base, problems, warnings);
     let Merged {
         mut spec,
-        open,
         whole,
         complete,
     } = merge_templates(input, mode, &base, &config, problems, warnings);
@@ -286,7 +286,7 @@ fn build(
     pod.folders = folders;
     let execution = execution::build(input, &spec, &mut later);
     let queue = execution::queue(&spec, &mut later);
-    problems.follow(later, &open);
+    problems.follow(later);
     if !problems.is_empty() {
         return None;
     }
@@ -322,8 +322,6 @@ fn build(
 /// A spec with its parameters put in and all templates merged.
 struct Merged {
     spec: Spec,
-    /// The places of texts that ask for parameters without a value.
-    open: HashSet<Place>,
     /// All templates that the workflow itself uses are in it.
     whole: bool,
     /// All templates are in it: what it does not have is nowhere.
@@ -338,10 +336,7 @@ fn merge_templates(
     problems: &mut Problems,
     warnings: &mut Problems,
 ) -> Merged {
-    let scope = match mode {
-        Mode::Run | Mode::Check => scope::Document::new(base, config),
-        Mode::Template => scope::Document::of_template_alone(base, config),
-    };
+    let scope = scope::Document::new(base, config);
     let budget = Budget::new(MAX_COST);
     let mut spec = input.workflow.spec.clone();
     let mut uses = input.workflow.uses.clone();
@@ -351,8 +346,7 @@ fn merge_templates(
     for reference in &mut uses {
         reference.visit(&mut resolver);
     }
-    let mut open = resolver.into_open();
-    problems.follow(wrong, &HashSet::new());
+    problems.follow(wrong);
 
     let mut wrong = Problems::default();
     let mut library = template::Library::new(input.templates, base, &budget, &mut wrong, warnings);
@@ -361,11 +355,9 @@ fn merge_templates(
         spec = library.over_global(spec, global);
     }
     let complete = library.is_complete();
-    open.extend(library.into_open());
-    problems.follow(wrong, &open);
+    problems.follow(wrong);
     Merged {
         spec,
-        open,
         complete,
         whole: whole && mode != Mode::Template,
     }

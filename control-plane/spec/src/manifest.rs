@@ -53,20 +53,42 @@ impl Document {
 /// All problems found, each with line, field path and cure, when the file is not YAML or breaks
 /// the schema.
 pub fn parse(text: &str, limits: Limits) -> Result<Vec<Document>, Problems> {
-    let (documents, problems) = parse_each(text, limits);
-    match problems.is_empty() {
-        true => Ok(documents),
-        false => Err(problems),
+    let parsed = parse_each(text, limits);
+    match parsed.problems.is_empty() {
+        true => Ok(parsed.documents),
+        false => Err(parsed.problems),
     }
 }
 
-/// Reads the documents of a file one by one: those that keep to the schema, and what is wrong with
-/// the others or with the whole file.
+/// What was read of a file.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Parsed {
+    /// The documents that keep to the schema.
+    pub documents: Vec<Document>,
+    /// The others.
+    pub broken: Vec<Broken>,
+    /// What is wrong with those, or with the whole file.
+    pub problems: Problems,
+}
+
+/// A document that breaks the schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// `kind`, when it is one of the language.
+    pub kind: Option<&'static str>,
+    /// `metadata.name` as it is written, or nothing.
+    pub name: String,
+}
+
+/// Reads the documents of a file one by one.
 #[must_use]
-pub fn parse_each(text: &str, limits: Limits) -> (Vec<Document>, Problems) {
+pub fn parse_each(text: &str, limits: Limits) -> Parsed {
     match crate::yaml::read(text, limits) {
         Ok(nodes) => crate::schema::read(&nodes),
-        Err(problem) => (Vec::new(), problem.into()),
+        Err(problem) => Parsed {
+            problems: problem.into(),
+            ..Parsed::default()
+        },
     }
 }
 

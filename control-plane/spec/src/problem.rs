@@ -21,6 +21,10 @@ pub struct Place {
     pub path: Arc<str>,
     /// Name of the document, for files with several of them; empty when not known.
     pub document: Arc<str>,
+    /// What stands there asks for what is not known while a document is checked by itself, such as
+    /// parameters without a value: what is wrong with it can not be told yet.
+    #[serde(skip)]
+    pub open: bool,
 }
 
 impl Place {
@@ -61,6 +65,17 @@ pub struct Problem {
     pub message: String,
     /// What to do, when that is not plain from the message.
     pub cure: Option<String>,
+    /// What is missing, when that is all.
+    pub missing: Option<Box<Missing>>,
+}
+
+/// What a document may be without, since others can bring it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// A template of this name: it may be stored.
+    Template(String),
+    /// A value for a parameter of the workflow: who runs it may give one.
+    Value,
 }
 
 impl Problem {
@@ -70,6 +85,7 @@ impl Problem {
             place: place.clone(),
             message: message.into(),
             cure: None,
+            missing: None,
         }
     }
 
@@ -124,12 +140,12 @@ impl Problems {
     }
 
     /// Adds those of a later look at the same document: not at places where something is wrong
-    /// already or that are `settled`, since they may come of that.
-    pub fn follow(&mut self, later: Self, settled: &HashSet<Place>) {
+    /// already or that are open, since they may come of that.
+    pub fn follow(&mut self, later: Self) {
         let mut places: HashSet<Place> = self.0.iter().map(|one| one.place.clone()).collect();
         places.remove(&Place::default());
         for problem in later {
-            if !settled.contains(&problem.place) && !places.contains(&problem.place) {
+            if !problem.place.open && !places.contains(&problem.place) {
                 self.push(problem);
             }
         }

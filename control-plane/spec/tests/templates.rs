@@ -9,8 +9,8 @@
 use std::collections::BTreeMap;
 
 use muster_spec::compile::{
-    Compiled, ExecutionInfo, Input, MAX_TEMPLATE_DEPTH, Undeclared, builtin_templates, check,
-    check_template, compile,
+    Compiled, ExecutionInfo, Findings, Input, MAX_TEMPLATE_DEPTH, Undeclared, builtin_templates,
+    check, check_template, compile,
 };
 use muster_spec::manifest::{Document, parse};
 use muster_spec::plan::{Operation, Step};
@@ -436,16 +436,20 @@ fn told(problems: &[Problem]) -> Vec<String> {
     problems.iter().map(line).collect()
 }
 
-fn checked(documents: &[(&str, &str, &str)]) -> Vec<String> {
+fn check_of(documents: &[(&str, &str, &str)]) -> Findings {
     let (workflow, templates) = read(documents);
-    let findings = check(&Input {
+    check(&Input {
         workflow: &workflow,
         templates: &templates,
         global: None,
         config: &BTreeMap::new(),
         undeclared: Undeclared::Refused,
         execution: &ExecutionInfo::default(),
-    });
+    })
+}
+
+fn checked(documents: &[(&str, &str, &str)]) -> Vec<String> {
+    let findings = check_of(documents);
     assert!(findings.warnings.is_empty(), "{:?}", findings.warnings);
     told(&findings.problems)
 }
@@ -561,6 +565,26 @@ steps:
             "container: {workingDir: /data}",
         ),
         ("TestWorkflowTemplate", "loop", "use: [{name: loop}]"),
+        (
+            "TestWorkflowTemplate",
+            "inside",
+            "container: {image: 'app:{{ matrix.version }}', resources: {limits: {cpu: '{{ shard.cpu }}'}}}
+content:
+  files: [{path: '/data/{{ index }}', content: x}]
+  tarball: [{url: 'http://a/{{ matrix.v }}', path: '/data/{{ matrix.v }}'}]
+pod: {volumes: [{name: v, persistentVolumeClaim: {claimName: '{{ pvcs.cache.name }}'}}]}
+use: [{name: given, config: {tag: '{{ matrix.version }}'}}]
+steps:
+- run: {image: 'tool:{{ matrix.v }}', args: [x]}
+- {shell: x, container: {image: 'app:{{ env.TAG }}{{ matrix.v }}'}}",
+        ),
+        (
+            "TestWorkflowTemplate",
+            "given",
+            "config: {tag: {}}
+container: {image: 'base:{{ config.tag }}'}
+steps: [{run: {image: 'tool:{{ config.tag }}', args: ['{{ tojson(config) }}']}}]",
+        ),
     ]);
     let found: Vec<_> = templates
         .iter()
@@ -579,6 +603,56 @@ steps:
         found[3],
         ["spec.use[0].name: templates use one another: loop → loop (in loop)"]
     );
+    // What workers and services know is known where it is used; what the pod knows is too late there.
+    assert_eq!(
+        found[4],
+        [
+            "spec.steps[1].container.image: `env.TAG` is known only in the pod, too late for this field"
+        ]
+    );
+    assert_eq!(found[5], [""; 0]);
+}
+
+#[test]
+fn what_is_not_known_in_one_use_of_a_template_hides_nothing_of_another() {
+    let found = checked(&[
+        (
+            "TestWorkflow",
+            "w",
+            "config: {wait: {}, tag: {}}
+steps:
+- {template: {name: pause, config: {wait: '{{ config.wait }}', tag: '{{ config.tag }}'}}}
+- {template: {name: pause, config: {wait: soon, tag: x}}}
+- {shell: x, container: {image: '{{ env.A }}{{ config.tag }}'}}",
+        ),
+        (
+            "TestWorkflowTemplate",
+            "pause",
+            "config: {wait: {}, tag: {}}
+steps: [{delay: '{{ config.wait }}', shell: 'echo {{ shellquote(tojson(config)) }}'}]",
+        ),
+    ]);
+    assert_eq!(
+        found,
+        [
+            "spec.steps[2].container.image: `env.A` is known only in the pod, too late for this field",
+            "spec.steps[0].delay: 'soon' is not a duration: write numbers with units h, m, s or ms, such as `90s` or `1m30s`",
+        ]
+    );
+}
+
+#[test]
+fn steps_whose_names_are_not_known_yet_may_have_any_id() {
+    for (name, warned) in [("Build {{ config.what }}", false), ("Build it", true)] {
+        let workflow = format!(
+            "config: {{what: {{}}}}
+steps:
+- {{name: '{name}', shell: x}}
+- {{shell: x, condition: step.build_app.passed}}"
+        );
+        let warnings = check_of(&[("TestWorkflow", "w", &workflow)]).warnings;
+        assert_eq!(!warnings.is_empty(), warned, "{warnings:?}");
+    }
 }
 
 #[test]

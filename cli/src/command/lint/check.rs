@@ -1,12 +1,12 @@
 //! Checks documents as a server would when they are run: workflows with the templates and members
 //! that are among the files.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use muster_spec::{
     compile::{self, ExecutionInfo, Findings, Input, Undeclared},
-    manifest::Document,
-    problem::Problem,
+    manifest::{Broken, Document},
+    problem::{Missing, Problem},
     schema::{Request, Step, Template, Text, Workflow},
     suggest,
 };
@@ -23,8 +23,8 @@ struct Documents {
     /// The files of the templates.
     template_files: Vec<usize>,
     requests: Vec<(usize, Request)>,
-    /// Names of documents that do not keep to the schema.
-    broken: BTreeSet<String>,
+    /// Documents that do not keep to the schema.
+    broken: Vec<Broken>,
     execution: ExecutionInfo,
 }
 
@@ -79,12 +79,12 @@ pub(super) fn all(files: Vec<Result<Manifest, Box<Finding>>>) -> Report {
 impl Documents {
     fn read(&mut self, manifest: Manifest, report: &mut Report) {
         let file = self.files.len();
-        let (documents, problems) = manifest.parse_each();
-        for problem in problems {
-            self.broken.insert(problem.place.document.to_string());
+        let parsed = manifest.parse_each();
+        self.broken.extend(parsed.broken);
+        for problem in parsed.problems {
             report.problems.push(manifest.finding(&problem));
         }
-        for document in documents {
+        for document in parsed.documents {
             match document {
                 Document::Workflow(workflow) => self.workflows.push((file, workflow)),
                 Document::Template(template) => {
@@ -112,11 +112,10 @@ impl Documents {
         }
     }
 
-    /// Whether a document of this name is there and wrong, so that it is not missing.
-    fn is_broken(&self, name: Option<&str>) -> bool {
-        name.is_some_and(|name| {
-            self.broken.contains(name) || self.broken.contains(&name.replace('/', "--"))
-        })
+    /// Whether a document of this kind and name is there and wrong, so that it is not missing.
+    fn is_broken(&self, kind: &str, name: &str) -> bool {
+        let mut broken = self.broken.iter();
+        broken.any(|one| one.name == name && one.kind.is_none_or(|own| own == kind))
     }
 
     /// A problem in a file, or in that of the template where it is.
@@ -141,18 +140,16 @@ impl Documents {
     fn add(&self, file: usize, findings: &Findings, report: &mut Report) {
         for problem in &findings.problems {
             let finding = self.finding(file, problem);
-            let missing = problem.message.strip_prefix("there is no template `");
-            if missing.is_some_and(|name| self.is_broken(name.split('`').next())) {
-                continue;
-            }
-            let list = match missing {
-                Some(_) => &mut report.warnings,
-                None => &mut report.problems,
+            let list = match problem.missing.as_deref() {
+                Some(Missing::Template(name))
+                    if self.is_broken("TestWorkflowTemplate", &name.replace('/', "--")) =>
+                {
+                    continue;
+                }
+                Some(Missing::Template(_)) => &mut report.warnings,
+                Some(Missing::Value) | None => &mut report.problems,
             };
-            if !list
-                .iter()
-                .any(|known| known == &finding || known.is_beside(&finding))
-            {
+            if !list.iter().any(|known| known.tells_same(&finding)) {
                 list.push(finding);
             }
         }
@@ -169,7 +166,7 @@ impl Documents {
         let wanted = name.text.as_str();
         let workflows = self.workflows.iter().map(|(_, workflow)| workflow);
         let found = workflows.clone().find(|it| it.metadata.name == wanted);
-        if found.is_none() && !self.is_broken(Some(wanted)) {
+        if found.is_none() && !self.is_broken("TestWorkflow", wanted) {
             let known = workflows.map(|it| it.metadata.name.as_str());
             let message = format!("there is no workflow `{wanted}` among these files");
             let mut problem = Problem::new(&name.place, message);
@@ -249,9 +246,7 @@ impl Documents {
         let problems = compiled.err().map(|problems| request.all_placed(problems));
         for mut problem in problems.into_iter().flatten() {
             // What is wrong with the workflow itself is told with it; here the values count.
-            let has_no_value = problem.message.starts_with("the parameter ")
-                && problem.message.ends_with("no value");
-            if has_no_value {
+            if problem.missing.as_deref() == Some(&Missing::Value) {
                 problem.place = (*request.place()).clone();
             } else if !problem.place.path.starts_with("spec.executionRequest.") {
                 continue;

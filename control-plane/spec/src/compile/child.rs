@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, json};
 
-use crate::expression::{Budget, Lookup, Scope, Value};
+use crate::expression::{Budget, Expression, Lookup, Scope, Value};
 use crate::plan::{self, Given, Operation, Plan, ServiceRole};
 use crate::problem::Problems;
 use crate::schema::{Names, Spec};
@@ -179,6 +179,13 @@ impl Stage for ChildScope {
                 )),
             };
         }
+        if let ("pvcs", Some(claims)) = (root, self.variables.get(root)) {
+            let name = rest.split('.').next().unwrap_or_default();
+            return match name.is_empty() || name == "*" || claims.get(name).is_some() {
+                true => Ok(()),
+                false => Err(scope::no_claim(name)),
+            };
+        }
         if self.variables.contains_key(root) || LATER.contains(&root) {
             return Ok(());
         }
@@ -187,6 +194,10 @@ impl Stage for ChildScope {
             Some(near) => format!("there is no variable `{root}`; did you mean `{near}`?"),
             None => format!("there is no variable `{root}`"),
         })
+    }
+
+    fn is_open(&self, _expression: &Expression) -> bool {
+        false
     }
 }
 
@@ -208,7 +219,7 @@ impl Scope for ChildScope {
         match self.variables.get(root) {
             Some(value) if rest.is_empty() => Lookup::Known(value.clone()),
             // One name of it may be known where another is a block's own.
-            Some(Value::Object(map)) if scope::OF_INSTANCES.contains(&root) => {
+            Some(Value::Object(map)) if root == "pvcs" || scope::of_instances(root) => {
                 map.get(rest).cloned().into()
             }
             _ => Lookup::Unknown,

@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use regex::RegexBuilder;
 
 use crate::expression::{self, Template, Value};
-use crate::problem::{Place, Problem, Problems};
+use crate::problem::{Missing, Place, Problem, Problems};
 use crate::schema::{Kind, Parameter, Text};
 use crate::suggest;
 
@@ -191,7 +191,9 @@ fn values(
             (None, None) => {
                 let place = used.unwrap_or(&parameter.place);
                 let message = format!("the parameter `{name}` has no value");
-                problems.push(Problem::new(place, message).with_cure(cure(name)));
+                let mut problem = Problem::new(place, message).with_cure(cure(name));
+                problem.missing = used.is_none().then(|| Box::new(Missing::Value));
+                problems.push(problem);
                 None
             }
         };

@@ -12,7 +12,7 @@ use crate::schema::{Json, Names, Spec, Step, Strategy, Text, Visitor};
 use crate::suggest;
 
 use super::name;
-use super::scope::OF_INSTANCES;
+use super::scope::{OF_INSTANCES, only_in_instances};
 
 /// What is known of a step: `step.<id>.status`.
 const OF_STEPS: [&str; 7] = [
@@ -26,9 +26,9 @@ const OF_SELF: [&str; 5] = ["status", "passed", "success", "failed", "error"];
 pub(super) fn check(spec: &Spec, complete: bool, problems: &mut Problems, warnings: &mut Problems) {
     let steps = complete.then(|| {
         let mut steps = BTreeSet::new();
-        ids(spec, &mut steps);
-        steps
+        ids(spec, &mut steps).map(|()| steps)
     });
+    let steps = steps.flatten();
     let mut spec = spec.clone();
     spec.visit(&mut Checker {
         blocks: Vec::new(),
@@ -40,23 +40,29 @@ pub(super) fn check(spec: &Spec, complete: bool, problems: &mut Problems, warnin
 }
 
 /// The ids of all steps, those of workers too: which of them a text can see depends on where it is.
-fn ids(spec: &Spec, all: &mut BTreeSet<String>) {
+/// Nothing when one comes of a name that is not known yet.
+fn ids(spec: &Spec, all: &mut BTreeSet<String>) -> Option<()> {
     for steps in [&spec.setup, &spec.steps, &spec.after] {
-        ids_of(steps, all);
+        ids_of(steps, all)?;
     }
+    Some(())
 }
 
-fn ids_of(steps: &[Step], all: &mut BTreeSet<String>) {
+fn ids_of(steps: &[Step], all: &mut BTreeSet<String>) -> Option<()> {
     for step in steps {
-        let id = step.id.as_ref().map(|id| id.text.clone());
-        let named = || name::slug(&step.name.as_ref()?.text);
-        all.extend(id.or_else(named));
-        ids_of(&step.setup, all);
-        ids_of(&step.steps, all);
+        match (&step.id, &step.name) {
+            (Some(id), _) => _ = all.insert(id.text.clone()),
+            (None, Some(name)) if name.text.contains("{{") => return None,
+            (None, Some(name)) => all.extend(name::slug(&name.text)),
+            (None, None) => {}
+        }
+        ids_of(&step.setup, all)?;
+        ids_of(&step.steps, all)?;
         if let Some(parallel) = &step.parallel {
-            ids(&parallel.worker, all);
+            ids(&parallel.worker, all)?;
         }
     }
+    Some(())
 }
 
 struct Checker<'a> {
@@ -155,9 +161,7 @@ impl Checker<'_> {
         }
         let known = || self.blocks.iter().flatten().map(String::as_str);
         if !known().any(|name| OF_INSTANCES.contains(&name)) {
-            return Err(format!(
-                "`{path}` is known only in workers, services and members of a suite"
-            ));
+            return Err(only_in_instances(path));
         }
         let field = match root {
             "matrix" => "matrix",

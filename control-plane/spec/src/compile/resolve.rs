@@ -1,18 +1,24 @@
 //! Resolves all texts of a document in place, and gathers what is wrong with them.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use crate::expression::{self, Budget, Error, Expression, Lookup, Scope, Template, Value};
 use crate::problem::{Place, Problem, Problems};
 use crate::schema::{Json, Names, Strategy, Text, Visitor};
 
-use super::{credential, scope, secret};
+use super::scope::{of_instances, only_in_instances};
+use super::{credential, secret};
 
 /// The variables of one stage, and which others a later stage may know.
 pub(super) trait Stage: Scope + std::fmt::Debug {
     /// Refuses a variable that no stage knows; `block` says that the text is compiled once more,
     /// for a worker, service or member.
     fn check(&self, path: &str, block: bool) -> Result<(), String>;
+
+    /// Whether a resolved expression asks for what is not known while a document is checked by
+    /// itself.
+    fn is_open(&self, expression: &Expression) -> bool;
 }
 
 /// A scope without the variables that a block has of its own.
@@ -62,8 +68,6 @@ pub(super) struct Resolver<'a> {
     blocks: Vec<Names>,
     /// Texts that were seen, long ones counted more.
     size: usize,
-    /// Where a parameter without a value is asked for.
-    open: HashSet<Place>,
     /// What was said of variables that are refused, by their paths: outside of blocks, and in them.
     refused: [HashMap<String, String>; 2],
 }
@@ -80,7 +84,6 @@ impl<'a> Resolver<'a> {
             problems,
             blocks: Vec::new(),
             size: 0,
-            open: HashSet::new(),
             refused: Default::default(),
         }
     }
@@ -95,16 +98,11 @@ impl<'a> Resolver<'a> {
         self.size
     }
 
-    /// The places of texts that ask for parameters without a value.
-    pub(super) fn into_open(self) -> HashSet<Place> {
-        self.open
-    }
-
-    /// Remembers a text that keeps asking for a parameter.
-    fn note_open(&mut self, place: &Place, text: &str, rest: impl IntoIterator<Item = Expression>) {
+    /// Marks a place where something is asked for that is not known yet.
+    fn note_open(&self, place: &mut Arc<Place>, rest: impl IntoIterator<Item = Expression>) {
         let mut rest = rest.into_iter();
-        if text.contains("config") && rest.any(|expression| scope::is_open(&expression)) {
-            self.open.insert(place.clone());
+        if rest.any(|expression| self.scope.is_open(&expression)) {
+            Arc::make_mut(place).open = true;
         }
     }
 
@@ -122,6 +120,10 @@ impl<'a> Resolver<'a> {
         let mut good = true;
         let block = !self.blocks.is_empty();
         for path in expression.variables() {
+            if self.blocks.iter().any(|own| names_overlap(own, &path)) {
+                // A block's own.
+                continue;
+            }
             // Each name is looked up once: for advice it is compared with all that are there.
             let refused = &mut self.refused[usize::from(block)];
             if !refused.contains_key(&path) {
@@ -165,9 +167,10 @@ impl<'a> Resolver<'a> {
     /// The template as far as it is known now; nothing when it is wrong.
     fn resolve(&mut self, place: &Place, text: &str) -> Option<Template> {
         let result = Template::parse(text).and_then(|template| {
-            let good = template
-                .expressions()
-                .all(|expression| self.check(place, &expression));
+            let mut good = true;
+            for expression in template.expressions() {
+                good &= self.check(place, &expression);
+            }
             if good {
                 let scope = Hiding {
                     scope: self.scope,
@@ -182,12 +185,11 @@ impl<'a> Resolver<'a> {
             self.problem(place, error.to_string());
             None
         })?;
-        self.note_open(place, text, resolved.expressions());
         Some(resolved)
     }
 
     /// The text of a template that must be known now.
-    fn known(&mut self, place: &Place, text: &str) -> Option<String> {
+    fn known(&mut self, place: &mut Arc<Place>, text: &str) -> Option<String> {
         self.count(text);
         if !text.contains("{{") {
             return Some(text.to_owned());
@@ -196,22 +198,28 @@ impl<'a> Resolver<'a> {
         if !self.check_secrets(place, template.expressions()) {
             return None;
         }
-        if !self.blocks.is_empty() || self.open.contains(place) {
-            // It is asked again when the block is compiled, or when the parameter has a value.
-            return Some(template.print());
-        }
-        let text = template.text().map(str::to_owned);
-        if text.is_none() {
-            let rest = template.expressions().next().map(|rest| rest.to_string());
-            let rest: String = rest.unwrap_or_default().chars().take(80).collect();
-            let message = format!("`{rest}` is known only in the pod, too late for this field");
+        // What a block asks for is asked again when the block is compiled.
+        let is_late = |rest: &Expression| self.blocks.is_empty() && !self.scope.is_open(rest);
+        if let Some(late) = template.expressions().find(is_late) {
+            let variables = late.variables();
+            let mut variables = variables.iter();
+            let message = match variables.find(|path| of_instances(path)) {
+                Some(path) => only_in_instances(path),
+                None => {
+                    let late: String = late.to_string().chars().take(80).collect();
+                    format!("`{late}` is known only in the pod, too late for this field")
+                }
+            };
             self.problem(place, message);
+            return None;
         }
-        text
+        self.note_open(place, template.expressions());
+        let known = template.text().filter(|_| self.blocks.is_empty());
+        Some(known.map_or_else(|| template.print(), str::to_owned))
     }
 
     /// An expression as far as it is known now; nothing when it is wrong.
-    fn formula_of(&mut self, text: &Text, expression: &str) -> Option<Expression> {
+    fn formula_of(&mut self, text: &mut Text, expression: &str) -> Option<Expression> {
         let resolved = Expression::parse(expression).and_then(|expression| {
             if !self.check(&text.place, &expression) {
                 return Ok(None);
@@ -225,7 +233,7 @@ impl<'a> Resolver<'a> {
         match resolved {
             Ok(resolved) => {
                 self.check_secrets(&text.place, resolved.clone());
-                self.note_open(&text.place, expression, resolved.clone());
+                self.note_open(&mut text.place, resolved.clone());
                 resolved
             }
             Err(error) => {
@@ -240,25 +248,30 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn values(&mut self, place: &Place, value: &mut Value) {
+    /// Whether one of the texts asks for what is not known yet.
+    fn values(&mut self, place: &Arc<Place>, value: &mut Value) -> bool {
+        let mut open = false;
         match value {
             Value::String(text) => {
-                if let Some(known) = self.known(place, text) {
+                let mut place = Arc::clone(place);
+                if let Some(known) = self.known(&mut place, text) {
                     *text = known;
                 }
+                open = place.open;
             }
             Value::Array(items) => {
                 for item in items {
-                    self.values(place, item);
+                    open |= self.values(place, item);
                 }
             }
             Value::Object(map) => {
                 for item in map.values_mut() {
-                    self.values(place, item);
+                    open |= self.values(place, item);
                 }
             }
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
+        open
     }
 }
 
@@ -269,6 +282,7 @@ impl Visitor for Resolver<'_> {
             && let Some(template) = self.resolve(&text.place, &text.text)
         {
             self.check_secrets(&text.place, template.expressions());
+            self.note_open(&mut text.place, template.expressions());
             text.text = template.print();
         }
     }
@@ -278,13 +292,15 @@ impl Visitor for Resolver<'_> {
         if text.text.contains("{{")
             && let Some(template) = self.resolve(&text.place, &text.text)
         {
+            self.note_open(&mut text.place, template.expressions());
             text.text = template.print();
         }
     }
 
     fn expression(&mut self, text: &mut Text) {
         self.count(&text.text);
-        if let Some(expression) = self.formula_of(text, &text.text.clone()) {
+        let written = text.text.clone();
+        if let Some(expression) = self.formula_of(text, &written) {
             text.text = match expression.value() {
                 // All that matters of a condition is whether it is true.
                 Some(value) => expression::truthy(value).to_string(),
@@ -302,8 +318,9 @@ impl Visitor for Resolver<'_> {
             .and_then(|rest| rest.strip_suffix("}}"));
         let bare = bare
             .filter(|inner| !inner.contains("}}"))
-            .unwrap_or(&text.text);
-        if let Some(expression) = self.formula_of(text, bare) {
+            .unwrap_or(&text.text)
+            .to_owned();
+        if let Some(expression) = self.formula_of(text, &bare) {
             text.text = expression.to_string();
         }
     }
@@ -323,13 +340,13 @@ impl Visitor for Resolver<'_> {
     }
 
     fn value(&mut self, value: &mut Json) {
-        let place = std::sync::Arc::clone(&value.place);
-        self.values(&place, &mut value.value);
+        if self.values(&value.place, &mut value.value) {
+            Arc::make_mut(&mut value.place).open = true;
+        }
     }
 
     fn early(&mut self, text: &mut Text) {
-        let place = std::sync::Arc::clone(&text.place);
-        if let Some(known) = self.known(&place, &text.text) {
+        if let Some(known) = self.known(&mut text.place, &text.text) {
             text.text = known;
         }
     }

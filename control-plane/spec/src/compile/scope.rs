@@ -9,8 +9,8 @@ use crate::expression::{Expression, Lookup, Moment, Scope, Value};
 use crate::schema::Spec;
 use crate::suggest;
 
-use super::Input;
 use super::resolve::Stage;
+use super::{Input, Mode};
 
 /// The parameters of a document.
 #[derive(Debug, Clone, Default)]
@@ -32,13 +32,6 @@ impl Config {
     }
 }
 
-/// Whether an expression asks for a parameter: when all are resolved, only for one without a value.
-pub(super) fn is_open(expression: &Expression) -> bool {
-    let variables = expression.variables();
-    let mut paths = variables.iter();
-    paths.any(|path| path == "config" || path.starts_with("config."))
-}
-
 /// Parameters of a template that were given what only workers, services or steps know.
 pub(super) type Late = BTreeMap<String, Expression>;
 
@@ -47,6 +40,8 @@ pub(super) type Late = BTreeMap<String, Expression>;
 pub(super) struct Base {
     variables: Map<String, Value>,
     given: BTreeMap<String, Value>,
+    /// A template is looked at by itself: what workflow uses it is not known.
+    alone: bool,
 }
 
 /// Variables of the execution.
@@ -129,7 +124,7 @@ pub(super) fn claim(execution: &str, name: &str) -> String {
 }
 
 impl Base {
-    pub(super) fn new(input: &Input<'_>) -> Self {
+    pub(super) fn new(input: &Input<'_>, mode: Mode) -> Self {
         let execution = input.execution;
         let metadata = &input.workflow.metadata;
         let mut variables = Map::new();
@@ -190,6 +185,7 @@ impl Base {
         Self {
             variables,
             given: execution.variables.clone(),
+            alone: mode == Mode::Template,
         }
     }
 }
@@ -203,8 +199,6 @@ pub(super) struct Document<'a> {
     late: Option<&'a Late>,
     /// It is a template, which may be used where there are more variables.
     template: bool,
-    /// What workflow uses the template is not known.
-    alone: bool,
 }
 
 impl<'a> Document<'a> {
@@ -213,8 +207,7 @@ impl<'a> Document<'a> {
             base,
             config,
             late: None,
-            template: false,
-            alone: false,
+            template: base.alone,
         }
     }
 
@@ -223,15 +216,6 @@ impl<'a> Document<'a> {
         Self {
             template: true,
             late: Some(late),
-            ..Self::new(base, config)
-        }
-    }
-
-    /// The same for a template that is looked at by itself.
-    pub(super) fn of_template_alone(base: &'a Base, config: &'a Config) -> Self {
-        Self {
-            template: true,
-            alone: true,
             ..Self::new(base, config)
         }
     }
@@ -264,16 +248,14 @@ impl<'a> Document<'a> {
             ("workflow", Some(name)) if !["name", "labels"].contains(&name) => {
                 Err(unknown("variable", path, ["name", "labels"]))
             }
-            ("pvcs", _) if self.alone => Ok(()),
-            ("pvcs", Some(name)) if !block && !self.has_claim(name) => Err(format!(
-                "there is no claim `{name}`; declare it in `pvcs` of the workflow"
-            )),
+            ("pvcs", _) if self.base.alone => Ok(()),
+            // A template may be used by a worker or a service that has the claim.
+            ("pvcs", Some(_)) if block && self.template => Ok(()),
+            ("pvcs", Some(name)) if !self.has_claim(name) => Err(no_claim(name)),
             ("config", _) => Ok(()),
             (root, _) if self.base.variables.contains_key(root) => Ok(()),
             (root, _) if OF_INSTANCES.contains(&root) && (block || self.template) => Ok(()),
-            (root, _) if OF_INSTANCES.contains(&root) => Err(format!(
-                "`{path}` is known only in workers, services and members of a suite"
-            )),
+            (root, _) if OF_INSTANCES.contains(&root) => Err(only_in_instances(path)),
             (INTERNAL, _) => Err(format!(
                 "`{path}` is about the inside of another system, there is nothing like it here; \
                  use a parameter in `config`"
@@ -323,6 +305,16 @@ impl Stage for Document<'_> {
     fn check(&self, path: &str, block: bool) -> Result<(), String> {
         self.check_variable(path, block)
     }
+
+    /// When all that is known is put in, only parameters without a value are left.
+    fn is_open(&self, expression: &Expression) -> bool {
+        let variables = expression.variables();
+        let mut paths = variables.iter();
+        paths.any(|path| match path.split('.').next() {
+            Some("config") => true,
+            root => self.base.alone && (root == Some("pvcs") || of_instances(path)),
+        })
+    }
 }
 
 impl Scope for Document<'_> {
@@ -336,12 +328,13 @@ impl Scope for Document<'_> {
                 return Lookup::Later(expression.clone());
             }
             if rest.is_empty() {
-                if let Some(name) = self.late.and_then(|late| late.keys().next()) {
+                let mut late = self.late.iter().copied().flatten();
+                if let Some((name, _)) = late.find(|(_, value)| !self.is_open(value)) {
                     let text =
                         format!("`config` as a whole is not known: `config.{name}` is known later");
                     return Lookup::Refused(text);
                 }
-                if !self.config.open.is_empty() {
+                if !self.config.open.is_empty() || self.late.is_some_and(|late| !late.is_empty()) {
                     return Lookup::Unknown;
                 }
                 let all = self.config.values.iter();
@@ -352,11 +345,13 @@ impl Scope for Document<'_> {
         if EMPTY.contains(&root) && !rest.is_empty() {
             return Lookup::Known(Value::from(""));
         }
-        // Properties are taken of the whole by the caller.
-        if rest.is_empty() {
-            return self.base.variables.get(root).cloned().into();
+        match self.base.variables.get(root) {
+            // Properties are taken of the whole by the caller.
+            Some(value) if rest.is_empty() => Lookup::Known(value.clone()),
+            // One name of it may be known where another is a block's own.
+            Some(claims) if root == "pvcs" => claims.get(rest).cloned().into(),
+            _ => Lookup::Unknown,
         }
-        Lookup::Unknown
     }
 
     fn function(&self, name: &str, arguments: &[Value]) -> Lookup {
@@ -374,6 +369,21 @@ pub(super) fn date(execution: Option<&Value>, arguments: &[Value]) -> Lookup {
         Some(moment) => moment.date(arguments),
         None => Lookup::Unknown,
     }
+}
+
+/// Whether a variable is one of instances.
+pub(super) fn of_instances(path: &str) -> bool {
+    OF_INSTANCES.contains(&path.split('.').next().unwrap_or(path))
+}
+
+/// Refuses a variable of instances where none is.
+pub(super) fn only_in_instances(path: &str) -> String {
+    format!("`{path}` is known only in workers, services and members of a suite")
+}
+
+/// Refuses a claim that is not there.
+pub(super) fn no_claim(name: &str) -> String {
+    format!("there is no claim `{name}`; declare it in `pvcs` of what asks for it")
 }
 
 /// Most names that a message lists.

@@ -1,10 +1,9 @@
 //! Templates: found by name, given their parameters, merged into workflows, steps and one another.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::expression::Budget;
-use crate::problem::{Place, Problem, Problems};
+use crate::problem::{Missing, Problem, Problems};
 use crate::schema::{
     Container, Job, Parallel, Pod, Service, Services, Spec, Step, Template, TemplateRef, Text,
 };
@@ -40,8 +39,6 @@ pub(super) struct Library<'a> {
     below: Vec<(Job, Pod)>,
     /// How many uses came to nothing.
     lost: usize,
-    /// Where templates ask for parameters without a value.
-    open: HashSet<Place>,
 }
 
 /// What came of merging.
@@ -74,13 +71,7 @@ impl<'a> Library<'a> {
             chain: Vec::new(),
             below: Vec::new(),
             lost: 0,
-            open: HashSet::new(),
         }
-    }
-
-    /// The places where templates ask for parameters without a value.
-    pub(super) fn into_open(self) -> HashSet<Place> {
-        self.open
     }
 
     /// Whether every use, wherever it is, came to something.
@@ -314,7 +305,6 @@ impl<'a> Library<'a> {
             nested.visit(&mut resolver);
         }
         let size = resolver.size();
-        self.open.extend(resolver.into_open());
         let steps = count(&spec.setup) + count(&spec.steps) + count(&spec.after);
         self.weigh(size, steps, &reference.name)?;
         Some((spec, uses))
@@ -351,6 +341,7 @@ impl<'a> Library<'a> {
         let short: String = name.text.chars().take(100).collect();
         let message = format!("there is no template `{short}`");
         let mut problem = Problem::new(&name.place, message);
+        problem.missing = Some(Box::new(Missing::Template(name.text.clone())));
         let wanted = normal(&name.text);
         let known = self.templates.iter().chain(builtin::all());
         let known = known.map(|template| template.metadata.name.as_str());
@@ -360,6 +351,13 @@ impl<'a> Library<'a> {
         });
         self.problems.push(problem);
     }
+}
+
+/// A message of a problem without the chain of templates that it may name at its end.
+#[must_use]
+pub fn without_chain(message: &str) -> &str {
+    let chain = message.rfind(" (in ").filter(|_| message.ends_with(')'));
+    chain.map_or(message, |at| &message[..at])
 }
 
 fn count(steps: &[Step]) -> usize {

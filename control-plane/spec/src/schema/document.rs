@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use std::sync::Arc;
 
-use crate::manifest::Document;
-use crate::problem::{Place, Problem, Problems};
+use crate::manifest::{Broken, Document, Parsed};
+use crate::problem::{Place, Problem};
 use crate::suggest;
 use crate::yaml::Node;
 
@@ -82,41 +82,49 @@ const FOREIGN: [&str; 4] = [
 ];
 
 /// Reads all documents of a file: those that keep to the schema, and what is wrong with the others.
-pub(crate) fn read(nodes: &[Node]) -> (Vec<Document>, Problems) {
-    let mut documents = Vec::new();
-    let mut problems = Problems::default();
+pub(crate) fn read(nodes: &[Node]) -> Parsed {
+    let mut parsed = Parsed::default();
     let nodes: Vec<&Node> = nodes
         .iter()
         .flat_map(|node| list::items(node).map_or_else(|| vec![node], |all| all.iter().collect()))
         .collect();
     for &node in &nodes {
         let mut reader = Reader::default();
+        let kind = text_of(node.get("kind"));
+        let metadata = node.get("metadata");
+        let name = text_of(metadata.and_then(|metadata| metadata.get("name")));
+        let name: String = name.chars().take(253).collect();
         // A template may be used by a workflow of another file.
-        if nodes.len() > 1 || text_of(node.get("kind")) == TEMPLATE {
-            let metadata = node.get("metadata");
-            let name = text_of(metadata.and_then(|metadata| metadata.get("name")));
-            reader.document = name.chars().take(253).collect::<String>().into();
+        if nodes.len() > 1 || kind == TEMPLATE {
+            reader.document = name.as_str().into();
         }
         let document = foreign(&reader, node).or_else(|| read_one(&mut reader, node));
         if reader.problems.is_empty() {
-            documents.extend(document);
+            parsed.documents.extend(document);
+        } else {
+            let kind = KINDS.into_iter().find(|known| *known == kind);
+            parsed.broken.push(Broken { kind, name });
         }
         for problem in reader.problems {
-            problems.push(problem);
+            parsed.problems.push(problem);
         }
     }
     if nodes.is_empty() {
         let place = crate::yaml::Mark::START.place("");
-        problems.push(Problem::new(&place, "the file is empty").with_cure(
-            "write a document with `apiVersion`, `kind: TestWorkflow`, `metadata` and `spec`",
-        ));
+        parsed
+            .problems
+            .push(Problem::new(&place, "the file is empty").with_cure(
+                "write a document with `apiVersion`, `kind: TestWorkflow`, `metadata` and `spec`",
+            ));
     }
-    (documents, problems)
+    parsed
 }
 
 /// The fields that the reader knows in a document, by their paths, and what it finds wrong.
 #[cfg(test)]
-pub(crate) fn known_fields(node: &Node) -> (BTreeMap<String, BTreeSet<String>>, Problems) {
+pub(crate) fn known_fields(
+    node: &Node,
+) -> (BTreeMap<String, BTreeSet<String>>, crate::problem::Problems) {
     let mut reader = Reader::default();
     drop(read_one(&mut reader, node));
     (reader.known, reader.problems)

@@ -26,6 +26,7 @@ impl Mark {
             column: self.column,
             path: path.into(),
             document: "".into(),
+            open: false,
         }
     }
 }
