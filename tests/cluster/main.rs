@@ -5,6 +5,7 @@
 mod agent;
 mod artifact;
 mod children;
+mod claim;
 mod content;
 mod image;
 mod inside;

@@ -157,6 +157,10 @@ pub struct Pod {
     /// `PersistentVolumeClaimSpec` objects.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub claims: BTreeMap<String, serde_json::Value>,
+    /// Claims of the executions above this one, by their names in the cluster: it may mount them, and
+    /// they are not its to make.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub claims_above: BTreeSet<String>,
 }
 
 /// One environment variable with a value that may hold expressions.

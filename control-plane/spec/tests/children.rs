@@ -347,3 +347,47 @@ fn a_child_may_ask_for_no_other_credentials_than_its_parent_knew_of() {
     let refused = forged.expect_err("it was not known");
     assert!(refused.contains("`root` is not among those"), "{refused}");
 }
+
+#[test]
+fn workers_have_claims_of_their_own_and_may_mount_those_of_their_workflow() {
+    let volumes = |own: &str| {
+        format!(
+            "pvcs: {{cache: {{accessModes: [ReadWriteMany]}}}}
+steps:
+- parallel:
+    pvcs: {{own: {{accessModes: [ReadWriteOnce]}}}}
+    pod:
+      volumes:
+      - {{name: a, persistentVolumeClaim: {{claimName: '{{{{ pvcs.cache.name }}}}'}}}}
+      - {{name: b, persistentVolumeClaim: {{claimName: '{{{{ pvcs.{own}.name }}}}'}}}}
+    shell: x"
+        )
+    };
+    let plan = spec(&volumes("own")).unwrap().plan;
+    let cache = "muster-0190a6f0-cache".to_owned();
+    assert!(plan.pod.claims.contains_key(&cache));
+    let worker = worker(&plan, json!({})).unwrap();
+    let [own] = Vec::from_iter(worker.pod.claims.keys())[..] else {
+        panic!("{:?}", worker.pod.claims);
+    };
+    assert!(own.ends_with("-own"), "{own}");
+    assert_eq!(Vec::from_iter(&worker.pod.claims_above), [&cache]);
+    let volumes = &worker.pod.spec["volumes"];
+    assert_eq!(volumes[0]["persistentVolumeClaim"]["claimName"], cache);
+    assert_eq!(volumes[1]["persistentVolumeClaim"]["claimName"], **own);
+
+    let only_own = "steps:
+- parallel:
+    pvcs: {own: {accessModes: [ReadWriteOnce]}}
+    shell: echo {{ pvcs.own.name }}";
+    assert_eq!(spec(only_own).map(|_| ()), Ok(()));
+    for wanted in ["none", "mine"] {
+        let manifest =
+            format!("steps:\n- {{parallel: {{shell: 'echo {{{{ pvcs.{wanted}.name }}}}'}}}}");
+        let error = spec(&manifest).unwrap_err();
+        assert!(
+            error.contains(&format!("there is no claim `{wanted}`")),
+            "{error}"
+        );
+    }
+}

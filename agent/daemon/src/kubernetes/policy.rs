@@ -35,10 +35,11 @@ pub(super) fn check(
     settings: &config::Kubernetes,
     level: Level,
 ) -> Result<(), Denied> {
+    let claims = plan.pod.claims.keys().chain(&plan.pod.claims_above);
     let mut check = Check {
         settings,
         level,
-        claims: plan.pod.claims.keys().map(String::as_str).collect(),
+        claims: claims.map(String::as_str).collect(),
         problems: Vec::new(),
     };
     check.namespace(plan.pod.namespace.as_deref());
@@ -78,7 +79,7 @@ pub(super) fn check(
 struct Check<'a> {
     settings: &'a config::Kubernetes,
     level: Level,
-    /// Claims that are made for the plan.
+    /// Claims that are made for the plan, or for an execution above it.
     claims: Vec<&'a str>,
     problems: Vec<String>,
 }

@@ -59,6 +59,9 @@ pub fn child(input: &Child<'_>) -> Result<Compiled, Problems> {
     let (containers, folders) = builder.into_containers();
     let mut pod = pod::build(&spec, input.id, &mut problems);
     pod.folders = folders;
+    let above = &input.parent.pod;
+    let claims = above.claims.keys().chain(&above.claims_above);
+    pod.claims_above = claims.cloned().collect();
     let queue = execution::queue(&spec, &mut problems);
     if !problems.is_empty() {
         return Err(problems);

@@ -1,6 +1,6 @@
 //! Settings of Job and pod.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use indexmap::IndexMap;
 
@@ -40,6 +40,7 @@ pub(super) fn build(spec: &Spec, execution: &str, problems: &mut Problems) -> Po
         spec: fields.collect(),
         folders: Vec::new(),
         claims: claims.collect(),
+        claims_above: BTreeSet::new(),
     }
 }
 

@@ -189,4 +189,7 @@ fn claims_of_other_runs_can_not_be_mounted() {
     plan.pod.claims.remove("muster-e-copy");
     plan.pod.claims.insert("team-cache".to_owned(), json!({}));
     assert!(check(&plan, &settings(), Level::Baseline).is_err());
+    plan.pod.claims.clear();
+    plan.pod.claims_above.insert("muster-e-cache".to_owned());
+    assert!(check(&plan, &settings(), Level::Baseline).is_ok());
 }
