@@ -50,8 +50,14 @@ async fn main() -> anyhow::Result<()> {
     let helpers = Namespace::create(&clusters.all[0], "privileged").await?;
     let server = ControlPlane::start_at(clusters.host).await?;
     let capacity = options.runs.to_string();
-    let agent =
-        Agent::with_capacity(&server, "bench", &clusters, &namespace, Some(&capacity)).await?;
+    let agent = Agent::with_arguments(
+        &server,
+        "bench",
+        &clusters,
+        &namespace,
+        &["--capacity", &capacity],
+    )
+    .await?;
 
     eprintln!("binary: {}", program::path()?.display());
     let idle = idle::measure(&server, &agent, &namespace, &helpers).await?;

@@ -65,9 +65,9 @@ async fn twenty_workers_over_two_clusters_give_one_report() -> anyhow::Result<()
     let last = clusters.all.len() - 1;
     let here = Namespace::create(&clusters.all[0], "baseline").await?;
     let there = Namespace::create(&clusters.all[last], "baseline").await?;
-    let limit = Some("6");
-    let _first = Agent::with_capacity(&server, "first", &clusters, &here, limit).await?;
-    let _second = Agent::with_capacity(&server, "second", &clusters, &there, limit).await?;
+    let limit = ["--capacity", "6"];
+    let _first = Agent::with_arguments(&server, "first", &clusters, &here, &limit).await?;
+    let _second = Agent::with_arguments(&server, "second", &clusters, &there, &limit).await?;
     let started = server.client.start(WORKERS, Some((LABEL, "first"))).await?;
     let execution = started.ends_as(State::Failed).await?;
     ensure!(

@@ -43,7 +43,7 @@ spec:
         - {name: shared, persistentVolumeClaim: {claimName: '{{ pvcs.cache.name }}'}}
         - {name: own, persistentVolumeClaim: {claimName: '{{ pvcs.own.name }}'}}
       container:
-        volumeMounts: [{name: own, mountPath: /own}]
+        volumeMounts: [{name: shared, mountPath: /shared}, {name: own, mountPath: /own}]
       shell: |
         set -e
         test -z "$(ls -A /own)"

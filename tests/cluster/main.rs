@@ -13,4 +13,5 @@ mod memory;
 mod pause;
 mod placement;
 mod policy;
+mod reference;
 mod stop;

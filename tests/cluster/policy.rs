@@ -1,10 +1,19 @@
 //! What a cluster forbids.
 
-use anyhow::ensure;
-use k8s_openapi::api::core::v1::LimitRange;
-use kube::api::PostParams;
+use anyhow::{Context as _, ensure};
+use k8s_openapi::api::{
+    core::v1::{LimitRange, Node, Pod, ServiceAccount},
+    scheduling::v1::PriorityClass,
+};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams, PostParams},
+};
 use muster_proto::v1::execution::State;
-use muster_tests::{run::step, site::Site};
+use muster_tests::{
+    agent::Agent, cluster::Clusters, control_plane::ControlPlane, namespace::Namespace, run::step,
+    site::Site,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn careful_workflow_runs_where_the_restricted_standard_is_enforced() -> anyhow::Result<()> {
@@ -165,4 +174,80 @@ spec:
     );
     ensure!(site.namespace.objects().await?.is_empty());
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_owner_of_an_agent_allows_reaches_the_pod() -> anyhow::Result<()> {
+    let Some(clusters) = Clusters::from_environment()? else {
+        return Ok(());
+    };
+    let own = Namespace::create(&clusters.all[0], "baseline").await?;
+    let other = Namespace::create(&clusters.all[0], "baseline").await?;
+    let class = other.name.clone();
+    let classes = Api::<PriorityClass>::all(own.client.clone());
+    let made: PriorityClass = serde_json::from_value(serde_json::json!({
+        "metadata": {"name": class}, "value": 7,
+    }))?;
+    classes.create(&PostParams::default(), &made).await?;
+    let outcome = allowed(&clusters, &own, &other, &class).await;
+    classes.delete(&class, &DeleteParams::default()).await?;
+    outcome
+}
+
+async fn allowed(
+    clusters: &Clusters,
+    own: &Namespace,
+    other: &Namespace,
+    class: &str,
+) -> anyhow::Result<()> {
+    let nodes = Api::<Node>::all(own.client.clone());
+    let nodes = nodes.list(&ListParams::default()).await?;
+    let node = nodes.items.first().map(ResourceExt::name_any);
+    let node = node.context("the cluster has a node")?;
+    let account: ServiceAccount =
+        serde_json::from_value(serde_json::json!({"metadata": {"name": "tester"}}))?;
+    let accounts = other.api::<ServiceAccount>();
+    accounts.create(&PostParams::default(), &account).await?;
+    let server = ControlPlane::start_at(clusters.host).await?;
+    let allow = [
+        ["--allow-namespace", &other.name],
+        ["--allow-service-account", "tester"],
+        ["--allow-priority-class", class],
+    ];
+    let mut allow = allow.concat();
+    allow.push("--allow-node-name");
+    let _agent = Agent::with_arguments(&server, "open", clusters, own, &allow).await?;
+    let manifest = format!(
+        r#"
+apiVersion: testworkflows.testkube.io/v1
+kind: TestWorkflow
+metadata:
+  name: allowed
+spec:
+  container: {{image: alpine:3.22.0}}
+  job: {{namespace: {}}}
+  pod: {{serviceAccountName: tester, priorityClassName: {class}, nodeName: {node}}}
+  steps:
+  - name: token
+    shell: test -s /var/run/secrets/kubernetes.io/serviceaccount/token
+  - name: namespace
+    shell: test "{{{{ namespace }}}}" = {}
+  - name: go on when seen
+    paused: true
+    shell: "true"
+"#,
+        other.name, other.name
+    );
+    let run = server.client.start(&manifest, None).await?;
+    run.becomes(State::Paused).await?;
+    let pods = other.api::<Pod>().list(&ListParams::default()).await?;
+    let pod = pods.items.first().and_then(|pod| pod.spec.as_ref());
+    let pod = pod.context("the pod is in the namespace that was asked for")?;
+    ensure!(pod.service_account_name.as_deref() == Some("tester"));
+    ensure!(pod.node_name.as_deref() == Some(&*node));
+    ensure!((pod.priority_class_name.as_deref(), pod.priority) == (Some(class), Some(7)));
+    run.resume().await?;
+    run.ends_as(State::Passed).await?;
+    other.expect_clean().await?;
+    own.expect_clean().await
 }

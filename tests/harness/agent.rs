@@ -58,20 +58,20 @@ impl Agent {
         clusters: &Clusters,
         namespace: &Namespace,
     ) -> anyhow::Result<Self> {
-        Self::with_capacity(server, name, clusters, namespace, None).await
+        Self::with_arguments(server, name, clusters, namespace, &[]).await
     }
 
-    /// The same with a limit on how many attempts it runs at once, in place of its default.
+    /// The same with more arguments on its command line.
     ///
     /// # Errors
     ///
     /// When it does not connect.
-    pub async fn with_capacity(
+    pub async fn with_arguments(
         server: &ControlPlane,
         name: &str,
         clusters: &Clusters,
         namespace: &Namespace,
-        capacity: Option<&str>,
+        more: &[&str],
     ) -> anyhow::Result<Self> {
         let relay = port::free(clusters.host)?;
         let mut backend: Vec<String> = [
@@ -93,9 +93,7 @@ impl Agent {
                 format!("*=http://{registry}"),
             ]);
         }
-        if let Some(capacity) = capacity {
-            backend.extend(["--capacity".to_owned(), capacity.to_owned()]);
-        }
+        backend.extend(more.iter().map(|&argument| argument.to_owned()));
         Self::start(server, name, backend).await
     }
 

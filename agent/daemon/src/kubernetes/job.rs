@@ -173,7 +173,6 @@ impl Blueprint<'_> {
         }
         let own = json!({
             "restartPolicy": "Never",
-            "automountServiceAccountToken": false,
             "enableServiceLinks": false,
             "terminationGracePeriodSeconds": 30,
             "securityContext": security::pod(given.get("securityContext"), own_group),
@@ -183,6 +182,10 @@ impl Blueprint<'_> {
         });
         if let Value::Object(own) = own {
             spec.extend(own);
+        }
+        // Who names an account wants its token, if the account gives one.
+        if !spec.contains_key("serviceAccountName") {
+            spec.insert("automountServiceAccountToken".to_owned(), false.into());
         }
         Ok(Value::Object(spec))
     }
