@@ -16,6 +16,7 @@ mod known;
 mod merge;
 mod name;
 mod pod;
+mod probe;
 mod resolve;
 mod scope;
 mod secret;
@@ -23,6 +24,7 @@ mod template;
 
 pub use builtin::{all as builtin_templates, template as builtin_template};
 pub use child::{Child, child};
+pub use config::check as check_value;
 pub use credential::MAX_CREDENTIALS;
 pub use execution::target;
 pub(crate) use name::slug;
@@ -86,14 +88,15 @@ pub struct ExecutionInfo {
 }
 
 impl ExecutionInfo {
-    /// One that there is not, for checks: none of its values is empty.
+    /// The first one of a workflow, for checks: none of its values is empty. `scheduled_at` is
+    /// RFC 3339.
     #[must_use]
-    pub fn stand_in() -> Self {
+    pub fn first(workflow: &str, scheduled_at: &str) -> Self {
         Self {
             id: "00000000-0000-0000-0000-000000000000".to_owned(),
-            name: "checked-1".to_owned(),
+            name: format!("{workflow}-1"),
             number: 1,
-            scheduled_at: "2006-01-02T15:04:05Z".to_owned(),
+            scheduled_at: scheduled_at.to_owned(),
             ..Self::default()
         }
     }
@@ -187,9 +190,9 @@ pub fn check(input: &Input<'_>) -> Findings {
 }
 
 /// Checks a template by itself, as [`check`] does with workflows: nothing is said of what workflows
-/// that use it may add. `templates` are those that it may use.
+/// that use it may add. `templates` are those that it may use; `scheduled_at` is RFC 3339.
 #[must_use]
-pub fn check_template(template: &Template, templates: &[Template]) -> Findings {
+pub fn check_template(template: &Template, templates: &[Template], scheduled_at: &str) -> Findings {
     let workflow = Workflow {
         metadata: template.metadata.clone(),
         description: None,
@@ -205,7 +208,7 @@ pub fn check_template(template: &Template, templates: &[Template]) -> Findings {
         global: None,
         config: &BTreeMap::new(),
         undeclared: Undeclared::Refused,
-        execution: &ExecutionInfo::stand_in(),
+        execution: &ExecutionInfo::first(&template.metadata.name, scheduled_at),
     };
     findings(&input, Mode::Template)
 }
@@ -265,13 +268,20 @@ fn build(
 ) -> Option<Compiled> {
     problems.0.clone_from(&input.workflow.unsupported);
     warnings.0.clone_from(&input.workflow.warnings);
-    let base = scope::Base::new(input, mode);
+    let mut base = scope::Base::new(input, mode);
     let config = config::of_workflow(input, mode, &base, problems, warnings);
+    let before = (problems.clone(), warnings.clone());
+    let mut merged = merge_templates(input, mode, &base, &config, problems, warnings);
+    // Tags may come of templates and parameters, and all texts may ask for them.
+    if base.set_tags(&execution::tags(input, &merged.spec)) {
+        (*problems, *warnings) = before;
+        merged = merge_templates(input, mode, &base, &config, problems, warnings);
+    }
     let Merged {
         mut spec,
         whole,
         complete,
-    } = merge_templates(input, mode, &base, &config, problems, warnings);
+    } = merged;
 
     let mut later = Problems::default();
     if mode != Mode::Template {
@@ -295,7 +305,7 @@ fn build(
     let resolved = resolved(input, &base, &config, &secret, &spec);
     let plan = Plan {
         version: PLAN_VERSION,
-        context: scope::Document::new(&base, &config).context(&secret, &execution.tags),
+        context: scope::Document::new(&base, &config).context(&secret),
         env: vec![ci()],
         containers,
         pod,

@@ -299,6 +299,9 @@ pub fn number(field: &str, text: Option<&str>, scope: &dyn Scope) -> Result<Opti
         return Ok(None);
     };
     let value = evaluate(field, text, scope)?;
+    if value.as_str().is_some_and(|text| text.trim().is_empty()) {
+        return Ok(None);
+    }
     let number = match &value {
         Value::Number(number) => number
             .as_u64()

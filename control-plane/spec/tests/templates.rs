@@ -588,7 +588,9 @@ steps: [{run: {image: 'tool:{{ config.tag }}', args: ['{{ tojson(config) }}']}}]
     ]);
     let found: Vec<_> = templates
         .iter()
-        .map(|template| told(&check_template(template, &templates).problems))
+        .map(|template| {
+            told(&check_template(template, &templates, "2026-01-02T15:04:05Z").problems)
+        })
         .collect();
     assert_eq!(
         found[0],
@@ -678,6 +680,89 @@ fn variables_of_steps_that_are_nothing_are_warned_of() {
             "spec.steps[2].condition: there is no step with the id `bild`",
             "spec.steps[3].condition: a step has no `statsu`",
             "spec.steps[4].parallel.steps[1].shell: there is no step with the id `gone`",
+        ]
+    );
+}
+
+#[test]
+fn what_templates_say_of_the_pod_reaches_it_once() {
+    let cache = "pvcs: {c: {accessModes: [ReadWriteOnce]}}
+pod: {volumes: [{name: c, persistentVolumeClaim: {claimName: '{{ pvcs.c.name }}'}}], imagePullSecrets: [{name: reg}]}
+container: {image: app, volumeMounts: [{name: c, mountPath: /c}]}";
+    let compiled = run(&[
+        (
+            WORKFLOW,
+            "w",
+            "use: [{name: cache}]
+services: {db: {use: [{name: cache}], shell: sleep 5}}
+steps:
+- {use: [{name: cache}], shell: a}
+- {template: {name: cache}, shell: b}",
+        ),
+        (TEMPLATE, "cache", cache),
+    ])
+    .unwrap();
+    let pod = &compiled.plan.pod;
+    let claims = Vec::from_iter(pod.claims.keys());
+    let [claim] = claims[..] else {
+        panic!("{claims:?}");
+    };
+    assert_eq!(
+        pod.spec["volumes"],
+        serde_json::json!([{"name": "c", "persistentVolumeClaim": {"claimName": claim}}])
+    );
+    assert_eq!(
+        pod.spec["imagePullSecrets"],
+        serde_json::json!([{"name": "reg"}])
+    );
+    let services = compiled.plan.steps.iter().flat_map(|step| &step.operations);
+    let service = services.filter_map(|operation| match operation {
+        Operation::Services { services, .. } => services.first(),
+        _ => None,
+    });
+    let spec = service.map(|service| &service.spec).next().unwrap();
+    // One of its own: where it is made is known when the service is compiled.
+    assert!(spec.claims.contains_key("c"));
+    let volumes = &spec.pod.fields["volumes"].value;
+    assert_eq!(
+        volumes[0]["persistentVolumeClaim"]["claimName"],
+        "{{pvcs.c.name}}"
+    );
+}
+
+#[test]
+fn more_is_known_of_parameters_services_and_probes_before_a_run() {
+    let findings = check_of(&[(
+        "TestWorkflow",
+        "w",
+        "config: {my-tag: {default: 1.10}, n: {type: number, default: 1.0}}
+services:
+  db: {shell: x, readinessProbe: {httpGet: {path: /, port: abc}, exec: {command: [x]}, periodSeconds: 0}}
+  ok: {count: 2, shell: x, timeout: '{{ index + 1 }}m', readinessProbe: {tcpSocket: {port: '{{ 80 + index }}'}}}
+steps:
+- {shell: 'echo {{ config.my-tag }}'}
+- {shell: 'echo {{ services.bd.0.ip }} {{ services.ok.*.ip }}'}
+- {parallel: {parallelism: -1, config: {x: {}}, shell: x}}",
+    )]);
+    assert_eq!(
+        told(&findings.problems),
+        [
+            "spec.services.db.readinessProbe: a probe asks in one way, not in `exec` and `httpGet`",
+            "spec.services.db.readinessProbe: `periodSeconds`: expected a whole number from 1 on, found `0`",
+            "spec.services.db.readinessProbe: `httpGet.port`: expected 1 to 65535, found `abc`",
+            "spec.steps[0].shell: there is no parameter `my`",
+            "spec.steps[0].shell: there is no variable `tag`",
+            "spec.steps[2].parallel.parallelism: expected a whole number from 0 on, found -1",
+        ]
+    );
+    let cure = findings.problems[3].cure.as_deref();
+    assert_eq!(cure, Some("did you mean `at(config, \"my-tag\")`?"));
+    assert_eq!(
+        told(&findings.warnings),
+        [
+            "spec.config.my-tag.default: `1.10` is a number, read as `1.1`",
+            "spec.steps[2].parallel.config: `config` has no effect: workers know the parameters of their workflow",
+            "spec.steps[1].shell: there is no service `bd`",
         ]
     );
 }

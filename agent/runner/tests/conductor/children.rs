@@ -22,6 +22,8 @@ const WHILE: Duration = Duration::from_millis(600);
 fn service() -> Operation {
     Operation::Services {
         services: vec![Service {
+            working_dir: None,
+            service_dir: None,
             name: "db".to_owned(),
             env: Vec::new(),
             strategy: Strategy::default(),
@@ -38,6 +40,8 @@ fn service() -> Operation {
 
 fn workers(paused: bool) -> Operation {
     Operation::Parallel(Box::new(Parallel {
+        working_dir: None,
+        worker_dir: None,
         env: Vec::new(),
         strategy: Strategy {
             count: Some("2".to_owned()),

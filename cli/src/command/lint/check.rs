@@ -25,7 +25,8 @@ struct Documents {
     requests: Vec<(usize, Request)>,
     /// Documents that do not keep to the schema.
     broken: Vec<Broken>,
-    execution: ExecutionInfo,
+    /// When they are checked, RFC 3339.
+    time: String,
 }
 
 /// Checks all files.
@@ -40,7 +41,7 @@ pub(super) fn all(files: Vec<Result<Manifest, Box<Finding>>>) -> Report {
     });
     let names: Vec<String> = names.collect();
     let mut documents = Documents {
-        execution: ExecutionInfo::stand_in(),
+        time: jiff::Timestamp::now().to_string(),
         ..Documents::default()
     };
     for file in files {
@@ -53,11 +54,12 @@ pub(super) fn all(files: Vec<Result<Manifest, Box<Finding>>>) -> Report {
     report.templates = documents.templates.len();
     report.requests = documents.requests.len();
     for (file, template) in documents.template_files.iter().zip(&documents.templates) {
-        let findings = compile::check_template(template, &documents.templates);
+        let findings = compile::check_template(template, &documents.templates, &documents.time);
         documents.add(*file, &findings, &mut report);
     }
     for (file, workflow) in &documents.workflows {
-        let findings = compile::check(&documents.input(workflow));
+        let first = documents.first(workflow);
+        let findings = compile::check(&documents.input(workflow, &first));
         documents.add(*file, &findings, &mut report);
     }
     for (file, workflow) in &documents.workflows {
@@ -100,7 +102,12 @@ impl Documents {
         self.files.push(manifest);
     }
 
-    fn input<'a>(&'a self, workflow: &'a Workflow) -> Input<'a> {
+    /// The first execution of a workflow.
+    fn first(&self, workflow: &Workflow) -> ExecutionInfo {
+        ExecutionInfo::first(&workflow.metadata.name, &self.time)
+    }
+
+    fn input<'a>(&'a self, workflow: &'a Workflow, execution: &'a ExecutionInfo) -> Input<'a> {
         const NO_VALUES: &BTreeMap<String, String> = &BTreeMap::new();
         Input {
             workflow,
@@ -108,7 +115,7 @@ impl Documents {
             global: None,
             config: NO_VALUES,
             undeclared: Undeclared::Refused,
-            execution: &self.execution,
+            execution,
         }
     }
 
@@ -192,14 +199,41 @@ impl Documents {
                 continue;
             };
             let parameters = &workflow.spec.config;
-            let is_given =
-                |name| member.config.contains_key(name) || member.tarball.contains_key(name);
-            // A misspelt name is the likely reason why another one has no value.
-            let all_known = parameters
+            let is_given = |name: &String| {
+                member.config.contains_key(name) || member.tarball.contains_key(name)
+            };
+            let mut lacking = parameters
                 .iter()
-                .all(|(name, parameter)| parameter.default.is_some() || is_given(name));
+                .filter(|(name, parameter)| parameter.default.is_none() && !is_given(name));
+            let lacking = lacking.next().map(|(name, _)| name);
+            // A misspelt name is the likely reason why another one has no value.
+            let all_known = lacking.is_none();
+            let mut given = member.config.keys();
+            if let Some(lacking) = lacking
+                && given.all(|given| parameters.contains_key(given))
+            {
+                let message = format!(
+                    "the parameter `{lacking}` of the workflow `{}` has no value",
+                    name.text
+                );
+                let cure = "give one in `config` beside the name, or a `default` there";
+                let problem = Problem::new(&name.place, message).with_cure(cure);
+                report.problems.push(self.finding(file, &problem));
+            }
             for (parameter, value) in &member.config {
-                if parameters.contains_key(parameter) {
+                if let Some(declared) = parameters.get(parameter) {
+                    let known = !value.text.contains("{{");
+                    if let Err(reason) = known
+                        .then(|| compile::check_value(declared, &value.text))
+                        .transpose()
+                    {
+                        let message = format!(
+                            "the parameter `{parameter}` of the workflow `{}` can not be this: {reason}",
+                            name.text
+                        );
+                        let problem = Problem::new(&value.place, message);
+                        report.problems.push(self.finding(file, &problem));
+                    }
                     continue;
                 }
                 let mut message = format!(
@@ -241,7 +275,7 @@ impl Documents {
         };
         let compiled = compile::compile(&Input {
             config: &request.config_below(&BTreeMap::new()),
-            ..self.input(workflow)
+            ..self.input(workflow, &self.first(workflow))
         });
         let problems = compiled.err().map(|problems| request.all_placed(problems));
         for mut problem in problems.into_iter().flatten() {

@@ -124,8 +124,8 @@ impl App {
         let trial = Identity {
             id: ExecutionId::generate(),
             workflow: loaded.workflow.metadata.name.clone(),
-            number: 0,
-            display_name: loaded.workflow.metadata.name.clone(),
+            number: 1,
+            display_name: format!("{}-1", loaded.workflow.metadata.name),
             create_time: self.clock.now(),
         };
         compile(loaded, new, &trial)?;

@@ -298,7 +298,8 @@ impl<'a> Builder<'a> {
     }
 
     fn check_duration(&mut self, text: Option<&Text>) {
-        if let Some(text) = text.filter(|text| !text.text.contains("{{"))
+        let is_known = |text: &&Text| text.is_said() && !text.text.contains("{{");
+        if let Some(text) = text.filter(is_known)
             && let Err(error) = duration::parse(&text.text)
         {
             self.problems

@@ -2,18 +2,19 @@
 //! the parent's plan has kept and the variables that are known by then.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Map, json};
 
 use crate::expression::{Budget, Expression, Lookup, Scope, Value};
 use crate::plan::{self, Given, Operation, Plan, ServiceRole};
-use crate::problem::Problems;
-use crate::schema::{Names, Spec};
+use crate::problem::{Place, Problems};
+use crate::schema::{Json, Names, Spec, Visitor as _};
 use crate::suggest;
 
 use super::resolve::{Resolver, Stage};
 use super::scope::{self, LATER};
-use super::{Compiled, MAX_COST, check_size, ci, credential, execution, pod};
+use super::{Compiled, MAX_COST, check_size, ci, credential, execution, pod, probe};
 use super::{build, build::Builder};
 
 /// What is compiled.
@@ -48,7 +49,23 @@ pub fn child(input: &Child<'_>) -> Result<Compiled, Problems> {
     let mut problems = Problems::default();
     let mut warnings = Problems::default();
     let mut spec = input.spec.clone();
-    spec.visit(&mut Resolver::new(&scope, &budget, &mut problems));
+    let mut resolver = Resolver::new(&scope, &budget, &mut problems);
+    spec.visit(&mut resolver);
+    let mut readiness = input.service.and_then(|service| {
+        let path = format!("services.{}.readinessProbe", service.name);
+        let place = Place {
+            path: path.into(),
+            ..Place::default()
+        };
+        Some(Json {
+            value: service.readiness_probe.clone()?,
+            place: Arc::new(place),
+        })
+    });
+    if let Some(probe) = &mut readiness {
+        resolver.value(probe);
+        probe::check(probe, &mut problems);
+    }
     let allowed = Some(&input.parent.credentials);
     let credentials = credential::names(&mut spec, allowed, &budget, &mut problems);
     if !problems.is_empty() {
@@ -56,6 +73,7 @@ pub fn child(input: &Child<'_>) -> Result<Compiled, Problems> {
     }
     let mut builder = Builder::new(&spec, true, &mut problems, &mut warnings);
     let mut steps = builder.steps();
+    builder.receive(&input.given.receive);
     let (containers, folders) = builder.into_containers();
     let mut pod = pod::build(&spec, input.id, &mut problems);
     pod.folders = folders;
@@ -98,8 +116,8 @@ pub fn child(input: &Child<'_>) -> Result<Compiled, Problems> {
         containers,
         pod,
         credentials,
-        service: input.service.map(|service| ServiceRole {
-            readiness_probe: service.readiness_probe.clone(),
+        service: input.service.map(|_| ServiceRole {
+            readiness_probe: readiness.map(|probe| probe.value),
         }),
         steps,
     };

@@ -347,7 +347,11 @@ fn default_text(
 }
 
 /// The value of a text, if the parameter allows it.
-fn check(parameter: &Parameter, text: &str) -> Result<Value, String> {
+///
+/// # Errors
+///
+/// What the parameter expects.
+pub fn check(parameter: &Parameter, text: &str) -> Result<Value, String> {
     let wrong_type = || format!("expected {}", parameter.kind.describe());
     let value = match parameter.kind {
         Kind::String => Value::from(text),

@@ -17,13 +17,16 @@ pub(super) struct Execution {
     pub(super) target: Option<Target>,
 }
 
-/// Tags of the workflow below those of the request, and the target of the workflow.
-pub(super) fn build(input: &Input<'_>, spec: &Spec, problems: &mut Problems) -> Execution {
+/// Tags of a spec below those of the request.
+pub(super) fn tags(input: &Input<'_>, spec: &Spec) -> BTreeMap<String, String> {
     let own = spec.execution.tags.iter();
-    let mut tags: BTreeMap<String, String> = own
-        .map(|(name, text)| (name.clone(), text.text.clone()))
-        .collect();
-    tags.extend(input.execution.tags.clone());
+    let own = own.map(|(name, text)| (name.clone(), text.text.clone()));
+    own.chain(input.execution.tags.clone()).collect()
+}
+
+/// Tags and target of a spec.
+pub(super) fn build(input: &Input<'_>, spec: &Spec, problems: &mut Problems) -> Execution {
+    let tags = tags(input, spec);
     let labels = input.workflow.metadata.labels.len();
     for (count, path) in [
         (tags.len(), "spec.execution.tags"),

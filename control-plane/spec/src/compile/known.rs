@@ -1,8 +1,8 @@
 //! Variables where they can not be known. Those of instances (`index`, `matrix.browser`, `shard.files`, …)
 //! outside of what has instances, and names that no strategy around them declares, are refused. Steps
-//! that are not there and parts that steps do not have are warned of: there they are nothing, so that
-//! a condition is false. Asked when templates are merged, since a template may be used inside and
-//! outside, and beside all steps.
+//! and services that are not there, and parts that steps do not have, are warned of: a step that is
+//! nothing makes a condition false. Asked when templates are merged, since a template may be used
+//! inside and outside, and beside all steps.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -22,54 +22,85 @@ const OF_STEPS: [&str; 7] = [
 const OF_SELF: [&str; 5] = ["status", "passed", "success", "failed", "error"];
 
 /// Names each variable that can not be known. Unless the spec is `complete`, a template that is not there
-/// may have more steps.
+/// may have more steps and services.
 pub(super) fn check(spec: &Spec, complete: bool, problems: &mut Problems, warnings: &mut Problems) {
-    let steps = complete.then(|| {
-        let mut steps = BTreeSet::new();
-        ids(spec, &mut steps).map(|()| steps)
+    let there = complete.then(|| {
+        let mut there = There::default();
+        there.add(spec);
+        there
     });
-    let steps = steps.flatten();
     let mut spec = spec.clone();
     spec.visit(&mut Checker {
         blocks: Vec::new(),
-        steps,
+        there,
         answers: HashMap::new(),
         problems,
         warnings,
     });
 }
 
-/// The ids of all steps, those of workers too: which of them a text can see depends on where it is.
-/// Nothing when one comes of a name that is not known yet.
-fn ids(spec: &Spec, all: &mut BTreeSet<String>) -> Option<()> {
-    for steps in [&spec.setup, &spec.steps, &spec.after] {
-        ids_of(steps, all)?;
-    }
-    Some(())
+/// What a spec has, that of workers too: which of it a text can see depends on where it is.
+#[derive(Default)]
+struct There {
+    /// Ids of steps.
+    steps: BTreeSet<String>,
+    /// A step has a name that is not known yet, and an id that is made of it.
+    more_steps: bool,
+    /// Names of services.
+    services: BTreeSet<String>,
 }
 
-fn ids_of(steps: &[Step], all: &mut BTreeSet<String>) -> Option<()> {
-    for step in steps {
-        match (&step.id, &step.name) {
-            (Some(id), _) => _ = all.insert(id.text.clone()),
-            (None, Some(name)) if name.text.contains("{{") => return None,
-            (None, Some(name)) => all.extend(name::slug(&name.text)),
-            (None, None) => {}
-        }
-        ids_of(&step.setup, all)?;
-        ids_of(&step.steps, all)?;
-        if let Some(parallel) = &step.parallel {
-            ids(&parallel.worker, all)?;
+impl There {
+    fn add(&mut self, spec: &Spec) {
+        self.services.extend(spec.services.keys().cloned());
+        for steps in [&spec.setup, &spec.steps, &spec.after] {
+            self.add_steps(steps);
         }
     }
-    Some(())
+
+    fn add_steps(&mut self, steps: &[Step]) {
+        for step in steps {
+            match (&step.id, &step.name) {
+                (Some(id), _) => _ = self.steps.insert(id.text.clone()),
+                (None, Some(name)) if name.text.contains("{{") => self.more_steps = true,
+                (None, Some(name)) => self.steps.extend(name::slug(&name.text)),
+                (None, None) => {}
+            }
+            self.services.extend(step.services.keys().cloned());
+            self.add_steps(&step.setup);
+            self.add_steps(&step.steps);
+            if let Some(parallel) = &step.parallel {
+                self.add(&parallel.worker);
+            }
+        }
+    }
+
+    /// That there is no step or service of this name, if so.
+    fn lacks(&self, what: &str, name: &str) -> Option<String> {
+        let (known, text) = match what {
+            "step" if !self.more_steps => (&self.steps, "there is no step with the id"),
+            "services" => (&self.services, "there is no service"),
+            _ => return None,
+        };
+        if known.contains(name) {
+            return None;
+        }
+        let short: String = name.chars().take(60).collect();
+        let text = format!("{text} `{short}`");
+        Some(
+            match suggest::nearest(name, known.iter().map(String::as_str)) {
+                Some(near) => format!("{text}; did you mean `{near}`?"),
+                None => text,
+            },
+        )
+    }
 }
 
 struct Checker<'a> {
     /// What the blocks around a text have of their own, the outermost first.
     blocks: Vec<Names>,
-    /// The ids of all steps, when they are known.
-    steps: Option<BTreeSet<String>>,
+    /// All steps and services, when they are known.
+    there: Option<There>,
     /// What was said of variables that are nothing.
     answers: HashMap<String, String>,
     problems: &'a mut Problems,
@@ -138,16 +169,14 @@ impl Checker<'_> {
         match root {
             "self" => lacks("the step itself", "self", first, &OF_SELF),
             "step" if first == "results" && part.is_none() => None,
-            "step" if self.steps.as_ref().is_some_and(|ids| !ids.contains(first)) => {
-                let short: String = first.chars().take(60).collect();
-                let text = format!("there is no step with the id `{short}`");
-                let known = self.steps.iter().flatten().map(String::as_str);
-                Some(match suggest::nearest(first, known) {
-                    Some(near) => format!("{text}; did you mean `{near}`?"),
-                    None => text,
-                })
-            }
-            "step" => lacks("a step", &format!("step.{first}"), part?, &OF_STEPS),
+            "step" | "services" => self
+                .there
+                .as_ref()
+                .and_then(|there| there.lacks(root, first))
+                .or_else(|| match root {
+                    "step" => lacks("a step", &format!("step.{first}"), part?, &OF_STEPS),
+                    _ => None,
+                }),
             _ => None,
         }
     }
@@ -199,9 +228,16 @@ fn lacks(what: &str, path: &str, part: &str, known: &[&str]) -> Option<String> {
 
 /// Whether a text is worth parsing.
 fn may_name(text: &str) -> bool {
-    ["index", "count", "matrix", "shard", "step.", "self."]
-        .iter()
-        .any(|name| text.contains(name))
+    let roots = [
+        "index",
+        "count",
+        "matrix",
+        "shard",
+        "step.",
+        "self.",
+        "services.",
+    ];
+    roots.iter().any(|name| text.contains(name))
 }
 
 impl Visitor for Checker<'_> {

@@ -67,7 +67,8 @@ fn both(low: &[Json], high: &[Json]) -> Vec<Json> {
     all
 }
 
-/// Maps merge; lists are joined or replaced; of anything else the higher one stays.
+/// Maps merge; lists are joined, without what is there already, or replaced; of anything else the
+/// higher one stays.
 pub(super) fn json(low: &Value, high: &Value, join: bool) -> Value {
     match (low, high) {
         (Value::Object(low), Value::Object(high)) => {
@@ -82,7 +83,8 @@ pub(super) fn json(low: &Value, high: &Value, join: bool) -> Value {
             Value::Object(merged)
         }
         (Value::Array(low), Value::Array(high)) if join => {
-            Value::Array(low.iter().chain(high).cloned().collect())
+            let new = high.iter().filter(|item| !low.contains(item));
+            Value::Array(low.iter().chain(new).cloned().collect())
         }
         (_, high) => high.clone(),
     }

@@ -88,9 +88,10 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// All of the document is compiled once more, for a worker or a service.
-    pub(super) fn within(&mut self) {
-        self.blocks.push(Names::new());
+    /// All of the document is compiled once more, for a worker or a service with these names of its
+    /// own.
+    pub(super) fn within(&mut self, own: Names) {
+        self.blocks.push(own);
     }
 
     /// How large the document is.

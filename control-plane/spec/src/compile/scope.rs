@@ -137,7 +137,7 @@ impl Base {
                 "number": execution.number,
                 "scheduledAt": execution.scheduled_at,
                 "disableWebhooks": false,
-                "tags": execution.tags,
+                "tags": {},
                 "runningContext": {},
                 // Nothing is begun again here: each execution is a first one.
                 "lineage": {"baseId": "", "rootId": execution.id, "attempt": 1},
@@ -182,11 +182,27 @@ impl Base {
         if !claims.is_empty() {
             variables.insert("pvcs".to_owned(), Value::Object(claims));
         }
-        Self {
+        let mut base = Self {
             variables,
             given: execution.variables.clone(),
             alone: mode == Mode::Template,
-        }
+        };
+        let mut tags = super::execution::tags(input, &input.workflow.spec);
+        // Others are not known yet.
+        tags.retain(|_, value| !value.contains("{{"));
+        base.set_tags(&tags);
+        base
+    }
+
+    /// Sets `execution.tags`; whether they were others.
+    pub(super) fn set_tags(&mut self, tags: &BTreeMap<String, String>) -> bool {
+        let tags = json!(tags);
+        let Some(execution) = self.variables.get_mut("execution") else {
+            return false;
+        };
+        let new = execution["tags"] != tags;
+        execution["tags"] = tags;
+        new
     }
 }
 
@@ -235,7 +251,7 @@ impl<'a> Document<'a> {
         }
         match (root, name) {
             ("config", Some(name)) if !self.config.has(name) && self.later(name).is_none() => {
-                Err(unknown("parameter", name, self.config.names()))
+                Err(self.unknown_parameter(name))
             }
             ("execution", Some(name)) if !EXECUTION.contains(&name) => {
                 Err(unknown("variable", path, EXECUTION))
@@ -268,26 +284,30 @@ impl<'a> Document<'a> {
         }
     }
 
+    fn unknown_parameter(&self, name: &str) -> String {
+        let longer = format!("{name}-");
+        // `config.my-name` takes `name` away from `config.my`.
+        match self.config.names().find(|known| known.starts_with(&longer)) {
+            Some(whole) => {
+                format!("there is no parameter `{name}`; did you mean `at(config, \"{whole}\")`?")
+            }
+            None => unknown("parameter", name, self.config.names()),
+        }
+    }
+
     fn has_claim(&self, name: &str) -> bool {
         let claims = self.base.variables.get("pvcs");
         name == "*" || claims.is_some_and(|claims| claims.get(name).is_some())
     }
 
     /// What expressions in the pod may ask: all but parameters that are secret.
-    pub(super) fn context(
-        &self,
-        secret: &BTreeSet<String>,
-        tags: &BTreeMap<String, String>,
-    ) -> BTreeMap<String, Value> {
+    pub(super) fn context(&self, secret: &BTreeSet<String>) -> BTreeMap<String, Value> {
         let mut context: BTreeMap<String, Value> = self
             .base
             .variables
             .iter()
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
-        if let Some(execution) = context.get_mut("execution") {
-            execution["tags"] = json!(tags);
-        }
         let public = self
             .config
             .values

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use indexmap::IndexMap;
+
 use crate::expression::Budget;
 use crate::problem::{Missing, Problem, Problems};
 use crate::schema::{
-    Container, Job, Parallel, Pod, Service, Services, Spec, Step, Template, TemplateRef, Text,
+    Container, Job, Json, Parallel, Pod, Service, Services, Spec, Step, Template, TemplateRef, Text,
 };
 use crate::suggest;
 
@@ -35,10 +37,18 @@ pub(super) struct Library<'a> {
     uses: usize,
     /// The templates that are being expanded, each used by the one before it.
     chain: Vec<String>,
-    /// Settings of job and pod of templates that steps use: below those of the workflow.
-    below: Vec<(Job, Pod)>,
+    /// Settings of job and pod, and claims, of templates that steps use: below those of the workflow.
+    below: Vec<Below>,
     /// How many uses came to nothing.
     lost: usize,
+}
+
+/// What a template that a step uses says of the whole pod.
+#[derive(Debug)]
+struct Below {
+    job: Job,
+    pod: Pod,
+    claims: IndexMap<String, Json>,
 }
 
 /// What came of merging.
@@ -87,9 +97,10 @@ impl<'a> Library<'a> {
                 self.step(step);
             }
         }
-        for (job, pod) in std::mem::take(&mut self.below).into_iter().rev() {
-            spec.job = merge::job(&job, &spec.job);
-            spec.pod = merge::pod(&pod, &spec.pod);
+        for below in std::mem::take(&mut self.below).into_iter().rev() {
+            spec.job = merge::job(&below.job, &spec.job);
+            spec.pod = merge::pod(&below.pod, &spec.pod);
+            spec.claims = over(below.claims, spec.claims);
         }
         let lost = self.lost;
         // The last template is nearest to the workflow, so it is merged first.
@@ -124,8 +135,11 @@ impl<'a> Library<'a> {
         if let Some(reference) = step.template.take() {
             match self.instance(&reference) {
                 Some(template) => {
-                    self.below
-                        .push((template.job.clone(), template.pod.clone()));
+                    self.below.push(Below {
+                        job: template.job.clone(),
+                        pod: template.pod.clone(),
+                        claims: template.claims.clone(),
+                    });
                     let first = as_steps(&reference, template, step);
                     step.setup.splice(0..0, first);
                 }
@@ -138,7 +152,11 @@ impl<'a> Library<'a> {
             let Some(template) = self.instance(reference) else {
                 continue;
             };
-            self.below.push((template.job, template.pod));
+            self.below.push(Below {
+                job: template.job,
+                pod: template.pod,
+                claims: template.claims,
+            });
             step.container = merge::container(&template.container, &step.container);
             step.content = std::mem::take(&mut step.content).over(template.content);
             step.setup.splice(0..0, template.setup);
@@ -197,6 +215,7 @@ impl<'a> Library<'a> {
             service.container = merge::container(&template.container, &service.container);
             service.pod = merge::pod(&template.pod, &service.pod);
             service.content = std::mem::take(&mut service.content).over(template.content);
+            service.claims = over(template.claims, std::mem::take(&mut service.claims));
         }
         if self.lost > lost {
             service.uses = uses;
@@ -298,7 +317,8 @@ impl<'a> Library<'a> {
         let scope = Document::of_template(self.base, &values, &late);
         let mut resolver = Resolver::new(&scope, self.budget, self.problems);
         if self.inside {
-            resolver.within();
+            let claims = template.spec.claims.keys();
+            resolver.within(claims.map(|name| format!("pvcs.{name}")).collect());
         }
         spec.visit(&mut resolver);
         for nested in &mut uses {
@@ -365,8 +385,8 @@ fn count(steps: &[Step]) -> usize {
     steps.iter().map(nested).sum()
 }
 
-/// The services of a template below those of its user.
-fn over(mut low: Services, high: Services) -> Services {
+/// What a template has by names, below what its user has.
+fn over<T>(mut low: IndexMap<String, T>, high: IndexMap<String, T>) -> IndexMap<String, T> {
     low.extend(high);
     low
 }
@@ -381,8 +401,6 @@ fn normal(name: &str) -> String {
 pub(super) fn under(template: Spec, own: Spec) -> Spec {
     let mut tags = template.execution.tags;
     tags.extend(own.execution.tags);
-    let mut claims = template.claims;
-    claims.extend(own.claims);
     let join = |mut first: Vec<Step>, second: Vec<Step>| {
         first.extend(second);
         first
@@ -393,7 +411,7 @@ pub(super) fn under(template: Spec, own: Spec) -> Spec {
         container: merge::container(&template.container, &own.container),
         job: merge::job(&template.job, &own.job),
         pod: merge::pod(&template.pod, &own.pod),
-        claims,
+        claims: over(template.claims, own.claims),
         system: crate::schema::System {
             pure_by_default: own
                 .system

@@ -81,7 +81,7 @@ static PURE: [Function; 27] = [
     function("at", 2, 2, list::at),
     function("entries", 1, 1, list::entries),
     function("range", 1, 2, list::range),
-    function("relpath", 2, 2, path::relative),
+    function("relpath", 2, 3, path::relative),
     function("abspath", 1, 2, path::absolute),
     function("makepath", 1, 2, path::absolute),
     function("_wc", 2, 2, |_| {
@@ -183,7 +183,8 @@ fn count(name: &str, found: usize, least: usize, most: usize) -> Result<(), Erro
 /// Whether the working directory must be added as the last argument.
 pub(super) fn needs_working_dir(name: &str, values: &[Value]) -> bool {
     match (name, values) {
-        ("relpath", [_]) => true,
+        // Both from the working directory are the same way apart wherever that is.
+        ("relpath", [path, base]) => text(path).starts_with('/') != text(base).starts_with('/'),
         ("abspath" | "makepath", [path]) => !text(path).starts_with('/'),
         _ => false,
     }

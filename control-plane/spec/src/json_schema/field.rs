@@ -45,7 +45,7 @@ pub(super) fn pattern(pattern: &str, example: &str, description: &str) -> Value 
 
 /// A duration, or a template of one.
 pub(super) fn duration(description: &str) -> Value {
-    let form = r"^\s*([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+\s*$|^0$|\{\{";
+    let form = r"^\s*([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+\s*$|^0$|^\s*$|\{\{";
     pattern(form, "1m30s", description)
 }
 

@@ -32,6 +32,12 @@ pub struct Service {
     pub name: String,
     /// Variables that its strategy and transfers may ask for.
     pub env: Vec<EnvVar>,
+    /// Working directory of the step: where its relative paths begin; `/data` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_dir: Option<Template>,
+    /// The same of its instances.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_dir: Option<Template>,
     /// How many instances there are.
     pub strategy: Strategy,
     /// Of an instance, for people.
@@ -42,7 +48,8 @@ pub struct Service {
     pub transfer: Vec<Transfer>,
     /// What it is, for the compiler.
     pub spec: Box<schema::Spec>,
-    /// How it is known to be ready, as a Kubernetes `Probe`; it is when it runs, when absent.
+    /// How it is known to be ready, as a Kubernetes `Probe` with templates in its texts; it is when it
+    /// runs, when absent.
     pub readiness_probe: Option<serde_json::Value>,
     /// It is started again when it fails.
     pub restarts: bool,
@@ -54,6 +61,12 @@ pub struct Service {
 pub struct Parallel {
     /// Variables that its strategy and transfers may ask for.
     pub env: Vec<EnvVar>,
+    /// Working directory of the step: where its relative paths begin; `/data` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_dir: Option<Template>,
+    /// The same of its workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker_dir: Option<Template>,
     /// How many there are.
     pub strategy: Strategy,
     /// Most at a time.
@@ -82,6 +95,9 @@ pub struct Parallel {
 pub struct Execute {
     /// Variables that names, values and strategies may ask for.
     pub env: Vec<EnvVar>,
+    /// Working directory of the step: where its relative paths begin; `/data` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_dir: Option<Template>,
     /// Most members at a time.
     pub parallelism: Option<Expression>,
     /// The step does not wait for them.

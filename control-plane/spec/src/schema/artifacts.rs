@@ -29,7 +29,7 @@ impl Artifacts {
             name
         });
         let artifacts = Self {
-            working_dir: object.text(reader, "workingDir"),
+            working_dir: object.said(reader, "workingDir"),
             paths: object.text_list(reader, "paths").unwrap_or_default(),
             compress: compress.flatten(),
         };

@@ -121,7 +121,7 @@ impl Container {
             .and_then(|found| resources_of(reader, &found))
             .unwrap_or_default();
         Self {
-            working_dir: object.text(reader, "workingDir"),
+            working_dir: object.said(reader, "workingDir"),
             image: object.text(reader, "image"),
             image_pull_policy: object.text(reader, "imagePullPolicy"),
             env: limited(reader, object, "env", MAX_VARIABLES, EnvVar::read),

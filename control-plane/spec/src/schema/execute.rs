@@ -10,7 +10,7 @@ use crate::problem::Place;
 
 use super::field::{Found, Object, Reader, Text};
 use super::spec::Target;
-use super::strategy::Strategy;
+use super::strategy::{self, Strategy};
 use super::transfer::Transfer;
 use super::visit::Visitor;
 
@@ -84,9 +84,7 @@ impl Execute {
         }
         let workflows = object.list(reader, "workflows", Member::read);
         let execute = Self {
-            parallelism: object
-                .take("parallelism")
-                .and_then(|found| found.scalar(reader, "a number or an expression of one")),
+            parallelism: strategy::number(reader, &mut object, "parallelism"),
             detached: object.flag(reader, "async").unwrap_or(false),
             workflows,
         };
@@ -127,12 +125,12 @@ impl Member {
         }
         let member = Self {
             place: object.place(reader),
-            name: object.text(reader, "name"),
+            name: object.said(reader, "name"),
             selector: object
                 .take("selector")
                 .and_then(|found| Selector::read(reader, &found)),
-            description: object.text(reader, "description"),
-            execution_name: object.text(reader, "executionName"),
+            description: object.said(reader, "description"),
+            execution_name: object.said(reader, "executionName"),
             strategy: Strategy::read(reader, &mut object),
             config: config.unwrap_or_default(),
             tarball,

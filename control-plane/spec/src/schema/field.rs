@@ -22,6 +22,14 @@ pub struct Text {
     pub place: Arc<Place>,
 }
 
+impl Text {
+    /// Whether it says anything.
+    #[must_use]
+    pub fn is_said(&self) -> bool {
+        !self.text.trim().is_empty()
+    }
+}
+
 /// A value that is passed on as it is, apart from templates in its texts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Json {
@@ -120,6 +128,24 @@ impl<'n> Found<'n> {
                 reader.expected(self, what);
                 None
             }
+        }
+    }
+
+    /// Warns of a number whose text is another one than what is written, where a text is meant.
+    pub(super) fn warn_of_number(&self, reader: &mut Reader) {
+        let Content::Scalar(scalar) = &self.node.content else {
+            return;
+        };
+        let value = scalar.value();
+        let text = crate::expression::text(&value);
+        if value.is_number() && text != scalar.text {
+            let written: String = scalar.text.chars().take(60).collect();
+            let message = format!("`{written}` is a number, read as `{text}`");
+            let place = reader.place(self.node.mark, &self.path);
+            let cure = "put it in quotes to keep it as it is";
+            reader
+                .warnings
+                .push(Problem::new(&place, message).with_cure(cure));
         }
     }
 
@@ -288,6 +314,11 @@ impl<'n> Object<'n> {
 
     pub(super) fn text(&mut self, reader: &mut Reader, name: &'static str) -> Option<Text> {
         self.take(name)?.text(reader)
+    }
+
+    /// A text that says something: an empty one is as good as none.
+    pub(super) fn said(&mut self, reader: &mut Reader, name: &'static str) -> Option<Text> {
+        self.text(reader, name).filter(Text::is_said)
     }
 
     pub(super) fn scalar(&mut self, reader: &mut Reader, name: &'static str) -> Option<Text> {

@@ -9,7 +9,7 @@ use crate::problem::Place;
 use super::field::{Found, Reader, Text};
 use super::spec::{Spec, Target};
 use super::step::Step;
-use super::strategy::Strategy;
+use super::strategy::{self, Strategy};
 use super::template_ref::TemplateRef;
 use super::transfer::Transfer;
 use super::visit::Visitor;
@@ -51,7 +51,10 @@ impl Parallel {
             .take("target")
             .and_then(|found| Target::read(reader, &found));
         let own = Step::read_operations(reader, &mut object);
+        let known = "workers know the parameters of their workflow";
+        object.without_effect(reader, "config", known);
         let mut worker = Spec::fields(reader, &mut object);
+        worker.config.clear();
         let paused = own.paused;
         if own.does_something() {
             worker.steps.insert(0, own);
@@ -60,12 +63,10 @@ impl Parallel {
         let parallel = Self {
             place,
             strategy: Strategy::read(reader, &mut object),
-            parallelism: object
-                .take("parallelism")
-                .and_then(|found| found.scalar(reader, "a number or an expression of one")),
+            parallelism: strategy::number(reader, &mut object, "parallelism"),
             fail_fast: object.flag(reader, "failFast").unwrap_or(false),
             paused,
-            description: object.text(reader, "description"),
+            description: object.said(reader, "description"),
             logs: object
                 .take("logs")
                 .and_then(|found| found.scalar(reader, "an expression")),

@@ -82,13 +82,17 @@ impl Parameter {
             |object: &mut Object<'_>, reader: &mut Reader, name| object.take(name)?.number(reader);
         let integer =
             |object: &mut Object<'_>, reader: &mut Reader, name| object.take(name)?.integer(reader);
+        let kind = object
+            .take("type")
+            .and_then(|found| Kind::read(reader, &found))
+            .unwrap_or_default();
+        if let Some(default) = object.take("default").filter(|_| kind == Kind::String) {
+            default.warn_of_number(reader);
+        }
         let parameter = Self {
             place: object.place(reader),
             description: object.text(reader, "description").map(|text| text.text),
-            kind: object
-                .take("type")
-                .and_then(|found| Kind::read(reader, &found))
-                .unwrap_or_default(),
+            kind,
             default: object.scalar(reader, "default"),
             allowed: object
                 .list(reader, "enum", |reader, item| {

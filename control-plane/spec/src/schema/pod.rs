@@ -63,7 +63,7 @@ impl Job {
         let job = Self {
             labels: object.texts(reader, "labels"),
             annotations: object.texts(reader, "annotations"),
-            namespace: object.text(reader, "namespace"),
+            namespace: object.said(reader, "namespace"),
             active_deadline_seconds: object.scalar(reader, "activeDeadlineSeconds"),
         };
         object.finish(reader);

@@ -114,11 +114,11 @@ impl Service {
             place: object.place(reader),
             uses,
             strategy: Strategy::read(reader, &mut object),
-            description: object.text(reader, "description"),
+            description: object.said(reader, "description"),
             logs: object
                 .take("logs")
                 .and_then(|found| found.scalar(reader, "an expression")),
-            timeout: object.text(reader, "timeout"),
+            timeout: object.said(reader, "timeout"),
             transfer: object.list(reader, "transfer", Transfer::read),
             content: Content::read(reader, &mut object),
             container: Container::fields(reader, &mut object),
@@ -137,12 +137,12 @@ impl Service {
 
     pub(super) fn visit(&mut self, visitor: &mut dyn Visitor) {
         self.strategy.visit(visitor);
-        if let Some(timeout) = &mut self.timeout {
-            visitor.template(timeout);
-        }
         let mut names = self.strategy.names();
         names.extend(self.claims.keys().map(|name| format!("pvcs.{name}")));
         visitor.enter(names, &self.strategy);
+        if let Some(timeout) = &mut self.timeout {
+            visitor.template(timeout);
+        }
         for template in &mut self.uses {
             template.visit(visitor);
         }

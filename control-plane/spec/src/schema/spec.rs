@@ -145,7 +145,7 @@ impl Timeouts {
             return Self::default();
         };
         object.without_effect(reader, "initialization", "it is not supported yet");
-        let queue = object.text(reader, "queue");
+        let queue = object.said(reader, "queue");
         object.finish(reader);
         Self { queue }
     }

@@ -85,13 +85,13 @@ impl Step {
         let id = object.take("id").and_then(|found| read_id(reader, &found));
         let step = Self {
             id,
-            name: object.text(reader, "name"),
+            name: object.said(reader, "name"),
             condition: condition(reader, &mut object, "condition"),
             pure: object.flag(reader, "pure"),
             uses: TemplateRef::read_uses(reader, &mut object),
             content: Content::read(reader, &mut object),
             container: Container::read(reader, &mut object),
-            working_dir: object.text(reader, "workingDir"),
+            working_dir: object.said(reader, "workingDir"),
             services: service::read_all(reader, &mut object),
             setup: object.list(reader, "setup", Self::read),
             steps: object.list(reader, "steps", Self::read),
@@ -117,9 +117,9 @@ impl Step {
             retry: object
                 .take("retry")
                 .and_then(|found| Retry::read(reader, &found)),
-            timeout: object.text(reader, "timeout"),
+            timeout: object.said(reader, "timeout"),
             template,
-            delay: object.text(reader, "delay"),
+            delay: object.said(reader, "delay"),
             run: object
                 .take("run")
                 .and_then(|found| Run::read(reader, &found)),
@@ -182,9 +182,10 @@ impl Step {
     }
 }
 
-/// An expression; a plain boolean is taken as its text.
+/// An expression; a plain boolean is taken as its text, and an empty one is none.
 fn condition(reader: &mut Reader, object: &mut Object<'_>, name: &'static str) -> Option<Text> {
-    object.take(name)?.scalar(reader, "an expression")
+    let text = object.take(name)?.scalar(reader, "an expression");
+    text.filter(Text::is_said)
 }
 
 fn read_id(reader: &mut Reader, found: &Found<'_>) -> Option<Text> {

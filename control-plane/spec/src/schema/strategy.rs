@@ -113,10 +113,15 @@ impl DynamicList {
     }
 }
 
-fn number(reader: &mut Reader, object: &mut Object<'_>, name: &'static str) -> Option<Text> {
-    object
-        .take(name)?
-        .scalar(reader, "a number or an expression of one")
+/// A number or an expression of one.
+pub(super) fn number(
+    reader: &mut Reader,
+    object: &mut Object<'_>,
+    name: &'static str,
+) -> Option<Text> {
+    let number = object.take(name)?;
+    let number = number.scalar(reader, "a number or an expression of one");
+    number.filter(Text::is_said)
 }
 
 fn lists(

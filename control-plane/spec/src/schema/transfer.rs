@@ -23,7 +23,7 @@ impl Transfer {
     pub(super) fn read(reader: &mut Reader, found: &Found<'_>) -> Option<Self> {
         let mut object = found.object(reader)?;
         let transfer = Self::fields(reader, &mut object);
-        let to = object.text(reader, "to");
+        let to = object.said(reader, "to");
         // All folders that can be written to are volumes already.
         object.flag(reader, "mount");
         object.finish(reader);

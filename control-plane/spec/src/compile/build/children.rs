@@ -7,14 +7,15 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Builder;
-use crate::compile::{environment, merge, secret};
+use super::content::with_directory;
+use crate::compile::{environment, merge, probe, secret};
 use crate::expression::NoScope;
 use crate::plan::{self, Operation};
 use crate::problem::{Place, Problem};
 use crate::schema::{
     self, Container, DynamicList, Execute, Parallel, Pod, Run, Service, Services, Spec, Step, Text,
 };
-use crate::strategy::{Error, Instances};
+use crate::strategy::{self, Error, Instances};
 
 impl Builder<'_> {
     /// The operation that starts services; nothing when there are none.
@@ -82,15 +83,17 @@ impl Builder<'_> {
         plan::Service {
             name: name.to_owned(),
             env: variables(settings),
+            working_dir: text(settings.working_dir.as_ref()),
+            service_dir: directory(&spec),
             strategy: self.strategy(&service.strategy, &service.place),
             description: text(service.description.as_ref()),
             timeout: text(service.timeout.as_ref()),
             transfer: service.transfer.iter().map(transfer).collect(),
             spec: Box::new(spec),
-            readiness_probe: service
-                .readiness_probe
-                .as_ref()
-                .map(|json| json.value.clone()),
+            readiness_probe: service.readiness_probe.clone().map(|mut probe| {
+                probe::check(&mut probe, self.problems);
+                probe.value
+            }),
             restarts: service.restarts,
         }
     }
@@ -117,8 +120,11 @@ impl Builder<'_> {
             self.problems
                 .push(Problem::new(&parallel.place, message).with_cure(cure));
         }
+        self.check_parallelism(parallel.parallelism.as_ref());
         Operation::Parallel(Box::new(plan::Parallel {
             env: variables(settings),
+            working_dir: text(settings.working_dir.as_ref()),
+            worker_dir: directory(&spec),
             strategy: self.strategy(&parallel.strategy, &parallel.place),
             parallelism: text(parallel.parallelism.as_ref()),
             fail_fast: parallel.fail_fast,
@@ -133,6 +139,7 @@ impl Builder<'_> {
 
     /// The operation that runs other workflows.
     pub(super) fn execute(&mut self, execute: &Execute, settings: &Container) -> Operation {
+        self.check_parallelism(execute.parallelism.as_ref());
         let workflows = execute.workflows.iter().map(|member| plan::Member {
             name: text(member.name.as_ref()),
             selector: member.selector.as_ref().map(selector),
@@ -153,10 +160,19 @@ impl Builder<'_> {
         });
         Operation::Execute(plan::Execute {
             env: variables(settings),
+            working_dir: text(settings.working_dir.as_ref()),
             parallelism: text(execute.parallelism.as_ref()),
             detached: execute.detached,
             workflows: workflows.collect(),
         })
+    }
+
+    fn check_parallelism(&mut self, given: Option<&Text>) {
+        let Some(text) = given else { return };
+        let number = strategy::number("parallelism", Some(&text.text), &NoScope);
+        if let Err(Error::Wrong { message, .. }) = number {
+            self.problems.push(Problem::new(&text.place, message));
+        }
     }
 
     /// A strategy as the plan has it; what is wrong with it whatever comes is said now.
@@ -224,6 +240,12 @@ fn variables(settings: &Container) -> Vec<plan::EnvVar> {
     let mut plain = environment::split(&settings.env).plain;
     plain.retain(|variable| !secret::is_in(&variable.value));
     plain
+}
+
+/// Where relative paths of a child begin.
+fn directory(spec: &Spec) -> Option<String> {
+    let settings = with_directory(spec.container.clone(), &spec.content);
+    text(settings.working_dir.as_ref())
 }
 
 fn text(text: Option<&Text>) -> Option<String> {

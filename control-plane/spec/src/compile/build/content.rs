@@ -7,7 +7,7 @@ use super::Builder;
 use crate::compile::folder::{self, Writer};
 use crate::compile::{environment, files, secret};
 use crate::expression::Value;
-use crate::plan::{self, Operation, Tool};
+use crate::plan::{self, Operation, Receive, Tool};
 use crate::problem::{Place, Problem, Problems};
 use crate::schema::{AuthType, Container, Content, EnvValue, Git, Tarball, Text};
 
@@ -196,6 +196,21 @@ impl Builder<'_> {
             url: url.to_owned(),
             path,
         })
+    }
+
+    /// Folders for files of the parent.
+    pub(in crate::compile) fn receive(&mut self, archives: &[Receive]) {
+        for archive in archives {
+            let place = Place {
+                path: "transfer.to".into(),
+                ..Place::default()
+            };
+            let text = Text {
+                text: archive.to.clone(),
+                place: Arc::new(place),
+            };
+            self.folder(&text, &self.spec.container, Writer::Conductor);
+        }
     }
 
     /// The folder for fetched content, noted as a shared one when no volume is there.

@@ -12,11 +12,12 @@ pub(super) fn absolute(values: &[Value]) -> Result<Value, Error> {
     )))
 }
 
-/// `relpath(path, directory)`.
+/// `relpath(path, directory)`; a third value is the working directory, when one of them begins there.
 pub(super) fn relative(values: &[Value]) -> Result<Value, Error> {
     let (path, base) = (text(&values[0]), text(&values[1]));
-    let to = resolve("", &path);
-    let from = resolve("", &base);
+    let directory = values.get(2).map(text).unwrap_or_default();
+    let to = resolve(&directory, &path);
+    let from = resolve(&directory, &base);
     let common = to.iter().zip(&from).take_while(|(a, b)| a == b).count();
     let mut parts = vec![".."; from.len() - common];
     parts.extend(&to[common..]);

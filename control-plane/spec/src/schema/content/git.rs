@@ -73,7 +73,7 @@ impl Git {
             token: value(reader, &mut object, "token", "tokenFrom"),
             ssh_key: value(reader, &mut object, "sshKey", "sshKeyFrom"),
             auth_type: auth_type(reader, &mut object),
-            mount_path: object.text(reader, "mountPath"),
+            mount_path: object.said(reader, "mountPath"),
             cone: object.flag(reader, "cone"),
             paths: object.text_list(reader, "paths").unwrap_or_default(),
             verbose: object.flag(reader, "verbose"),
