@@ -1,4 +1,4 @@
-//! What pods get from Secrets and ConfigMaps of their cluster: variables, volumes, files, and what opens
+//! What pods get from Secrets and config maps of their cluster: variables, volumes, files, and what opens
 //! repositories; and what is written on the Job itself.
 
 use std::{
@@ -97,7 +97,7 @@ async fn secrets_and_maps_reach_steps_files_and_fetches() -> anyhow::Result<()> 
         return Ok(());
     };
     let folder = tempfile::tempdir()?;
-    let host = IpAddr::from(site.clusters.host);
+    let host = site.clusters.host;
     let (web, ssh) = (port::free(host)?, port::free(host)?);
     let served = Repositories::serve(folder.path(), host, web, ssh).await?;
     let texts = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {

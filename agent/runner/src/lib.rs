@@ -21,6 +21,7 @@ mod install;
 mod lineage;
 mod pattern;
 mod reaper;
+mod reference;
 mod sandbox;
 mod shim;
 mod signal;

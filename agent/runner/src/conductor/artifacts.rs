@@ -89,6 +89,10 @@ impl At<'_> {
         what: &str,
     ) -> Result<Sent, Failure> {
         let given = request.patterns.clone();
+        // No file would be found, and nobody would know why.
+        if let Err(error) = Patterns::parse(&request.base, &given) {
+            return Err(Failure::new("PATTERN", format!("{what}: {error}")));
+        }
         let mut sent = Sent::default();
         let mut wanted = Vec::new();
         let mut pause = PAUSES.0;

@@ -104,6 +104,9 @@ impl At<'_> {
     pub(super) async fn delay(&self, wanted: &str) -> Result<(), Failure> {
         let around = self.around(None).await?;
         let text = self.template("delay", wanted, &around).await?;
+        if text.trim().is_empty() {
+            return Ok(());
+        }
         let wait = duration::parse(&text).map_err(|error| Failure::expression("delay", &error))?;
         let pause = self.limits.pause();
         tokio::select! {

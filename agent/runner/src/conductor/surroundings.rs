@@ -19,7 +19,7 @@ use super::{
     pod::Shim,
     scope::Scope,
 };
-use crate::{shim::ADDRESS, volumes::resolve};
+use crate::{reference, shim::ADDRESS, volumes::resolve};
 
 /// What is around a text.
 #[derive(Debug, Clone)]
@@ -88,7 +88,9 @@ impl At<'_> {
             let what = format!("env {}", variable.name);
             let value = self.inside(&what, &variable.value, &around).await?;
             around.secret |= variable.value.contains(CREDENTIAL);
-            lines.push(format!("{}={value}", variable.name));
+            let known = &around.environment;
+            let value = reference::expand(&value, |name| known.get(name).map(String::as_str));
+            lines.push(format!("{}={}", variable.name, reference::escape(&value)));
             around.environment.insert(variable.name.clone(), value);
         }
         Ok((around, lines))
@@ -134,12 +136,40 @@ impl At<'_> {
             _ => None,
         });
         let Some(process) = first else {
-            return self.around(None).await;
+            return self.around_children(step).await;
         };
         let shim = self.shim(process.container).await?;
         let (mut around, _) = self.with_variables(Some(&shim), &process.env).await?;
         if let Some(directory) = &process.working_dir {
             let directory = self.inside("workingDir", directory, &around).await?;
+            around.enter(&directory);
+        }
+        Ok(around)
+    }
+
+    /// What is around texts of a step without a process: what is around the workers or members that
+    /// it has.
+    async fn around_children(&self, step: &Step) -> Result<Surroundings, Failure> {
+        for operation in &step.operations {
+            let (env, directory) = match operation {
+                Operation::Parallel(parallel) => (&parallel.env, &parallel.working_dir),
+                Operation::Execute(execute) => (&execute.env, &execute.working_dir),
+                _ => continue,
+            };
+            return self.around_operation(env, directory.as_deref()).await;
+        }
+        self.around(None).await
+    }
+
+    /// What is around texts of an operation in no container.
+    pub(super) async fn around_operation(
+        &self,
+        env: &[EnvVar],
+        directory: Option<&str>,
+    ) -> Result<Surroundings, Failure> {
+        let (mut around, _) = self.with_variables(None, env).await?;
+        if let Some(directory) = directory {
+            let directory = self.template("workingDir", directory, &around).await?;
             around.enter(&directory);
         }
         Ok(around)

@@ -265,6 +265,8 @@ impl Walk {
                 return (tries, result);
             }
             let own = status(&result);
+            // What this try gave out may decide.
+            self.know(step, own, exit_code(&result), true);
             let sight = self.sight(step, result.is_ok(), Some(own));
             let at = At {
                 run: &self.run,
@@ -439,11 +441,7 @@ impl Walk {
                 ));
             }
         }
-        let code = match &result {
-            Ok(()) => Some(0),
-            Err(failure) => failure.exit_code,
-        };
-        self.know(step, known, code, true);
+        self.know(step, known, exit_code(&result), true);
         self.run.board.update(&step.reference, |status| {
             status.tries = tries;
             settle(status, &result, step.negative);
@@ -540,6 +538,9 @@ async fn timeout(at: &At<'_>, step: &Step) -> Result<Limits, Failure> {
     };
     let around = at.around_step(step, timeout).await?;
     let text = at.template("timeout", timeout, &around).await?;
+    if text.trim().is_empty() {
+        return Ok(at.limits.clone());
+    }
     let after = duration::parse(&text).map_err(|error| Failure::expression("timeout", &error))?;
     Ok(at.limits.with_timeout(&step.reference, after))
 }
@@ -612,6 +613,13 @@ fn state(kind: Kind) -> StepState {
         Kind::TimedOut => StepState::TimedOut,
         Kind::Canceled => StepState::Canceled,
         Kind::Aborted => StepState::Aborted,
+    }
+}
+
+fn exit_code(result: &Result<(), Failure>) -> Option<i32> {
+    match result {
+        Ok(()) => Some(0),
+        Err(failure) => failure.exit_code,
     }
 }
 

@@ -4,6 +4,7 @@
 use std::ffi::{OsStr, OsString};
 
 use super::ADDRESS;
+use crate::reference;
 
 /// Variables of this program itself, which no step sees; but see [`ADDRESS`].
 const OWN: &str = "MUSTER_";
@@ -66,43 +67,9 @@ impl Environment {
         texts.collect()
     }
 
-    /// Resolves `$(NAME)`; `$$` is a dollar, an unknown name stays as it is.
+    /// Resolves `$(NAME)` in a text.
     pub(super) fn expand(&self, text: &str) -> String {
-        let mut expanded = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some(at) = rest.find('$') {
-            let (before, after) = rest.split_at(at);
-            expanded.push_str(before);
-            rest = after;
-            if let Some(after) = rest.strip_prefix("$$") {
-                expanded.push('$');
-                rest = after;
-                continue;
-            }
-            let reference = rest
-                .strip_prefix("$(")
-                .and_then(|inner| inner.split_once(')'));
-            let known = reference.and_then(|(name, after)| {
-                let value = self.get(OsStr::new(name))?.to_str()?;
-                Some((value, after))
-            });
-            match (known, reference) {
-                (Some((value, after)), _) => {
-                    expanded.push_str(value);
-                    rest = after;
-                }
-                (None, Some((name, after))) => {
-                    expanded.push_str(&format!("$({name})"));
-                    rest = after;
-                }
-                (None, None) => {
-                    expanded.push('$');
-                    rest = rest.get(1..).unwrap_or_default();
-                }
-            }
-        }
-        expanded.push_str(rest);
-        expanded
+        reference::expand(text, |name| self.get(OsStr::new(name))?.to_str())
     }
 }
 

@@ -1,5 +1,7 @@
 //! Instances of a strategy, with the variables that their texts may ask for.
 
+use std::path::PathBuf;
+
 use muster_spec::{
     expression::{Lookup, Scope, Value, resolve_template_final},
     plan::{EnvVar, Strategy},
@@ -7,9 +9,12 @@ use muster_spec::{
 };
 use serde_json::Map;
 
-use crate::conductor::{
-    operation::{At, Failure},
-    surroundings::Surroundings,
+use crate::{
+    conductor::{
+        operation::{At, DEFAULT_BASE, Failure},
+        surroundings::Surroundings,
+    },
+    volumes::resolve,
 };
 
 /// A scope with the variables of one instance.
@@ -38,9 +43,32 @@ pub(super) struct Texts<'a> {
 }
 
 impl<'a> Texts<'a> {
-    pub(super) async fn new(at: &'a At<'a>, env: &[EnvVar]) -> Result<Self, Failure> {
-        let (around, _) = at.with_variables(None, env).await?;
+    pub(super) async fn new(
+        at: &'a At<'a>,
+        env: &[EnvVar],
+        directory: Option<&str>,
+    ) -> Result<Self, Failure> {
+        let around = at.around_operation(env, directory).await?;
         Ok(Self { at, around })
+    }
+
+    /// A path from the working directory of the step.
+    pub(super) fn here(&self, path: &str) -> String {
+        resolve(&self.around.directory, path).display().to_string()
+    }
+
+    /// A path from the working directory of an instance, which the plan has as `directory`.
+    pub(super) async fn there(
+        &self,
+        directory: Option<&str>,
+        path: &str,
+        instance: &Instance,
+    ) -> Result<String, Failure> {
+        let mut base = PathBuf::from(DEFAULT_BASE);
+        if let Some(text) = directory {
+            base = resolve(&base, &self.template("workingDir", text, instance).await?);
+        }
+        Ok(resolve(&base, path).display().to_string())
     }
 
     async fn evaluate<T>(

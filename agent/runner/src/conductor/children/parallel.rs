@@ -20,7 +20,7 @@ impl At<'_> {
         operation: usize,
         parallel: &Parallel,
     ) -> Result<(), Failure> {
-        let texts = Texts::new(self, &parallel.env).await?;
+        let texts = Texts::new(self, &parallel.env, parallel.working_dir.as_deref()).await?;
         let instances = texts.instances(&parallel.strategy).await?;
         if instances.is_empty() {
             let text = format!("nothing to run: {}", instances.describe());
@@ -43,23 +43,24 @@ impl At<'_> {
         self.run.spool.remark(self.step, &text).await;
         let mut outgoing = Outgoing::new(self, &rules.group);
         let mut hands = Hands::default();
+        let directory = parallel.worker_dir.as_deref();
         for index in 0..instances.len() {
             let Some(instance) = instances.get(index) else {
                 continue;
             };
             let mut given = Given::default();
             for transfer in &parallel.transfer {
-                given
-                    .receive
-                    .extend(outgoing.send(&texts, transfer, &instance).await?);
+                let sent = outgoing.send(&texts, transfer, &instance, directory);
+                given.receive.extend(sent.await?);
             }
             let mut fetch = Vec::new();
             for (number, wanted) in parallel.fetch.iter().enumerate() {
                 let from = texts
                     .template("fetch.from", &wanted.from, &instance)
                     .await?;
+                let from = texts.there(directory, &from, &instance).await?;
                 let to = match &wanted.to {
-                    Some(to) => texts.template("fetch.to", to, &instance).await?,
+                    Some(to) => texts.here(&texts.template("fetch.to", to, &instance).await?),
                     None => from.clone(),
                 };
                 let path = format!(".muster/fetch/{number}.tar.gz");

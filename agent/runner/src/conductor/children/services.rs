@@ -10,6 +10,7 @@ use muster_proto::runner::v1::{
 use muster_spec::{
     duration,
     plan::{Given, Service},
+    strategy::Instances,
 };
 use prost::Message as _;
 use serde_json::{Value, json};
@@ -53,9 +54,11 @@ impl At<'_> {
     ) -> Result<(), Failure> {
         let mut deadlines = Vec::new();
         for (item, service) in services.iter().enumerate() {
-            let texts = Texts::new(self, &service.env).await?;
-            deadlines.push(self.deadline(&texts, service).await?);
-            self.start(operation, item, service, started).await?;
+            let texts = Texts::new(self, &service.env, service.working_dir.as_deref()).await?;
+            let instances = texts.instances(&service.strategy).await?;
+            deadlines.push(deadline(&texts, service, &instances).await?);
+            self.start((operation, item), service, (&texts, &instances), started)
+                .await?;
         }
         let _resting = self.run.board.rest();
         let begun = started.len() - services.len();
@@ -65,35 +68,13 @@ impl At<'_> {
         try_join_all(waits).await.map(drop)
     }
 
-    async fn deadline(
-        &self,
-        texts: &Texts<'_>,
-        service: &Service,
-    ) -> Result<Option<(Instant, Duration)>, Failure> {
-        let Some(text) = &service.timeout else {
-            return Ok(None);
-        };
-        let none = muster_spec::strategy::Instance {
-            index: 0,
-            variables: serde_json::Map::new(),
-            label: String::new(),
-        };
-        let what = format!("services.{}.timeout", service.name);
-        let text = texts.template(&what, text, &none).await?;
-        let patience = duration::parse(&text)
-            .map_err(|error| Failure::new("EXPRESSION", format!("{what}: {error}")))?;
-        Ok(Some((Instant::now() + patience, patience)))
-    }
-
     async fn start(
         &self,
-        operation: usize,
-        item: usize,
+        (operation, item): (usize, usize),
         service: &Service,
+        (texts, instances): (&Texts<'_>, &Instances),
         started: &mut Vec<Started>,
     ) -> Result<(), Failure> {
-        let texts = Texts::new(self, &service.env).await?;
-        let instances = texts.instances(&service.strategy).await?;
         let base = match self.step {
             "s0-services" => service.name.clone(),
             step => format!("{step}-{}", service.name),
@@ -113,9 +94,9 @@ impl At<'_> {
             };
             let mut given = Given::default();
             for transfer in &service.transfer {
-                given
-                    .receive
-                    .extend(outgoing.send(&texts, transfer, &instance).await?);
+                let directory = service.service_dir.as_deref();
+                let sent = outgoing.send(texts, transfer, &instance, directory);
+                given.receive.extend(sent.await?);
             }
             all.push(ChildInstance {
                 index: u32::try_from(index).unwrap_or(u32::MAX),
@@ -315,4 +296,30 @@ fn describe(status: &ChildStatus, label: &str) -> Value {
         "name": status.display_name,
         "index": status.index,
     })
+}
+
+/// Until when a service may become ready: each instance has its own time, and the longest one counts.
+async fn deadline(
+    texts: &Texts<'_>,
+    service: &Service,
+    instances: &Instances,
+) -> Result<Option<(Instant, Duration)>, Failure> {
+    let Some(timeout) = &service.timeout else {
+        return Ok(None);
+    };
+    let what = format!("services.{}.timeout", service.name);
+    let mut longest = Duration::ZERO;
+    for instance in (0..instances.len()).filter_map(|index| instances.get(index)) {
+        let text = texts.template(&what, timeout, &instance).await?;
+        if text.trim().is_empty() {
+            return Ok(None);
+        }
+        let patience = duration::parse(&text)
+            .map_err(|error| Failure::new("EXPRESSION", format!("{what}: {error}")))?;
+        longest = longest.max(patience);
+        if !timeout.contains("{{") {
+            break;
+        }
+    }
+    Ok(Some((Instant::now() + longest, longest)))
 }

@@ -30,7 +30,7 @@ impl At<'_> {
         operation: usize,
         execute: &Execute,
     ) -> Result<(), Failure> {
-        let texts = Texts::new(self, &execute.env).await?;
+        let texts = Texts::new(self, &execute.env, execute.working_dir.as_deref()).await?;
         let parallelism = texts
             .number("parallelism", execute.parallelism.as_deref())
             .await?;
@@ -67,10 +67,13 @@ impl At<'_> {
                         config.insert(name.clone(), texts.template(&what, value, &instance).await?);
                     }
                     for (name, files) in &member.tarball {
-                        if let Some(sent) = outgoing.send(&texts, files, &instance).await? {
-                            let address = format!("muster:{}/{}", sent.execution, sent.path);
-                            config.insert(name.clone(), address);
-                        }
+                        let sent = outgoing.send(&texts, files, &instance, None).await?;
+                        let Some(sent) = sent else {
+                            let text = format!("tarball `{name}`: no file is there to take");
+                            return Err(Failure::new("TRANSFER", text));
+                        };
+                        let address = format!("muster:{}/{}", sent.execution, sent.path);
+                        config.insert(name.clone(), address);
                     }
                     hands.push(Hand {
                         index: number,

@@ -54,22 +54,28 @@ impl<'a> Outgoing<'a> {
         }
     }
 
-    /// Puts files aside for an instance; nothing when there are none.
+    /// Puts files aside for an instance with this working directory; nothing when there are none.
     pub(super) async fn send(
         &mut self,
         texts: &Texts<'_>,
         transfer: &Transfer,
         instance: &Instance,
+        directory: Option<&str>,
     ) -> Result<Option<Receive>, Failure> {
-        let key = is_common(transfer).then(|| serde_json::json!(transfer).to_string());
+        let is_common = is_common(transfer) && !directory.is_some_and(|text| text.contains("{{"));
+        let key = is_common.then(|| serde_json::json!([transfer, directory]).to_string());
         if let Some(known) = key.as_ref().and_then(|key| self.common.get(key)) {
             return Ok(known.clone());
         }
         let from = texts
             .template("transfer.from", &transfer.from, instance)
             .await?;
+        let from = texts.here(&from);
         let to = match &transfer.to {
-            Some(to) => texts.template("transfer.to", to, instance).await?,
+            Some(to) => {
+                let to = texts.template("transfer.to", to, instance).await?;
+                texts.there(directory, &to, instance).await?
+            }
             None => from.clone(),
         };
         let files = texts
@@ -113,6 +119,7 @@ impl At<'_> {
     /// Unpacks archives of the parent.
     pub(in crate::conductor) async fn receive(&self, archives: &[Receive]) -> Result<(), Failure> {
         for archive in archives {
+            self.place(&archive.to)?;
             let taken = self.take(&archive.execution, &archive.path, &archive.to, false);
             tokio::select! {
                 taken = taken => taken?,
