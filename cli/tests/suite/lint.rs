@@ -289,3 +289,39 @@ spec: {{testWorkflow: {{name: w}}}}
         ]
     );
 }
+
+#[test]
+fn values_of_members_are_checked_where_they_are_written() {
+    let home = Home::new();
+    let file = home.write(
+        "all.yaml",
+        &format!(
+            "{HEAD}
+kind: TestWorkflow
+metadata: {{name: suite}}
+spec:
+  steps:
+  - execute:
+      workflows:
+      - {{name: member, config: {{number: abc, name: x}}}}
+      - {{name: member, config: {{number: '{{{{ env.NUMBER }}}}'}}}}
+---
+{HEAD}
+kind: TestWorkflow
+metadata: {{name: member}}
+spec: {{config: {{number: {{type: integer}}, name: {{}}}}, steps: [{{shell: a}}]}}
+"
+        ),
+    );
+    let report = home.muster(["lint", &file, "--output", "json"]);
+    let report = report.expect(1).json();
+    let told = report["problems"].as_array().unwrap().iter();
+    let told: Vec<_> = told.map(|it| it["message"].as_str().unwrap()).collect();
+    assert_eq!(
+        told,
+        [
+            "the parameter `number` of the workflow `member` can not be this: expected an integer",
+            "the parameter `name` of the workflow `member` has no value",
+        ]
+    );
+}

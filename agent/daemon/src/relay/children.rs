@@ -134,7 +134,8 @@ async fn obey(
         if is_final(status.code()) {
             let error = match status.message() {
                 "" => format!("the server refuses it: {:?}", status.code()),
-                message => message.to_owned(),
+                // One line of a log and of a summary.
+                message => message.replace('\n', "; "),
             };
             return ChildrenAnswer {
                 id,

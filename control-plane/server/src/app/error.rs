@@ -58,7 +58,10 @@ pub(crate) struct Violation {
 
 impl std::fmt::Display for Violation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.field.is_empty() {
+        // A place in a manifest names the field already.
+        let names_it = |place: &str| place.split(", ").any(|part| part == self.field);
+        let place = self.description.split_once(": ").map(|(place, _)| place);
+        if self.field.is_empty() || place.is_some_and(names_it) {
             return f.write_str(&self.description);
         }
         write!(f, "{}: {}", self.field, self.description)
