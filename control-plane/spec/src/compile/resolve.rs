@@ -121,10 +121,6 @@ impl<'a> Resolver<'a> {
         let mut good = true;
         let block = !self.blocks.is_empty();
         for path in expression.variables() {
-            if self.blocks.iter().any(|own| names_overlap(own, &path)) {
-                // A block's own.
-                continue;
-            }
             // Each name is looked up once: for advice it is compared with all that are there.
             let refused = &mut self.refused[usize::from(block)];
             if !refused.contains_key(&path) {
@@ -137,8 +133,11 @@ impl<'a> Resolver<'a> {
                 };
                 refused.insert(path.clone(), message);
             }
-            self.problems.push(Problem::of_text(place, &refused[&path]));
-            good = false;
+            // What blocks have of their own only they know.
+            if !self.blocks.iter().any(|own| names_overlap(own, &path)) {
+                self.problems.push(Problem::of_text(place, &refused[&path]));
+                good = false;
+            }
         }
         good
     }
