@@ -21,6 +21,7 @@ mod resolve;
 mod scope;
 mod secret;
 mod template;
+mod weight;
 
 pub use builtin::{all as builtin_templates, template as builtin_template};
 pub use child::{Child, child};

@@ -45,7 +45,7 @@ pub use scope::{Lookup, NoScope, Scope, Variables};
 pub use template::{Template, resolve_template, resolve_template_final};
 pub use value::{Value, text, truthy};
 
-pub(crate) use resolve::Budget;
+pub(crate) use resolve::{Budget, weight};
 
 use tree::Tree;
 

@@ -277,6 +277,30 @@ fn templates_that_grow_without_end() {
 }
 
 #[test]
+fn large_settings_that_are_merged_again_and_again() {
+    let list = |count: usize| -> String {
+        let items: Vec<_> = (0..count).map(|n| format!("{{key: k{n}}}")).collect();
+        items.join(", ")
+    };
+    let uses = "{name: t}, ".repeat(7000);
+    let small = template("t", "pod: {tolerations: [{key: z}]}");
+    for spec in [
+        format!(
+            "pod: {{tolerations: [{}]}}\nsteps: [{{use: [{uses}], shell: a}}]",
+            list(18_000)
+        ),
+        format!("pod: {{tolerations: [{}]}}\nuse: [{uses}]", list(18_000)),
+    ] {
+        let text = format!("{}{small}", workflow(&spec));
+        refused_with(&text, "too large for so many of them");
+    }
+    // The same twice is no work without end.
+    let large = template("t", &format!("pod: {{tolerations: [{}]}}", list(20_000)));
+    let text = workflow("use: [{name: t}, {name: t}]\nsteps: [{shell: a}]");
+    run(&format!("{text}{large}")).unwrap();
+}
+
+#[test]
 fn strategies_of_a_million() {
     let values = |length: usize| {
         (0..length)

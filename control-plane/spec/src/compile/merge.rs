@@ -59,12 +59,14 @@ fn env(low: &[EnvVar], high: &[EnvVar]) -> Vec<EnvVar> {
 }
 
 fn both(low: &[Json], high: &[Json]) -> Vec<Json> {
-    let mut all = low.to_vec();
-    let new = high
-        .iter()
-        .filter(|item| !low.iter().any(|before| before.value == item.value));
-    all.extend(new.cloned());
-    all
+    let known = texts(low.iter().map(|item| &item.value));
+    let new = |item: &&Json| !known.contains(&item.value.to_string());
+    low.iter().chain(high.iter().filter(new)).cloned().collect()
+}
+
+/// What sets the items of a list apart, found fast in a long one too.
+fn texts<'a>(items: impl Iterator<Item = &'a Value>) -> HashSet<String> {
+    items.map(Value::to_string).collect()
 }
 
 /// Maps merge; lists are joined, without what is there already, or replaced; of anything else the
@@ -83,7 +85,10 @@ pub(super) fn json(low: &Value, high: &Value, join: bool) -> Value {
             Value::Object(merged)
         }
         (Value::Array(low), Value::Array(high)) if join => {
-            let new = high.iter().filter(|item| !low.contains(item));
+            let known = texts(low.iter());
+            let new = high
+                .iter()
+                .filter(|item| !known.contains(&item.to_string()));
             Value::Array(low.iter().chain(new).cloned().collect())
         }
         (_, high) => high.clone(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use crate::expression::Budget;
-use crate::problem::{Missing, Problem, Problems};
+use crate::problem::{Missing, Place, Problem, Problems};
 use crate::schema::{
     Container, Job, Json, Parallel, Pod, Service, Services, Spec, Step, Template, TemplateRef, Text,
 };
@@ -15,7 +15,7 @@ use super::resolve::Resolver;
 use super::scope::{Base, Document};
 use super::{
     MAX_STEP_DEPTH, MAX_STEPS, MAX_TEMPLATE_DEPTH, MAX_TEMPLATE_SIZE, MAX_TEMPLATE_USES, builtin,
-    config, merge,
+    config, merge, weight,
 };
 
 /// The templates at hand.
@@ -46,6 +46,7 @@ pub(super) struct Library<'a> {
 /// What a template that a step uses says of the whole pod.
 #[derive(Debug)]
 struct Below {
+    place: Arc<Place>,
     job: Job,
     pod: Pod,
     claims: IndexMap<String, Json>,
@@ -98,6 +99,9 @@ impl<'a> Library<'a> {
             }
         }
         for below in std::mem::take(&mut self.below).into_iter().rev() {
+            if !self.pay(weight::spec(&spec) + weight::pod(&below.pod), &below.place) {
+                break;
+            }
             spec.job = merge::job(&below.job, &spec.job);
             spec.pod = merge::pod(&below.pod, &spec.pod);
             spec.claims = over(below.claims, spec.claims);
@@ -105,6 +109,9 @@ impl<'a> Library<'a> {
         let lost = self.lost;
         // The last template is nearest to the workflow, so it is merged first.
         for reference in uses.iter().rev() {
+            if !self.pay(weight::spec(&spec), &reference.name.place) {
+                break;
+            }
             if let Some(template) = self.instance(reference) {
                 spec = under(template, spec);
             }
@@ -136,6 +143,7 @@ impl<'a> Library<'a> {
             match self.instance(&reference) {
                 Some(template) => {
                     self.below.push(Below {
+                        place: Arc::clone(&reference.name.place),
                         job: template.job.clone(),
                         pod: template.pod.clone(),
                         claims: template.claims.clone(),
@@ -149,10 +157,14 @@ impl<'a> Library<'a> {
         let lost = self.lost;
         let uses = std::mem::take(&mut step.uses);
         for reference in uses.iter().rev() {
+            if !self.pay(weight::step(step), &reference.name.place) {
+                break;
+            }
             let Some(template) = self.instance(reference) else {
                 continue;
             };
             self.below.push(Below {
+                place: Arc::clone(&reference.name.place),
                 job: template.job,
                 pod: template.pod,
                 claims: template.claims,
@@ -199,6 +211,9 @@ impl<'a> Library<'a> {
         let lost = self.lost;
         let uses = std::mem::take(&mut service.uses);
         for reference in uses.iter().rev() {
+            if !self.pay(weight::service(service), &reference.name.place) {
+                break;
+            }
             let Some(template) = self.instance(reference) else {
                 continue;
             };
@@ -220,6 +235,16 @@ impl<'a> Library<'a> {
         if self.lost > lost {
             service.uses = uses;
         }
+    }
+
+    /// Pays for merging once more; false when it is too much.
+    fn pay(&mut self, units: usize, place: &Place) -> bool {
+        let paid = self.budget.charge(units).is_ok();
+        if !paid {
+            let message = "what uses templates is too large for so many of them";
+            self.problems.push(Problem::new(place, message));
+        }
+        paid
     }
 
     /// The spec of a template with its parameters and the templates that it uses put in.

@@ -324,7 +324,7 @@ fn with_properties(base: Tree, segments: Vec<Segment>) -> Tree {
 }
 
 /// What a value costs: its parts, and its bytes in parts of 16.
-fn weight(value: &Value) -> usize {
+pub(crate) fn weight(value: &Value) -> usize {
     match value {
         Value::String(text) => 1 + text.len() / 16,
         Value::Array(items) => 1 + items.iter().map(weight).sum::<usize>(),
