@@ -1,5 +1,7 @@
 //! `muster lint` of suites, services and what instances know.
 
+use serde_json::Value;
+
 use crate::home::Home;
 
 const HEAD: &str = "apiVersion: testworkflows.testkube.io/v1";
@@ -32,17 +34,25 @@ spec:
   - shell: echo "{{ shardIndex }}"
 "#;
 
+/// What `muster lint` finds wrong, as JSON.
+fn report(home: &Home, path: &str) -> Value {
+    let report = home.muster(["lint", path, "--output", "json"]);
+    report.expect(1).json()
+}
+
+/// The messages of `problems` or `warnings`.
+fn told(report: &Value, list: &str) -> Vec<String> {
+    let all = report[list].as_array().unwrap().iter();
+    all.map(|it| it["message"].as_str().unwrap().to_owned())
+        .collect()
+}
+
 #[test]
 fn what_can_not_run_is_a_problem_and_what_may_be_stored_is_a_warning() {
     let home = Home::new();
     let file = home.write("suite.yaml", MANIFEST);
-    let report = home.muster(["lint", &file, "--output", "json"]).expect(1);
-    let report = report.json();
-    let told = |list: &str| -> Vec<String> {
-        let all = report[list].as_array().unwrap().iter();
-        all.map(|it| it["message"].as_str().unwrap().to_owned())
-            .collect()
-    };
+    let report = report(&home, &file);
+    let told = |list| told(&report, list);
     assert_eq!(
         told("problems"),
         [
@@ -84,8 +94,7 @@ fn files_that_can_not_be_read_are_problems_beside_the_others() {
         )
         .as_bytes(),
     );
-    let report = home.muster(["lint", folder.to_str().unwrap(), "--output", "json"]);
-    let report = report.expect(1).json();
+    let report = report(&home, folder.to_str().unwrap());
     let told: Vec<_> = report["problems"]
         .as_array()
         .unwrap()
@@ -163,10 +172,7 @@ fn a_document_that_breaks_the_schema_hides_no_other() {
         document("TestWorkflow", "other", "{steps: [{shel: a}]}"),
     ];
     let file = home.write("all.yaml", &text.concat());
-    let report = home
-        .muster(["lint", &file, "--output", "json"])
-        .expect(1)
-        .json();
+    let report = report(&home, &file);
     let told = report["problems"].as_array().unwrap().iter();
     let told: Vec<_> = told
         .map(|it| (it["document"].clone(), it["path"].clone()))
@@ -203,8 +209,7 @@ fn a_document_alone_in_its_file_that_breaks_the_schema_is_not_missing() {
         let text = format!("{HEAD}\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n");
         std::fs::write(folder.join(file), text).unwrap();
     }
-    let report = home.muster(["lint", folder.to_str().unwrap(), "--output", "json"]);
-    let report = report.expect(1).json();
+    let report = report(&home, folder.to_str().unwrap());
     let warnings = report["warnings"].as_array().unwrap();
     // A template of this name is no workflow.
     let [warning] = warnings.as_slice() else {
@@ -239,12 +244,8 @@ spec: {{steps: [{{shell: '{{{{ config.a }}}} {{{{ config.b }}}}'}}]}}
 "
         ),
     );
-    let report = home.muster(["lint", &file, "--output", "json"]);
-    let report = report.expect(1).json();
-    let told = report["problems"].as_array().unwrap().iter();
-    let told: Vec<_> = told.map(|it| it["message"].as_str().unwrap()).collect();
     assert_eq!(
-        told,
+        told(&report(&home, &file), "problems"),
         [
             "there is no parameter `a`, and none is declared here",
             "there is no parameter `b`, and none is declared here",
@@ -275,8 +276,7 @@ spec: {{testWorkflow: {{name: w}}}}
 "
         ),
     );
-    let report = home.muster(["lint", &file, "--output", "json"]);
-    let report = report.expect(1).json();
+    let report = report(&home, &file);
     let told = report["problems"].as_array().unwrap().iter();
     let told: Vec<_> = told
         .map(|it| (it["document"].as_str().unwrap(), &it["message"]))
@@ -313,12 +313,8 @@ spec: {{config: {{number: {{type: integer}}, name: {{}}}}, steps: [{{shell: a}}]
 "
         ),
     );
-    let report = home.muster(["lint", &file, "--output", "json"]);
-    let report = report.expect(1).json();
-    let told = report["problems"].as_array().unwrap().iter();
-    let told: Vec<_> = told.map(|it| it["message"].as_str().unwrap()).collect();
     assert_eq!(
-        told,
+        told(&report(&home, &file), "problems"),
         [
             "the parameter `number` of the workflow `member` can not be this: expected an integer",
             "the parameter `name` of the workflow `member` has no value",
