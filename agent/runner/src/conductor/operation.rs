@@ -16,6 +16,7 @@ use super::{
     scope::Sight,
 };
 use crate::{
+    reference,
     shim::file,
     signal,
     volumes::{Volumes, resolve},
@@ -295,12 +296,17 @@ impl At<'_> {
             }
             Command::Exec { command, args } => {
                 let command = command.as_deref().unwrap_or_default();
-                let command = self.all_inside("command", command, &around).await?;
+                let command = self.all_of_process("command", command, &around).await?;
                 let args = match args {
-                    Some(args) => Some(self.all_inside("args", args, &around).await?),
+                    Some(args) => Some(self.all_of_process("args", args, &around).await?),
                     None => None,
                 };
-                (self.argv(process.container, command, args)?, None)
+                let argv = self.argv(process.container, command, args)?;
+                // References are resolved: nothing is left for the shim to find.
+                (
+                    argv.iter().map(|word| reference::escape(word)).collect(),
+                    None,
+                )
             }
         };
         Ok(wire::Run {

@@ -9,7 +9,7 @@ use std::{
 
 use muster_spec::{
     compile::COMPUTED_PREFIX,
-    expression::{self, Expression, resolve_template, resolve_template_final},
+    expression::{self, Expression, Template, resolve_template, resolve_template_final},
     plan::{EnvVar, Operation, Step},
 };
 
@@ -86,10 +86,8 @@ impl At<'_> {
         }
         for variable in self.run.plan.env.iter().chain(own) {
             let what = format!("env {}", variable.name);
-            let value = self.inside(&what, &variable.value, &around).await?;
+            let value = self.of_process(&what, &variable.value, &around).await?;
             around.secret |= variable.value.contains(CREDENTIAL);
-            let known = &around.environment;
-            let value = reference::expand(&value, |name| known.get(name).map(String::as_str));
             lines.push(format!("{}={}", variable.name, reference::escape(&value)));
             around.environment.insert(variable.name.clone(), value);
         }
@@ -195,6 +193,25 @@ impl At<'_> {
         self.resolve(what, text, around, Credentials::Allowed).await
     }
 
+    /// The same for a text in which `$(NAME)` stands for a variable, where that is written: what
+    /// expressions give is left as it is.
+    pub(super) async fn of_process(
+        &self,
+        what: &str,
+        text: &str,
+        around: &Surroundings,
+    ) -> Result<String, Failure> {
+        let get = |name: &str| around.environment.get(name).map(String::as_str);
+        let expanded = match Template::parse(text) {
+            Ok(template) if text.contains('$') => template
+                .map_texts(|text| reference::expand(text, get))
+                .print(),
+            // What is wrong with it is told when it is resolved.
+            _ => text.to_owned(),
+        };
+        self.inside(what, &expanded, around).await
+    }
+
     /// The same for a text that may ask for these credentials.
     pub(super) async fn resolve(
         &self,
@@ -227,7 +244,7 @@ impl At<'_> {
     }
 
     /// Several texts of a process.
-    pub(super) async fn all_inside(
+    pub(super) async fn all_of_process(
         &self,
         what: &str,
         texts: &[String],
@@ -235,7 +252,7 @@ impl At<'_> {
     ) -> Result<Vec<String>, Failure> {
         let mut resolved = Vec::with_capacity(texts.len());
         for text in texts {
-            resolved.push(self.inside(what, text, around).await?);
+            resolved.push(self.of_process(what, text, around).await?);
         }
         Ok(resolved)
     }

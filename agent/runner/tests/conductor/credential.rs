@@ -20,6 +20,7 @@ fn manner() -> Manner {
             "https://{{ credential('token') }}@{{ execution.name }}",
         ),
         ("wrong", "{{ hunter2 +"),
+        ("odd", "a$$b$(PATH)"),
         ("deep", "{{ credential('url', true) }}"),
     ];
     Manner {
@@ -58,6 +59,21 @@ async fn a_value_is_asked_for_once_and_stands_where_it_is_named() {
     run.ends_as(Outcome::Passed).await;
     assert_eq!(run.output("s4"), "54\n");
     assert_eq!(run.agent.heard().wishes, ["token", "url"]);
+}
+
+#[tokio::test]
+async fn references_in_a_value_are_no_references() {
+    let show = shell("s1", "printf %s \"$ODD-$COPY\"").with(|step| {
+        if let Operation::Run(run) = &mut step.operations[0] {
+            run.env = vec![
+                variable("ODD", "{{ credential('odd') }}"),
+                variable("COPY", "$(ODD)$$"),
+            ];
+        }
+    });
+    let mut run = Run::with(&plan(vec![show]), manner(), &[]);
+    run.ends_as(Outcome::Passed).await;
+    assert_eq!(run.output("s1"), "a$$b$(PATH)-a$$b$(PATH)$");
 }
 
 #[tokio::test]

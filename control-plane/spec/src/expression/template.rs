@@ -93,6 +93,18 @@ impl Template {
         })
     }
 
+    /// The same with other texts between the expressions.
+    #[must_use]
+    pub fn map_texts(self, mut map: impl FnMut(&str) -> String) -> Self {
+        let parts = self.parts.into_iter().map(|part| match part {
+            Part::Text(text) => Part::Text(map(&text)),
+            expression @ Part::Expression(_) => expression,
+        });
+        Self {
+            parts: parts.collect(),
+        }
+    }
+
     /// The value when the template is a single expression with nothing around it, so that lists
     /// and numbers keep their kind.
     #[must_use]
