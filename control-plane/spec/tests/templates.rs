@@ -737,7 +737,7 @@ fn more_is_known_of_parameters_services_and_probes_before_a_run() {
         "w",
         "config: {my-tag: {default: 1.10}, n: {type: number, default: 1.0}}
 services:
-  db: {shell: x, readinessProbe: {httpGet: {path: /, port: abc}, exec: {command: [x]}, periodSeconds: 0}}
+  db: {shell: x, readinessProbe: {httpGet: {path: /, port: abc}, exec: {command: [x]}, periodSeconds: soon, timeoutSeconds: 0, failureThreshold: }}
   ok: {count: 2, shell: x, timeout: '{{ index + 1 }}m', readinessProbe: {tcpSocket: {port: '{{ 80 + index }}'}}}
 steps:
 - {shell: 'echo {{ config.my-tag }}'}
@@ -748,7 +748,7 @@ steps:
         told(&findings.problems),
         [
             "spec.services.db.readinessProbe: a probe asks in one way, not in `exec` and `httpGet`",
-            "spec.services.db.readinessProbe: `periodSeconds`: expected a whole number from 1 on, found `0`",
+            "spec.services.db.readinessProbe: `periodSeconds`: expected a whole number from 0 on, found `soon`",
             "spec.services.db.readinessProbe: `httpGet.port`: expected 1 to 65535, found `abc`",
             "spec.steps[0].shell: there is no parameter `my`",
             "spec.steps[0].shell: there is no variable `tag`",

@@ -8,13 +8,13 @@ use crate::schema::Json;
 
 /// The ways to ask, of which a probe has one.
 const WAYS: [&str; 4] = ["exec", "httpGet", "tcpSocket", "grpc"];
-/// Numbers beside that, with their least values.
-const NUMBERS: [(&str, u64); 5] = [
-    ("initialDelaySeconds", 0),
-    ("periodSeconds", 1),
-    ("timeoutSeconds", 1),
-    ("successThreshold", 1),
-    ("failureThreshold", 1),
+/// Numbers beside that: 0 stands for what holds when there is none.
+const NUMBERS: [&str; 5] = [
+    "initialDelaySeconds",
+    "periodSeconds",
+    "timeoutSeconds",
+    "successThreshold",
+    "failureThreshold",
 ];
 
 /// Makes numbers of texts that are some, and names what can not be a probe. What an instance only
@@ -24,6 +24,7 @@ pub(super) fn check(probe: &mut Json, problems: &mut Problems) {
     let Some(fields) = probe.value.as_object_mut() else {
         return;
     };
+    fields.retain(|_, value| !value.is_null() && value != "" && value != 0);
     let found: Vec<&str> = WAYS
         .into_iter()
         .filter(|way| fields.contains_key(*way))
@@ -39,13 +40,13 @@ pub(super) fn check(probe: &mut Json, problems: &mut Problems) {
             several.join("` and `")
         )),
     }
-    for (name, least) in NUMBERS {
+    for name in NUMBERS {
         if let Some(value) = fields.get_mut(name) {
             make_number(value);
-            if !is_later(value) && value.as_u64().is_none_or(|number| number < least) {
+            if !is_later(value) && value.as_u64().is_none() {
+                let found = shown(value);
                 wrong(format!(
-                    "`{name}`: expected a whole number from {least} on, found {}",
-                    shown(value)
+                    "`{name}`: expected a whole number from 0 on, found {found}"
                 ));
             }
         }
