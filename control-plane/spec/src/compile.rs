@@ -152,6 +152,8 @@ pub const MAX_TEMPLATE_DEPTH: usize = 16;
 pub const MAX_TEMPLATE_USES: usize = 10_000;
 /// What resolving all expressions of a workflow may cost, in steps.
 const MAX_COST: usize = 5_000_000;
+/// How often it is looked whether tags that are made of tags are known.
+const MAX_TAG_ROUNDS: usize = 3;
 /// Most tags of an execution, and most labels of a workflow.
 pub const MAX_TAGS: usize = 64;
 
@@ -273,9 +275,12 @@ fn build(
     let config = config::of_workflow(input, mode, &base, problems, warnings);
     let before = (problems.clone(), warnings.clone());
     let mut merged = merge_templates(input, mode, &base, &config, problems, warnings);
-    // Tags may come of templates and parameters, and all texts may ask for them.
-    if base.set_tags(&execution::tags(input, &merged.spec)) {
-        (*problems, *warnings) = before;
+    // Tags may come of templates, parameters and other tags, and all texts may ask for them.
+    for _ in 0..MAX_TAG_ROUNDS {
+        if !base.set_tags(&execution::tags(input, &merged.spec)) {
+            break;
+        }
+        (*problems, *warnings) = before.clone();
         merged = merge_templates(input, mode, &base, &config, problems, warnings);
     }
     let Merged {

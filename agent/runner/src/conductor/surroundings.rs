@@ -167,7 +167,7 @@ impl At<'_> {
     ) -> Result<Surroundings, Failure> {
         let (mut around, _) = self.with_variables(None, env).await?;
         if let Some(directory) = directory {
-            let directory = self.template("workingDir", directory, &around).await?;
+            let directory = self.inside("workingDir", directory, &around).await?;
             around.enter(&directory);
         }
         Ok(around)

@@ -65,7 +65,7 @@ impl<'a> Texts<'a> {
         instance: &Instance,
     ) -> Result<String, Failure> {
         let mut base = PathBuf::from(DEFAULT_BASE);
-        if let Some(text) = directory {
+        if let Some(text) = directory.filter(|_| !path.starts_with('/')) {
             base = resolve(&base, &self.template("workingDir", text, instance).await?);
         }
         Ok(resolve(&base, path).display().to_string())

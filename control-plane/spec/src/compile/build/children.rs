@@ -83,7 +83,7 @@ impl Builder<'_> {
         plan::Service {
             name: name.to_owned(),
             env: variables(settings),
-            working_dir: text(settings.working_dir.as_ref()),
+            working_dir: working_dir(settings),
             service_dir: directory(&spec),
             strategy: self.strategy(&service.strategy, &service.place),
             description: text(service.description.as_ref()),
@@ -123,7 +123,7 @@ impl Builder<'_> {
         self.check_parallelism(parallel.parallelism.as_ref());
         Operation::Parallel(Box::new(plan::Parallel {
             env: variables(settings),
-            working_dir: text(settings.working_dir.as_ref()),
+            working_dir: working_dir(settings),
             worker_dir: directory(&spec),
             strategy: self.strategy(&parallel.strategy, &parallel.place),
             parallelism: text(parallel.parallelism.as_ref()),
@@ -160,7 +160,7 @@ impl Builder<'_> {
         });
         Operation::Execute(plan::Execute {
             env: variables(settings),
-            working_dir: text(settings.working_dir.as_ref()),
+            working_dir: working_dir(settings),
             parallelism: text(execute.parallelism.as_ref()),
             detached: execute.detached,
             workflows: workflows.collect(),
@@ -244,8 +244,12 @@ fn variables(settings: &Container) -> Vec<plan::EnvVar> {
 
 /// Where relative paths of a child begin.
 fn directory(spec: &Spec) -> Option<String> {
-    let settings = with_directory(spec.container.clone(), &spec.content);
-    text(settings.working_dir.as_ref())
+    working_dir(&with_directory(spec.container.clone(), &spec.content))
+}
+
+/// A working directory that the conductor can resolve, which has no secrets.
+fn working_dir(settings: &Container) -> Option<String> {
+    text(settings.working_dir.as_ref()).filter(|text| !secret::is_in(text))
 }
 
 fn text(text: Option<&Text>) -> Option<String> {
