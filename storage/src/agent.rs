@@ -34,6 +34,8 @@ pub struct Agent {
     pub projects: Vec<ProjectId>,
     /// What it told at its last connect.
     pub told: Told,
+    /// Set when it takes no new work.
+    pub cordon: Option<Cordon>,
     /// How many attempts it holds now.
     pub running: u32,
     /// When it was made.
@@ -61,6 +63,13 @@ impl Agent {
 
     /// Label with the name of the agent, which no agent can set by itself.
     pub const NAME_LABEL: &str = "muster.dev/agent";
+}
+
+/// Why an agent takes no new work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cordon {
+    /// Who wants it, and why; for people.
+    pub message: String,
 }
 
 /// What an agent tells when it connects.
@@ -246,6 +255,37 @@ impl Agents<'_> {
             .await
     }
 
+    /// Lets an agent take no new work, or take it again. What it holds goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub async fn set_cordon(
+        &self,
+        id: AgentId,
+        cordon: Option<&Cordon>,
+        request: Option<&Request>,
+    ) -> Result<Written<Agent>, Error> {
+        let now = self.store.clock().now();
+        let message = cordon.map_or_else(String::new, |cordon| text::message(&cordon.message));
+        let message = &message;
+        self.store
+            .transaction("cordon_agent", |tx| async move {
+                if request::replay(request, &*tx).await?.is_some() {
+                    return Ok(Written::replayed(load(&*tx, id).await?));
+                }
+                request::record(request, &*tx, id.as_uuid(), 0, now).await?;
+                let row = row::ActiveModel {
+                    cordoned: Set(cordon.is_some()),
+                    cordon_message: Set(message.clone()),
+                    ..Default::default()
+                };
+                change(&*tx, id, row).await?;
+                Ok(Written::new(load(&*tx, id).await?))
+            })
+            .await
+    }
+
     /// Deletes an agent. Attempts that it holds end when their leases do.
     ///
     /// # Errors
@@ -388,6 +428,8 @@ fn new_row(id: AgentId, new: &NewAgent, now: Timestamp) -> Result<row::Model, Fa
         capabilities_json: "[]".to_owned(),
         create_time: time::millis(now),
         last_seen_time: None,
+        cordoned: false,
+        cordon_message: String::new(),
     })
 }
 
@@ -405,6 +447,9 @@ fn record(row: row::Model, running: u32) -> Result<Agent, Failure> {
             capacity: u32::try_from(row.capacity).unwrap_or(0),
             capabilities: text::decode(&row.capabilities_json)?,
         },
+        cordon: row.cordoned.then_some(Cordon {
+            message: row.cordon_message,
+        }),
         running,
         create_time: time::timestamp(row.create_time),
         last_seen_time: row.last_seen_time.map(time::timestamp),

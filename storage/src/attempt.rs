@@ -10,7 +10,7 @@ use muster_core::{
 
 use sea_orm::{Condition, sea_query::Expr};
 
-use crate::{entity::attempt as row, time, transaction::Failure};
+use crate::{entity::attempt as row, execution::StepResult, text, time, transaction::Failure};
 
 pub(crate) use held::{Held, find, lease, save_attempt};
 
@@ -57,6 +57,8 @@ pub struct Attempt {
     pub address: String,
     /// It is a service, and ready.
     pub ready: bool,
+    /// The results of its steps, when another attempt has taken its place; empty else.
+    pub steps: Vec<StepResult>,
 }
 
 /// What a completion record says of the log.
@@ -170,5 +172,9 @@ pub(crate) fn record(row: row::Model) -> Result<Attempt, Failure> {
         message: row.message,
         address: row.address.unwrap_or_default(),
         ready: row.ready.unwrap_or(false),
+        steps: match row.steps_json {
+            Some(json) => text::decode(&json)?,
+            None => Vec::new(),
+        },
     })
 }

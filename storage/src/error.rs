@@ -94,6 +94,9 @@ pub enum Error {
     /// The state machine refuses the event.
     #[error(transparent)]
     IllegalTransition(#[from] IllegalTransition),
+    /// A quota of the project is used up; the same call may succeed later.
+    #[error("{0}")]
+    QuotaExceeded(String),
     /// The request id was used for a request with other content.
     #[error("request id {id} was used before for a request with other content; use a new id")]
     RequestIdReused {

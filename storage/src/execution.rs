@@ -3,11 +3,13 @@
 mod cancel;
 mod child;
 mod create;
+mod group;
+mod lane;
 mod list;
 mod pause;
+mod quota;
 mod row;
 mod step;
-mod target;
 
 use std::collections::BTreeMap;
 
@@ -15,7 +17,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use muster_core::{
     execution::{Effect, Event as LifeEvent, Lifecycle, State, Stop},
-    id::{AttemptId, ExecutionId, ProjectId},
+    id::{AgentId, AttemptId, ExecutionId, ProjectId},
+    policy::{Policy, Spent},
 };
 
 use crate::{Error, Page, Request, Store, Written, attempt::Attempt};
@@ -23,9 +26,9 @@ use crate::{Error, Page, Request, Store, Written, attempt::Attempt};
 pub(crate) use cancel::{end_steps, reset_steps, write_outputs, write_steps};
 pub use child::{Child, Origin, Role};
 pub(crate) use list::newest_attempt;
-pub(crate) use row::{Change, record};
+pub use muster_core::target::Target;
+pub(crate) use row::{Change, record, save_all};
 pub use step::{StepOutput, StepResult, StepState};
-pub use target::Target;
 
 /// One requested run of a workflow.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,8 +82,29 @@ pub struct Execution {
     pub artifact_count: u32,
     /// Set when another execution has started it.
     pub origin: Option<Origin>,
+    /// What follows when an attempt ends badly.
+    pub policy: Policy,
+    /// How often it was tried again already.
+    pub spent: Spent,
+    /// With whom it shares its turn.
+    pub concurrency: Option<Concurrency>,
+    /// Agents where an attempt of it did not come far.
+    pub avoid: Vec<AgentId>,
+    /// It begins together with its siblings, so many in all.
+    pub together: Option<u32>,
+    /// When what it does now has taken too long: to start, to run, to end.
+    pub deadline: Option<Timestamp>,
     /// Counts its changes; its etag.
     pub revision: i64,
+}
+
+/// A concurrency group: executions of a project that do not all run at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Concurrency {
+    /// Its name in the project.
+    pub group: String,
+    /// How many of it may run; at least 1.
+    pub most: u32,
 }
 
 impl Execution {
@@ -148,6 +172,12 @@ pub struct NewExecution {
     pub steps: Vec<StepResult>,
     /// Set when another execution starts it.
     pub origin: Option<Origin>,
+    /// What follows when an attempt ends badly.
+    pub policy: Policy,
+    /// With whom it shares its turn.
+    pub concurrency: Option<Concurrency>,
+    /// It begins together with its siblings, so many in all.
+    pub together: Option<u32>,
     /// Documents that members of a suite may be found in, when they came with the request.
     pub source: Option<String>,
 }
@@ -240,6 +270,16 @@ impl Executions<'_> {
         request: Option<&Request>,
     ) -> Result<Written<Execution>, Error> {
         self.accept(new, request).await
+    }
+
+    /// Returns executions of the concurrency group of another one that were made before it and are
+    /// not over, the oldest first: as many as are too many beside it.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn beyond_group(&self, newest: &Execution) -> Result<Vec<ExecutionId>, Error> {
+        self.load_beyond_group(newest).await
     }
 
     /// Returns an execution.

@@ -8,6 +8,7 @@ mod m20261126_000003_add_pauses;
 mod m20261126_000004_add_outputs;
 mod m20261126_000005_add_resolved;
 mod m20261126_000006_add_credentials;
+mod m20261127_000007_add_scheduling;
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
@@ -31,6 +32,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000004_add_outputs::AddOutputs),
             Box::new(m20261126_000005_add_resolved::AddResolved),
             Box::new(m20261126_000006_add_credentials::AddCredentials),
+            Box::new(m20261127_000007_add_scheduling::AddScheduling),
         ]
     }
 }

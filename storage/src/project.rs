@@ -1,9 +1,12 @@
 //! Projects (tenants).
 
 use jiff::Timestamp;
-use muster_core::id::ProjectId;
+use muster_core::{id::ProjectId, policy::Policy};
 
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect,
+};
 
 use crate::{
     Error, Page, Request, Store, Written,
@@ -27,6 +30,39 @@ pub struct Project {
     pub display_name: String,
     /// When it was made.
     pub create_time: Timestamp,
+    /// How it is served.
+    pub settings: Settings,
+}
+
+/// How a project is served, and how much it may have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Its part of what agents can do, against the weights of other projects; at least 1.
+    pub weight: u32,
+    /// How many of its executions may run at once; services and those that wait for children do
+    /// not count.
+    pub max_running: Option<u32>,
+    /// How many of its executions may wait; children do not count.
+    pub max_queued: Option<u32>,
+    /// How many executions may be made in a minute; children do not count.
+    pub max_per_minute: Option<u32>,
+    /// Set when nothing of it is begun: who wants it, and why.
+    pub pause: Option<String>,
+    /// What follows when attempts end badly, where workflows do not say.
+    pub policy: Policy,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            weight: 1,
+            max_running: None,
+            max_queued: None,
+            max_per_minute: None,
+            pause: None,
+            policy: Policy::default(),
+        }
+    }
 }
 
 /// A project to be made.
@@ -60,6 +96,7 @@ impl Projects<'_> {
             name: new.name.clone(),
             display_name: text::message(&new.display_name),
             create_time: self.store.clock().now(),
+            settings: Settings::default(),
         };
         self.store
             .transaction("create_project", |tx| async move {
@@ -73,6 +110,13 @@ impl Projects<'_> {
                     name: project.name.clone(),
                     display_name: project.display_name.clone(),
                     create_time: time::millis(project.create_time),
+                    weight: 1,
+                    max_running: None,
+                    max_queued: None,
+                    max_per_minute: None,
+                    paused: false,
+                    pause_message: String::new(),
+                    policy_json: "{}".to_owned(),
                 };
                 entity::insert::<row::Entity, _>(&*tx, row)
                     .await
@@ -110,8 +154,48 @@ impl Projects<'_> {
                     .filter(row::Column::Name.eq(name))
                     .one(self.store.reader())
                     .await?
-                    .map(record)
-                    .ok_or_else(|| Error::not_found(Kind::Project, name).into())
+                    .map_or_else(|| Err(Error::not_found(Kind::Project, name).into()), record)
+            })
+            .await
+    }
+
+    /// Changes how a project is served.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub async fn set(
+        &self,
+        id: ProjectId,
+        settings: &Settings,
+        request: Option<&Request>,
+    ) -> Result<Written<Project>, Error> {
+        let now = self.store.clock().now();
+        self.store
+            .transaction("update_project", |tx| async move {
+                if request::replay(request, &*tx).await?.is_some() {
+                    return Ok(Written::replayed(load(&*tx, id).await?));
+                }
+                request::record(request, &*tx, id.as_uuid(), 0, now).await?;
+                let number = |number: Option<u32>| {
+                    number.map(|number| i32::try_from(number).unwrap_or(i32::MAX))
+                };
+                let row = row::ActiveModel {
+                    weight: Set(number(Some(settings.weight)).unwrap_or(1)),
+                    max_running: Set(number(settings.max_running)),
+                    max_queued: Set(number(settings.max_queued)),
+                    max_per_minute: Set(number(settings.max_per_minute)),
+                    paused: Set(settings.pause.is_some()),
+                    pause_message: Set(text::message(settings.pause.as_deref().unwrap_or(""))),
+                    policy_json: Set(text::encode(&settings.policy)?),
+                    ..Default::default()
+                };
+                row::Entity::update_many()
+                    .set(row)
+                    .filter(row::Column::Id.eq(id.as_uuid()))
+                    .exec(&*tx)
+                    .await?;
+                Ok(Written::new(load(&*tx, id).await?))
             })
             .await
     }
@@ -136,7 +220,7 @@ impl Projects<'_> {
                     query = query.filter(row::Column::Name.gt(after));
                 }
                 let rows = query.all(self.store.reader()).await?;
-                let items = rows.into_iter().map(record).collect();
+                let items = rows.into_iter().map(record).collect::<Result<_, _>>()?;
                 Ok(Page::new(items, limit, |project: &Project| {
                     project.name.clone()
                 }))
@@ -149,15 +233,23 @@ pub(crate) async fn load<C: ConnectionTrait>(db: &C, id: ProjectId) -> Result<Pr
     row::Entity::find_by_id(id.as_uuid())
         .one(db)
         .await?
-        .map(record)
-        .ok_or_else(|| Error::not_found(Kind::Project, id).into())
+        .map_or_else(|| Err(Error::not_found(Kind::Project, id).into()), record)
 }
 
-fn record(row: row::Model) -> Project {
-    Project {
+fn record(row: row::Model) -> Result<Project, Failure> {
+    let number = |number: Option<i32>| number.and_then(|number| u32::try_from(number).ok());
+    Ok(Project {
         id: row.id.into(),
         name: row.name,
         display_name: row.display_name,
         create_time: time::timestamp(row.create_time),
-    }
+        settings: Settings {
+            weight: number(Some(row.weight)).unwrap_or(1).max(1),
+            max_running: number(row.max_running),
+            max_queued: number(row.max_queued),
+            max_per_minute: number(row.max_per_minute),
+            pause: row.paused.then_some(row.pause_message),
+            policy: text::decode(&row.policy_json)?,
+        },
+    })
 }

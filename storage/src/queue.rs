@@ -1,13 +1,20 @@
-//! The instance's own work on executions of all projects: expired leases and queue deadlines,
-//! finished logs. For the server's sweeps alone; no caller's request comes here.
+//! The instance's own work on executions of all projects: who gets what, expired leases and
+//! deadlines, finished logs. For the server's scheduler and sweeps alone; no caller's request
+//! comes here.
+
+mod claim;
+mod deadline;
+mod picture;
 
 use jiff::Timestamp;
 use muster_core::{
     execution::{Event, State},
-    id::AttemptId,
+    id::{AgentId, AttemptId, ExecutionId},
+    policy::Ending,
+    schedule::{Grant, Lane, Share},
 };
 use sea_orm::{
-    ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+    ColumnTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
     sea_query::Expr,
 };
 use uuid::Uuid;
@@ -18,29 +25,30 @@ use crate::{
     entity::{attempt as row, execution as execution_row, request as request_row},
     execution::{self, Change, Changed, Execution, LogSummary},
     page, time,
+    work::Assignment,
 };
 
-/// When an attempt that ended without a completion record is followed by another one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retry {
-    /// At most this many attempts of one execution; 0 or 1 for never again.
-    pub max_attempts: i64,
-    /// Also when the conductor had begun to walk the plan.
-    pub after_start: bool,
+pub(crate) use claim::{plans, project_names};
+pub(crate) use picture::Turns;
+
+/// The queue at one moment, as far as it matters for who is served next.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Picture {
+    /// Projects that wait for something, those that are paused left out.
+    pub shares: Vec<Share>,
+    /// What they wait for.
+    pub lanes: Vec<Lane>,
 }
 
-impl Retry {
-    /// Never again.
-    pub const NEVER: Self = Self {
-        max_attempts: 0,
-        after_start: false,
-    };
-
-    /// Whether another attempt may follow the one with this epoch.
-    #[must_use]
-    pub const fn allows(self, epoch: i64, started: bool) -> bool {
-        epoch < self.max_attempts && (self.after_start || !started)
-    }
+/// What became of grants.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Claimed {
+    /// Those that hold.
+    pub assignments: Vec<Assignment>,
+    /// Agents that are deleted.
+    pub gone: Vec<AgentId>,
+    /// Agents that take nothing more: somebody has cordoned them.
+    pub cordoned: Vec<AgentId>,
 }
 
 /// Work on the executions of all projects.
@@ -50,7 +58,71 @@ pub struct Queue<'a> {
 }
 
 impl Queue<'_> {
-    /// Returns live attempts whose lease has ended, oldest first.
+    /// Returns a picture of the queue for agents that have room for `room` executions together.
+    /// It is of no one moment: what is planned by it holds only where [`Queue::claim`] says so.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn picture(&self, room: u32) -> Result<Picture, Error> {
+        self.load_picture(room).await
+    }
+
+    /// Leases what was granted, as far as it still waits and quotas and groups still have places:
+    /// attempt, epoch, lease and event are written in one transaction, and two claimers never get
+    /// the same execution. After [`Error::CommitUnknown`] what was claimed is found by
+    /// [`Work::live`](crate::work::Work::live) of each agent.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn claim(
+        &self,
+        grants: &[Grant],
+        lease_expire_time: Timestamp,
+    ) -> Result<Claimed, Error> {
+        self.claim_granted(grants, lease_expire_time).await
+    }
+
+    /// Returns executions for which the time of what they do now has passed, the longest first.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn overdue(&self, now: Timestamp, limit: u32) -> Result<Vec<ExecutionId>, Error> {
+        self.load_overdue(now, limit).await
+    }
+
+    /// Does what follows for one of them; `None` when it was in time after all.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub async fn pass_deadline(
+        &self,
+        id: ExecutionId,
+        now: Timestamp,
+    ) -> Result<Option<Changed>, Error> {
+        self.follow_deadline(id, now).await
+    }
+
+    /// Takes a live attempt from its agent, which may not know yet; `None` when it had ended
+    /// before. What follows is the policy's answer to an interruption for this reason.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub async fn revoke(
+        &self,
+        attempt: AttemptId,
+        reason: &str,
+        message: &str,
+    ) -> Result<Option<Changed>, Error> {
+        self.take_away(attempt, reason, message).await
+    }
+
+    /// Returns live attempts that count as lost, oldest first: the lease has ended, and the time
+    /// that the policy gives the agent to come back.
     ///
     /// # Errors
     ///
@@ -60,8 +132,8 @@ impl Queue<'_> {
             .read("list_expired_leases", || async {
                 let rows = row::Entity::find()
                     .filter(attempt::is_live())
-                    .filter(row::Column::LeaseExpireTime.lte(time::millis(now)))
-                    .order_by_asc(row::Column::LeaseExpireTime)
+                    .filter(row::Column::LoseTime.lte(time::millis(now)))
+                    .order_by_asc(row::Column::LoseTime)
                     .limit(u64::from(page::limit(limit)))
                     .all(self.store.reader())
                     .await?;
@@ -70,7 +142,7 @@ impl Queue<'_> {
             .await
     }
 
-    /// Ends an attempt whose lease has ended by `now`; `None` when it was renewed or ended
+    /// Ends an attempt that counts as lost by `now`; `None` when it was renewed or ended
     /// meanwhile.
     ///
     /// # Errors
@@ -80,20 +152,22 @@ impl Queue<'_> {
         &self,
         attempt: AttemptId,
         now: Timestamp,
-        retry: Retry,
     ) -> Result<Option<Changed>, Error> {
         self.store
             .transaction("expire_lease", |tx| async move {
                 let mut held = Held::lock(&*tx, None, attempt, now).await?;
                 let live = attempt::status(&held.attempt)? == Status::Live;
-                if !live || held.attempt.lease_expire_time > time::millis(now) {
+                if !live || held.attempt.lose_time > time::millis(now) {
                     return Ok(None);
                 }
                 let message = format!(
                     "agent {} was not heard of until the lease ended",
                     held.attempt.agent_name
                 );
-                held.lose(&*tx, retry, "AGENT_LOST", &message).await?;
+                let begun = held.attempt.start_time.is_some();
+                let ending = Ending::AgentLost { begun };
+                held.lose(&*tx, ending, false, "AGENT_LOST", &message)
+                    .await?;
                 Ok(Some(held.save(&*tx).await?))
             })
             .await
@@ -110,6 +184,10 @@ impl Queue<'_> {
                 let until = time::millis(until);
                 let extended = row::Entity::update_many()
                     .col_expr(row::Column::LeaseExpireTime, Expr::value(until))
+                    .col_expr(
+                        row::Column::LoseTime,
+                        Expr::col(row::Column::LostAfter).add(until),
+                    )
                     .filter(attempt::is_live())
                     .filter(row::Column::LeaseExpireTime.lt(until))
                     .exec(&*tx)
@@ -166,24 +244,6 @@ impl Queue<'_> {
             ended.extend(changed);
         }
         Ok(ended)
-    }
-
-    /// How many executions wait, counted up to `most`.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub async fn depth(&self, most: u32) -> Result<u64, Error> {
-        self.store
-            .read("count_queue", || async {
-                let first = execution_row::Entity::find()
-                    .select_only()
-                    .column(execution_row::Column::Id)
-                    .filter(Expr::cust("state = 'queued'"))
-                    .limit(u64::from(most));
-                Ok(first.count(self.store.reader()).await?)
-            })
-            .await
     }
 
     /// Stores that the log of an attempt is complete or never will be, as the server found it.

@@ -24,7 +24,7 @@ use crate::{
     manifest::{self, Manifests},
     migration,
     project::Projects,
-    queue::Queue,
+    queue::{self, Queue},
     token::Tokens,
     work::Work,
 };
@@ -56,6 +56,7 @@ impl Default for Options {
 pub struct Store {
     connections: Arc<connect::Connections>,
     clock: Clock,
+    turns: Arc<queue::Turns>,
 }
 
 impl Store {
@@ -76,6 +77,7 @@ impl Store {
         Ok(Self {
             connections: Arc::new(connections),
             clock: options.clock.clone(),
+            turns: Arc::default(),
         })
     }
 
@@ -106,6 +108,10 @@ impl Store {
 
     pub(crate) fn suspicion(&self) -> &suspicion::Suspicion {
         &self.connections.suspicion
+    }
+
+    pub(crate) fn turns(&self) -> &queue::Turns {
+        &self.turns
     }
 
     pub(crate) fn writer(&self) -> &DatabaseConnection {

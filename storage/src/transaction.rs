@@ -171,7 +171,8 @@ impl Store {
             .await
             .map_err(|error| ended(error.into()))?;
         let tx = Arc::new(tx);
-        let result = body(Tx(Arc::clone(&tx))).await;
+        // Boxed: rows are large, and what is awaited here is part of every caller's future.
+        let result = Box::pin(body(Tx(Arc::clone(&tx)))).await;
         let Some(tx) = Arc::into_inner(tx) else {
             return Err(Ended::Final(Error::internal(
                 operation,
@@ -221,7 +222,7 @@ impl Store {
                 _ => TransactionOptions::default(),
             };
             let tx = Arc::new(self.reader().begin_with_options(options).await?);
-            let result = body(Tx(Arc::clone(&tx))).await;
+            let result = Box::pin(body(Tx(Arc::clone(&tx)))).await;
             if let Some(tx) = Arc::into_inner(tx)
                 && let Err(error) = tx.rollback().await
             {
@@ -238,12 +239,12 @@ impl Store {
         F: Fn() -> Fut,
         Fut: Future<Output = Result<T, Failure>>,
     {
-        match body().await {
+        match Box::pin(body()).await {
             Err(failure) if failure.is_worth_another_try() => {
                 self.doubt(&failure);
                 tracing::debug!(operation, ?failure, "read is tried again");
                 tokio::time::sleep(pause(1)).await;
-                body().await
+                Box::pin(body()).await
             }
             result => result,
         }

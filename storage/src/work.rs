@@ -20,7 +20,6 @@ use crate::{
     artifact::{Artifact, NewArtifact},
     attempt::Attempt,
     execution::{Changed, Execution, StepOutput, StepResult},
-    queue::Retry,
 };
 
 /// What an agent asks for.
@@ -93,7 +92,7 @@ pub enum Progress {
     /// The completion record is there.
     Completed(Completion),
     /// The infrastructure ended it without a completion record.
-    Lost(Retry),
+    Lost,
 }
 
 /// The conductor's record that the plan was walked to its end.
@@ -181,16 +180,15 @@ pub struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Claims queued executions whose target accepts the agent: the greatest priority first, then
-    /// the oldest. Attempt, epoch, lease and event are written in one transaction; two claimers
-    /// never get the same execution. After [`Error::CommitUnknown`] what was claimed is found by
-    /// [`Work::live`].
+    /// Claims queued executions whose target accepts the agent, as if it were the only one:
+    /// [`Queue::picture`](crate::queue::Queue::picture), a plan for this agent alone, and
+    /// [`Queue::claim`](crate::queue::Queue::claim).
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`] when the agent is deleted.
     pub async fn claim(&self, claim: &Claim) -> Result<Vec<Assignment>, Error> {
-        self.claim_queued(claim).await
+        self.claim_alone(claim).await
     }
 
     /// Returns all attempts that the agent holds, oldest first, for reconciliation.

@@ -26,6 +26,8 @@ mod blobs;
 mod claims;
 #[path = "suite/credentials.rs"]
 mod credentials;
+#[path = "suite/deadlines.rs"]
+mod deadlines;
 #[path = "suite/executions.rs"]
 mod executions;
 #[path = "suite/leases.rs"]
@@ -38,6 +40,8 @@ mod manifests;
 mod projects;
 #[path = "suite/reports.rs"]
 mod reports;
+#[path = "suite/schedule.rs"]
+mod schedule;
 #[path = "suite/schema.rs"]
 mod schema;
 #[path = "suite/tenants.rs"]

@@ -125,6 +125,28 @@ pub enum Stop {
     Forced,
 }
 
+/// On whose behalf an execution is to end. The first one stays, whoever presses on later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// A caller wants it, or the parent of a child.
+    #[default]
+    Caller,
+    /// It runs longer than it may.
+    Deadline,
+}
+
+impl Cause {
+    /// How an execution ends that is stopped for this, when nobody proves another end.
+    #[must_use]
+    pub const fn outcome(self) -> Outcome {
+        match self {
+            Self::Caller => Outcome::Canceled,
+            Self::Deadline => Outcome::TimedOut,
+        }
+    }
+}
+
 /// The newest wish of a caller to stop an execution for a while, or to let it go on.
 ///
 /// A wish is an event and not a level: a step may pause the run by itself, so that letting it go on
@@ -186,11 +208,27 @@ pub enum Event {
     Decline(Lease),
     /// The agent tells where the attempt is.
     Report(Lease, Phase),
-    /// The conductor's completion record arrived.
-    Complete(Lease, Outcome),
-    /// The attempt ended without a completion record: its lease expired, or the agent says that
-    /// the pod is gone. `retry` is the policy's answer to whether it may be queued again.
+    /// The conductor's completion record arrived. `retry` is the policy's answer to whether it may
+    /// be queued again, for ends that are worth it.
+    Complete {
+        /// The lease of the attempt.
+        lease: Lease,
+        /// How it ended.
+        outcome: Outcome,
+        /// Queue it again when it did not pass.
+        retry: bool,
+    },
+    /// The agent says that the attempt ended without a completion record, for example that the pod
+    /// is gone. `retry` is the policy's answer to whether it may be queued again.
     AttemptLost {
+        /// The lease of the attempt.
+        lease: Lease,
+        /// Queue it again.
+        retry: bool,
+    },
+    /// The attempt is taken from its agent, which may not know yet: the lease expired, it was not
+    /// begun in time, its cluster is drained. `retry` as with [`Event::AttemptLost`].
+    Revoke {
         /// The lease of the attempt.
         lease: Lease,
         /// Queue it again.
@@ -198,6 +236,8 @@ pub enum Event {
     },
     /// A caller wants it to end.
     Cancel(Stop),
+    /// It runs longer than it may: it is stopped, and what then ends it has timed out.
+    RunDeadline,
     /// A caller wants its processes to stop for a while.
     Pause,
     /// A caller, or the parent of a worker, wants it to go on.
@@ -217,6 +257,8 @@ pub enum Effect {
     PauseAttempt(Lease, Pause),
     /// Tell the agent that the attempt is over and can be cleaned up.
     CloseAttempt(Lease),
+    /// Tell the agent that the attempt is not its any more and has to be killed.
+    RevokeAttempt(Lease),
 }
 
 /// The part of an execution that decides what may happen next.
@@ -228,6 +270,8 @@ pub struct Lifecycle {
     pub lease: Option<Lease>,
     /// An accepted wish to end it.
     pub stop: Option<Stop>,
+    /// On whose behalf; means something only with `stop`.
+    pub cause: Cause,
     /// The newest wish to pause it, under the live lease.
     pub pause: Pause,
     /// Epoch of the newest lease so far; 0 before the first.
@@ -269,6 +313,7 @@ impl Default for Lifecycle {
             state: State::Queued,
             lease: None,
             stop: None,
+            cause: Cause::Caller,
             pause: Pause::default(),
             last_epoch: 0,
         }
@@ -301,9 +346,19 @@ impl Lifecycle {
             Event::Assign(lease) => self.assign(lease),
             Event::Decline(lease) => self.decline(lease),
             Event::Report(lease, phase) => self.report(lease, phase),
-            Event::Complete(lease, outcome) => self.complete(lease, outcome),
-            Event::AttemptLost { lease, retry } => self.attempt_lost(lease, retry),
-            Event::Cancel(stop) => Ok(self.cancel(stop)),
+            Event::Complete {
+                lease,
+                outcome,
+                retry,
+            } => self.complete(lease, outcome, retry),
+            Event::AttemptLost { lease, retry } => {
+                self.give_up(lease, retry, Effect::CloseAttempt(lease))
+            }
+            Event::Revoke { lease, retry } => {
+                self.give_up(lease, retry, Effect::RevokeAttempt(lease))
+            }
+            Event::Cancel(stop) => Ok(self.stop(stop, Cause::Caller)),
+            Event::RunDeadline => self.run_deadline(),
             Event::Pause => self.pause(),
             Event::Resume => self.resume(),
             Event::QueueDeadline => self.queue_deadline(),
@@ -332,7 +387,7 @@ impl Lifecycle {
     fn decline(&self, lease: Lease) -> Result<Transition, IllegalTransition> {
         self.check(lease)?;
         match self.state {
-            State::Assigned => Ok(self.requeue(lease)),
+            State::Assigned => Ok(self.requeue(Effect::CloseAttempt(lease))),
             State::Queued
             | State::Preparing
             | State::Running
@@ -365,50 +420,81 @@ impl Lifecycle {
         })
     }
 
-    fn complete(&self, lease: Lease, outcome: Outcome) -> Result<Transition, IllegalTransition> {
+    fn complete(
+        &self,
+        lease: Lease,
+        outcome: Outcome,
+        retry: bool,
+    ) -> Result<Transition, IllegalTransition> {
         self.check(lease)?;
+        let again = match outcome {
+            Outcome::Failed | Outcome::Aborted => retry && self.stop.is_none(),
+            // Who was told to end it has what was wanted.
+            Outcome::Passed | Outcome::Canceled | Outcome::TimedOut => false,
+        };
+        if again {
+            return Ok(self.requeue(Effect::CloseAttempt(lease)));
+        }
         Ok(self.end(
             outcome.state(),
             vec![Effect::CloseAttempt(lease), Effect::WakeScheduler],
         ))
     }
 
-    fn attempt_lost(&self, lease: Lease, retry: bool) -> Result<Transition, IllegalTransition> {
+    /// Ends an attempt that has no completion record; `close` is for its agent.
+    fn give_up(
+        &self,
+        lease: Lease,
+        retry: bool,
+        close: Effect,
+    ) -> Result<Transition, IllegalTransition> {
         self.check(lease)?;
-        if self.stop.is_some() {
-            return Ok(self.end(State::Canceled, vec![Effect::CloseAttempt(lease)]));
+        if retry || self.stop.is_some() {
+            return Ok(self.requeue(close));
         }
-        if retry {
-            return Ok(self.requeue(lease));
-        }
-        Ok(self.end(
-            State::Aborted,
-            vec![Effect::CloseAttempt(lease), Effect::WakeScheduler],
-        ))
+        Ok(self.end(State::Aborted, vec![close, Effect::WakeScheduler]))
     }
 
-    fn cancel(&self, stop: Stop) -> Transition {
+    fn stop(&self, stop: Stop, cause: Cause) -> Transition {
         if self.state.is_terminal() || self.stop >= Some(stop) {
             return self.unchanged();
         }
+        let cause = match self.stop {
+            Some(_) => self.cause,
+            None => cause,
+        };
+        let next = Self {
+            stop: Some(stop),
+            cause,
+            ..*self
+        };
         let Some(lease) = self.lease else {
-            return Self {
-                stop: Some(stop),
-                ..*self
-            }
-            .end(State::Canceled, Vec::new());
+            return next.end(cause.outcome().state(), Vec::new());
         };
         Transition {
             next: Self {
-                stop: Some(stop),
                 // Nothing that ends is stopped on its way.
                 pause: Pause {
                     paused: false,
                     ..self.pause
                 },
-                ..*self
+                ..next
             },
             effects: vec![Effect::StopAttempt(lease, stop)],
+        }
+    }
+
+    /// The clock of a run stands still before its first step, and after its last one.
+    fn run_deadline(&self) -> Result<Transition, IllegalTransition> {
+        match self.state {
+            State::Running | State::Paused => Ok(self.stop(Stop::Orderly, Cause::Deadline)),
+            State::Finishing
+            | State::Passed
+            | State::Failed
+            | State::Aborted
+            | State::Canceled
+            | State::TimedOut => Ok(self.unchanged()),
+            State::Queued | State::Assigned | State::Preparing => Err(self.illegal("timed out")),
         }
     }
 
@@ -485,9 +571,10 @@ impl Lifecycle {
     }
 
     /// Gives the attempt up and queues the execution again, or ends it where a stop is wanted.
-    fn requeue(&self, lease: Lease) -> Transition {
+    fn requeue(&self, close: Effect) -> Transition {
+        let effects = vec![close, Effect::WakeScheduler];
         if self.stop.is_some() {
-            return self.end(State::Canceled, vec![Effect::CloseAttempt(lease)]);
+            return self.end(self.cause.outcome().state(), effects);
         }
         Transition {
             next: Self {
@@ -500,7 +587,7 @@ impl Lifecycle {
                 },
                 ..*self
             },
-            effects: vec![Effect::CloseAttempt(lease), Effect::WakeScheduler],
+            effects,
         }
     }
 

@@ -16,7 +16,10 @@ mod tokens;
 
 use std::sync::Arc;
 
-use muster_core::{clock::Clock, execution::Effect};
+use muster_core::{
+    clock::Clock,
+    execution::{Effect, Stop},
+};
 use muster_storage::{Blobs, Store, execution::Changed};
 use tokio_util::task::TaskTracker;
 
@@ -87,7 +90,38 @@ impl App {
                     self.link.close_attempt(lease.attempt);
                     self.hub.attempt_ended();
                 }
+                Effect::RevokeAttempt(lease) => {
+                    self.link.revoke_attempt(*lease);
+                    self.hub.attempt_ended();
+                }
             }
         }
+    }
+
+    /// Does what follows from a change that the server itself has decided on an attempt: what the
+    /// attempt has started ends with it, and its log gets no more.
+    pub(crate) async fn taken_away(self: &Arc<Self>, changed: &Changed) -> Result<(), Error> {
+        self.perform(changed);
+        for effect in &changed.effects {
+            match effect {
+                Effect::StopAttempt(_, Stop::Forced) => {
+                    let message = "its parent is killed";
+                    self.force_children(&changed.execution, message).await?;
+                }
+                Effect::RevokeAttempt(lease) => {
+                    let executions = self.store.executions(changed.execution.project);
+                    let attempts = executions.details(changed.execution.id).await?.attempts;
+                    let taken = attempts.iter().find(|it| it.id == lease.attempt);
+                    if let Some(taken) = taken {
+                        self.finish_log_later(taken.agent, taken.id);
+                    }
+                }
+                Effect::WakeScheduler
+                | Effect::StopAttempt(..)
+                | Effect::PauseAttempt(..)
+                | Effect::CloseAttempt(_) => {}
+            }
+        }
+        Ok(())
     }
 }

@@ -10,13 +10,13 @@ pub(crate) mod session;
 pub(crate) mod upload;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use muster_core::{
-    execution::{Lease, Pause, Stop},
+    execution::{Cause, Lease, Pause, Stop},
     id::{AgentId, AttemptId, SessionId},
 };
 use muster_proto::v1::{
@@ -43,12 +43,16 @@ struct Session {
     stop: CancellationToken,
     /// Who it is, once it is reconciled and may get work.
     agent: Option<Arc<Agent>>,
+    /// The labels that targets are compared with.
+    labels: Arc<BTreeMap<String, String>>,
     /// How many more attempts it asked for.
     credit: u32,
     /// How many of what it holds take no slot.
     exempt: u32,
     /// What it holds.
     held: HashSet<AttemptId>,
+    /// Somebody wants it to take no new work.
+    cordoned: bool,
 }
 
 /// All streams of this process, and which attempt is on which.
@@ -61,9 +65,10 @@ struct Sessions {
 }
 
 /// An agent that can take work now.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Taker {
     agent: Arc<Agent>,
+    labels: Arc<BTreeMap<String, String>>,
     outbox: mpsc::Sender<LinkResponse>,
     room: u32,
 }
@@ -104,9 +109,11 @@ impl Link {
             outbox: outbox.clone(),
             stop: stop.clone(),
             agent: None,
+            labels: Arc::default(),
             credit: 0,
             exempt: 0,
             held: HashSet::new(),
+            cordoned: false,
         };
         let mut sessions = self.lock();
         if let Some(older) = sessions.agents.insert(agent, session) {
@@ -137,6 +144,8 @@ impl Link {
     /// The stream is reconciled: from here on its agent may get work.
     fn ready(&self, agent: &Agent, outbox: &mpsc::Sender<LinkResponse>) {
         if let Some(session) = self.lock().own(agent.id, outbox) {
+            session.cordoned = agent.cordon.is_some();
+            session.labels = Arc::new(agent.target_labels());
             session.agent = Some(Arc::new(agent.clone()));
         }
     }
@@ -149,14 +158,15 @@ impl Link {
         }
     }
 
-    /// Agents that can take work, those with most room first. No agent gets more than it asked
+    /// Agents that can take work. No agent gets more than it asked
     /// for, nor more than it said it can hold: a credit may have crossed an assignment on the way.
     fn takers(&self) -> Vec<Taker> {
         let sessions = self.lock();
-        let mut takers: Vec<Taker> = sessions
+        sessions
             .agents
             .values()
-            .filter(|session| session.credit > 0 && !session.stop.is_cancelled())
+            .filter(|session| session.credit > 0 && !session.cordoned)
+            .filter(|session| !session.stop.is_cancelled())
             .filter_map(|session| {
                 let agent = session.agent.as_ref()?;
                 let held = u32::try_from(session.held.len()).unwrap_or(u32::MAX);
@@ -164,13 +174,12 @@ impl Link {
                 let room = session.credit.min(most.saturating_sub(held));
                 (room > 0).then(|| Taker {
                     agent: Arc::clone(agent),
+                    labels: Arc::clone(&session.labels),
                     outbox: session.outbox.clone(),
                     room,
                 })
             })
-            .collect();
-        takers.sort_by_key(|taker| std::cmp::Reverse(taker.room));
-        takers
+            .collect()
     }
 
     /// An agent got work.
@@ -254,6 +263,31 @@ impl Link {
         }
     }
 
+    /// The attempt is not its agent's any more: one that is connected is told to kill it, another
+    /// one hears it in its welcome.
+    pub(crate) fn revoke_attempt(&self, lease: Lease) {
+        let mut sessions = self.lock();
+        if let Some(agent) = sessions.holders.remove(&lease.attempt)
+            && let Some(session) = sessions.agents.get_mut(&agent)
+        {
+            session.held.remove(&lease.attempt);
+            let refusal = Refusal {
+                attempt: lease.attempt.to_string(),
+                epoch: lease.epoch,
+                reason: Reason::LeaseLost.into(),
+                message: "the attempt was taken from this agent; stop it".to_owned(),
+            };
+            send(&session.outbox, Message::Refusal(refusal));
+        }
+    }
+
+    /// Lets an agent take no new work, or take it again.
+    pub(crate) fn set_cordon(&self, agent: AgentId, cordoned: bool) {
+        if let Some(session) = self.lock().agents.get_mut(&agent) {
+            session.cordoned = cordoned;
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Sessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -274,9 +308,10 @@ fn cancel_attempt(lease: Lease, stop: Stop, execution: &Execution) -> CancelAtte
         .origin
         .as_ref()
         .is_some_and(|origin| origin.role == Role::Service);
-    let outcome = match service && stop == Stop::Orderly {
-        true => execution::State::Passed,
-        false => execution::State::Canceled,
+    let outcome = match execution.lifecycle.cause {
+        Cause::Deadline => execution::State::TimedOut,
+        Cause::Caller if service && stop == Stop::Orderly => execution::State::Passed,
+        Cause::Caller => execution::State::Canceled,
     };
     CancelAttempt {
         attempt: lease.attempt.to_string(),

@@ -11,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     app::{App, Error},
     config::REQUEST_MEMORY,
-    link::session::report::RETRY,
 };
 
 /// How often leases and queue deadlines are looked at.
@@ -36,6 +35,7 @@ pub(crate) async fn grant_grace(app: &App) -> Result<(), Error> {
 pub(crate) async fn settle(app: &Arc<App>) -> Result<(), Error> {
     expire_leases(app).await?;
     expire_queued(app).await?;
+    pass_deadlines(app).await?;
     app.stop_orphans().await?;
     clean_up(app).await
 }
@@ -102,6 +102,7 @@ async fn look_at_leases(app: &Arc<App>, looked: &mut Timestamp) -> Result<(), Er
         expire_leases(app).await?;
     }
     expire_queued(app).await?;
+    pass_deadlines(app).await?;
     *looked = app.clock.now();
     Ok(())
 }
@@ -110,7 +111,7 @@ async fn look_at_leases(app: &Arc<App>, looked: &mut Timestamp) -> Result<(), Er
 async fn expire_leases(app: &Arc<App>) -> Result<(), Error> {
     let now = app.clock.now();
     for attempt in app.store.queue().expired(now, BATCH).await? {
-        let Some(changed) = app.store.queue().expire(attempt.id, now, RETRY).await? else {
+        let Some(changed) = app.store.queue().expire(attempt.id, now).await? else {
             continue;
         };
         tracing::warn!(
@@ -131,6 +132,23 @@ async fn expire_queued(app: &Arc<App>) -> Result<(), Error> {
     let expired: Vec<Changed> = app.store.queue().expire_queued(now, BATCH).await?;
     for changed in &expired {
         app.perform(changed);
+    }
+    Ok(())
+}
+
+/// Follows deadlines of what executions do: to start, to run, to end.
+async fn pass_deadlines(app: &Arc<App>) -> Result<(), Error> {
+    let now = app.clock.now();
+    for id in app.store.queue().overdue(now, BATCH).await? {
+        if let Some(changed) = app.store.queue().pass_deadline(id, now).await? {
+            tracing::info!(
+                execution = changed.execution.display_name,
+                state = changed.execution.state().as_str(),
+                reason = changed.execution.reason,
+                "a deadline has passed"
+            );
+            app.taken_away(&changed).await?;
+        }
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ mod known;
 mod merge;
 mod name;
 mod pod;
+mod policy;
 mod probe;
 mod resolve;
 mod scope;
@@ -29,6 +30,7 @@ pub use config::check as check_value;
 pub use credential::MAX_CREDENTIALS;
 pub use execution::target;
 pub(crate) use name::slug;
+pub use policy::{Concurrency, LostAgent, MAX_RETRIES, Policy};
 pub use template::without_chain;
 
 /// Begins the names of variables whose values are templates: the conductor resolves them.
@@ -127,6 +129,10 @@ pub struct Compiled {
     pub target: Option<Target>,
     /// Longest time in the queue, when the workflow says so.
     pub queue: Option<Duration>,
+    /// What it says of attempts that end badly, and how long stages may take.
+    pub policy: Policy,
+    /// With whom it shares its turn.
+    pub concurrency: Option<Concurrency>,
     /// What the workflow asks for and has no effect.
     pub warnings: Vec<Problem>,
     /// The workflow as it is run, a YAML document: templates merged, parameters put in. Values of
@@ -301,7 +307,9 @@ fn build(
     let mut pod = pod::build(&spec, &input.execution.id, &mut later);
     pod.folders = folders;
     let execution = execution::build(input, &spec, &mut later);
-    let queue = execution::queue(&spec, &mut later);
+    let queue = policy::time(spec.timeouts.queue.as_ref(), &mut later);
+    let policy = policy::policy(&spec, &mut later);
+    let concurrency = policy::concurrency(&spec, &mut later);
     problems.follow(later);
     if !problems.is_empty() {
         return None;
@@ -330,6 +338,8 @@ fn build(
         labels: input.workflow.metadata.labels.clone(),
         target: execution.target,
         queue,
+        policy,
+        concurrency,
         warnings: warnings.0.clone(),
         resolved,
     })

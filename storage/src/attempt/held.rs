@@ -4,9 +4,11 @@ use jiff::Timestamp;
 use muster_core::{
     execution::{Event, Lease, State},
     id::{AgentId, AttemptId, ExecutionId},
+    policy::{Ending, Verdict},
 };
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter,
+    QuerySelect, sea_query::Expr,
 };
 
 use super::Status;
@@ -15,7 +17,6 @@ use crate::{
     entity::attempt as row,
     error::Kind,
     execution::{self, Change, Changed},
-    queue::Retry,
     text, time,
     transaction::Failure,
 };
@@ -40,6 +41,16 @@ impl Held {
         let execution = ExecutionId::from(attempt.execution_id);
         let change = Change::of_attempt(db, execution, now).await?;
         // Read again: it may have changed before the execution was locked.
+        Self::of(db, change, id, now).await
+    }
+
+    /// Takes an execution that the transaction has locked already, and locks one of its attempts.
+    pub(crate) async fn of<C: ConnectionTrait>(
+        db: &C,
+        change: Change,
+        id: AttemptId,
+        now: Timestamp,
+    ) -> Result<Self, Failure> {
         let attempt = row::Entity::find_by_id(id.as_uuid())
             .lock_exclusive()
             .one(db)
@@ -69,20 +80,36 @@ impl Held {
     }
 
     /// Ends an attempt that has no completion record; its execution is queued again or ends.
+    /// `told` says whether its agent knows.
     pub(crate) async fn lose<C: ConnectionTrait>(
         &mut self,
         db: &C,
-        retry: Retry,
+        ending: Ending<'_>,
+        told: bool,
         reason: &str,
         message: &str,
     ) -> Result<(), Failure> {
-        let again = retry.allows(self.attempt.epoch, self.attempt.start_time.is_some());
+        let verdict = self.change.policy()?.after(self.change.spent(), ending);
         let lease = self.lease();
-        self.change.apply(Event::AttemptLost {
-            lease,
-            retry: again,
+        let retry = verdict.is_again();
+        self.change.apply(match told {
+            true => Event::AttemptLost { lease, retry },
+            false => Event::Revoke { lease, retry },
         })?;
+        self.change.spend(verdict.spent());
+        if retry {
+            self.change.avoid(self.attempt.agent_id.into())?;
+        }
         self.end(Status::Lost, reason, message);
+        let poison = matches!(verdict, Verdict::Over { poison: true, .. });
+        if poison {
+            let message = format!(
+                "{} agents were lost while they ran it, so no other one gets it: it may be what \
+                 kills them; the last one: {message}",
+                verdict.spent().lost_agents
+            );
+            return self.give_up(db, "ATTEMPT_LOST", "POISON", &message).await;
+        }
         self.give_up(db, "ATTEMPT_LOST", reason, message).await
     }
 
@@ -106,9 +133,40 @@ impl Held {
             });
             execution::end_steps(db, id, state).await?;
         } else if state == State::Queued {
-            execution::reset_steps(db, id).await?;
+            self.reset_steps(db).await?;
         }
         self.change.state_event(message);
+        Ok(())
+    }
+
+    /// Keeps the results of the steps with the attempt, and takes them back for the next one.
+    pub(crate) async fn reset_steps<C: ConnectionTrait>(&mut self, db: &C) -> Result<(), Failure> {
+        let kept = execution::reset_steps(db, self.change.id()).await?;
+        self.attempt.steps_json = Some(kept);
+        Ok(())
+    }
+
+    /// Sets how long after the end of its lease the attempt counts as lost: by policy once steps
+    /// have begun, at once when it is to end.
+    pub(crate) async fn keep_for<C: ConnectionTrait>(&mut self, db: &C) -> Result<(), Failure> {
+        let stopping = self.change.lifecycle()?.stop.is_some();
+        let begun = self.attempt.start_time.is_some() && !stopping;
+        let wait = self.change.policy()?.lost_after(begun).as_millis();
+        let wait = i64::try_from(wait).unwrap_or(i64::MAX);
+        if wait == self.attempt.lost_after {
+            return Ok(());
+        }
+        self.attempt.lost_after = wait;
+        // The end of the lease is renewed without a lock on the execution: never written from here.
+        row::Entity::update_many()
+            .col_expr(row::Column::LostAfter, Expr::value(wait))
+            .col_expr(
+                row::Column::LoseTime,
+                Expr::col(row::Column::LeaseExpireTime).add(wait),
+            )
+            .filter(row::Column::Id.eq(self.attempt.id))
+            .exec(db)
+            .await?;
         Ok(())
     }
 
@@ -160,6 +218,7 @@ pub(crate) async fn save_attempt<C: ConnectionTrait>(
         log_ended: Set(row.log_ended),
         address: Set(row.address.clone()),
         ready: Set(row.ready),
+        steps_json: Set(row.steps_json.clone()),
         ..Default::default()
     };
     row::Entity::update_many()

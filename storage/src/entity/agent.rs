@@ -21,6 +21,8 @@ pub struct Model {
     pub capabilities_json: String,
     pub create_time: i64,
     pub last_seen_time: Option<i64>,
+    pub cordoned: bool,
+    pub cordon_message: String,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

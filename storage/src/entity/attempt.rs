@@ -29,6 +29,9 @@ pub struct Model {
     pub log_ended: bool,
     pub address: Option<String>,
     pub ready: Option<bool>,
+    pub steps_json: Option<String>,
+    pub lost_after: i64,
+    pub lose_time: i64,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -48,6 +48,18 @@ pub struct Model {
     pub description: Option<String>,
     pub pause_sequence: i64,
     pub pause_wanted: bool,
+    pub lane: Option<Uuid>,
+    pub avoid_json: String,
+    pub together: Option<i32>,
+    pub concurrency_group: Option<String>,
+    pub concurrency_most: Option<i32>,
+    pub policy_json: String,
+    pub infrastructure_retries: i32,
+    pub test_retries: i32,
+    pub lost_agents: i32,
+    pub stop_cause: Option<String>,
+    pub stage_deadline: Option<i64>,
+    pub run_left: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -12,6 +12,13 @@ pub struct Model {
     pub name: String,
     pub display_name: String,
     pub create_time: i64,
+    pub weight: i32,
+    pub max_running: Option<i32>,
+    pub max_queued: Option<i32>,
+    pub max_per_minute: Option<i32>,
+    pub paused: bool,
+    pub pause_message: String,
+    pub policy_json: String,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

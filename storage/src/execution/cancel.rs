@@ -8,7 +8,8 @@ use sea_orm::ConnectionTrait;
 
 use super::{Changed, Executions, row::Change, step};
 use crate::{
-    Error, Request, entity::execution_steps as steps_row, request, text, transaction::Failure,
+    Error, Request, attempt::Held, entity::execution_steps as steps_row, request, text,
+    transaction::Failure,
 };
 
 impl Executions<'_> {
@@ -31,15 +32,18 @@ impl Executions<'_> {
                 if !change.apply(Event::Cancel(stop))? {
                     return change.unchanged();
                 }
-                if change.lifecycle()?.state == State::Canceled {
+                let life = change.lifecycle()?;
+                let Some(lease) = life.lease else {
                     change.explain("CANCELED", message);
                     change.state_event(message);
-                    end_steps(&*tx, id, State::Canceled).await?;
-                } else {
-                    change.explain("CANCEL_REQUESTED", message);
-                    change.event("CANCEL_REQUESTED", message);
-                }
-                change.save(&*tx).await
+                    end_steps(&*tx, id, life.state).await?;
+                    return change.save(&*tx).await;
+                };
+                change.explain("CANCEL_REQUESTED", message);
+                change.event("CANCEL_REQUESTED", message);
+                let mut held = Held::of(&*tx, change, lease.attempt, now).await?;
+                held.keep_for(&*tx).await?;
+                held.save(&*tx).await
             })
             .await
     }
@@ -56,15 +60,17 @@ pub(crate) async fn end_steps<C: ConnectionTrait>(
     write_steps(db, id, &steps).await
 }
 
-/// Takes the results of all steps back, for the next attempt.
+/// Takes the results of all steps back, for the next attempt; returns them as JSON.
 pub(crate) async fn reset_steps<C: ConnectionTrait>(
     db: &C,
     id: ExecutionId,
-) -> Result<(), Failure> {
+) -> Result<String, Failure> {
     let mut steps = super::list::steps(db, id).await?;
+    let kept = text::encode(&steps)?;
     step::reset(&mut steps);
     write_steps(db, id, &steps).await?;
-    write_outputs(db, id, &[]).await
+    write_outputs(db, id, &[]).await?;
+    Ok(kept)
 }
 
 /// Replaces what the steps gave out.

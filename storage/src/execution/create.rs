@@ -11,7 +11,7 @@ use sea_orm::{
     sea_query::{Expr, OnConflict},
 };
 
-use super::{Execution, Executions, Identity, NewExecution, row};
+use super::{Execution, Executions, Identity, NewExecution, lane, quota, row};
 use crate::{
     Error, Request, Written,
     entity::{
@@ -100,6 +100,9 @@ impl Executions<'_> {
                     return Ok(Written::replayed(execution));
                 }
                 let now = new.identity.create_time;
+                if new.origin.is_none() {
+                    quota::admit(&*tx, self.project, self.store.clock().now()).await?;
+                }
                 request::record(request, &*tx, new.identity.id.as_uuid(), 1, now).await?;
                 let row = self.new_row(new)?;
                 entity::insert::<execution_row::Entity, _>(&*tx, row.clone())
@@ -168,7 +171,7 @@ impl Executions<'_> {
         } = Lifecycle::default();
         debug_assert_eq!(state, State::Queued);
         let origin = new.origin.as_ref();
-        Ok(execution_row::Model {
+        let mut row = execution_row::Model {
             id: new.identity.id.as_uuid(),
             project_id: self.project.as_uuid(),
             workflow: new.identity.workflow.clone(),
@@ -209,6 +212,20 @@ impl Executions<'_> {
             description: origin.map(|origin| text::message(&origin.description)),
             pause_sequence: 0,
             pause_wanted: false,
-        })
+            lane: None,
+            avoid_json: "[]".to_owned(),
+            together: new.together.map(row::signed),
+            concurrency_group: new.concurrency.as_ref().map(|it| it.group.clone()),
+            concurrency_most: new.concurrency.as_ref().map(|it| row::signed(it.most)),
+            policy_json: text::encode(&new.policy)?,
+            infrastructure_retries: 0,
+            test_retries: 0,
+            lost_agents: 0,
+            stop_cause: None,
+            stage_deadline: None,
+            run_left: None,
+        };
+        row.lane = Some(lane::of(&row));
+        Ok(row)
     }
 }

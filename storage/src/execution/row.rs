@@ -2,16 +2,20 @@
 //!
 //! Which transition follows is decided by `muster_core::execution` alone.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use muster_core::{
-    execution::{Effect, Event, Lease, Lifecycle, Pause, State, Stop},
-    id::{AttemptId, ExecutionId, ProjectId},
+    execution::{Cause, Effect, Event, Lease, Lifecycle, Pause, State, Stop},
+    id::{AgentId, AttemptId, ExecutionId, ProjectId},
+    policy::{Policy, Spent},
+    timer::Timer,
 };
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect,
+    ColumnTrait, ConnectionTrait, EntityTrait, ModelTrait, QueryFilter, QuerySelect, Value,
 };
 
-use super::{Changed, Execution, LogSummary, child};
+use super::{Changed, Concurrency, Execution, LogSummary, child, lane};
 use crate::{
     Error,
     entity::{self, execution as row, execution_event as event_row},
@@ -19,6 +23,9 @@ use crate::{
     text, time,
     transaction::Failure,
 };
+
+/// How many agents are remembered where an attempt could not begin.
+const MOST_AVOIDED: usize = 8;
 
 /// An execution that is being changed in a transaction which holds its row.
 #[derive(Debug)]
@@ -74,8 +81,46 @@ impl Change {
         self.row.id.into()
     }
 
+    pub(crate) fn project(&self) -> ProjectId {
+        self.row.project_id.into()
+    }
+
     pub(crate) fn lifecycle(&self) -> Result<Lifecycle, Failure> {
         lifecycle(&self.row)
+    }
+
+    /// What the user chose.
+    pub(crate) fn policy(&self) -> Result<Policy, Failure> {
+        text::decode(&self.row.policy_json)
+    }
+
+    /// What is spent of it.
+    pub(crate) const fn spent(&self) -> Spent {
+        spent(&self.row)
+    }
+
+    /// Notes what is spent.
+    pub(crate) fn spend(&mut self, spent: Spent) {
+        self.row.infrastructure_retries = signed(spent.infrastructure);
+        self.row.test_retries = signed(spent.tests);
+        self.row.lost_agents = signed(spent.lost_agents);
+    }
+
+    /// Prefers other agents from now on.
+    pub(crate) fn avoid(&mut self, agent: AgentId) -> Result<(), Failure> {
+        let mut avoided: Vec<AgentId> = text::decode(&self.row.avoid_json)?;
+        avoided.retain(|known| *known != agent);
+        avoided.push(agent);
+        let surplus = avoided.len().saturating_sub(MOST_AVOIDED);
+        avoided.drain(..surplus);
+        self.row.avoid_json = text::encode(&avoided)?;
+        self.row.lane = Some(lane::of(&self.row));
+        Ok(())
+    }
+
+    /// When what it does now has taken too long.
+    pub(crate) fn deadline(&self) -> Option<Timestamp> {
+        self.row.stage_deadline.map(time::timestamp)
     }
 
     /// Lets an event happen; whether the lifecycle changed.
@@ -91,12 +136,19 @@ impl Change {
         self.row.lease_attempt_id = next.lease.map(|lease| lease.attempt.as_uuid());
         self.row.lease_epoch = next.lease.map(|lease| lease.epoch);
         self.row.stop = next.stop.map(stop_name).map(str::to_owned);
+        self.row.stop_cause = next.stop.map(|_| cause_name(next.cause).to_owned());
         self.row.pause_sequence = next.pause.sequence;
         self.row.pause_wanted = next.pause.paused;
         self.row.last_epoch = next.last_epoch;
+        let timer = self.timer().after(&self.policy()?, &old, &next, self.now);
+        self.row.stage_deadline = timer.deadline.map(time::millis);
+        let left = timer.left.map(|left| left.as_millis());
+        self.row.run_left = left.map(|left| i64::try_from(left).unwrap_or(i64::MAX));
         let now = time::millis(self.now);
-        if next.state == State::Assigned {
+        if next.state == State::Assigned && old.state != State::Assigned {
             self.row.assign_time = Some(now);
+            // What is known of the log is that of the newest attempt.
+            self.log(&LogSummary::default());
         }
         if next.state == State::Queued {
             self.row.assign_time = None;
@@ -106,6 +158,14 @@ impl Change {
             self.row.finish_time = Some(now);
         }
         Ok(true)
+    }
+
+    fn timer(&self) -> Timer {
+        let left = self.row.run_left.and_then(|left| u64::try_from(left).ok());
+        Timer {
+            deadline: self.deadline(),
+            left: left.map(Duration::from_millis),
+        }
     }
 
     /// Sets why it is where it is.
@@ -172,61 +232,12 @@ impl Change {
 
     /// Writes the row on top of the revision that was read, and its events.
     pub(crate) async fn save<C: ConnectionTrait>(self, db: &C) -> Result<Changed, Failure> {
-        let (events, changed) = self.save_row(db).await?;
-        entity::insert_all::<event_row::Entity, _>(db, events).await?;
-        Ok(changed)
-    }
-
-    /// Writes the row alone and returns the events for the caller to write.
-    pub(crate) async fn save_row<C: ConnectionTrait>(
-        mut self,
-        db: &C,
-    ) -> Result<(Vec<event_row::Model>, Changed), Failure> {
-        let read = self.row.revision;
-        self.row.revision += 1;
-        let row = &self.row;
-        let values = row::ActiveModel {
-            revision: Set(row.revision),
-            state: Set(row.state.clone()),
-            lease_attempt_id: Set(row.lease_attempt_id),
-            lease_epoch: Set(row.lease_epoch),
-            stop: Set(row.stop.clone()),
-            pause_sequence: Set(row.pause_sequence),
-            pause_wanted: Set(row.pause_wanted),
-            last_epoch: Set(row.last_epoch),
-            reason: Set(row.reason.clone()),
-            message: Set(row.message.clone()),
-            assign_time: Set(row.assign_time),
-            start_time: Set(row.start_time),
-            finish_time: Set(row.finish_time),
-            log_size: Set(row.log_size),
-            log_sha256: Set(row.log_sha256.clone()),
-            log_complete: Set(row.log_complete),
-            artifact_count: Set(row.artifact_count),
-            warnings_json: Set(row.warnings_json.clone()),
-            event_count: Set(row.event_count),
-            ..Default::default()
-        };
-        let changed = row::Entity::update_many()
-            .set(values)
-            .filter(row::Column::Id.eq(row.id))
-            .filter(row::Column::Revision.eq(read))
-            .exec(db)
-            .await?;
-        if changed.rows_affected != 1 {
-            return Err(Error::Conflict {
-                kind: Kind::Execution,
-                id: self.id().to_string(),
-            }
-            .into());
-        }
-        Ok((
-            self.events,
-            Changed {
-                execution: record(self.row)?,
-                effects: self.effects,
-            },
-        ))
+        let effects = self.effects.clone();
+        let mut saved = save_all(db, vec![self]).await?;
+        let execution = saved
+            .pop()
+            .ok_or_else(|| Failure::internal("save an execution", "nothing was saved"))?;
+        Ok(Changed { execution, effects })
     }
 
     /// The execution as it was read, when nothing is to be written.
@@ -236,6 +247,104 @@ impl Change {
             effects: self.effects,
         })
     }
+}
+
+/// What can change of an execution.
+const CHANGING: [row::Column; 27] = [
+    row::Column::Revision,
+    row::Column::State,
+    row::Column::LeaseAttemptId,
+    row::Column::LeaseEpoch,
+    row::Column::Stop,
+    row::Column::StopCause,
+    row::Column::PauseSequence,
+    row::Column::PauseWanted,
+    row::Column::LastEpoch,
+    row::Column::Reason,
+    row::Column::Message,
+    row::Column::WarningsJson,
+    row::Column::AssignTime,
+    row::Column::StartTime,
+    row::Column::FinishTime,
+    row::Column::LogSize,
+    row::Column::LogSha256,
+    row::Column::LogComplete,
+    row::Column::ArtifactCount,
+    row::Column::EventCount,
+    row::Column::Lane,
+    row::Column::AvoidJson,
+    row::Column::InfrastructureRetries,
+    row::Column::TestRetries,
+    row::Column::LostAgents,
+    row::Column::StageDeadline,
+    row::Column::RunLeft,
+];
+
+/// Writes rows on top of the revisions that were read, and their events: two statements for all.
+/// The caller bounds their number. Returns the executions in the same order.
+pub(crate) async fn save_all<C: ConnectionTrait>(
+    db: &C,
+    changes: Vec<Change>,
+) -> Result<Vec<Execution>, Failure> {
+    let mut saved = Vec::with_capacity(changes.len());
+    let mut events = Vec::new();
+    let mut rows = Vec::with_capacity(changes.len());
+    for mut change in changes {
+        let read = change.row.revision;
+        change.row.revision += 1;
+        events.extend(change.events);
+        rows.push((read, change.row));
+    }
+    let updates = rows.iter().map(|(read, row)| -> Vec<Value> {
+        let key = [row.get(row::Column::Id), (*read).into()];
+        let values = CHANGING.iter().map(|column| row.get(*column));
+        key.into_iter().chain(values).collect()
+    });
+    let updates: Vec<Vec<Value>> = updates.collect();
+    let key = [row::Column::Id, row::Column::Revision];
+    let updated = entity::update_all::<row::Entity, _>(db, &key, &CHANGING, updates).await?;
+    for (_, row) in rows {
+        saved.push(record(row)?);
+    }
+    if updated != saved.len() as u64 {
+        let first = saved.first().map(|it| it.id.to_string());
+        return Err(Error::Conflict {
+            kind: Kind::Execution,
+            id: first.unwrap_or_default(),
+        }
+        .into());
+    }
+    entity::insert_all::<event_row::Entity, _>(db, events).await?;
+    Ok(saved)
+}
+
+pub(super) fn signed(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+fn unsigned(number: i32) -> u32 {
+    u32::try_from(number).unwrap_or(0)
+}
+
+const fn spent(row: &row::Model) -> Spent {
+    Spent {
+        infrastructure: row.infrastructure_retries.cast_unsigned(),
+        tests: row.test_retries.cast_unsigned(),
+        lost_agents: row.lost_agents.cast_unsigned(),
+    }
+}
+
+const fn cause_name(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Caller => "caller",
+        Cause::Deadline => "deadline",
+    }
+}
+
+fn cause(name: &str) -> Option<Cause> {
+    [Cause::Caller, Cause::Deadline]
+        .into_iter()
+        .find(|cause| cause_name(*cause) == name)
 }
 
 const fn stop_name(stop: Stop) -> &'static str {
@@ -269,6 +378,11 @@ fn lifecycle(row: &row::Model) -> Result<Lifecycle, Failure> {
         state,
         lease,
         stop: row.stop.as_deref().and_then(stop),
+        cause: row
+            .stop_cause
+            .as_deref()
+            .and_then(cause)
+            .unwrap_or_default(),
         pause: Pause {
             sequence: row.pause_sequence,
             paused: row.pause_wanted,
@@ -281,6 +395,15 @@ pub(crate) fn record(row: row::Model) -> Result<Execution, Failure> {
     Ok(Execution {
         lifecycle: lifecycle(&row)?,
         origin: child::origin(&row),
+        policy: text::decode(&row.policy_json)?,
+        spent: spent(&row),
+        concurrency: row.concurrency_group.clone().map(|group| Concurrency {
+            group,
+            most: row.concurrency_most.map_or(1, unsigned).max(1),
+        }),
+        avoid: text::decode(&row.avoid_json)?,
+        together: row.together.map(unsigned),
+        deadline: row.stage_deadline.map(time::timestamp),
         id: row.id.into(),
         project: row.project_id.into(),
         workflow: row.workflow,

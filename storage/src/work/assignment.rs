@@ -5,17 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use muster_core::{execution::Lease, id::AttemptId};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
     sea_query::Expr,
 };
 use uuid::Uuid;
 
-use super::{Assignment, Live, Work, claim};
+use super::{Assignment, Live, Work};
 use crate::{
     Error,
     attempt::{self, Attempt},
     entity::{attempt as attempt_row, execution as execution_row},
-    execution, time,
+    execution, queue, time,
     transaction::Failure,
 };
 
@@ -53,9 +53,9 @@ impl Work<'_> {
                         .await?;
                     let live = with_executions(&*tx, rows).await?;
                     let executions = live.iter().map(|live| live.execution.id.as_uuid());
-                    let mut plans = claim::plans(&*tx, executions).await?;
+                    let mut plans = queue::plans(&*tx, executions).await?;
                     let projects = live.iter().map(|live| live.execution.project);
-                    let names = claim::project_names(&*tx, projects).await?;
+                    let names = queue::project_names(&*tx, projects).await?;
                     assignments.extend(live.into_iter().map(|live| {
                         Assignment {
                             project_name: names
@@ -130,6 +130,10 @@ impl Work<'_> {
                         .col_expr(
                             attempt_row::Column::LeaseExpireTime,
                             Expr::value(time::millis(until)),
+                        )
+                        .col_expr(
+                            attempt_row::Column::LoseTime,
+                            Expr::col(attempt_row::Column::LostAfter).add(time::millis(until)),
                         )
                         .filter(mine())
                         .exec(&*tx)

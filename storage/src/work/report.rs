@@ -1,7 +1,10 @@
 //! Reports of an agent, and attempts that it gives back.
 
 use jiff::Timestamp;
-use muster_core::execution::{Event, IllegalTransition, Lease, Phase};
+use muster_core::{
+    execution::{Event, IllegalTransition, Lease, Outcome, Phase, State},
+    policy::Ending,
+};
 
 use super::{Completion, Progress, Report, Reported, Work};
 use crate::{
@@ -28,11 +31,14 @@ impl Work<'_> {
                 held.attempt.address = Some(text::reason(&report.address));
                 held.attempt.ready = Some(report.ready);
                 match &report.progress {
-                    Progress::At(phase) => advance(&mut held, report, *phase, now)?,
+                    Progress::At(phase) => {
+                        advance(&mut held, report, *phase, now)?;
+                        held.keep_for(&*tx).await?;
+                    }
                     Progress::Completed(completion) => {
                         complete(&mut held, report, completion)?;
                     }
-                    Progress::Lost(_) => {}
+                    Progress::Lost => {}
                 }
                 if !report.steps.is_empty() {
                     execution::write_steps(&*tx, held.change.id(), &report.steps).await?;
@@ -40,9 +46,14 @@ impl Work<'_> {
                 if !report.outputs.is_empty() {
                     execution::write_outputs(&*tx, held.change.id(), &report.outputs).await?;
                 }
-                if let Progress::Lost(retry) = report.progress {
-                    held.lose(&*tx, retry, &report.reason, &report.message)
-                        .await?;
+                if matches!(report.progress, Progress::Lost) {
+                    let begun = held.attempt.start_time.is_some();
+                    let (reason, message) = (report.reason.as_str(), report.message.as_str());
+                    let ending = Ending::Interrupted { reason, begun };
+                    held.lose(&*tx, ending, true, reason, message).await?;
+                } else if held.change.lifecycle()?.state == State::Queued {
+                    // It failed and is tried again: what its steps did stays with the attempt.
+                    held.reset_steps(&*tx).await?;
                 }
                 Ok(Reported::Applied(Box::new(save(&tx, held).await?)))
             })
@@ -88,7 +99,7 @@ fn known(held: &Held, report: &Report) -> Result<Option<Reported>, Failure> {
         return Ok(Some(Reported::LeaseLost));
     }
     let sequence = held.attempt.sequence.max(report.sequence);
-    let lost = matches!(report.progress, Progress::Lost(_));
+    let lost = matches!(report.progress, Progress::Lost);
     Ok(match attempt::status(&held.attempt)? {
         Status::Live if report.sequence <= held.attempt.sequence => Some(Reported::Repeat {
             sequence: held.attempt.sequence,
@@ -123,8 +134,21 @@ fn advance(held: &mut Held, report: &Report, phase: Phase, now: Timestamp) -> Re
 }
 
 fn complete(held: &mut Held, report: &Report, completion: &Completion) -> Result<(), Failure> {
-    let done = Event::Complete(report.lease, completion.outcome);
-    held.change.apply(done)?;
+    let ending = match completion.outcome {
+        Outcome::Failed => Some(Ending::Failed),
+        Outcome::Aborted => Some(Ending::Interrupted {
+            reason: &completion.reason,
+            begun: true,
+        }),
+        Outcome::Passed | Outcome::Canceled | Outcome::TimedOut => None,
+    };
+    let policy = held.change.policy()?;
+    let verdict = ending.map(|ending| policy.after(held.change.spent(), ending));
+    held.change.apply(Event::Complete {
+        lease: report.lease,
+        outcome: completion.outcome,
+        retry: verdict.is_some_and(|verdict| verdict.is_again()),
+    })?;
     if let Some(at) = report.start_time {
         held.change.started(at);
         let at = time::millis(at);
@@ -133,12 +157,21 @@ fn complete(held: &mut Held, report: &Report, completion: &Completion) -> Result
     held.end(Status::Completed, &completion.reason, &completion.message);
     held.attempt.log_size = Some(completion.log_size);
     held.attempt.log_sha256 = Some(text::reason(&completion.log_sha256));
-    held.change.explain(&completion.reason, &completion.message);
+    let state = held.change.lifecycle()?.state;
+    let message = match (state, verdict) {
+        (State::Queued, Some(verdict)) => {
+            held.change.spend(verdict.spent());
+            held.change.event("ATTEMPT_FAILED", &completion.message);
+            format!("tried again after: {}", completion.message)
+        }
+        _ => completion.message.clone(),
+    };
+    held.change.explain(&completion.reason, &message);
     held.change.log(&execution::LogSummary {
         size: held.attempt.log_offset,
         sha256: held.attempt.log_sha256.clone(),
         complete: false,
     });
-    held.change.state_event(&completion.message);
+    held.change.state_event(&message);
     Ok(())
 }

@@ -14,7 +14,6 @@ on_every_database!(
     two_claimers_never_get_the_same_execution,
     an_assignment_carries_all_that_is_needed,
     what_was_claimed_is_delivered_again,
-    the_queue_is_counted_up_to_a_limit,
 );
 
 async fn the_greatest_priority_comes_first_then_the_oldest(db: Database) {
@@ -140,12 +139,4 @@ async fn what_was_claimed_is_delivered_again(db: Database) {
             .expect_err("not its own")
             .is_not_found()
     );
-}
-
-async fn the_queue_is_counted_up_to_a_limit(db: Database) {
-    for _ in 0..3 {
-        db.submit("smoke").await;
-    }
-    assert_eq!(db.store.queue().depth(100).await.expect("a count"), 3);
-    assert_eq!(db.store.queue().depth(2).await.expect("a count"), 2);
 }

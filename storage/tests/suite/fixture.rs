@@ -8,6 +8,7 @@ use muster_core::{
     clock::Clock,
     execution::{Lease, Phase},
     id::{AgentId, ProjectId, TokenId},
+    policy::Policy,
 };
 use muster_storage::{
     Options, Request, Store,
@@ -197,8 +198,13 @@ impl Database {
 
     /// Submits one execution and claims it with a new agent.
     pub(crate) async fn running(&self) -> (AgentId, work::Assignment) {
+        self.running_under(Policy::default()).await
+    }
+
+    /// The same under a policy.
+    pub(crate) async fn running_under(&self, policy: Policy) -> (AgentId, work::Assignment) {
         let agent = self.new_agent("runner").await;
-        self.submit("smoke").await;
+        self.submit_with("smoke", |new| new.policy = policy).await;
         let assignment = self.claim_one(agent).await;
         (agent, assignment)
     }
@@ -228,6 +234,9 @@ pub(crate) fn new_execution(identity: Identity) -> NewExecution {
         plan: Bytes::from_static(b"{\"version\":1}"),
         steps: vec![step("s1", StepState::Queued), step("s2", StepState::Queued)],
         origin: None,
+        policy: Policy::default(),
+        concurrency: None,
+        together: None,
         source: None,
         resolved: Some("kind: TestWorkflow\n".to_owned()),
     }
@@ -279,6 +288,14 @@ pub(crate) fn request(method: &'static str, content: u8) -> Request {
         method,
         id: Uuid::new_v4(),
         hash: [content; 32],
+    }
+}
+
+/// Nothing is tried again.
+pub(crate) fn once() -> Policy {
+    Policy {
+        infrastructure_retries: Some(0),
+        ..Policy::default()
     }
 }
 

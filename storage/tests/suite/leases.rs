@@ -4,9 +4,8 @@ use muster_core::{
     execution::{Lease, State},
     id::AttemptId,
 };
-use muster_storage::queue::Retry;
 
-use crate::fixture::{Database, request};
+use crate::fixture::{Database, once, request};
 
 on_every_database!(
     renewals_are_batched_and_name_what_is_lost,
@@ -53,7 +52,7 @@ async fn renewals_are_batched_and_name_what_is_lost(db: Database) {
 }
 
 async fn a_lease_expires_only_when_it_was_not_renewed(db: Database) {
-    let (agent, assignment) = db.running().await;
+    let (agent, assignment) = db.running_under(once()).await;
     let queue = db.store.queue();
     let lease = assignment.attempt.lease();
     db.advance(31);
@@ -64,20 +63,16 @@ async fn a_lease_expires_only_when_it_was_not_renewed(db: Database) {
     let until = db.in_seconds(30);
     let lost = db.store.agent(agent).renew(&[lease], until).await;
     assert_eq!(lost.expect("renewed"), []);
-    let ended = queue.expire(lease.attempt, before, Retry::NEVER).await;
+    let ended = queue.expire(lease.attempt, before).await;
     assert_eq!(ended.expect("a sweep"), None);
     assert_eq!(queue.expired(before, 10).await.expect("a sweep"), []);
     db.advance(31);
-    let ended = queue
-        .expire(lease.attempt, db.clock.now(), Retry::NEVER)
-        .await;
+    let ended = queue.expire(lease.attempt, db.clock.now()).await;
     let ended = ended.expect("a sweep").expect("it is expired");
     assert_eq!(ended.execution.state(), State::Aborted);
     assert_eq!(ended.execution.reason, "AGENT_LOST");
     assert!(ended.execution.message.contains("runner"));
-    let again = queue
-        .expire(lease.attempt, db.clock.now(), Retry::NEVER)
-        .await;
+    let again = queue.expire(lease.attempt, db.clock.now()).await;
     assert_eq!(again.expect("a sweep"), None);
 }
 

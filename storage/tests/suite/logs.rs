@@ -7,11 +7,10 @@ use muster_core::{
 use muster_storage::{
     Error,
     execution::LogSummary,
-    queue::Retry,
     work::{Appended, Completion, NewSegment, Progress},
 };
 
-use crate::fixture::{Database, report};
+use crate::fixture::{Database, once, report};
 
 on_every_database!(
     segments_follow_each_other_without_gap_or_repeat,
@@ -159,15 +158,11 @@ async fn a_log_takes_bytes_until_it_is_finished(db: Database) {
 }
 
 async fn a_lost_attempt_can_not_append(db: Database) {
-    let (agent, assignment) = db.running().await;
+    let (agent, assignment) = db.running_under(once()).await;
     let lease = assignment.attempt.lease();
     append(&db, agent, segment(lease, 0, 10)).await;
     db.advance(60);
-    let ended = db
-        .store
-        .queue()
-        .expire(lease.attempt, db.clock.now(), Retry::NEVER)
-        .await;
+    let ended = db.store.queue().expire(lease.attempt, db.clock.now()).await;
     let ended = ended.expect("a sweep").expect("it is expired");
     assert_eq!(ended.execution.log.size, 10);
     assert_eq!(

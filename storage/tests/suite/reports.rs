@@ -8,7 +8,6 @@ use muster_storage::{
     Error,
     attempt::Status,
     execution::{StepOutput, StepState},
-    queue::Retry,
     work::{Completion, Progress, Reported},
 };
 
@@ -27,11 +26,6 @@ on_every_database!(
     a_lost_attempt_of_a_canceled_execution_is_canceled,
     words_of_an_agent_are_made_fit,
 );
-
-const AGAIN: Retry = Retry {
-    max_attempts: 3,
-    after_start: false,
-};
 
 fn completion(outcome: Outcome) -> Progress {
     Progress::Completed(Completion {
@@ -176,7 +170,7 @@ async fn a_late_completion_can_not_overwrite_a_newer_attempt(db: Database) {
     let (agent, first) = db.running().await;
     db.advance(31);
     let now = db.clock.now();
-    let expired = db.store.queue().expire(first.attempt.id, now, AGAIN).await;
+    let expired = db.store.queue().expire(first.attempt.id, now).await;
     let changed = expired.expect("a sweep").expect("it is expired");
     assert_eq!(changed.execution.state(), State::Queued);
     let other = db.new_agent("other").await;
@@ -273,7 +267,7 @@ async fn a_lost_attempt_is_tried_again_only_when_the_policy_says_so(db: Database
     for epoch in 1..=3 {
         let lease = assignment.attempt.lease();
         assert_eq!(lease.epoch, epoch);
-        let mut lost = report(lease, 1, Progress::Lost(AGAIN));
+        let mut lost = report(lease, 1, Progress::Lost);
         lost.reason = "EVICTED".to_owned();
         lost.message = "The node was low on memory.".to_owned();
         let Reported::Applied(changed) = work.report(&lost).await.expect("stored") else {
@@ -301,7 +295,7 @@ async fn a_lost_attempt_is_tried_again_only_when_the_policy_says_so(db: Database
         step("s2", StepState::Queued),
     ];
     work.report(&running).await.expect("stored");
-    let lost = report(started.attempt.lease(), 2, Progress::Lost(AGAIN));
+    let lost = report(started.attempt.lease(), 2, Progress::Lost);
     work.report(&lost).await.expect("stored");
     let details = executions.details(started.execution.id).await.expect("it");
     assert_eq!(details.execution.state(), State::Aborted);
@@ -317,7 +311,7 @@ async fn a_lost_attempt_of_a_canceled_execution_is_canceled(db: Database) {
         .cancel(id, Stop::Orderly, "stop", None)
         .await
         .expect("asked");
-    let lost = report(assignment.attempt.lease(), 1, Progress::Lost(AGAIN));
+    let lost = report(assignment.attempt.lease(), 1, Progress::Lost);
     db.store.agent(agent).report(&lost).await.expect("stored");
     assert_eq!(
         executions.get(id).await.expect("it").state(),

@@ -57,6 +57,7 @@ const PLAN: &str = r#"{"version":1,"context":{},"env":[],"containers":[],"pod":{
 
 fn assignment() -> Assignment {
     Assignment {
+        stop_after: None,
         attempt: AttemptId::generate().to_string(),
         epoch: 1,
         execution: ExecutionId::generate().to_string(),

@@ -50,6 +50,7 @@ fn assignment(steps: &[Value]) -> Assignment {
         "steps": steps,
     });
     Assignment {
+        stop_after: None,
         attempt: AttemptId::generate().to_string(),
         epoch: 1,
         execution: ExecutionId::generate().to_string(),

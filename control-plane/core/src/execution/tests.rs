@@ -32,10 +32,17 @@ fn events(lease: Lease) -> Vec<Event> {
         Outcome::Canceled,
         Outcome::TimedOut,
     ] {
-        events.push(Event::Complete(lease, outcome));
+        for retry in [false, true] {
+            events.push(Event::Complete {
+                lease,
+                outcome,
+                retry,
+            });
+        }
     }
     for retry in [false, true] {
         events.push(Event::AttemptLost { lease, retry });
+        events.push(Event::Revoke { lease, retry });
     }
     events.extend([
         Event::Cancel(Stop::Orderly),
@@ -43,6 +50,7 @@ fn events(lease: Lease) -> Vec<Event> {
         Event::Pause,
         Event::Resume,
         Event::QueueDeadline,
+        Event::RunDeadline,
     ]);
     events
 }
@@ -54,6 +62,7 @@ fn at(state: State) -> Lifecycle {
         state,
         lease: leased,
         stop: None,
+        cause: Cause::Caller,
         pause: Pause::default(),
         last_epoch,
     }
@@ -68,12 +77,16 @@ fn every_state_and_event_is_decided() {
                 Event::Assign(_) => "assign".to_owned(),
                 Event::Decline(_) => "decline".to_owned(),
                 Event::Report(_, phase) => format!("report {phase:?}"),
-                Event::Complete(_, outcome) => format!("complete {outcome:?}"),
+                Event::Complete { outcome, retry, .. } => {
+                    format!("complete {outcome:?}, retry {retry}")
+                }
                 Event::AttemptLost { retry, .. } => format!("attempt lost, retry {retry}"),
+                Event::Revoke { retry, .. } => format!("revoke, retry {retry}"),
                 Event::Cancel(stop) => format!("cancel {stop:?}"),
                 Event::Pause => "pause".to_owned(),
                 Event::Resume => "resume".to_owned(),
                 Event::QueueDeadline => "queue deadline".to_owned(),
+                Event::RunDeadline => "run deadline".to_owned(),
             };
             let row = match at(state).on(event) {
                 Ok(Transition { next, effects }) => {
@@ -87,13 +100,14 @@ fn every_state_and_event_is_decided() {
                                 format!("{what} {}", pause.sequence)
                             }
                             Effect::CloseAttempt(_) => "close".to_owned(),
+                            Effect::RevokeAttempt(_) => "revoke".to_owned(),
                         })
                         .collect();
                     format!("{} [{}]", next.state, effects.join(", "))
                 }
                 Err(error) => format!("refused: {error}"),
             };
-            writeln!(table, "{state:10} {name:27} {row}").expect("a string takes text");
+            writeln!(table, "{state:10} {name:30} {row}").expect("a string takes text");
         }
     }
     insta::assert_snapshot!(table);
@@ -106,7 +120,18 @@ fn a_report_under_an_old_lease_is_refused() {
         lease: Some(lease(2)),
         ..at(State::Running)
     };
-    for event in events(lease(1)).into_iter().take(11).skip(1) {
+    let told = events(lease(1)).into_iter().filter(|event| {
+        !matches!(
+            event,
+            Event::Assign(_)
+                | Event::Cancel(_)
+                | Event::Pause
+                | Event::Resume
+                | Event::QueueDeadline
+                | Event::RunDeadline
+        )
+    });
+    for event in told {
         assert_eq!(
             live.on(event),
             Err(IllegalTransition::LeaseLost { epoch: 1 }),
@@ -176,6 +201,37 @@ fn another_attempt_begins_paused_when_that_is_wished() {
     assert_eq!(queued.pause, Pause::default());
 }
 
+#[test]
+fn what_ends_a_run_that_is_too_long_is_told_from_what_a_caller_ends() {
+    let late = at(State::Running).on(Event::RunDeadline).expect("it runs");
+    assert_eq!(late.effects, [Effect::StopAttempt(lease(1), Stop::Orderly)]);
+    // Somebody presses on: the deadline stays the cause.
+    let forced = late.next.on(Event::Cancel(Stop::Forced)).expect("it ends");
+    assert_eq!(forced.next.cause, Cause::Deadline);
+    let gone = Event::Revoke {
+        lease: lease(1),
+        retry: true,
+    };
+    let ended = forced.next.on(gone).expect("the lease is live").next;
+    assert_eq!(ended.state, State::TimedOut);
+}
+
+#[test]
+fn a_failure_with_a_budget_is_tried_again_unless_it_was_to_end() {
+    let failed = Event::Complete {
+        lease: lease(1),
+        outcome: Outcome::Failed,
+        retry: true,
+    };
+    let again = at(State::Finishing).on(failed).expect("the lease is live");
+    assert_eq!(again.next.state, State::Queued);
+    assert_eq!(again.next.lease, None);
+    let stopping = at(State::Running).on(Event::Cancel(Stop::Orderly));
+    let stopping = stopping.expect("it runs").next;
+    let ended = stopping.on(failed).expect("the lease is live").next;
+    assert_eq!(ended.state, State::Failed, "the record tells the truth");
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     (1..4_i64).prop_flat_map(|epoch| proptest::sample::select(events(lease(epoch))))
 }
@@ -192,6 +248,10 @@ proptest! {
             prop_assert_eq!(life.lease.is_some(), life.state.is_leased());
             prop_assert!(life.last_epoch >= before.last_epoch);
             prop_assert!(life.stop >= before.stop);
+            if before.stop.is_some() {
+                prop_assert_eq!(life.cause, before.cause);
+                prop_assert!(life.state != State::Queued, "what is to end does not begin anew");
+            }
             if life.lease == before.lease && !life.state.is_terminal() {
                 prop_assert!(life.pause.sequence >= before.pause.sequence);
             }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use muster_core::{
     execution::{Lease, Stop},
     id::ExecutionId,
+    policy::Policy,
 };
 use muster_spec::{
     compile::{self, Child as Compile},
@@ -478,6 +479,14 @@ fn record(
         steps: steps(&compiled.plan),
         plan: Bytes::from(plan),
         identity,
+        policy: Policy {
+            // A part of a run is not tried again by itself, and ends with the whole.
+            test_retries: None,
+            run_timeout_ms: None,
+            ..parent.execution.policy
+        },
+        concurrency: None,
+        together: None,
         origin: Some(origin),
         source: None,
         resolved: None,

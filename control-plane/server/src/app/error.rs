@@ -106,6 +106,7 @@ impl From<storage::Error> for Error {
             E::Conflict { .. } => Self::Conflict(error.to_string()),
             E::Invalid { field, reason } => Self::invalid(field, reason),
             E::IllegalTransition(illegal) => illegal.into(),
+            E::QuotaExceeded(text) => Self::LimitReached(text),
             E::RequestIdReused { .. } => Self::invalid("request_id", error.to_string()),
             E::Unavailable { .. } | E::CommitUnknown { .. } => Self::Unavailable(error),
             E::UnknownSchema { .. } | E::Configuration { .. } | E::Internal { .. } => {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use muster_core::{
     execution::Stop,
     id::{ExecutionId, ProjectId},
+    policy::{Interrupted, LostAgent, Policy},
 };
 use muster_spec::{
     compile::{self, Compiled, ExecutionInfo, Input, Undeclared},
@@ -19,8 +20,8 @@ use muster_spec::{
 use muster_storage::{
     Page, Request,
     execution::{
-        Details, Event, Execution, Filter, Identity, NewExecution, Origin, Role, StepResult,
-        StepState, Target,
+        Concurrency, Details, Event, Execution, Filter, Identity, NewExecution, Origin, Role,
+        StepResult, StepState, Target,
     },
 };
 
@@ -131,7 +132,13 @@ impl App {
         compile(loaded, new, &trial)?;
         let identity = executions.reserve(&loaded.workflow.metadata.name).await?;
         let compiled = compile(loaded, new, &identity)?;
+        let of_project = self.store.projects().get(project).await?.settings.policy;
+        let cancels = compiled
+            .concurrency
+            .as_ref()
+            .is_some_and(|concurrency| concurrency.cancel_in_progress);
         let mut record = record(creator, new, loaded, compiled, identity)?;
+        record.policy = record.policy.over(of_project);
         if let Some(origin) = origin {
             record.priority = GENERATION_PRIORITY;
             record.origin = Some(origin);
@@ -141,8 +148,25 @@ impl App {
         let written = executions.create(&record, request).await?;
         if !written.replayed {
             self.hub.queue_changed();
+            if cancels {
+                self.cancel_older(&written.value).await?;
+            }
         }
         Ok(executions.details(written.value.id).await?)
+    }
+
+    /// Ends older executions of the group of a new one, the oldest first, as far as they are too
+    /// many beside it.
+    async fn cancel_older(&self, newest: &Execution) -> Result<(), Error> {
+        let executions = self.store.executions(newest.project);
+        let message = format!("{} takes its place", newest.display_name);
+        for older in executions.beyond_group(newest).await? {
+            let changed = executions
+                .cancel(older, Stop::Orderly, &message, None)
+                .await?;
+            self.perform(&changed);
+        }
+        Ok(())
     }
 
     pub(crate) async fn get_execution(
@@ -286,6 +310,12 @@ fn record(
     let wait = wait.unwrap_or(DEFAULT_QUEUE_WAIT);
     Ok(NewExecution {
         origin: None,
+        policy: policy(&compiled.policy),
+        concurrency: compiled.concurrency.map(|said| Concurrency {
+            group: said.group,
+            most: said.most,
+        }),
+        together: None,
         source: loaded.source.clone(),
         resolved: compiled.resolved,
         workflow_revision: loaded.revision,
@@ -304,6 +334,30 @@ fn record(
         plan: Bytes::from(plan),
         identity,
     })
+}
+
+/// What a workflow says, in the words of the state machine.
+fn policy(said: &compile::Policy) -> Policy {
+    let millis = |wait: Option<Duration>| {
+        wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
+    };
+    Policy {
+        lost_agent: said.lost_agent.map(|choice| match choice {
+            compile::LostAgent::Wait => LostAgent::Wait,
+            compile::LostAgent::Rerun => LostAgent::Rerun,
+            compile::LostAgent::Fail => LostAgent::Fail,
+        }),
+        lost_agent_after_ms: millis(said.lost_agent_after),
+        interrupted: said.rerun_interrupted.map(|rerun| match rerun {
+            true => Interrupted::Rerun,
+            false => Interrupted::Fail,
+        }),
+        infrastructure_retries: said.infrastructure_retries,
+        test_retries: said.test_retries,
+        start_timeout_ms: millis(said.start_timeout),
+        run_timeout_ms: millis(said.run_timeout),
+        stop_grace_ms: millis(said.stop_grace),
+    }
 }
 
 /// When an execution has waited too long.

@@ -1,12 +1,15 @@
 //! Who gets which work: looks at the queue when something was queued or an agent asks, and every
-//! second, and gives assignments to agents that have room. The order of the queue and which
-//! targets accept an agent are the store's business.
+//! second, and gives assignments to agents that have room. Who is served first is decided by
+//! `muster_core::schedule`, whether a grant holds by the store.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use muster_core::{
+    id::AgentId,
+    schedule::{self, Grant},
+};
 use muster_proto::v1::{LinkResponse, link_response::Message};
-use muster_storage::work::Claim;
-use tokio::time::MissedTickBehavior;
+use tokio::{sync::mpsc::OwnedPermit, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::{Taker, session::assignment};
@@ -14,8 +17,10 @@ use crate::app::{App, Error};
 
 /// How often to look without a word from anybody: another replica may have queued something.
 const SWEEP: Duration = Duration::from_secs(1);
-/// Most assignments of one claim.
-const MAX_CLAIM: u32 = 64;
+/// Most assignments of one claim, over all agents.
+const MAX_CLAIM: usize = 256;
+/// Most places that are reserved for one agent in one claim.
+const MAX_SHARE: u32 = 64;
 
 /// Gives out work until `stop`.
 pub(crate) async fn run(app: Arc<App>, stop: CancellationToken) {
@@ -36,89 +41,105 @@ pub(crate) async fn run(app: Arc<App>, stop: CancellationToken) {
     }
 }
 
-/// Goes round the agents with room until the queue has nothing for any of them.
+/// Gives out work until the queue has nothing for any agent with room.
 async fn look(app: &App) -> Result<(), Error> {
-    loop {
+    while !app.link.drain.is_cancelled() {
         let takers = app.link.takers();
         let room = takers
             .iter()
             .fold(0_u32, |sum, taker| sum.saturating_add(taker.room));
-        if room == 0 {
-            return Ok(());
-        }
-        let waiting = app.store.queue().depth(room.min(10_000)).await?;
-        if waiting == 0 {
-            return Ok(());
-        }
-        // An equal share for each, so that the first one does not get everything.
-        let share = waiting.div_ceil(takers.len() as u64);
-        let share = u32::try_from(share).unwrap_or(u32::MAX).min(MAX_CLAIM);
-        let mut given = 0;
-        for taker in takers {
-            if app.link.drain.is_cancelled() {
-                return Ok(());
-            }
-            given += give(app, &taker, share).await?;
-            if given as u64 >= waiting {
-                break;
-            }
-        }
-        if given == 0 {
+        if room == 0 || give(app, &takers, room).await? == 0 {
             return Ok(());
         }
     }
+    Ok(())
 }
 
-/// Claims work for one agent and sends it. Returns how much.
-async fn give(app: &App, taker: &Taker, share: u32) -> Result<usize, Error> {
-    // A place in the outbox is taken first: what is claimed can be sent at once.
-    let mut places = Vec::new();
-    for _ in 0..taker.room.min(share) {
-        match taker.outbox.clone().try_reserve_owned() {
-            Ok(place) => places.push(place),
-            Err(_full) => break,
-        }
+/// Plans and claims once. Returns how much was given out.
+async fn give(app: &App, takers: &[Taker], room: u32) -> Result<usize, Error> {
+    let picture = app.store.queue().picture(room).await?;
+    if picture.lanes.is_empty() {
+        return Ok(0);
+    }
+    let plan: Vec<schedule::Taker<'_>> = takers
+        .iter()
+        .map(|taker| schedule::Taker {
+            agent: taker.agent.id,
+            labels: &taker.labels,
+            projects: &taker.agent.projects,
+            room: taker.room.min(MAX_SHARE),
+        })
+        .collect();
+    let grants = schedule::plan(&plan, &picture.shares, &picture.lanes, MAX_CLAIM);
+    let (grants, mut places) = reserve(takers, grants);
+    if grants.is_empty() {
+        return Ok(0);
     }
     let now = app.clock.now();
-    let claim = Claim {
-        labels: taker.agent.target_labels(),
-        projects: taker.agent.projects.clone(),
-        limit: u32::try_from(places.len()).unwrap_or(0),
-        lease_expire_time: now.checked_add(app.config.lease_duration).unwrap_or(now),
-    };
-    let claimed = match app.store.agent(taker.agent.id).claim(&claim).await {
+    let until = now.checked_add(app.config.lease_duration).unwrap_or(now);
+    let claimed = match app.store.queue().claim(&grants, until).await {
         Ok(claimed) => claimed,
         Err(error @ muster_storage::Error::CommitUnknown { .. }) => {
-            // Whatever was claimed is delivered when it connects again.
-            app.link.disconnect(taker.agent.id);
+            // Whatever was claimed is delivered when they connect again.
+            for agent in places.keys() {
+                app.link.disconnect(*agent);
+            }
             return Err(error.into());
-        }
-        Err(error) if error.is_not_found() => {
-            // The agent was deleted, perhaps by another replica.
-            app.link.disconnect(taker.agent.id);
-            return Ok(0);
         }
         Err(error) => return Err(error.into()),
     };
-    let given = claimed.len();
-    for (work, place) in claimed.into_iter().zip(places) {
+    for agent in claimed.gone {
+        // It was deleted, perhaps by another replica.
+        app.link.disconnect(agent);
+    }
+    for agent in claimed.cordoned {
+        app.link.set_cordon(agent, true);
+    }
+    let given = claimed.assignments.len();
+    for work in claimed.assignments {
+        let agent = work.attempt.agent;
         metrics::counter!(crate::metrics::ASSIGNMENTS).increment(1);
-        app.link
-            .spend(taker.agent.id, &taker.outbox, work.attempt.id);
         tracing::info!(
-            agent = taker.agent.name,
+            agent = work.attempt.agent_name,
             execution = work.execution.display_name,
             attempt = %work.attempt.id,
             epoch = work.attempt.epoch,
             "assigned"
         );
-        place.send(LinkResponse {
-            message: Some(Message::Assignment(assignment(&work))),
-        });
-        // One that waited may be wished to begin paused.
-        let pause = work.execution.lifecycle.pause;
-        app.link.pause_attempt(work.attempt.lease(), pause);
         app.hub.execution_changed(work.execution.id);
+        let taker = takers.iter().find(|taker| taker.agent.id == agent);
+        let place = places.get_mut(&agent).and_then(Vec::pop);
+        if let (Some(taker), Some(place)) = (taker, place) {
+            app.link.spend(agent, &taker.outbox, work.attempt.id);
+            place.send(LinkResponse {
+                message: Some(Message::Assignment(assignment(&app.config, &work))),
+            });
+        }
     }
     Ok(given)
+}
+
+type Places = HashMap<AgentId, Vec<OwnedPermit<LinkResponse>>>;
+
+/// Takes a place in the outbox of its agent for every grant: what is claimed can be sent at once.
+/// Grants without a place are left out.
+fn reserve(takers: &[Taker], grants: Vec<Grant>) -> (Vec<Grant>, Places) {
+    let outboxes: HashMap<AgentId, _> = takers
+        .iter()
+        .map(|taker| (taker.agent.id, &taker.outbox))
+        .collect();
+    let mut places = Places::new();
+    let reserved = grants.into_iter().filter(|grant| {
+        let outbox = outboxes.get(&grant.agent);
+        let place = outbox.and_then(|outbox| (*outbox).clone().try_reserve_owned().ok());
+        match place {
+            Some(place) => {
+                places.entry(grant.agent).or_default().push(place);
+                true
+            }
+            None => false,
+        }
+    });
+    let reserved = reserved.collect();
+    (reserved, places)
 }

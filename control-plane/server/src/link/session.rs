@@ -31,7 +31,7 @@ use tracing::Instrument as _;
 use super::OUTBOX;
 use crate::{
     app::{App, Error},
-    config::MAX_PAIRS,
+    config::{Config, MAX_PAIRS},
 };
 
 /// The only protocol version so far.
@@ -306,7 +306,7 @@ impl Stage {
         };
         let over = matches!(
             report.progress,
-            work::Progress::Completed(_) | work::Progress::Lost(_)
+            work::Progress::Completed(_) | work::Progress::Lost
         );
         if over {
             // Under an ended lease nothing can be added any more.
@@ -345,8 +345,14 @@ fn lease(attempt: &str, epoch: i64) -> Option<Lease> {
     Some(Lease { attempt, epoch })
 }
 
-pub(super) fn assignment(work: &work::Assignment) -> Assignment {
+/// How long before the server takes an attempt from a lost agent the agent itself kills it.
+const FENCE_MARGIN: Duration = Duration::from_secs(10);
+
+pub(super) fn assignment(config: &Config, work: &work::Assignment) -> Assignment {
+    let lost_after = work.execution.policy.lost_after(true);
+    let alone = config.lease_duration + lost_after.saturating_sub(FENCE_MARGIN);
     Assignment {
+        stop_after: duration(alone),
         attempt: work.attempt.id.to_string(),
         epoch: work.attempt.epoch,
         execution: work.execution.id.to_string(),

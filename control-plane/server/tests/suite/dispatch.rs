@@ -11,7 +11,7 @@ use muster_proto::v1::{
 
 use super::{
     agent::Agent,
-    fixture::{Fixture, run},
+    fixture::{Fixture, WORKFLOW, run, run_text},
 };
 
 #[tokio::test]
@@ -136,8 +136,11 @@ async fn work_whose_agent_is_gone_is_queued_again_before_it_runs_and_aborted_aft
     let mut admin = fixture.admin().await;
     let token = fixture.agent("east").await;
     let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
-    let (first, second) = (admin.create(run()).await, admin.create(run()).await);
+    let first = admin.create(run()).await;
     let assigned = agent.work().await;
+    let patience = "  execution: {recovery: {lostAgentAfter: 1s}}\n";
+    let impatient = run_text(&format!("{WORKFLOW}{patience}"));
+    let second = admin.create(impatient).await;
     let running = agent.work().await;
     agent.report(&running, Phase::Running).await;
     drop(agent);

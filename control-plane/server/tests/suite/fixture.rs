@@ -185,10 +185,15 @@ impl Fixture {
 
 /// A request to run [`WORKFLOW`].
 pub(crate) fn run() -> CreateExecutionRequest {
+    run_text(WORKFLOW)
+}
+
+/// A request to run a workflow.
+pub(crate) fn run_text(manifest: &str) -> CreateExecutionRequest {
     CreateExecutionRequest {
         parent: "projects/default".to_owned(),
         source: Some(Source::Inline(InlineWorkflow {
-            manifest: WORKFLOW.to_owned(),
+            manifest: manifest.to_owned(),
             workflow: String::new(),
         })),
         ..CreateExecutionRequest::default()

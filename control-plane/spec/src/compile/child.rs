@@ -14,7 +14,7 @@ use crate::suggest;
 
 use super::resolve::{Resolver, Stage};
 use super::scope::{self, LATER};
-use super::{Compiled, MAX_COST, check_size, ci, credential, execution, pod, probe};
+use super::{Compiled, MAX_COST, check_size, ci, credential, execution, pod, policy, probe};
 use super::{build, build::Builder};
 
 /// What is compiled.
@@ -80,7 +80,9 @@ pub fn child(input: &Child<'_>) -> Result<Compiled, Problems> {
     let above = &input.parent.pod;
     let claims = above.claims.keys().chain(&above.claims_above);
     pod.claims_above = claims.cloned().collect();
-    let queue = execution::queue(&spec, &mut problems);
+    let queue = policy::time(spec.timeouts.queue.as_ref(), &mut problems);
+    let policy = policy::policy(&spec, &mut problems);
+    let concurrency = policy::concurrency(&spec, &mut problems);
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -129,6 +131,8 @@ pub fn child(input: &Child<'_>) -> Result<Compiled, Problems> {
         labels: BTreeMap::new(),
         target: spec.execution.target.as_ref().map(execution::target),
         queue,
+        policy,
+        concurrency,
         warnings: warnings.0,
         resolved: None,
     })

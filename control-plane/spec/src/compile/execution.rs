@@ -1,9 +1,6 @@
-//! What the workflow says of its executions: tags, target and time in the queue.
+//! What the workflow says of its executions: tags and target.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
-
-use crate::duration;
 
 use crate::problem::{Place, Problem, Problems};
 use crate::schema::{self, Spec};
@@ -45,18 +42,6 @@ pub(super) fn build(input: &Input<'_>, spec: &Spec, problems: &mut Problems) -> 
         tags,
         target: spec.execution.target.as_ref().map(target),
     }
-}
-
-/// `timeouts.queue`, when it is said.
-pub(super) fn queue(spec: &Spec, problems: &mut Problems) -> Option<Duration> {
-    let text = spec.timeouts.queue.as_ref()?;
-    let refused = match duration::parse(&text.text) {
-        Ok(wait) if !wait.is_zero() => return Some(wait),
-        Ok(_) => "expected more than 0s: nothing starts at once".to_owned(),
-        Err(error) => error.to_string(),
-    };
-    problems.push(Problem::new(&text.place, refused));
-    None
 }
 
 /// A target of the language as agents are chosen by it.

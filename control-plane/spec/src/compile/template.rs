@@ -450,10 +450,10 @@ pub(super) fn under(template: Spec, own: Spec) -> Spec {
         execution: crate::schema::Execution {
             tags,
             target: own.execution.target.or(template.execution.target),
+            recovery: own.execution.recovery.over(template.execution.recovery),
         },
-        timeouts: crate::schema::Timeouts {
-            queue: own.timeouts.queue.or(template.timeouts.queue),
-        },
+        timeouts: own.timeouts.over(template.timeouts),
+        concurrency: own.concurrency.over(template.concurrency),
         setup: join(template.setup, own.setup),
         services: over(template.services, own.services),
         steps: join(template.steps, own.steps),

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::field::{
     Fields, anything, duration, flag, integer, kubernetes, list, map, number, object, one_of,
-    scalar, see, text,
+    one_of_or_template, scalar, see, text,
 };
 use crate::schema::{CLAIM, POD};
 
@@ -67,11 +67,19 @@ pub(super) fn fields() -> Fields {
         (
             "timeouts",
             object(
-                "How long each execution may wait.",
+                "How long the stages of each execution may take.",
                 &[],
                 vec![
                     ("queue", duration("Longest time in the queue.")),
-                    ("initialization", text("No effect yet.")),
+                    (
+                        "initialization",
+                        duration("Longest time from the agent to the first step."),
+                    ),
+                    ("run", duration("Longest time of the steps.")),
+                    (
+                        "grace",
+                        duration("Time for `after` steps and artifacts when it is to end."),
+                    ),
                 ],
             ),
         ),
@@ -86,7 +94,7 @@ pub(super) fn fields() -> Fields {
             ),
         ),
         ("events", anything("Schedules; no effect yet.")),
-        ("concurrency", anything("No effect yet.")),
+        ("concurrency", concurrency()),
         ("notifications", anything("Deprecated; no effect.")),
     ]
 }
@@ -228,7 +236,61 @@ fn execution() -> Value {
         vec![
             ("tags", map(&scalar("The value, a template."), "Tags.")),
             ("target", see("target", "Where it may run.")),
+            ("recovery", recovery()),
             ("silent", anything("No effect yet.")),
+        ],
+    )
+}
+
+fn recovery() -> Value {
+    object(
+        "What follows when an attempt ends badly; what is not said is left to the project.",
+        &[],
+        vec![
+            (
+                "lostAgent",
+                one_of_or_template(
+                    &["wait", "rerun", "fail"],
+                    "When an agent is lost after steps have begun.",
+                ),
+            ),
+            (
+                "lostAgentAfter",
+                duration("How long an agent may be away until it counts as lost."),
+            ),
+            (
+                "interrupted",
+                one_of_or_template(
+                    &["rerun", "fail"],
+                    "When the cluster takes a begun attempt away.",
+                ),
+            ),
+            (
+                "infrastructureRetries",
+                scalar("Further attempts after those that the infrastructure ended, 0 to 100."),
+            ),
+            (
+                "testRetries",
+                scalar("Further attempts after those that failed, 0 to 100."),
+            ),
+        ],
+    )
+}
+
+fn concurrency() -> Value {
+    object(
+        "Executions of one group do not all run at once.",
+        &[],
+        vec![
+            (
+                "group",
+                text("Name of the group in the project, a template."),
+            ),
+            ("max", scalar("How many of it may run; 1 when not said.")),
+            (
+                "cancelInProgress",
+                flag("A new execution cancels older ones that are too many."),
+            ),
         ],
     )
 }

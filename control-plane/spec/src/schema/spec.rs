@@ -11,6 +11,7 @@ use super::content::Content;
 use super::field::{Found, Json, Object, Reader, Text};
 use super::parameter::{self, Parameter};
 use super::pod::{Job, Pod};
+use super::recovery::{Concurrency, Recovery};
 use super::service::{self, Services};
 use super::step::Step;
 use super::visit::Names;
@@ -38,6 +39,9 @@ pub struct Spec {
     /// `timeouts`.
     #[serde(default)]
     pub timeouts: Timeouts,
+    /// `concurrency`.
+    #[serde(default)]
+    pub concurrency: Concurrency,
     /// `services`: helpers that live as long as the workflow.
     pub services: Services,
     /// `setup`.
@@ -57,11 +61,18 @@ pub struct System {
     pub isolated_containers: Option<bool>,
 }
 
-/// `timeouts`: how long each run may wait.
+/// `timeouts`: how long each stage of a run may take; all are templates of durations.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Timeouts {
-    /// `queue`: longest time in the queue, a template of a duration.
+    /// `queue`: longest time in the queue.
     pub queue: Option<Text>,
+    /// `initialization`: longest time from the agent to the first step.
+    pub initialization: Option<Text>,
+    /// `run`: longest time of the steps.
+    pub run: Option<Text>,
+    /// `grace`: longest time that `after` steps and artifacts have when it is to end.
+    pub grace: Option<Text>,
 }
 
 /// `execution`: defaults of each run.
@@ -71,6 +82,9 @@ pub struct Execution {
     pub tags: IndexMap<String, Text>,
     /// Where it should run.
     pub target: Option<Target>,
+    /// What follows when an attempt ends badly.
+    #[serde(default)]
+    pub recovery: Recovery,
 }
 
 /// `execution.target`.
@@ -93,7 +107,6 @@ impl Spec {
     pub(super) fn fields(reader: &mut Reader, object: &mut Object<'_>) -> Self {
         let schedules = "schedules are not supported yet";
         object.without_effect(reader, "events", schedules);
-        object.without_effect(reader, "concurrency", "it is not supported yet");
         object.without_effect(reader, "notifications", "it is deprecated");
         Self {
             config: parameter::read_all(reader, object),
@@ -105,6 +118,7 @@ impl Spec {
             system: System::read(reader, object),
             execution: Execution::read(reader, object),
             timeouts: Timeouts::read(reader, object),
+            concurrency: Concurrency::read(reader, object),
             services: service::read_all(reader, object),
             setup: object.list(reader, "setup", Step::read),
             steps: object.list(reader, "steps", Step::read),
@@ -139,15 +153,50 @@ impl System {
 }
 
 impl Timeouts {
+    /// These where they say something, and `below` where they do not.
+    pub(crate) fn over(self, below: Self) -> Self {
+        Self {
+            queue: self.queue.or(below.queue),
+            initialization: self.initialization.or(below.initialization),
+            run: self.run.or(below.run),
+            grace: self.grace.or(below.grace),
+        }
+    }
+
+    /// All texts with their names.
+    pub(crate) fn texts(&self) -> [(&'static str, Option<&Text>); 4] {
+        [
+            ("queue", self.queue.as_ref()),
+            ("initialization", self.initialization.as_ref()),
+            ("run", self.run.as_ref()),
+            ("grace", self.grace.as_ref()),
+        ]
+    }
+
+    pub(super) fn texts_mut(&mut self) -> impl Iterator<Item = &mut Text> {
+        [
+            &mut self.queue,
+            &mut self.initialization,
+            &mut self.run,
+            &mut self.grace,
+        ]
+        .into_iter()
+        .flatten()
+    }
+
     fn read(reader: &mut Reader, spec: &mut Object<'_>) -> Self {
         let found = spec.take("timeouts");
         let Some(mut object) = found.and_then(|found| found.object(reader)) else {
             return Self::default();
         };
-        object.without_effect(reader, "initialization", "it is not supported yet");
-        let queue = object.said(reader, "queue");
+        let timeouts = Self {
+            queue: object.said(reader, "queue"),
+            initialization: object.said(reader, "initialization"),
+            run: object.said(reader, "run"),
+            grace: object.said(reader, "grace"),
+        };
         object.finish(reader);
-        Self { queue }
+        timeouts
     }
 }
 
@@ -169,6 +218,10 @@ impl Execution {
             target: object
                 .take("target")
                 .and_then(|found| Target::read(reader, &found)),
+            recovery: object
+                .take("recovery")
+                .and_then(|found| Recovery::read(reader, &found))
+                .unwrap_or_default(),
         };
         object.finish(reader);
         execution

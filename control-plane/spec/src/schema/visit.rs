@@ -52,7 +52,8 @@ impl Spec {
             visitor.value(claim);
         }
         self.execution.visit(visitor);
-        each(&mut self.timeouts.queue, |text| visitor.early(text));
+        each(self.timeouts.texts_mut(), |text| visitor.early(text));
+        each(self.concurrency.texts_mut(), |text| visitor.early(text));
         for service in self.services.values_mut() {
             service.visit(visitor);
         }
@@ -205,6 +206,7 @@ impl Execution {
         if let Some(target) = &mut self.target {
             target.visit(visitor);
         }
+        each(self.recovery.texts_mut(), |text| visitor.early(text));
     }
 }
 

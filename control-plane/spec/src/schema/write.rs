@@ -60,10 +60,22 @@ fn spec_fields(spec: &Spec, object: &mut Object) {
     if let Some(target) = &spec.execution.target {
         execution.set("target", self::target(target));
     }
+    let mut recovery = Object::new();
+    for (name, text) in spec.execution.recovery.texts() {
+        recovery.text(name, text);
+    }
+    execution.object("recovery", recovery);
     object.object("execution", execution);
     let mut timeouts = Object::new();
-    timeouts.text("queue", spec.timeouts.queue.as_ref());
+    for (name, text) in spec.timeouts.texts() {
+        timeouts.text(name, text);
+    }
     object.object("timeouts", timeouts);
+    let mut concurrency = Object::new();
+    concurrency.text("group", spec.concurrency.group.as_ref());
+    concurrency.text("max", spec.concurrency.max.as_ref());
+    concurrency.some("cancelInProgress", spec.concurrency.cancel_in_progress);
+    object.object("concurrency", concurrency);
     object.map("services", spec.services.iter(), step::service);
     object.list("setup", &spec.setup, step::step);
     object.list("steps", &spec.steps, step::step);

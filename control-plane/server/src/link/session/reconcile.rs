@@ -47,7 +47,10 @@ impl Stage {
                 action: Action::Adopt.into(),
                 sequence: attempt.sequence,
                 log_offset: attempt.log_offset,
-                assignment: assignments.remove(&attempt.id).as_ref().map(assignment),
+                assignment: assignments
+                    .remove(&attempt.id)
+                    .as_ref()
+                    .map(|work| assignment(&self.app.config, work)),
                 cancel: live
                     .execution
                     .lifecycle

@@ -7,7 +7,6 @@ use muster_core::execution::{Outcome, Phase};
 use muster_proto::v1::{self, attempt_report, execution, step_result};
 use muster_storage::{
     execution::{StepOutput, StepResult, StepState},
-    queue::Retry,
     work::{Completion, Progress, Report},
 };
 
@@ -21,23 +20,6 @@ const MAX_OUTPUTS: usize = 1000;
 const MAX_OUTPUTS_SIZE: usize = 256 << 10;
 /// Most warnings of one report.
 const MAX_WARNINGS: usize = 100;
-/// What follows a lost attempt: another one, as long as the plan was not begun.
-pub(crate) const RETRY: Retry = Retry {
-    max_attempts: 3,
-    after_start: false,
-};
-
-/// Reasons for which another attempt would end like this one.
-const FINAL: [&str; 7] = [
-    "POLICY_DENIED",
-    "ADMISSION_DENIED",
-    "INVALID_POD",
-    "FORBIDDEN",
-    "QUOTA",
-    "NAMESPACE_NOT_FOUND",
-    "DEADLINE_EXCEEDED",
-];
-
 /// Reads a report; the error is for the agent's log.
 pub(super) fn read(told: v1::AttemptReport) -> Result<Report, String> {
     let Some(lease) = lease(&told.attempt, told.epoch) else {
@@ -55,8 +37,7 @@ pub(super) fn read(told: v1::AttemptReport) -> Result<Report, String> {
         P::Running => Progress::At(Phase::Running),
         P::Paused => Progress::At(Phase::Paused),
         P::Finishing => Progress::At(Phase::Finishing),
-        P::Lost if FINAL.contains(&told.reason.as_str()) => Progress::Lost(Retry::NEVER),
-        P::Lost => Progress::Lost(RETRY),
+        P::Lost => Progress::Lost,
         P::Completed => {
             let completion = told
                 .completion

@@ -1,0 +1,282 @@
+//! From grants to leases, for several agents in one transaction.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use muster_core::{
+    execution::{Event, Lease},
+    id::{AttemptId, ExecutionId, ProjectId},
+    schedule::Grant,
+};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{Expr, LockBehavior, LockType},
+};
+use uuid::Uuid;
+
+use super::{Claimed, Queue, picture};
+use crate::{
+    Error,
+    attempt::{self, Status},
+    entity::{
+        self, agent as agent_row, attempt as attempt_row, execution as execution_row,
+        execution_plan as plan_row, project as project_row,
+    },
+    execution::{self, Change},
+    time,
+    transaction::Failure,
+    work::Assignment,
+};
+
+impl Queue<'_> {
+    pub(super) async fn claim_granted(
+        &self,
+        grants: &[Grant],
+        lease_expire_time: Timestamp,
+    ) -> Result<Claimed, Error> {
+        if grants.is_empty() {
+            return Ok(Claimed::default());
+        }
+        let now = self.store.clock().now();
+        self.store
+            .transaction("claim_executions", |tx| async move {
+                let agents = agents(&*tx, grants).await?;
+                let mut claimed = Claimed::default();
+                let mut wanted = BTreeMap::new();
+                for grant in grants {
+                    match agents.get(&grant.agent.as_uuid()) {
+                        None => claimed.gone.push(grant.agent),
+                        Some(agent) if agent.cordoned => claimed.cordoned.push(grant.agent),
+                        Some(agent) => {
+                            wanted.insert(grant.execution.as_uuid(), agent);
+                        }
+                    }
+                }
+                claimed.gone.dedup();
+                claimed.cordoned.dedup();
+                let projects = Limits::lock(&*tx, grants).await?;
+                let rows = lock(&*tx, wanted.keys().copied()).await?;
+                let rows = projects.admit(&*tx, rows).await?;
+                let pairs = rows
+                    .into_iter()
+                    .filter_map(|row| Some((*wanted.get(&row.id)?, row)));
+                claimed.assignments = assign(&*tx, pairs.collect(), lease_expire_time, now).await?;
+                Ok(claimed)
+            })
+            .await
+    }
+}
+
+/// The agents of grants, as they are now.
+async fn agents<C: ConnectionTrait>(
+    db: &C,
+    grants: &[Grant],
+) -> Result<HashMap<Uuid, agent_row::Model>, Failure> {
+    let ids: BTreeSet<Uuid> = grants.iter().map(|grant| grant.agent.as_uuid()).collect();
+    let rows = agent_row::Entity::find()
+        .filter(agent_row::Column::Id.is_in(ids))
+        .all(db)
+        .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+}
+
+/// Quotas and concurrency groups, which count exactly: those who claim for the same project wait
+/// for one another here, as long as it has some.
+struct Limits {
+    /// Places left in a project with a quota.
+    quotas: HashMap<Uuid, u32>,
+}
+
+impl Limits {
+    async fn lock<C: ConnectionTrait>(db: &C, grants: &[Grant]) -> Result<Self, Failure> {
+        let ids: BTreeSet<Uuid> = grants.iter().map(|grant| grant.project.as_uuid()).collect();
+        let projects = project_row::Entity::find()
+            .filter(project_row::Column::Id.is_in(ids))
+            .filter(project_row::Column::MaxRunning.is_not_null())
+            .order_by_asc(project_row::Column::Id)
+            // Not what a new execution's reference to its project has to wait for.
+            .lock(LockType::NoKeyUpdate)
+            .all(db)
+            .await?;
+        let mut quotas = HashMap::new();
+        for project in projects {
+            if let Some(most) = project.max_running {
+                let counted = picture::counted(db, project.id).await?;
+                quotas.insert(project.id, picture::left(most, counted));
+            }
+        }
+        Ok(Self { quotas })
+    }
+
+    /// Those of the rows that quotas and groups have places for.
+    async fn admit<C: ConnectionTrait>(
+        mut self,
+        db: &C,
+        rows: Vec<execution_row::Model>,
+    ) -> Result<Vec<execution_row::Model>, Failure> {
+        let mut groups: HashMap<(Uuid, String), u32> = HashMap::new();
+        let mut admitted = Vec::with_capacity(rows.len());
+        for row in rows {
+            let key = row
+                .concurrency_group
+                .clone()
+                .map(|name| (row.project_id, name));
+            if let Some(key) = &key
+                && !groups.contains_key(key)
+            {
+                lock_group(db, &row).await?;
+                let running = picture::of_group(db, key.0, &key.1).await?;
+                groups.insert(key.clone(), running);
+            }
+            let crowded = key.as_ref().is_some_and(|key| {
+                let most = row.concurrency_most.unwrap_or(1).max(1);
+                groups
+                    .get(key)
+                    .is_some_and(|running| picture::left(most, *running) == 0)
+            });
+            let quota = self.quotas.get_mut(&row.project_id);
+            if crowded || quota.as_ref().is_some_and(|left| **left == 0) {
+                continue;
+            }
+            if let Some(left) = quota {
+                *left -= 1;
+            }
+            if let Some(running) = key.and_then(|key| groups.get_mut(&key)) {
+                *running += 1;
+            }
+            admitted.push(row);
+        }
+        Ok(admitted)
+    }
+}
+
+/// Lets one at a time count a concurrency group. SQLite has one writer anyway.
+async fn lock_group<C: ConnectionTrait>(db: &C, row: &execution_row::Model) -> Result<(), Failure> {
+    project_row::Entity::find_by_id(row.project_id)
+        .lock(LockType::NoKeyUpdate)
+        .one(db)
+        .await?;
+    Ok(())
+}
+
+/// Locks those that are still queued and that nobody else is about to claim. What is left of a
+/// parent that has ended waits for the sweep that ends it.
+async fn lock<C: ConnectionTrait>(
+    db: &C,
+    ids: impl Iterator<Item = Uuid>,
+) -> Result<Vec<execution_row::Model>, Failure> {
+    Ok(execution_row::Entity::find()
+        .filter(execution_row::Column::Id.is_in(ids))
+        .filter(execution_row::Column::State.eq("queued"))
+        .filter(Expr::cust(
+            "(parent_attempt_id IS NULL OR role = 'detached' OR EXISTS (SELECT 1 FROM attempts AS parents \
+             WHERE parents.id = executions.parent_attempt_id AND parents.status = 'live'))",
+        ))
+        .order_by_asc(execution_row::Column::QueueRank)
+        .order_by_asc(execution_row::Column::Id)
+        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+        .all(db)
+        .await?)
+}
+
+async fn assign<C: ConnectionTrait>(
+    db: &C,
+    pairs: Vec<(&agent_row::Model, execution_row::Model)>,
+    lease_expire_time: Timestamp,
+    now: Timestamp,
+) -> Result<Vec<Assignment>, Failure> {
+    let mut changes = Vec::with_capacity(pairs.len());
+    let mut attempts = Vec::with_capacity(pairs.len());
+    for (agent, row) in pairs {
+        let mut change = Change::new(row, now);
+        let lease = Lease {
+            attempt: AttemptId::generate(),
+            epoch: change.lifecycle()?.last_epoch + 1,
+        };
+        change.apply(Event::Assign(lease))?;
+        change.explain("", "");
+        change.state_event(&format!("to agent {}", agent.name));
+        attempts.push(new_attempt(&change, lease, agent, lease_expire_time, now));
+        changes.push(change);
+    }
+    let executions = execution::save_all(db, changes).await?;
+    entity::insert_all::<attempt_row::Entity, _>(db, attempts.clone()).await?;
+    let mut plans = plans(db, executions.iter().map(|item| item.id.as_uuid())).await?;
+    let names = project_names(db, executions.iter().map(|item| item.project)).await?;
+    let mut assignments = Vec::with_capacity(executions.len());
+    for (attempt, execution) in attempts.into_iter().zip(executions) {
+        assignments.push(Assignment {
+            attempt: attempt::record(attempt)?,
+            project_name: names.get(&execution.project).cloned().unwrap_or_default(),
+            plan: plans.remove(&execution.id.as_uuid()).unwrap_or_default(),
+            execution,
+        });
+    }
+    Ok(assignments)
+}
+
+fn new_attempt(
+    change: &Change,
+    lease: Lease,
+    agent: &agent_row::Model,
+    lease_expire_time: Timestamp,
+    now: Timestamp,
+) -> attempt_row::Model {
+    attempt_row::Model {
+        id: lease.attempt.as_uuid(),
+        execution_id: ExecutionId::as_uuid(change.id()),
+        project_id: change.project().as_uuid(),
+        agent_id: agent.id,
+        agent_name: agent.name.clone(),
+        epoch: lease.epoch,
+        status: Status::Live.as_str().to_owned(),
+        phase: None,
+        sequence: 0,
+        lease_expire_time: time::millis(lease_expire_time),
+        create_time: time::millis(now),
+        start_time: None,
+        finish_time: None,
+        reason: String::new(),
+        message: String::new(),
+        log_offset: 0,
+        log_size: None,
+        log_sha256: None,
+        log_ended: false,
+        address: None,
+        ready: None,
+        steps_json: None,
+        lost_after: 0,
+        lose_time: time::millis(lease_expire_time),
+    }
+}
+
+pub(crate) async fn plans<C: ConnectionTrait>(
+    db: &C,
+    executions: impl Iterator<Item = Uuid>,
+) -> Result<BTreeMap<Uuid, Bytes>, Failure> {
+    let rows: Vec<(Uuid, Vec<u8>)> = plan_row::Entity::find()
+        .select_only()
+        .columns([plan_row::Column::ExecutionId, plan_row::Column::Plan])
+        .filter(plan_row::Column::ExecutionId.is_in(executions))
+        .into_tuple()
+        .all(db)
+        .await?;
+    let rows = rows.into_iter();
+    Ok(rows.map(|(id, plan)| (id, Bytes::from(plan))).collect())
+}
+
+pub(crate) async fn project_names<C: ConnectionTrait>(
+    db: &C,
+    projects: impl Iterator<Item = ProjectId>,
+) -> Result<BTreeMap<ProjectId, String>, Failure> {
+    let ids: BTreeSet<Uuid> = projects.map(ProjectId::as_uuid).collect();
+    let rows = project_row::Entity::find()
+        .filter(project_row::Column::Id.is_in(ids))
+        .all(db)
+        .await?;
+    let rows = rows.into_iter();
+    Ok(rows
+        .map(|row| (ProjectId::from(row.id), row.name))
+        .collect())
+}
