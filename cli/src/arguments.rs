@@ -8,7 +8,8 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 use crate::{
     command::{
         agent, agents, apply, artifacts, cancel, completions, context, credentials, eval, events,
-        get, lint, logs, ls, pause, projects, run, schema, server, stored, tokens, version, wait,
+        explain, get, lint, logs, ls, pause, projects, run, schema, server, stored, tokens,
+        version, wait,
     },
     exit,
     terminal::{ColorChoice, Terminal},
@@ -188,6 +189,7 @@ pub(crate) enum Command {
     Resume(pause::Resume),
     Wait(wait::Arguments),
     Events(events::Arguments),
+    Explain(explain::Arguments),
     Lint(lint::Arguments),
     Eval(eval::Arguments),
     Schema(schema::Arguments),

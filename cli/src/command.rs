@@ -11,6 +11,7 @@ pub(crate) mod context;
 pub(crate) mod credentials;
 pub(crate) mod eval;
 pub(crate) mod events;
+pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod lint;
 pub(crate) mod logs;
@@ -99,6 +100,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Resume(arguments) => pause::resume(arguments, global).await,
         Command::Wait(arguments) => wait::execute(arguments, global).await,
         Command::Events(arguments) => events::execute(arguments, global).await,
+        Command::Explain(arguments) => explain::execute(arguments, global).await,
         Command::Workflows(command) => {
             stored::execute(command, stored::Kind::Workflow, global).await
         }

@@ -41,6 +41,8 @@ pub struct Attempt {
     pub log_ended: bool,
     /// When its lease ends if it is not renewed.
     pub lease_expire_time: Timestamp,
+    /// When it counts as lost if it is not renewed: by policy later than the lease.
+    pub lose_time: Timestamp,
     /// Durable bytes of its log.
     pub log_offset: i64,
     /// When the agent got it.
@@ -164,6 +166,7 @@ pub(crate) fn record(row: row::Model) -> Result<Attempt, Failure> {
             .map(|(size, sha256)| ToldLog { size, sha256 }),
         log_ended: row.log_ended,
         lease_expire_time: time::timestamp(row.lease_expire_time),
+        lose_time: time::timestamp(row.lose_time),
         log_offset: row.log_offset,
         create_time: time::timestamp(row.create_time),
         start_time: row.start_time.map(time::timestamp),

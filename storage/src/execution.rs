@@ -9,6 +9,7 @@ mod list;
 mod pause;
 mod quota;
 mod row;
+mod standing;
 mod step;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ pub use child::{Child, Origin, Role};
 pub(crate) use list::newest_attempt;
 pub use muster_core::target::Target;
 pub(crate) use row::{Change, record, save_all};
+pub use standing::{MOST_COUNTED, Standing};
 pub use step::{StepOutput, StepResult, StepState};
 
 /// One requested run of a workflow.
@@ -270,6 +272,15 @@ impl Executions<'_> {
         request: Option<&Request>,
     ) -> Result<Written<Execution>, Error> {
         self.accept(new, request).await
+    }
+
+    /// Returns where a queued execution stands.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn standing(&self, execution: &Execution) -> Result<Standing, Error> {
+        self.load_standing(execution).await
     }
 
     /// Returns executions of the concurrency group of another one that were made before it and are

@@ -29,7 +29,7 @@ use crate::{
 };
 
 pub(crate) use claim::{plans, project_names};
-pub(crate) use picture::Turns;
+pub(crate) use picture::{Turns, counted, of_group};
 
 /// The queue at one moment, as far as it matters for who is served next.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

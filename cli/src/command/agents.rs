@@ -2,7 +2,8 @@
 
 use clap::{Args, Subcommand};
 use muster_proto::v1::{
-    Agent, CreateAgentRequest, DeleteAgentRequest, ListAgentsRequest, RotateAgentTokenRequest,
+    Agent, CordonAgentRequest, CreateAgentRequest, DeleteAgentRequest, DrainAgentRequest,
+    ListAgentsRequest, RotateAgentTokenRequest, UncordonAgentRequest,
 };
 use serde::Serialize;
 
@@ -25,6 +26,8 @@ Examples:
   muster agents create east --label region=east > east-token
   muster agents ls
   muster agents rotate-token east > east-token
+  muster agents cordon east -m 'upgrade of the cluster'
+  muster agents drain east            take what may go elsewhere; the rest runs to its end
   muster agents delete east";
 
 /// Manage agents, the daemons of clusters
@@ -57,6 +60,33 @@ enum Command {
         /// Its name
         name: String,
     },
+    /// Let an agent take no new work; what it runs goes on
+    Cordon {
+        /// Its name
+        name: String,
+        /// Shown to people as the reason
+        #[arg(long, short, value_name = "TEXT", default_value = "")]
+        message: String,
+    },
+    /// Let an agent take work again
+    Uncordon {
+        /// Its name
+        name: String,
+    },
+    /// Cordon an agent and take from it what has not begun, and what may be interrupted
+    ///
+    /// What has begun goes on to its end, unless `execution.recovery.interrupted: rerun` lets another
+    /// attempt follow elsewhere. Run it again to see what is left.
+    Drain {
+        /// Its name
+        name: String,
+        /// Shown to people as the reason
+        #[arg(long, short, value_name = "TEXT", default_value = "")]
+        message: String,
+        /// Take all that it runs: what its policy does not let run again is aborted
+        #[arg(long)]
+        force: bool,
+    },
     /// Delete an agent and revoke its token
     Delete {
         /// Its name
@@ -69,6 +99,9 @@ enum Command {
 struct Row {
     name: String,
     connected: bool,
+    cordoned: bool,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    cordon_message: String,
     version: String,
     backend: String,
     capacity: i32,
@@ -80,6 +113,13 @@ struct Row {
 #[derive(Serialize)]
 struct Rows {
     agents: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Drained {
+    name: String,
+    taken: i32,
+    left: i32,
 }
 
 #[derive(Serialize)]
@@ -126,6 +166,48 @@ async fn perform(client: &Client, command: Command, global: &Global) -> Result<(
                 .call(async || client.agents().rotate_agent_token(request.clone()).await)
                 .await?;
             secret(name, response.token, global)
+        }
+        Command::Cordon { name, message } => {
+            let request = CordonAgentRequest {
+                name: format!("agents/{name}"),
+                request_id: request_id(),
+                message,
+            };
+            client
+                .call(async || client.agents().cordon_agent(request.clone()).await)
+                .await?;
+            super::note(global, &format!("{name} takes no new work"));
+            Ok(())
+        }
+        Command::Uncordon { name } => {
+            let request = UncordonAgentRequest {
+                name: format!("agents/{name}"),
+                request_id: request_id(),
+            };
+            client
+                .call(async || client.agents().uncordon_agent(request.clone()).await)
+                .await?;
+            super::note(global, &format!("{name} takes work"));
+            Ok(())
+        }
+        Command::Drain {
+            name,
+            message,
+            force,
+        } => {
+            let request = DrainAgentRequest {
+                name: format!("agents/{name}"),
+                message,
+                force,
+            };
+            let drained = client
+                .call(async || client.agents().drain_agent(request.clone()).await)
+                .await?;
+            let (taken, left) = (drained.taken, drained.left);
+            if global.json() {
+                return json::print(&Drained { name, taken, left });
+            }
+            super::print(&format!("{name}: {taken} taken, {left} still running\n"))
         }
         Command::Delete { name } => {
             let request = DeleteAgentRequest {
@@ -175,6 +257,8 @@ fn show(agents: Vec<Agent>, global: &Global) -> Result<(), Error> {
         let agents = agents.into_iter().map(|agent| Row {
             name: short(&agent.name).to_owned(),
             connected: agent.connected,
+            cordoned: agent.cordoned,
+            cordon_message: agent.cordon_message,
             version: agent.version,
             backend: agent.backend,
             capacity: agent.capacity,
@@ -191,9 +275,11 @@ fn show(agents: Vec<Agent>, global: &Global) -> Result<(), Error> {
         "NAME", "STATE", "BACKEND", "RUNNING", "VERSION", "SEEN", "LABELS",
     ]);
     for agent in &agents {
-        let state = match agent.connected {
-            true => Cell::styled("connected", Style::Green),
-            false => Cell::styled("away", Style::Yellow),
+        let state = match (agent.connected, agent.cordoned) {
+            (true, false) => Cell::styled("connected", Style::Green),
+            (true, true) => Cell::styled("cordoned", Style::Yellow),
+            (false, false) => Cell::styled("away", Style::Yellow),
+            (false, true) => Cell::styled("away, cordoned", Style::Yellow),
         };
         let seen = json::time(agent.last_seen_time.as_ref());
         let seen = seen.map_or_else(|| "never".to_owned(), |seen| measure::age(seen, now));

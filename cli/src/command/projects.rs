@@ -1,7 +1,10 @@
 //! `muster projects`: tenants.
 
 use clap::{Args, Subcommand};
-use muster_proto::v1::{CreateProjectRequest, ListProjectsRequest, Project};
+use muster_proto::v1::{
+    CreateProjectRequest, ListProjectsRequest, PauseProjectRequest, Project, ResumeProjectRequest,
+    UpdateProjectRequest,
+};
 use serde::Serialize;
 
 use super::stored::short;
@@ -19,6 +22,8 @@ const EXAMPLES: &str = "\
 Examples:
   muster projects create payments --display-name 'Payments team'
   muster projects ls
+  muster projects set payments --weight 3 --max-running 50 --max-per-minute none
+  muster projects pause payments -m 'an incident'
   muster --project payments ls";
 
 /// Manage projects (tenants)
@@ -39,6 +44,36 @@ enum Command {
         #[arg(long, value_name = "TEXT", default_value = "")]
         display_name: String,
     },
+    /// Change how a project is served; for administrators
+    Set {
+        /// Its name
+        name: String,
+        /// Its part of what agents can do, against the weights of other projects
+        #[arg(long, value_name = "COUNT")]
+        weight: Option<i32>,
+        /// How many executions may run at once; `none` for no limit
+        #[arg(long, value_name = "COUNT", value_parser = limit)]
+        max_running: Option<Limit>,
+        /// How many executions may wait; `none` for no limit
+        #[arg(long, value_name = "COUNT", value_parser = limit)]
+        max_queued: Option<Limit>,
+        /// How many executions may be made in a minute; `none` for no limit
+        #[arg(long, value_name = "COUNT", value_parser = limit)]
+        max_per_minute: Option<Limit>,
+    },
+    /// Let nothing of a project begin; what runs goes on
+    Pause {
+        /// Its name
+        name: String,
+        /// Shown to people as the reason
+        #[arg(long, short, value_name = "TEXT", default_value = "")]
+        message: String,
+    },
+    /// Let a project go on
+    Resume {
+        /// Its name
+        name: String,
+    },
     /// List projects that the token can see
     #[command(visible_alias = "list")]
     Ls,
@@ -50,6 +85,29 @@ struct Row {
     name: String,
     display_name: String,
     create_time: Option<jiff::Timestamp>,
+    weight: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_running: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_queued: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_per_minute: Option<i32>,
+    paused: bool,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pause_message: String,
+}
+
+/// A limit, or none.
+#[derive(Debug, Clone, Copy)]
+struct Limit(Option<i32>);
+
+fn limit(text: &str) -> Result<Limit, String> {
+    if text == "none" {
+        return Ok(Limit(None));
+    }
+    let number = text.parse::<i32>().ok().filter(|number| *number >= 0);
+    let number = number.ok_or_else(|| "expected a whole number, or `none`".to_owned())?;
+    Ok(Limit(Some(number)))
 }
 
 #[derive(Serialize)]
@@ -79,6 +137,65 @@ async fn perform(client: &Client, command: Command) -> Result<Vec<Project>, Erro
                 .await?;
             Ok(response.project.into_iter().collect())
         }
+        Command::Set {
+            name,
+            weight,
+            max_running,
+            max_queued,
+            max_per_minute,
+        } => {
+            let fields = [
+                ("weight", weight.is_some()),
+                ("max_running", max_running.is_some()),
+                ("max_queued", max_queued.is_some()),
+                ("max_per_minute", max_per_minute.is_some()),
+            ];
+            let paths = fields.into_iter().filter(|(_, given)| *given);
+            let paths: Vec<String> = paths.map(|(path, _)| path.to_owned()).collect();
+            if paths.is_empty() {
+                let text = "nothing to change: give --weight, --max-running, --max-queued or \
+                            --max-per-minute";
+                return Err(Error::Usage(text.to_owned()));
+            }
+            let number = |limit: Option<Limit>| limit.and_then(|limit| limit.0);
+            let request = UpdateProjectRequest {
+                project: Some(Project {
+                    name: format!("projects/{name}"),
+                    weight: weight.unwrap_or(0),
+                    max_running: number(max_running),
+                    max_queued: number(max_queued),
+                    max_per_minute: number(max_per_minute),
+                    ..Project::default()
+                }),
+                update_mask: Some(prost_types::FieldMask { paths }),
+                request_id: request_id(),
+            };
+            let response = client
+                .call(async || client.projects().update_project(request.clone()).await)
+                .await?;
+            Ok(response.project.into_iter().collect())
+        }
+        Command::Pause { name, message } => {
+            let request = PauseProjectRequest {
+                name: format!("projects/{name}"),
+                request_id: request_id(),
+                message,
+            };
+            let response = client
+                .call(async || client.projects().pause_project(request.clone()).await)
+                .await?;
+            Ok(response.project.into_iter().collect())
+        }
+        Command::Resume { name } => {
+            let request = ResumeProjectRequest {
+                name: format!("projects/{name}"),
+                request_id: request_id(),
+            };
+            let response = client
+                .call(async || client.projects().resume_project(request.clone()).await)
+                .await?;
+            Ok(response.project.into_iter().collect())
+        }
         Command::Ls => list(client).await,
     }
 }
@@ -102,16 +219,42 @@ fn show(projects: Vec<Project>, global: &Global) -> Result<(), Error> {
         name: short(&project.name).to_owned(),
         display_name: project.display_name,
         create_time: json::time(project.create_time.as_ref()),
+        weight: project.weight,
+        max_running: project.max_running,
+        max_queued: project.max_queued,
+        max_per_minute: project.max_per_minute,
+        paused: project.paused,
+        pause_message: project.pause_message,
     });
     if global.json() {
         return json::print(&Rows {
             projects: rows.collect(),
         });
     }
-    let mut table = Table::new(&["NAME", "CREATED", "DISPLAY NAME"]);
+    let limit = |limit: Option<i32>| limit.map_or_else(|| "-".to_owned(), |it| it.to_string());
+    let mut table = Table::new(&[
+        "NAME",
+        "STATE",
+        "WEIGHT",
+        "RUNNING",
+        "QUEUED",
+        "A MINUTE",
+        "CREATED",
+        "DISPLAY NAME",
+    ]);
     for row in rows {
         let created = row.create_time.map_or_else(String::new, measure::local);
-        table.row([row.name.into(), created.into(), row.display_name.into()]);
+        let state = if row.paused { "paused" } else { "open" };
+        table.row([
+            row.name.into(),
+            state.into(),
+            row.weight.to_string().into(),
+            limit(row.max_running).into(),
+            limit(row.max_queued).into(),
+            limit(row.max_per_minute).into(),
+            created.into(),
+            row.display_name.into(),
+        ]);
     }
     super::print(&table.render(&global.stdout()))
 }

@@ -13,6 +13,7 @@ mod name;
 mod observe;
 mod page;
 mod projects;
+mod recovery;
 mod request;
 mod status;
 mod templates;

@@ -257,7 +257,7 @@ async fn running<C: ConnectionTrait>(
 
 /// How many attempts of a project count for its quota: neither services nor those that wait for
 /// what they have started, or a quota of one could never run a suite.
-pub(super) async fn counted<C: ConnectionTrait>(db: &C, project: Uuid) -> Result<u32, Failure> {
+pub(crate) async fn counted<C: ConnectionTrait>(db: &C, project: Uuid) -> Result<u32, Failure> {
     const SQL: &str = "\
 SELECT count(*) AS counted FROM attempts AS held
 JOIN executions ON executions.id = held.execution_id
@@ -272,7 +272,7 @@ WHERE held.status = 'live' AND held.project_id = $1
 }
 
 /// How many executions of a concurrency group agents hold.
-pub(super) async fn of_group<C: ConnectionTrait>(
+pub(crate) async fn of_group<C: ConnectionTrait>(
     db: &C,
     project: Uuid,
     group: &str,

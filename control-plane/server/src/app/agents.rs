@@ -1,11 +1,11 @@
 //! Agents, as administrators see them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use muster_core::{id::AgentId, name};
+use muster_core::{id::AgentId, name, policy::Interrupted};
 use muster_storage::{
     Page, Request,
-    agent::{Agent, NewAgent},
+    agent::{Agent, Cordon, NewAgent},
 };
 
 use super::{Access, App, Caller, Error};
@@ -95,6 +95,71 @@ impl App {
         Ok(())
     }
 
+    /// Lets an agent take no new work.
+    pub(crate) async fn cordon_agent(
+        &self,
+        caller: &Caller,
+        name: &str,
+        message: &str,
+        request: Option<&Request>,
+    ) -> Result<Agent, Error> {
+        caller.require_admin()?;
+        let agent = self.store.agents().find(name).await?;
+        let cordon = Cordon {
+            message: by(caller, message),
+        };
+        let agents = self.store.agents();
+        let written = agents.set_cordon(agent.id, Some(&cordon), request).await?;
+        self.link.set_cordon(agent.id, true);
+        Ok(written.value)
+    }
+
+    /// Lets an agent take work again.
+    pub(crate) async fn uncordon_agent(
+        &self,
+        caller: &Caller,
+        name: &str,
+        request: Option<&Request>,
+    ) -> Result<Agent, Error> {
+        caller.require_admin()?;
+        let agent = self.store.agents().find(name).await?;
+        let agents = self.store.agents();
+        let written = agents.set_cordon(agent.id, None, request).await?;
+        self.link.set_cordon(agent.id, false);
+        self.hub.queue_changed();
+        Ok(written.value)
+    }
+
+    /// Cordons an agent and takes from it what may be interrupted. Returns how many attempts were
+    /// taken, and how many are left.
+    pub(crate) async fn drain_agent(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &str,
+        message: &str,
+        force: bool,
+    ) -> Result<(Agent, usize, usize), Error> {
+        let agent = self.cordon_agent(caller, name, message, None).await?;
+        let live = self.store.agent(agent.id).live().await?;
+        let (mut taken, mut left) = (0, 0);
+        for live in live {
+            let begun = live.attempt.start_time.is_some();
+            let interrupted = live.execution.policy.interrupted;
+            if begun && !force && interrupted != Some(Interrupted::Rerun) {
+                left += 1;
+                continue;
+            }
+            let text = format!("agent {name} is drained: {}", by(caller, message));
+            let queue = self.store.queue();
+            if let Some(changed) = queue.revoke(live.attempt.id, "DRAINED", &text).await? {
+                taken += 1;
+                self.taken_away(&changed).await?;
+            }
+        }
+        let agent = self.store.agents().get(agent.id).await?;
+        Ok((agent, taken, left))
+    }
+
     /// The agent of a secret.
     pub(crate) async fn authenticate_agent(&self, secret: &str) -> Result<Agent, Error> {
         let found = self
@@ -114,5 +179,13 @@ impl App {
             names.push(self.store.projects().get(*project).await?.name);
         }
         Ok(names)
+    }
+}
+
+/// Who wants something, and why.
+pub(super) fn by(caller: &Caller, message: &str) -> String {
+    match message {
+        "" => format!("by {}", caller.name),
+        given => format!("{given} (by {})", caller.name),
     }
 }

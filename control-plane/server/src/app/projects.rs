@@ -1,12 +1,37 @@
 //! Projects.
 
-use muster_core::{id::ProjectId, name};
+use muster_core::{id::ProjectId, name, policy::MAX_RETRIES};
 use muster_storage::{
     Page, Request, Written,
-    project::{NewProject, Project},
+    project::{NewProject, Project, Settings},
 };
 
-use super::{Access, App, Caller, Error};
+use super::{Access, App, Caller, Error, agents::by};
+
+/// Greatest weight of a project.
+const MAX_WEIGHT: u32 = 10_000;
+
+/// Checks what an administrator wants.
+fn check(settings: &Settings) -> Result<(), Error> {
+    if !(1..=MAX_WEIGHT).contains(&settings.weight) {
+        let text = format!("{} is not from 1 to {MAX_WEIGHT}", settings.weight);
+        return Err(Error::invalid("project.weight", text));
+    }
+    let policy = &settings.policy;
+    for (field, retries) in [
+        (
+            "project.recovery.infrastructure_retries",
+            policy.infrastructure_retries,
+        ),
+        ("project.recovery.test_retries", policy.test_retries),
+    ] {
+        if retries.is_some_and(|retries| retries > MAX_RETRIES) {
+            let text = format!("more than {MAX_RETRIES}, which is the limit");
+            return Err(Error::invalid(field, text));
+        }
+    }
+    Ok(())
+}
 
 impl App {
     pub(crate) async fn create_project(
@@ -20,6 +45,42 @@ impl App {
             .map_err(|error| Error::invalid("project_id", error.to_string()))?;
         let Written { value, .. } = self.store.projects().create(new, request).await?;
         Ok(value)
+    }
+
+    /// Changes how a project is served; `change` has the values as they are.
+    pub(crate) async fn update_project(
+        &self,
+        caller: &Caller,
+        name: &str,
+        change: impl FnOnce(&mut Settings) -> Result<(), Error>,
+        request: Option<&Request>,
+    ) -> Result<Project, Error> {
+        caller.require_admin()?;
+        let project = self.project(caller, name, Access::Write).await?;
+        let mut settings = project.settings;
+        change(&mut settings)?;
+        check(&settings)?;
+        let projects = self.store.projects();
+        let written = projects.set(project.id, &settings, request).await?;
+        self.hub.queue_changed();
+        Ok(written.value)
+    }
+
+    /// Lets nothing of a project begin, or lets it go on.
+    pub(crate) async fn hold_project(
+        &self,
+        caller: &Caller,
+        name: &str,
+        pause: Option<&str>,
+        request: Option<&Request>,
+    ) -> Result<Project, Error> {
+        let project = self.project(caller, name, Access::Write).await?;
+        let mut settings = project.settings;
+        settings.pause = pause.map(|message| by(caller, message));
+        let projects = self.store.projects();
+        let written = projects.set(project.id, &settings, request).await?;
+        self.hub.queue_changed();
+        Ok(written.value)
     }
 
     /// The name of a project that a record names by id.

@@ -1,9 +1,11 @@
 //! `muster.v1.AgentService`.
 
 use muster_proto::v1::{
-    Agent, CreateAgentRequest, CreateAgentResponse, DeleteAgentRequest, DeleteAgentResponse,
+    Agent, CordonAgentRequest, CordonAgentResponse, CreateAgentRequest, CreateAgentResponse,
+    DeleteAgentRequest, DeleteAgentResponse, DrainAgentRequest, DrainAgentResponse,
     GetAgentRequest, GetAgentResponse, ListAgentsRequest, ListAgentsResponse,
-    RotateAgentTokenRequest, RotateAgentTokenResponse, agent_service_server::AgentService,
+    RotateAgentTokenRequest, RotateAgentTokenResponse, UncordonAgentRequest, UncordonAgentResponse,
+    agent_service_server::AgentService,
 };
 use muster_storage::agent;
 use tonic::{Request, Response, Status};
@@ -112,6 +114,60 @@ impl AgentService for Api {
             .delete_agent(&caller, agent, request.as_ref())
             .await?;
         Ok(Response::new(DeleteAgentResponse {}))
+    }
+
+    async fn cordon_agent(
+        &self,
+        request: Request<CordonAgentRequest>,
+    ) -> Result<Response<CordonAgentResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let [agent] = name::parts("name", &message.name, FORM)?;
+        let request = Content::new("CordonAgent")
+            .field(&message.name)
+            .field(&message.message)
+            .request(&caller, &message.request_id)?;
+        let cordoned = self
+            .app
+            .cordon_agent(&caller, agent, &message.message, request.as_ref())
+            .await?;
+        Ok(Response::new(CordonAgentResponse {
+            agent: Some(self.show(cordoned).await?),
+        }))
+    }
+
+    async fn uncordon_agent(
+        &self,
+        request: Request<UncordonAgentRequest>,
+    ) -> Result<Response<UncordonAgentResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let [agent] = name::parts("name", &message.name, FORM)?;
+        let request = Content::new("UncordonAgent")
+            .field(&message.name)
+            .request(&caller, &message.request_id)?;
+        let agent = self
+            .app
+            .uncordon_agent(&caller, agent, request.as_ref())
+            .await?;
+        Ok(Response::new(UncordonAgentResponse {
+            agent: Some(self.show(agent).await?),
+        }))
+    }
+
+    async fn drain_agent(
+        &self,
+        request: Request<DrainAgentRequest>,
+    ) -> Result<Response<DrainAgentResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let [agent] = name::parts("name", &message.name, FORM)?;
+        let (agent, taken, left) = self
+            .app
+            .drain_agent(&caller, agent, &message.message, message.force)
+            .await?;
+        Ok(Response::new(DrainAgentResponse {
+            agent: Some(self.show(agent).await?),
+            taken: i32::try_from(taken).unwrap_or(i32::MAX),
+            left: i32::try_from(left).unwrap_or(i32::MAX),
+        }))
     }
 }
 

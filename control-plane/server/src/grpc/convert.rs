@@ -16,7 +16,8 @@ use muster_storage::{
     token,
 };
 
-use crate::app::Error;
+use super::recovery;
+use crate::app::{Error, Explanation, Reason};
 
 /// A time for the wire.
 pub(super) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
@@ -180,6 +181,33 @@ fn attempt(record: Attempt) -> v1::Attempt {
         finish_time: record.finish_time.map(timestamp),
         reason: record.reason,
         message: record.message,
+        steps: record.steps.into_iter().map(step).collect(),
+    }
+}
+
+/// Why an execution is where it is.
+pub(super) fn explanation(project: &str, explained: Explanation) -> v1::ExplainExecutionResponse {
+    let agents = explained
+        .agents
+        .into_iter()
+        .map(|verdict| v1::AgentVerdict {
+            agent: verdict.agent,
+            hindrance: verdict.refused.map(hindrance),
+        });
+    v1::ExplainExecutionResponse {
+        execution: Some(execution(project, explained.execution)),
+        hindrances: explained.reasons.into_iter().map(hindrance).collect(),
+        queued_before: explained
+            .before
+            .map(|before| i64::try_from(before).unwrap_or(i64::MAX)),
+        agents: agents.collect(),
+    }
+}
+
+fn hindrance(reason: Reason) -> v1::Hindrance {
+    v1::Hindrance {
+        reason: reason.code.to_owned(),
+        message: reason.message,
     }
 }
 
@@ -256,16 +284,30 @@ pub(super) fn agent(record: agent::Agent, projects: Vec<String>, connected: bool
         running: i32::try_from(record.running).unwrap_or(i32::MAX),
         create_time: Some(timestamp(record.create_time)),
         last_seen_time: record.last_seen_time.map(timestamp),
+        cordoned: record.cordon.is_some(),
+        cordon_message: record.cordon.map(|it| it.message).unwrap_or_default(),
     }
 }
 
 pub(super) fn project(record: Project) -> v1::Project {
+    let settings = record.settings;
     v1::Project {
         name: format!("projects/{}", record.name),
         uid: record.id.to_string(),
         display_name: record.display_name,
         create_time: Some(timestamp(record.create_time)),
+        weight: signed(settings.weight),
+        max_running: settings.max_running.map(signed),
+        max_queued: settings.max_queued.map(signed),
+        max_per_minute: settings.max_per_minute.map(signed),
+        paused: settings.pause.is_some(),
+        pause_message: settings.pause.unwrap_or_default(),
+        recovery: Some(recovery::show(&settings.policy)),
     }
+}
+
+fn signed(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
 }
 
 pub(super) fn token(record: token::Token, project: Option<String>) -> v1::Token {

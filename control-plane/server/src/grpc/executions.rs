@@ -5,12 +5,12 @@ use std::{sync::Arc, time::Duration};
 use muster_core::{execution::Stop, id::ExecutionId};
 use muster_proto::v1::{
     CancelExecutionRequest, CancelExecutionResponse, CreateExecutionRequest,
-    CreateExecutionResponse, GetExecutionRequest, GetExecutionResponse,
-    GetExecutionWorkflowRequest, GetExecutionWorkflowResponse, ListExecutionEventsRequest,
-    ListExecutionEventsResponse, ListExecutionsRequest, ListExecutionsResponse,
-    PauseExecutionRequest, PauseExecutionResponse, ResumeExecutionRequest, ResumeExecutionResponse,
-    WatchExecutionRequest, WatchExecutionResponse, create_execution_request::Source as WireSource,
-    execution_service_server::ExecutionService,
+    CreateExecutionResponse, ExplainExecutionRequest, ExplainExecutionResponse,
+    GetExecutionRequest, GetExecutionResponse, GetExecutionWorkflowRequest,
+    GetExecutionWorkflowResponse, ListExecutionEventsRequest, ListExecutionEventsResponse,
+    ListExecutionsRequest, ListExecutionsResponse, PauseExecutionRequest, PauseExecutionResponse,
+    ResumeExecutionRequest, ResumeExecutionResponse, WatchExecutionRequest, WatchExecutionResponse,
+    create_execution_request::Source as WireSource, execution_service_server::ExecutionService,
 };
 use muster_spec::compile::Undeclared;
 use muster_storage::execution::Filter;
@@ -51,6 +51,16 @@ impl ExecutionService for Api {
         Ok(Response::new(GetExecutionResponse {
             execution: Some(convert::details(project, found)),
         }))
+    }
+
+    async fn explain_execution(
+        &self,
+        request: Request<ExplainExecutionRequest>,
+    ) -> Result<Response<ExplainExecutionResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let [project, id] = name::execution("name", &message.name)?;
+        let explained = self.app.explain_execution(&caller, project, id).await?;
+        Ok(Response::new(convert::explanation(project, explained)))
     }
 
     async fn get_execution_workflow(

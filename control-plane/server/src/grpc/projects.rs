@@ -7,13 +7,51 @@ use muster_proto::v1::{
     CreateProjectRequest, CreateProjectResponse, CreateTokenRequest, CreateTokenResponse,
     DeleteTokenRequest, DeleteTokenResponse, GetProjectRequest, GetProjectResponse,
     ListProjectsRequest, ListProjectsResponse, ListTokensRequest, ListTokensResponse,
+    PauseProjectRequest, PauseProjectResponse, Project, ResumeProjectRequest,
+    ResumeProjectResponse, UpdateProjectRequest, UpdateProjectResponse,
     project_service_server::ProjectService,
 };
-use muster_storage::project::NewProject;
+use muster_storage::project::{NewProject, Settings};
 use tonic::{Request, Response, Status};
 
-use super::{Api, convert, name, page, request::Content};
+use super::{Api, convert, name, page, recovery, request::Content};
 use crate::app::Error;
+
+/// What can be changed.
+const FIELDS: [&str; 5] = [
+    "weight",
+    "max_running",
+    "max_queued",
+    "max_per_minute",
+    "recovery",
+];
+
+/// Changes one field.
+fn set(settings: &mut Settings, told: &Project, path: &str) -> Result<(), Error> {
+    let number = |told: Option<i32>| match told {
+        Some(told) => u32::try_from(told).map(Some).map_err(|_negative| {
+            Error::invalid(format!("project.{path}"), format!("{told} is below 0"))
+        }),
+        None => Ok(None),
+    };
+    match path {
+        "weight" => settings.weight = number(Some(told.weight))?.unwrap_or(1),
+        "max_running" => settings.max_running = number(told.max_running)?,
+        "max_queued" => settings.max_queued = number(told.max_queued)?,
+        "max_per_minute" => settings.max_per_minute = number(told.max_per_minute)?,
+        "recovery" => {
+            settings.policy = recovery::read(&told.recovery.unwrap_or_default())?;
+        }
+        other => {
+            let text = format!(
+                "'{other}' can not be changed; allowed: {}",
+                FIELDS.join(", ")
+            );
+            return Err(Error::invalid("update_mask", text));
+        }
+    }
+    Ok(())
+}
 
 #[tonic::async_trait]
 impl ProjectService for Api {
@@ -66,6 +104,75 @@ impl ProjectService for Api {
         Ok(Response::new(ListProjectsResponse {
             next_page_token: list.token(page.next),
             projects: page.items.into_iter().map(convert::project).collect(),
+        }))
+    }
+
+    async fn update_project(
+        &self,
+        request: Request<UpdateProjectRequest>,
+    ) -> Result<Response<UpdateProjectResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let told = message
+            .project
+            .ok_or_else(|| Error::invalid("project", "is missing"))?;
+        let project = name::project("project.name", &told.name)?;
+        let mask = message.update_mask.unwrap_or_default().paths;
+        if mask.is_empty() {
+            let text = format!("names no field; allowed: {}", FIELDS.join(", "));
+            return Err(Error::invalid("update_mask", text).into());
+        }
+        let request = Content::new("UpdateProject")
+            .field(prost::Message::encode_to_vec(&told))
+            .field(mask.join(","))
+            .request(&caller, &message.request_id)?;
+        let updated = self
+            .app
+            .update_project(
+                &caller,
+                project,
+                |settings| mask.iter().try_for_each(|path| set(settings, &told, path)),
+                request.as_ref(),
+            )
+            .await?;
+        Ok(Response::new(UpdateProjectResponse {
+            project: Some(convert::project(updated)),
+        }))
+    }
+
+    async fn pause_project(
+        &self,
+        request: Request<PauseProjectRequest>,
+    ) -> Result<Response<PauseProjectResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let project = name::project("name", &message.name)?;
+        let request = Content::new("PauseProject")
+            .field(&message.name)
+            .field(&message.message)
+            .request(&caller, &message.request_id)?;
+        let paused = self
+            .app
+            .hold_project(&caller, project, Some(&message.message), request.as_ref())
+            .await?;
+        Ok(Response::new(PauseProjectResponse {
+            project: Some(convert::project(paused)),
+        }))
+    }
+
+    async fn resume_project(
+        &self,
+        request: Request<ResumeProjectRequest>,
+    ) -> Result<Response<ResumeProjectResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let project = name::project("name", &message.name)?;
+        let request = Content::new("ResumeProject")
+            .field(&message.name)
+            .request(&caller, &message.request_id)?;
+        let resumed = self
+            .app
+            .hold_project(&caller, project, None, request.as_ref())
+            .await?;
+        Ok(Response::new(ResumeProjectResponse {
+            project: Some(convert::project(resumed)),
         }))
     }
 

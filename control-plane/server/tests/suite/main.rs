@@ -12,4 +12,5 @@ mod fixture;
 mod isolation;
 mod link;
 mod port;
+mod schedule;
 mod stop;

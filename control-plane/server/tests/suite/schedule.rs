@@ -1,0 +1,283 @@
+//! Who is served and who is not, and why: over the real link and API.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use muster_core::clock::Clock;
+use muster_proto::v1::{
+    CancelExecutionRequest, CordonAgentRequest, Credit, DrainAgentRequest, ExplainExecutionRequest,
+    ExplainExecutionResponse, PauseProjectRequest, Project, ResumeProjectRequest,
+    UncordonAgentRequest, UpdateProjectRequest, attempt_report::Phase, execution::State,
+    link_request::Message, link_response, refusal::Reason,
+};
+use tonic::Code;
+
+use super::{
+    agent::Agent,
+    fixture::{Clients, Fixture, WORKFLOW, run, run_text},
+};
+
+async fn explain(clients: &mut Clients, name: &str) -> ExplainExecutionResponse {
+    let request = ExplainExecutionRequest {
+        name: name.to_owned(),
+    };
+    let explained = clients.executions.explain_execution(request).await;
+    explained.expect("it is explained").into_inner()
+}
+
+fn reasons(explained: &ExplainExecutionResponse) -> Vec<&str> {
+    let all = explained.hindrances.iter();
+    all.map(|one| one.reason.as_str()).collect()
+}
+
+/// What an agent says to the execution.
+fn verdict<'a>(explained: &'a ExplainExecutionResponse, agent: &str) -> Option<&'a str> {
+    let of_agent = explained.agents.iter().find(|one| one.agent == agent);
+    let hindrance = of_agent.expect("it is told of").hindrance.as_ref();
+    hindrance.map(|one| one.reason.as_str())
+}
+
+#[tokio::test]
+async fn what_waits_is_told_why_and_which_agents_were_refused() {
+    let fixture = Fixture::start().await;
+    let mut admin = fixture.admin().await;
+    let first = admin.create(run()).await;
+    let nobody = explain(&mut admin, &first.name).await;
+    assert_eq!(reasons(&nobody), ["NO_AGENT"]);
+    assert_eq!(nobody.queued_before, Some(0));
+    let token = fixture.agent("east").await;
+    fixture.agent("west").await;
+    let (_agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
+    let target = "  execution: {target: {match: {region: west}}}\n";
+    let second = admin.create(run_text(&format!("{WORKFLOW}{target}"))).await;
+    let explained = explain(&mut admin, &second.name).await;
+    assert_eq!(reasons(&explained), ["NO_ROOM"]);
+    assert_eq!(explained.queued_before, Some(1));
+    assert_eq!(verdict(&explained, "east"), Some("LABELS"));
+    assert_eq!(verdict(&explained, "west"), Some("AWAY"));
+    let target = "  execution: {target: {match: {region: moon}}}\n";
+    let third = admin.create(run_text(&format!("{WORKFLOW}{target}"))).await;
+    let explained = explain(&mut admin, &third.name).await;
+    assert_eq!(reasons(&explained), ["NO_MATCH"]);
+    let east = &explained.agents[0]
+        .hindrance
+        .as_ref()
+        .expect("refused")
+        .message;
+    assert!(east.contains("'east'") && east.contains("moon"), "{east}");
+    let missing = ExplainExecutionRequest {
+        name: "projects/default/executions/nothing-1".to_owned(),
+    };
+    let missing = admin.executions.explain_execution(missing).await;
+    assert_eq!(missing.expect_err("not there").code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_paused_project_begins_nothing_and_says_so() {
+    let fixture = Fixture::start().await;
+    let mut admin = fixture.admin().await;
+    let token = fixture.agent("east").await;
+    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
+    let pause = PauseProjectRequest {
+        name: "projects/default".to_owned(),
+        message: "an incident".to_owned(),
+        ..PauseProjectRequest::default()
+    };
+    admin.projects.pause_project(pause).await.expect("paused");
+    let made = admin.create(run()).await;
+    let credit = Credit {
+        slots: 4,
+        exempt: 0,
+    };
+    agent.say(Message::Credit(credit)).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let explained = explain(&mut admin, &made.name).await;
+    assert_eq!(reasons(&explained), ["PROJECT_PAUSED"]);
+    let message = &explained.hindrances[0].message;
+    assert!(message.contains("an incident (by admin)"), "{message}");
+    let resume = ResumeProjectRequest {
+        name: "projects/default".to_owned(),
+        ..ResumeProjectRequest::default()
+    };
+    admin
+        .projects
+        .resume_project(resume)
+        .await
+        .expect("resumed");
+    assert_eq!(agent.work().await.execution, made.uid);
+}
+
+#[tokio::test]
+async fn quotas_are_set_by_administrators_refused_with_their_cure_and_explained() {
+    let fixture = Fixture::start().await;
+    let mut admin = fixture.admin().await;
+    let set = |max_running, max_queued, paths: &[&str]| UpdateProjectRequest {
+        project: Some(Project {
+            name: "projects/default".to_owned(),
+            max_running,
+            max_queued,
+            ..Project::default()
+        }),
+        update_mask: Some(prost_types::FieldMask {
+            paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+        }),
+        request_id: String::new(),
+    };
+    let both = ["max_running", "max_queued"];
+    let limits = set(Some(1), Some(1), &both);
+    let updated = admin.projects.update_project(limits.clone()).await;
+    let project = updated.expect("set").into_inner().project.expect("it");
+    assert_eq!((project.max_running, project.weight), (Some(1), 1));
+    let token = fixture.agent("east").await;
+    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
+    let first = admin.create(run()).await;
+    let work = agent.work().await;
+    agent.report(&work, Phase::Running).await;
+    let second = admin.create(run()).await;
+    let credit = Credit {
+        slots: 3,
+        exempt: 0,
+    };
+    agent.say(Message::Credit(credit)).await;
+    let full = admin.executions.create_execution(run()).await;
+    let full = full.expect_err("the queue is full");
+    assert_eq!(full.code(), Code::ResourceExhausted);
+    assert!(full.message().contains("max_queued"), "{full}");
+    let explained = explain(&mut admin, &second.name).await;
+    assert_eq!(reasons(&explained), ["QUOTA"]);
+    agent.complete(&work, b"").await;
+    assert_eq!(agent.work().await.execution, second.uid);
+    assert_eq!(admin.finished(&first.name).await.state(), State::Passed);
+    let mut member = fixture.member_of_new_project("other").await;
+    let refused = member.projects.update_project(limits).await;
+    assert!(refused.is_err(), "a member sets no quotas");
+    let wrong = admin
+        .projects
+        .update_project(set(Some(-1), None, &both))
+        .await;
+    let wrong = wrong.expect_err("below 0");
+    assert!(wrong.message().contains("project.max_running"), "{wrong}");
+    let wrong = admin
+        .projects
+        .update_project(set(None, None, &["nmae"]))
+        .await;
+    let wrong = wrong.expect_err("no such field");
+    assert!(wrong.message().contains("allowed: weight"), "{wrong}");
+}
+
+#[tokio::test]
+async fn a_cordoned_agent_gets_nothing_and_a_drained_one_gives_back() {
+    let fixture = Fixture::start().await;
+    let mut admin = fixture.admin().await;
+    let token = fixture.agent("east").await;
+    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
+    let kept = admin.create(run()).await;
+    let begun = agent.work().await;
+    agent.report(&begun, Phase::Running).await;
+    let policy = "  execution: {recovery: {interrupted: rerun}}\n";
+    let moved = admin.create(run_text(&format!("{WORKFLOW}{policy}"))).await;
+    let movable = agent.work().await;
+    agent.report(&movable, Phase::Running).await;
+    let cordon = CordonAgentRequest {
+        name: "agents/east".to_owned(),
+        message: "upgrade".to_owned(),
+        ..CordonAgentRequest::default()
+    };
+    admin.agents.cordon_agent(cordon).await.expect("cordoned");
+    let waits = admin.create(run()).await;
+    let credit = Credit {
+        slots: 2,
+        exempt: 0,
+    };
+    agent.say(Message::Credit(credit)).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let explained = explain(&mut admin, &waits.name).await;
+    assert_eq!(verdict(&explained, "east"), Some("CORDONED"));
+    let drain = DrainAgentRequest {
+        name: "agents/east".to_owned(),
+        ..DrainAgentRequest::default()
+    };
+    let drained = admin.agents.drain_agent(drain).await;
+    let drained = drained.expect("drained").into_inner();
+    assert_eq!((drained.taken, drained.left), (1, 1));
+    let link_response::Message::Refusal(refusal) = agent.hear().await else {
+        panic!("it is not told to kill what was taken");
+    };
+    assert_eq!(refusal.reason(), Reason::LeaseLost);
+    assert_eq!(refusal.attempt, movable.attempt);
+    let again = admin.get(&moved.name).await;
+    assert_eq!(
+        (again.state(), again.reason.as_str()),
+        (State::Queued, "DRAINED")
+    );
+    assert_eq!(admin.get(&kept.name).await.state(), State::Running);
+    let uncordon = UncordonAgentRequest {
+        name: "agents/east".to_owned(),
+        ..UncordonAgentRequest::default()
+    };
+    admin.agents.uncordon_agent(uncordon).await.expect("open");
+    agent.work().await;
+    agent.complete(&begun, b"").await;
+    assert_eq!(admin.finished(&kept.name).await.state(), State::Passed);
+}
+
+#[tokio::test]
+async fn a_new_execution_of_a_group_ends_the_older_one_and_takes_its_turn() {
+    let fixture = Fixture::start().await;
+    let mut admin = fixture.admin().await;
+    let token = fixture.agent("east").await;
+    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
+    let group = "  concurrency: {group: 'deploy-{{ config.greeting }}', cancelInProgress: true}\n";
+    let text = format!("{WORKFLOW}{group}");
+    let older = admin.create(run_text(&text)).await;
+    let work = agent.work().await;
+    agent.report(&work, Phase::Running).await;
+    let newer = admin.create(run_text(&text)).await;
+    let canceled = admin.get(&older.name).await;
+    assert!(canceled.cancel_requested);
+    assert!(
+        canceled.message.contains(&newer.display_name),
+        "{}",
+        canceled.message
+    );
+    let explained = explain(&mut admin, &newer.name).await;
+    assert_eq!(reasons(&explained)[0], "CONCURRENCY");
+    agent.report(&work, Phase::Lost).await;
+    assert_eq!(admin.finished(&older.name).await.state(), State::Canceled);
+    assert_eq!(agent.work().await.execution, newer.uid);
+}
+
+#[tokio::test]
+async fn a_run_that_takes_too_long_is_told_to_end_and_has_timed_out() {
+    let clock = Clock::manual(Timestamp::now());
+    let fixture = Fixture::start_at(clock.clone(), |_| {}).await;
+    let mut admin = fixture.admin().await;
+    let token = fixture.agent("east").await;
+    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
+    let limit = "  timeouts: {run: 1s}\n";
+    let made = admin.create(run_text(&format!("{WORKFLOW}{limit}"))).await;
+    let work = agent.work().await;
+    agent.report(&work, Phase::Running).await;
+    clock.advance(Duration::from_millis(1001));
+    let cancel = loop {
+        if let link_response::Message::Cancel(cancel) = agent.hear().await {
+            break cancel;
+        }
+    };
+    assert!(!cancel.force);
+    assert_eq!(cancel.outcome(), State::TimedOut);
+    assert!(cancel.message.contains("longer than 1 s"), "{cancel:?}");
+    agent.report(&work, Phase::Lost).await;
+    assert_eq!(admin.finished(&made.name).await.state(), State::TimedOut);
+    // Who cancels what is over changes nothing.
+    let late = CancelExecutionRequest {
+        name: made.name.clone(),
+        ..CancelExecutionRequest::default()
+    };
+    admin
+        .executions
+        .cancel_execution(late)
+        .await
+        .expect("no error");
+    assert_eq!(admin.get(&made.name).await.state(), State::TimedOut);
+}
