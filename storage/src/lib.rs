@@ -27,6 +27,7 @@ mod text;
 mod time;
 pub mod token;
 mod transaction;
+pub mod word;
 pub mod work;
 
 pub use blob::{BlobWriter, Blobs};

@@ -13,6 +13,7 @@ use muster_core::{
 };
 
 use sea_orm::{DatabaseConnection, DbBackend};
+use uuid::Uuid;
 
 use crate::{
     Error,
@@ -57,6 +58,8 @@ pub struct Store {
     connections: Arc<connect::Connections>,
     clock: Clock,
     turns: Arc<queue::Turns>,
+    /// Who this server is among those of the database.
+    speaker: Uuid,
 }
 
 impl Store {
@@ -78,6 +81,7 @@ impl Store {
             connections: Arc::new(connections),
             clock: options.clock.clone(),
             turns: Arc::default(),
+            speaker: Uuid::new_v4(),
         })
     }
 
@@ -108,6 +112,10 @@ impl Store {
 
     pub(crate) fn suspicion(&self) -> &suspicion::Suspicion {
         &self.connections.suspicion
+    }
+
+    pub(crate) const fn speaker(&self) -> Uuid {
+        self.speaker
     }
 
     pub(crate) fn turns(&self) -> &queue::Turns {

@@ -28,6 +28,7 @@ Examples:
   muster agents rotate-token east > east-token
   muster agents cordon east -m 'upgrade of the cluster'
   muster agents drain east            take what may go elsewhere; the rest runs to its end
+  muster agents uncordon east
   muster agents delete east";
 
 /// Manage agents, the daemons of clusters

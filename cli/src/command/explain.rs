@@ -124,7 +124,7 @@ fn show(told: ExplainExecutionResponse, global: &Global) -> Result<(), Error> {
         let (says, why) = match &verdict.hindrance {
             None => (Cell::styled("yes", Style::Green), String::new()),
             Some(hindrance) => (
-                Cell::styled(&hindrance.reason.to_lowercase(), Style::Yellow),
+                Cell::styled(hindrance.reason.to_lowercase(), Style::Yellow),
                 hindrance.message.clone(),
             ),
         };

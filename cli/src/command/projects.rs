@@ -24,6 +24,7 @@ Examples:
   muster projects ls
   muster projects set payments --weight 3 --max-running 50 --max-per-minute none
   muster projects pause payments -m 'an incident'
+  muster projects resume payments
   muster --project payments ls";
 
 /// Manage projects (tenants)

@@ -20,8 +20,9 @@ use std::sync::Arc;
 use muster_core::{
     clock::Clock,
     execution::{Effect, Stop},
+    id::ExecutionId,
 };
-use muster_storage::{Blobs, Store, execution::Changed};
+use muster_storage::{Blobs, Store, execution::Changed, word::Word};
 use tokio_util::task::TaskTracker;
 
 pub(crate) use caller::{Access, Caller};
@@ -35,7 +36,7 @@ pub(crate) use logs::{LogItem, LogRange};
 pub(crate) use manifests::ManifestChange;
 pub(crate) use tokens::WantedToken;
 
-use crate::{config::Config, link::Link, vault::Vault};
+use crate::{config::Config, link::Link, replicas::Replicas, vault::Vault};
 
 /// All that use cases need.
 #[derive(Debug)]
@@ -47,6 +48,7 @@ pub(crate) struct App {
     pub(crate) vault: Vault,
     pub(crate) hub: Hub,
     pub(crate) link: Link,
+    pub(crate) replicas: Replicas,
     pub(crate) tasks: TaskTracker,
 }
 
@@ -57,6 +59,7 @@ impl App {
         vault: Vault,
         clock: Clock,
         config: Config,
+        replicas: Replicas,
     ) -> Arc<Self> {
         Arc::new(Self {
             store,
@@ -66,6 +69,7 @@ impl App {
             vault,
             hub: Hub::new(),
             link: Link::new(),
+            replicas,
             tasks: TaskTracker::new(),
         })
     }
@@ -73,9 +77,9 @@ impl App {
     /// Does what follows from a committed change. Every effect may be done again without harm;
     /// one that is lost in a crash is done by a sweep or at the agent's next connect.
     pub(crate) fn perform(&self, changed: &Changed) {
-        self.hub.execution_changed(changed.execution.id);
+        self.execution_changed(changed.execution.id);
         if let Some(origin) = &changed.execution.origin {
-            self.hub.execution_changed(origin.parent);
+            self.execution_changed(origin.parent);
         }
         let state = changed.execution.state();
         if state.is_terminal() && !changed.effects.is_empty() {
@@ -83,21 +87,38 @@ impl App {
         }
         for effect in &changed.effects {
             match effect {
-                Effect::WakeScheduler => self.hub.queue_changed(),
+                Effect::WakeScheduler => self.wake_scheduler(),
                 Effect::StopAttempt(lease, stop) => {
                     self.link.stop_attempt(*lease, *stop, &changed.execution);
+                    self.replicas.tell(Word::Attempt(lease.attempt));
                 }
-                Effect::PauseAttempt(lease, pause) => self.link.pause_attempt(*lease, *pause),
+                Effect::PauseAttempt(lease, pause) => {
+                    self.link.pause_attempt(*lease, *pause);
+                    self.replicas.tell(Word::Attempt(lease.attempt));
+                }
                 Effect::CloseAttempt(lease) => {
                     self.link.close_attempt(lease.attempt);
                     self.hub.attempt_ended();
                 }
                 Effect::RevokeAttempt(lease) => {
                     self.link.revoke_attempt(*lease);
+                    self.replicas.tell(Word::Attempt(lease.attempt));
                     self.hub.attempt_ended();
                 }
             }
         }
+    }
+
+    /// Something can be placed, here or by another server.
+    pub(crate) fn wake_scheduler(&self) {
+        self.hub.queue_changed();
+        self.replicas.tell(Word::Queue);
+    }
+
+    /// An execution changed: for those who watch it, here or at another server.
+    pub(crate) fn execution_changed(&self, id: ExecutionId) {
+        self.hub.execution_changed(id);
+        self.replicas.tell(Word::Execution(id));
     }
 
     /// Does what follows from a change that the server itself has decided on an attempt: what the

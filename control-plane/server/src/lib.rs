@@ -10,6 +10,7 @@ mod grpc;
 mod http;
 mod link;
 pub mod metrics;
+mod replicas;
 pub mod runtime;
 mod tasks;
 pub mod tls;

@@ -27,7 +27,7 @@ use muster_storage::{
     agent::Agent,
     execution::{Execution, Role},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use ingest::Ingests;
@@ -53,6 +53,8 @@ struct Session {
     held: HashSet<AttemptId>,
     /// Somebody wants it to take no new work.
     cordoned: bool,
+    /// There may be orders that this process did not give.
+    orders: Arc<Notify>,
 }
 
 /// All streams of this process, and which attempt is on which.
@@ -103,6 +105,7 @@ impl Link {
         id: SessionId,
         outbox: &mpsc::Sender<LinkResponse>,
         stop: &CancellationToken,
+        orders: &Arc<Notify>,
     ) {
         let session = Session {
             id,
@@ -114,6 +117,7 @@ impl Link {
             exempt: 0,
             held: HashSet::new(),
             cordoned: false,
+            orders: Arc::clone(orders),
         };
         let mut sessions = self.lock();
         if let Some(older) = sessions.agents.insert(agent, session) {
@@ -278,6 +282,25 @@ impl Link {
                 message: "the attempt was taken from this agent; stop it".to_owned(),
             };
             send(&session.outbox, Message::Refusal(refusal));
+        }
+    }
+
+    /// Another server may have given an order for an attempt, or for any: the stream of its agent
+    /// looks for it.
+    pub(crate) fn look_for_orders(&self, attempt: Option<AttemptId>) {
+        let sessions = self.lock();
+        match attempt {
+            Some(attempt) => {
+                let holder = sessions.holders.get(&attempt);
+                if let Some(session) = holder.and_then(|agent| sessions.agents.get(agent)) {
+                    session.orders.notify_one();
+                }
+            }
+            None => {
+                for session in sessions.agents.values() {
+                    session.orders.notify_one();
+                }
+            }
         }
     }
 

@@ -13,8 +13,9 @@ use muster_core::clock::Clock;
 use muster_storage::{
     Blobs, Store,
     token::{NewToken, Role},
+    word::Word,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -25,6 +26,7 @@ use crate::{
     config::{self, Config, Tls},
     http,
     link::dispatch,
+    replicas::{self, Replicas},
     tasks, tls,
     token::{Holder, generate, hash},
     vault::{self, Vault},
@@ -107,12 +109,12 @@ impl Server {
     ) -> Result<Self, Error> {
         config.validate()?;
         make_private(&config.data_dir)?;
-        let (app, listener) = prepare(config, clock).await?;
+        let (app, listener, words) = prepare(config, clock).await?;
         let admin_token = write_first_token(&app).await?;
         tasks::grant_grace(&app)
             .await
             .map_err(|error| Error::Services(error.to_string()))?;
-        let mut server = Self::serve(app, listener, metrics).await?;
+        let mut server = Self::serve(app, listener, words, metrics).await?;
         server.admin_token = admin_token;
         Ok(server)
     }
@@ -136,7 +138,7 @@ impl Server {
         config.order_interval = Some(EMBEDDED_ORDERS);
         config.validate()?;
         make_private(&config.data_dir)?;
-        let (app, listener) = prepare(config, clock).await?;
+        let (app, listener, words) = prepare(config, clock).await?;
         let secret = generate(Holder::Person);
         let expire_time = app
             .clock
@@ -156,7 +158,7 @@ impl Server {
         tasks::settle(&app)
             .await
             .map_err(|error| Error::Services(error.to_string()))?;
-        let server = Self::serve(Arc::clone(&app), listener, None).await?;
+        let server = Self::serve(Arc::clone(&app), listener, words, None).await?;
         server.tasks.spawn({
             let stop = server.stop.clone();
             async move {
@@ -172,6 +174,7 @@ impl Server {
     async fn serve(
         app: Arc<App>,
         listener: TcpListener,
+        words: mpsc::Receiver<Word>,
         metrics: Option<PrometheusHandle>,
     ) -> Result<Self, Error> {
         let address = app.config.listen;
@@ -195,6 +198,8 @@ impl Server {
         essential(tasks::keep_house(Arc::clone(&app), stop.clone()).boxed());
         essential(tasks::watch_orphans(Arc::clone(&app), stop.clone()).boxed());
         essential(dispatch::run(Arc::clone(&app), stop.clone()).boxed());
+        essential(replicas::speak(Arc::clone(&app), words, stop.clone()).boxed());
+        essential(replicas::hear(Arc::clone(&app), stop.clone()).boxed());
         let grace = app.config.stop_grace;
         let closing = CancellationToken::new();
         tasks.spawn({
@@ -275,7 +280,9 @@ impl Server {
     }
 }
 
-async fn prepare(mut config: Config, clock: Clock) -> Result<(Arc<App>, TcpListener), Error> {
+type Prepared = (Arc<App>, TcpListener, mpsc::Receiver<Word>);
+
+async fn prepare(mut config: Config, clock: Clock) -> Result<Prepared, Error> {
     crate::metrics::describe();
     let options = muster_storage::Options {
         clock: clock.clone(),
@@ -291,7 +298,9 @@ async fn prepare(mut config: Config, clock: Clock) -> Result<(Arc<App>, TcpListe
     let listen = |source| Error::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(listen)?;
     config.listen = listener.local_addr().map_err(listen)?;
-    Ok((App::new(store, blobs, vault, clock, config), listener))
+    let (replicas, words) = Replicas::new();
+    let app = App::new(store, blobs, vault, clock, config, replicas);
+    Ok((app, listener, words))
 }
 
 fn certificate(config: &Config) -> Result<Option<tls::Files>, Error> {

@@ -126,7 +126,7 @@ impl App {
         let agents = self.store.agents();
         let written = agents.set_cordon(agent.id, None, request).await?;
         self.link.set_cordon(agent.id, false);
-        self.hub.queue_changed();
+        self.wake_scheduler();
         Ok(written.value)
     }
 

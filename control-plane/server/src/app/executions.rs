@@ -147,7 +147,7 @@ impl App {
         }
         let written = executions.create(&record, request).await?;
         if !written.replayed {
-            self.hub.queue_changed();
+            self.wake_scheduler();
             if cancels {
                 self.cancel_older(&written.value).await?;
             }

@@ -62,7 +62,7 @@ impl App {
         check(&settings)?;
         let projects = self.store.projects();
         let written = projects.set(project.id, &settings, request).await?;
-        self.hub.queue_changed();
+        self.wake_scheduler();
         Ok(written.value)
     }
 
@@ -79,7 +79,7 @@ impl App {
         settings.pause = pause.map(|message| by(caller, message));
         let projects = self.store.projects();
         let written = projects.set(project.id, &settings, request).await?;
-        self.hub.queue_changed();
+        self.wake_scheduler();
         Ok(written.value)
     }
 

@@ -106,7 +106,7 @@ async fn give(app: &App, takers: &[Taker], room: u32) -> Result<usize, Error> {
             epoch = work.attempt.epoch,
             "assigned"
         );
-        app.hub.execution_changed(work.execution.id);
+        app.execution_changed(work.execution.id);
         let taker = takers.iter().find(|taker| taker.agent.id == agent);
         let place = places.get_mut(&agent).and_then(Vec::pop);
         if let (Some(taker), Some(place)) = (taker, place) {

@@ -310,7 +310,7 @@ impl App {
         let execution = self.store.queue().finish_log(attempt, &summary).await?;
         self.link.ingests.remove(attempt);
         self.hub.log_ended(attempt);
-        self.hub.execution_changed(execution.id);
+        self.execution_changed(execution.id);
         Ok(())
     }
 

@@ -22,7 +22,7 @@ use muster_storage::{
     agent::{Agent, Told},
     work::{self, Reported},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -54,6 +54,8 @@ struct Stage {
     outbox: mpsc::Sender<LinkResponse>,
     /// Ends this stream.
     stop: CancellationToken,
+    /// There may be orders of other servers.
+    orders: Arc<Notify>,
 }
 
 /// Whether a stream goes on.
@@ -77,6 +79,7 @@ pub(crate) fn serve(
         token_hash,
         outbox,
         stop: CancellationToken::new(),
+        orders: Arc::default(),
     };
     let run = async move {
         match stage.run(requests).await {
@@ -111,7 +114,9 @@ impl Stage {
             Err((reason, message)) => return self.refuse(reason, &message).await,
         };
         let id = self.agent.id;
-        self.app.link.enter(id, session, &self.outbox, &self.stop);
+        self.app
+            .link
+            .enter(id, session, &self.outbox, &self.stop, &self.orders);
         let result = self.follow(&hello, session, requests).await;
         self.app.link.leave(id, &self.outbox);
         result
@@ -185,6 +190,7 @@ impl Stage {
         tracing::info!(version = hello.version, "the agent connected");
 
         let (stop, drain) = (self.stop.clone(), self.app.link.drain.clone());
+        let told = Arc::clone(&self.orders);
         let mut orders = self.app.config.order_interval.map(tokio::time::interval);
         loop {
             let orders_due = async {
@@ -202,6 +208,7 @@ impl Stage {
                     return Ok(());
                 }
                 () = orders_due => self.repeat_orders().await?,
+                () = told.notified() => self.repeat_orders().await?,
                 request = requests.next() => match request {
                     Some(Ok(request)) => match self.hear(request).await? {
                         Flow::On => {}

@@ -105,7 +105,7 @@ impl App {
         }
         metrics::counter!(crate::metrics::ARTIFACT_BYTES)
             .increment(u64::try_from(size).unwrap_or(0));
-        self.hub.execution_changed(added.artifact.execution);
+        self.execution_changed(added.artifact.execution);
         Ok(added.artifact)
     }
 

@@ -95,6 +95,18 @@ impl Fixture {
         Self { dir, server, admin }
     }
 
+    /// Another server of the same database, with a directory of its own.
+    pub(crate) async fn beside(other: &Self, change: impl FnOnce(&mut Config)) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let server = Self::serve(dir.path(), Clock::system(), change).await;
+        assert!(server.admin_token().is_none(), "the first one has it");
+        Self {
+            dir,
+            server,
+            admin: other.admin.clone(),
+        }
+    }
+
     async fn serve(
         dir: &std::path::Path,
         clock: Clock,

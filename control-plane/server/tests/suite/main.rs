@@ -12,5 +12,6 @@ mod fixture;
 mod isolation;
 mod link;
 mod port;
+mod replicas;
 mod schedule;
 mod stop;

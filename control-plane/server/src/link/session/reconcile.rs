@@ -104,8 +104,14 @@ impl Stage {
         let live = self.app.store.agent(self.agent.id).live().await?;
         // What another replica ended takes no room any more.
         let known: HashSet<_> = live.iter().map(|live| live.attempt.id).collect();
-        for ended in before.difference(&known) {
-            self.app.link.close_attempt(*ended);
+        let ended: Vec<AttemptId> = before.difference(&known).copied().collect();
+        for attempt in self.app.store.agent(self.agent.id).attempts(&ended).await? {
+            // It is over for everybody: where it was taken from the agent, that has to hear it.
+            self.app.link.close_attempt(attempt.id);
+            if attempt.status == Status::Lost {
+                self.refuse_lease(&attempt.id.to_string(), attempt.epoch)
+                    .await;
+            }
         }
         for live in live {
             let lease = live.attempt.lease();

@@ -1,0 +1,157 @@
+//! Two servers of one PostgreSQL database. Runs where `MUSTER_TEST_POSTGRES` is the URL of a server;
+//! with `MUSTER_TEST_REQUIRE_SERVERS=1` it fails where that is not set.
+
+use std::time::{Duration, Instant};
+
+use muster_proto::v1::{
+    CancelExecutionRequest, Credit, DrainAgentRequest, attempt_report::Phase, execution::State,
+    link_request::Message, link_response, refusal::Reason,
+};
+use sqlx::{Connection as _, Executor as _};
+
+use super::{
+    agent::Agent,
+    fixture::{Fixture, WORKFLOW, run, run_text},
+};
+
+/// A database of its own for a test, dropped by the next one's name never meeting it.
+async fn database() -> Option<String> {
+    let variable = "MUSTER_TEST_POSTGRES";
+    let server = std::env::var(variable).ok().filter(|url| !url.is_empty());
+    let required = std::env::var("MUSTER_TEST_REQUIRE_SERVERS").is_ok_and(|on| on == "1");
+    assert!(
+        server.is_some() || !required,
+        "{variable} is not set, but servers are required"
+    );
+    let server = server?;
+    let name = format!("muster_test_{}", uuid::Uuid::now_v7().simple());
+    let mut admin = sqlx::PgConnection::connect(&server)
+        .await
+        .expect("PostgreSQL");
+    let create = format!("CREATE DATABASE {name}");
+    let create = sqlx::AssertSqlSafe(create);
+    admin.execute(create).await.expect("a database");
+    let (address, query) = server.split_once('?').unwrap_or((&server, ""));
+    let (scheme, rest) = address.split_once("://").expect("a URL");
+    let host = rest.split('/').next().expect("a host");
+    Some(format!("{scheme}://{host}/{name}?{query}"))
+}
+
+async fn drop_database(url: &str) {
+    let server = std::env::var("MUSTER_TEST_POSTGRES").expect("it is set");
+    let name = url.rsplit_once('/').expect("a URL").1;
+    let name = name.split('?').next().expect("a name");
+    let mut admin = sqlx::PgConnection::connect(&server)
+        .await
+        .expect("PostgreSQL");
+    let drop = sqlx::AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"));
+    admin.execute(drop).await.expect("dropped");
+}
+
+/// Two servers on one database; the second one has the first one's tokens.
+async fn pair() -> Option<(String, Fixture, Fixture)> {
+    let url = database().await?;
+    let first = Fixture::start_with(|config| config.database = Some(url.clone())).await;
+    let key = first.dir.path().join("credential-key");
+    let second = Fixture::beside(&first, |config| {
+        config.database = Some(url.clone());
+        if key.exists() {
+            config.credential_key_file = Some(key.clone());
+        }
+    })
+    .await;
+    Some((url, first, second))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_server_commits_another_one_gives_out_and_stops_at_once() {
+    const ROUNDS: u32 = 10;
+    let Some((url, one, two)) = pair().await else {
+        return;
+    };
+    let mut admin = one.admin().await;
+    let token = one.agent("east").await;
+    let (mut agent, _) = Agent::connect(&two, &token, Vec::new()).await;
+    let credit = Credit {
+        slots: 4,
+        exempt: 0,
+    };
+    let (mut assigned, mut stopped) = (Duration::ZERO, Duration::ZERO);
+    for _ in 0..ROUNDS {
+        agent.say(Message::Credit(credit)).await;
+        let begun = Instant::now();
+        let made = admin.create(run()).await;
+        let work = loop {
+            if let link_response::Message::Assignment(work) = agent.hear().await {
+                break work;
+            }
+        };
+        assigned += begun.elapsed();
+        assert_eq!(work.execution, made.uid);
+        agent.report(&work, Phase::Running).await;
+        let cancel = CancelExecutionRequest {
+            name: made.name.clone(),
+            ..CancelExecutionRequest::default()
+        };
+        let begun = Instant::now();
+        admin
+            .executions
+            .cancel_execution(cancel)
+            .await
+            .expect("asked");
+        loop {
+            if let link_response::Message::Cancel(cancel) = agent.hear().await {
+                assert_eq!(cancel.attempt, work.attempt);
+                break;
+            }
+        }
+        stopped += begun.elapsed();
+        agent.report(&work, Phase::Lost).await;
+        assert_eq!(admin.get(&made.name).await.state(), State::Canceled);
+    }
+    // By sweeps alone: half a second for each assignment, and never an order without a renewal.
+    let by_sweeps = Duration::from_millis(500) * ROUNDS;
+    assert!(assigned < by_sweeps / 2, "{assigned:?} of {by_sweeps:?}");
+    assert!(stopped < by_sweeps / 2, "{stopped:?} of {by_sweeps:?}");
+    one.server.stop().await;
+    two.server.stop().await;
+    drop_database(&url).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_server_takes_away_the_agent_of_another_one_hears() {
+    let Some((url, one, two)) = pair().await else {
+        return;
+    };
+    let mut admin = one.admin().await;
+    let token = one.agent("east").await;
+    let (mut agent, _) = Agent::connect(&two, &token, Vec::new()).await;
+    let policy = "  execution: {recovery: {interrupted: rerun}}\n";
+    let made = admin.create(run_text(&format!("{WORKFLOW}{policy}"))).await;
+    let work = agent.work().await;
+    agent.report(&work, Phase::Running).await;
+    let drain = DrainAgentRequest {
+        name: "agents/east".to_owned(),
+        ..DrainAgentRequest::default()
+    };
+    let drained = admin.agents.drain_agent(drain).await.expect("drained");
+    assert_eq!(drained.into_inner().taken, 1);
+    loop {
+        if let link_response::Message::Refusal(refusal) = agent.hear().await {
+            assert_eq!(refusal.reason(), Reason::LeaseLost);
+            assert_eq!(refusal.attempt, work.attempt);
+            break;
+        }
+    }
+    // Another server's cordon is seen where the agent is, before anything is given to it.
+    let credit = Credit {
+        slots: 4,
+        exempt: 0,
+    };
+    agent.say(Message::Credit(credit)).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(admin.get(&made.name).await.state(), State::Queued);
+    one.server.stop().await;
+    two.server.stop().await;
+    drop_database(&url).await;
+}
