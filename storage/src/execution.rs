@@ -92,8 +92,6 @@ pub struct Execution {
     pub concurrency: Option<Concurrency>,
     /// Agents where an attempt of it did not come far.
     pub avoid: Vec<AgentId>,
-    /// It begins together with its siblings, so many in all.
-    pub together: Option<u32>,
     /// When what it does now has taken too long: to start, to run, to end.
     pub deadline: Option<Timestamp>,
     /// Counts its changes; its etag.
@@ -178,8 +176,6 @@ pub struct NewExecution {
     pub policy: Policy,
     /// With whom it shares its turn.
     pub concurrency: Option<Concurrency>,
-    /// It begins together with its siblings, so many in all.
-    pub together: Option<u32>,
     /// Documents that members of a suite may be found in, when they came with the request.
     pub source: Option<String>,
 }

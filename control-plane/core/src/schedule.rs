@@ -47,7 +47,7 @@ pub struct Share {
 }
 
 /// Executions of one project that wait for the same: agents with the same labels, a place in the
-/// same concurrency group, one another.
+/// same concurrency group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lane {
     /// Their project.
@@ -58,8 +58,6 @@ pub struct Lane {
     pub avoid: Vec<AgentId>,
     /// Their concurrency group.
     pub group: Option<Group>,
-    /// They begin together or not at all, this many.
-    pub together: Option<u32>,
     /// The first of them, in the order of the queue.
     pub waiting: Vec<Place>,
 }
@@ -96,10 +94,6 @@ pub struct Grant {
 }
 
 /// Plans at most `most` grants.
-///
-/// Those of a lane that begin together take room as it comes, in their project's turn, and hold it
-/// back from others until all of them have some: without that a large group would wait forever
-/// behind small ones.
 #[must_use]
 pub fn plan(takers: &[Taker<'_>], shares: &[Share], lanes: &[Lane], most: usize) -> Vec<Grant> {
     let mut round = Round::new(takers, shares, lanes);
@@ -134,8 +128,6 @@ struct Queue {
     takers: Vec<usize>,
     /// How many of its executions have been given out.
     given: usize,
-    /// Room that is held back for those that begin together, by index of the agent.
-    held: Vec<usize>,
     /// Nothing more of it can be given out in this round.
     done: bool,
 }
@@ -218,8 +210,7 @@ impl<'a> Round<'a> {
         if queue.done {
             return None;
         }
-        let next = queue.given + queue.held.len();
-        self.lanes[lane].waiting.get(next).copied()
+        self.lanes[lane].waiting.get(queue.given).copied()
     }
 
     fn is_open(&self, lane: usize) -> bool {
@@ -255,20 +246,13 @@ impl<'a> Round<'a> {
             *self.begun.entry(key).or_default() += 1;
         }
         let queue = &mut self.queues[next.lane];
-        queue.held.push(next.taker);
-        let wanted = lane.together.map_or(1, |size| size.max(1) as usize);
-        if queue.held.len() < wanted {
-            return;
-        }
-        for taker in std::mem::take(&mut queue.held) {
-            if let Some(place) = lane.waiting.get(queue.given) {
-                queue.given += 1;
-                grants.push(Grant {
-                    execution: place.execution,
-                    project: lane.project,
-                    agent: self.agents[taker],
-                });
-            }
+        if let Some(place) = lane.waiting.get(queue.given) {
+            queue.given += 1;
+            grants.push(Grant {
+                execution: place.execution,
+                project: lane.project,
+                agent: self.agents[next.taker],
+            });
         }
     }
 }
@@ -287,7 +271,6 @@ impl Queue {
         Self {
             takers: if others.is_empty() { avoided } else { others },
             given: 0,
-            held: Vec::new(),
             done: false,
         }
     }

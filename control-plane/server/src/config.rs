@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use muster_core::policy::Policy;
 use muster_storage::blob;
 
 /// Largest manifest, in bytes.
@@ -46,6 +47,8 @@ pub struct Config {
     pub order_interval: Option<Duration>,
     /// How long open calls may take when the server stops.
     pub stop_grace: Duration,
+    /// What follows when attempts end badly, where neither workflow nor project says.
+    pub recovery: Policy,
 }
 
 /// How connections are protected.
@@ -99,6 +102,7 @@ impl Config {
             renew_interval: Duration::from_secs(10),
             order_interval: None,
             stop_grace: Duration::from_secs(10),
+            recovery: Policy::default(),
         }
     }
 

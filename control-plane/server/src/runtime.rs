@@ -136,6 +136,8 @@ impl Server {
         config.tls = Tls::Plaintext;
         // Every command is a process of its own here.
         config.order_interval = Some(EMBEDDED_ORDERS);
+        // Its agent is this process: one that is gone does not come back.
+        config.recovery.lost_agent_after_ms = Some(0);
         config.validate()?;
         make_private(&config.data_dir)?;
         let (app, listener, words) = prepare(config, clock).await?;

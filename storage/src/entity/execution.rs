@@ -50,7 +50,6 @@ pub struct Model {
     pub pause_wanted: bool,
     pub lane: Option<Uuid>,
     pub avoid_json: String,
-    pub together: Option<i32>,
     pub concurrency_group: Option<String>,
     pub concurrency_most: Option<i32>,
     pub policy_json: String,

@@ -214,7 +214,6 @@ impl Executions<'_> {
             pause_wanted: false,
             lane: None,
             avoid_json: "[]".to_owned(),
-            together: new.together.map(row::signed),
             concurrency_group: new.concurrency.as_ref().map(|it| it.group.clone()),
             concurrency_most: new.concurrency.as_ref().map(|it| row::signed(it.most)),
             policy_json: text::encode(&new.policy)?,

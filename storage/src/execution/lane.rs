@@ -19,11 +19,6 @@ pub(crate) fn of(row: &row::Model) -> Uuid {
     add(row.avoid_json.as_bytes());
     add(row.concurrency_group.as_deref().unwrap_or("").as_bytes());
     add(&row.concurrency_most.unwrap_or(0).to_le_bytes());
-    if let Some(size) = row.together {
-        add(&size.to_le_bytes());
-        add(row.parent_attempt_id.unwrap_or_default().as_bytes());
-        add(row.child_group.as_deref().unwrap_or("").as_bytes());
-    }
     let digest: [u8; 32] = digest.finalize().into();
     let mut id = [0; 16];
     id.copy_from_slice(&digest[..16]);

@@ -402,7 +402,6 @@ pub(crate) fn record(row: row::Model) -> Result<Execution, Failure> {
             most: row.concurrency_most.map_or(1, unsigned).max(1),
         }),
         avoid: text::decode(&row.avoid_json)?,
-        together: row.together.map(unsigned),
         deadline: row.stage_deadline.map(time::timestamp),
         id: row.id.into(),
         project: row.project_id.into(),

@@ -21,8 +21,6 @@ pub struct Standing {
     pub running: u32,
     /// How many of its concurrency group run.
     pub group_running: u32,
-    /// How many of those that begin with it are in the queue, itself among them.
-    pub together: u64,
 }
 
 impl Executions<'_> {
@@ -39,7 +37,6 @@ impl Executions<'_> {
                     before: self.before(db, execution.id, execution.priority).await?,
                     running: queue::counted(db, project).await?,
                     group_running,
-                    together: self.together(db, execution).await?,
                 })
             })
             .await
@@ -61,25 +58,6 @@ impl Executions<'_> {
             .filter(row::Column::ProjectId.eq(self.project.as_uuid()))
             .filter(Expr::tuple(columns.map(Expr::col)).lt(Expr::tuple(place)))
             .limit(MOST_COUNTED)
-            .count(db)
-            .await?)
-    }
-
-    /// How many of those that begin together are queued.
-    async fn together<C: ConnectionTrait>(
-        &self,
-        db: &C,
-        execution: &Execution,
-    ) -> Result<u64, Failure> {
-        let (Some(_), Some(origin)) = (execution.together, &execution.origin) else {
-            return Ok(0);
-        };
-        Ok(row::Entity::find()
-            .select_only()
-            .column(row::Column::Id)
-            .filter(row::Column::ParentAttemptId.eq(origin.attempt.as_uuid()))
-            .filter(row::Column::ChildGroup.eq(origin.group.as_str()))
-            .filter(row::Column::State.eq("queued"))
             .count(db)
             .await?)
     }

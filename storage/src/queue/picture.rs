@@ -28,8 +28,6 @@ const MOST_PROJECTS: u64 = 10_000;
 const MOST_LANES: u64 = 100;
 /// How many executions of a lane are looked at.
 const MOST_OF_LANE: u32 = 256;
-/// Most executions that begin together.
-const MOST_TOGETHER: u32 = 1000;
 
 /// Projects with something in the queue: the index is walked from one to the next.
 const PROJECTS: &str = "\
@@ -67,7 +65,6 @@ struct Head {
     avoid_json: String,
     concurrency_group: Option<String>,
     concurrency_most: Option<i32>,
-    together: Option<i32>,
 }
 
 impl Queue<'_> {
@@ -135,7 +132,6 @@ impl Queue<'_> {
                     row::Column::AvoidJson,
                     row::Column::ConcurrencyGroup,
                     row::Column::ConcurrencyMost,
-                    row::Column::Together,
                 ])
                 .into_model::<Head>()
                 .one(db)
@@ -159,16 +155,11 @@ impl Queue<'_> {
                 }
                 None => None,
             };
-            let together = head.together.and_then(|size| u32::try_from(size).ok());
-            let wanted = match together {
-                Some(size) => size.min(MOST_TOGETHER),
-                None => room.min(MOST_OF_LANE),
-            };
             // From the index alone.
             let waiting: Vec<(i64, Uuid)> = queued()
                 .select_only()
                 .columns([row::Column::QueueRank, row::Column::Id])
-                .limit(u64::from(wanted))
+                .limit(u64::from(room.min(MOST_OF_LANE)))
                 .into_tuple()
                 .all(db)
                 .await?;
@@ -177,7 +168,6 @@ impl Queue<'_> {
                 target: text::decode(&head.target_json)?,
                 avoid: text::decode(&head.avoid_json)?,
                 group,
-                together,
                 waiting: waiting
                     .into_iter()
                     .map(|(rank, id)| Place {

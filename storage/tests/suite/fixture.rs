@@ -236,7 +236,6 @@ pub(crate) fn new_execution(identity: Identity) -> NewExecution {
         origin: None,
         policy: Policy::default(),
         concurrency: None,
-        together: None,
         source: None,
         resolved: Some("kind: TestWorkflow\n".to_owned()),
     }

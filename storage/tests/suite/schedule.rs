@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 
 use muster_core::{
-    execution::{Outcome, Phase, State},
+    execution::{Outcome, Phase},
     id::{AgentId, ProjectId},
-    policy::Policy,
     schedule::{self, Grant, Taker},
 };
 use muster_storage::{
@@ -30,7 +29,6 @@ on_every_database!(
     more_lanes_than_one_look_takes_are_all_served,
     a_cordoned_agent_keeps_what_it_has_and_gets_nothing,
     an_agent_where_it_did_not_begin_is_the_last_choice,
-    those_that_begin_together_are_claimed_together,
 );
 
 /// Submits to any project.
@@ -157,7 +155,7 @@ async fn a_parent_that_waits_for_its_children_does_not_count_for_the_quota(db: D
     let (agent, parent) = db.running().await;
     db.submit("other").await;
     assert_eq!(claim(&db, agent, 5).await, Claimed::default());
-    let child = child_of(&db, &parent, 0, None).await;
+    let child = child_of(&db, &parent, 0).await;
     let next = claim(&db, agent, 5).await;
     let ids: Vec<_> = next.assignments.iter().map(|it| it.execution.id).collect();
     assert_eq!(ids, [child.id], "the child takes the place of its parent");
@@ -168,7 +166,6 @@ async fn child_of(
     db: &Database,
     parent: &muster_storage::work::Assignment,
     index: i64,
-    together: Option<u32>,
 ) -> Execution {
     let origin = muster_storage::execution::Origin {
         parent: parent.execution.id,
@@ -181,7 +178,6 @@ async fn child_of(
     };
     db.submit_with("child", |new| {
         new.origin = Some(origin);
-        new.together = together;
         new.priority = 1;
     })
     .await
@@ -326,19 +322,4 @@ async fn an_agent_where_it_did_not_begin_is_the_last_choice(db: Database) {
     assert_eq!(of(&grants), Some(other));
     let alone = schedule::plan(&takers[..1], &picture.shares, &picture.lanes, 9);
     assert_eq!(of(&alone), Some(agent), "better there than nowhere");
-}
-
-async fn those_that_begin_together_are_claimed_together(db: Database) {
-    let (agent, parent) = db.running().await;
-    for index in 0..3 {
-        child_of(&db, &parent, index, Some(3)).await;
-    }
-    assert_eq!(claim(&db, agent, 2).await, Claimed::default());
-    let all = claim(&db, agent, 3).await.assignments;
-    assert_eq!(all.len(), 3);
-    assert!(all.iter().all(|it| it.execution.state() == State::Assigned));
-    assert!(
-        all.iter()
-            .all(|it| it.execution.policy == Policy::default())
-    );
 }

@@ -26,7 +26,6 @@ fn lane(owner: u128, numbers: impl IntoIterator<Item = u128>) -> Lane {
         target: Target::default(),
         avoid: Vec::new(),
         group: None,
-        together: None,
         waiting: numbers.into_iter().map(|number| place(0, number)).collect(),
     }
 }
@@ -170,20 +169,6 @@ fn a_concurrency_group_lets_as_many_begin_as_it_has_places_over_all_its_lanes() 
         9,
     );
     assert_eq!(numbers(&grants), [1, 2, 9]);
-}
-
-#[test]
-fn those_that_begin_together_wait_for_room_for_all_and_hold_it() {
-    let none = labels(&[]);
-    let mut gang = lane(1, [1, 2, 3]);
-    gang.together = Some(3);
-    let behind = lane(1, [4]);
-    let lanes = [gang, behind];
-    let two = plan(&[taker(1, &none, 2)], &[share(1, 1, 0)], &lanes, 9);
-    assert!(two.is_empty(), "the room is held for the third");
-    let takers = [taker(1, &none, 2), taker(2, &none, 2)];
-    let four = plan(&takers, &[share(1, 1, 0)], &lanes, 9);
-    assert_eq!(numbers(&four), [1, 2, 3, 4]);
 }
 
 #[test]

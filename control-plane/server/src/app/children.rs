@@ -486,7 +486,6 @@ fn record(
             ..parent.execution.policy
         },
         concurrency: None,
-        together: None,
         origin: Some(origin),
         source: None,
         resolved: None,

@@ -138,7 +138,7 @@ impl App {
             .as_ref()
             .is_some_and(|concurrency| concurrency.cancel_in_progress);
         let mut record = record(creator, new, loaded, compiled, identity)?;
-        record.policy = record.policy.over(of_project);
+        record.policy = record.policy.over(of_project).over(self.config.recovery);
         if let Some(origin) = origin {
             record.priority = GENERATION_PRIORITY;
             record.origin = Some(origin);
@@ -315,7 +315,6 @@ fn record(
             group: said.group,
             most: said.most,
         }),
-        together: None,
         source: loaded.source.clone(),
         resolved: compiled.resolved,
         workflow_revision: loaded.revision,

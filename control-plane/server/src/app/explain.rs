@@ -197,15 +197,6 @@ fn waiting(
             ),
         ));
     }
-    if let Some(size) = execution.together {
-        reasons.push(reason(
-            "TOGETHER",
-            format!(
-                "{size} begin together, when there is room for all of them; {} of them are in the queue",
-                standing.together
-            ),
-        ));
-    }
     let fitting: Vec<&Verdict> = agents
         .iter()
         .filter(|verdict| {
