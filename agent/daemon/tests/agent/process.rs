@@ -56,6 +56,7 @@ fn assignment(steps: &[Value]) -> Assignment {
         project: "default".to_owned(),
         display_name: "real-1".to_owned(),
         plan: plan.to_string().into(),
+        stop_after: None,
     }
 }
 

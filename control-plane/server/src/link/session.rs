@@ -353,6 +353,7 @@ pub(super) fn assignment(work: &work::Assignment) -> Assignment {
         project: work.project_name.clone(),
         display_name: work.execution.display_name.clone(),
         plan: work.plan.clone(),
+        stop_after: None,
     }
 }
 
