@@ -287,3 +287,6 @@ async fn remove(
     let secrets: Api<Secret> = shared.api(namespace);
     client::gone(secrets.delete(&name, &background), "delete a Secret").await
 }
+
+#[cfg(test)]
+mod tests;

@@ -181,7 +181,8 @@ fn admit(context: &Context, hello: &ConductorHello) -> Result<Arc<Attempt>, Refu
 /// Whether a conductor may be given its plan: only while the attempt is sure to be this agent's.
 /// One that has its plan walks on.
 fn may_walk(context: &Context, attempt: &Attempt, hello: &ConductorHello) -> bool {
-    hello.has_plan || hello.purpose() != Purpose::Control || context.leases.holds(attempt.proven())
+    let is_control = matches!(hello.purpose(), Purpose::Control | Purpose::Unspecified);
+    hello.has_plan || !is_control || context.leases.holds(attempt.proven())
 }
 
 fn refusal(refused: Refused) -> AgentMessage {

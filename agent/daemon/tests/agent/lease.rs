@@ -29,19 +29,25 @@ fn fenced() -> Assignment {
 #[tokio::test]
 async fn nothing_begins_while_the_server_answers_no_renewal() {
     let mut run = Run::start(STANDIN).await;
-    let mut link = run.server.welcome_with(Vec::new(), (SECOND, SECOND)).await;
-    // The agent sends and hears, but no renewal is answered: after the first one no lease is sure.
-    let early = link.renewal().await;
+    // A lease outlives one renewal that is missed, and not two.
+    let times = (SECOND, SECOND.mul_f64(1.5));
+    let mut link = run.server.welcome_with(Vec::new(), times).await;
+    // The agent sends and hears, but no renewal is answered: no lease is sure any more.
+    link.renewal().await;
+    let unnamed = link.renewal().await;
     let work = assignment();
     link.assign(work.clone()).await;
-    let late = link.renewal().await;
-    assert_eq!(late.attempts.len(), 1, "it holds the attempt");
-    assert!(!run.has_given(&work), "it must not begin");
-    // An answer to what did not name it proves nothing.
-    link.renewed(early.sequence).await;
-    let latest = link.renewal().await;
-    assert!(!run.has_given(&work), "it must not begin");
-    link.renewed(latest.sequence).await;
+    let named = link.renewal().await;
+    assert_eq!(named.attempts.len(), 1, "it holds the attempt");
+    assert!(!run.has_given(&work), "nothing was answered");
+    link.renewed(unnamed.sequence).await;
+    link.renewal().await;
+    assert!(!run.has_given(&work), "what was answered did not name it");
+    link.renewal().await;
+    link.renewed(named.sequence).await;
+    let last = link.renewal().await;
+    assert!(!run.has_given(&work), "what was answered is too old");
+    link.renewed(last.sequence).await;
     link.meanwhile(run.given(&work)).await;
 }
 
