@@ -24,7 +24,8 @@ pub(crate) struct Leases {
 
 #[derive(Debug, Clone, Copy)]
 struct State {
-    duration: Duration,
+    /// None until the server has said it.
+    duration: Option<Duration>,
     closed: bool,
 }
 
@@ -33,7 +34,7 @@ impl Leases {
     pub(crate) fn new() -> Self {
         Self {
             state: Mutex::new(State {
-                duration: DURATION,
+                duration: None,
                 closed: false,
             }),
             started: Instant::now(),
@@ -51,7 +52,7 @@ impl Leases {
     /// The server says how long leases live; kept while the link is down.
     pub(crate) fn last(&self, duration: Option<Duration>) {
         let said = duration.filter(|duration| !duration.is_zero());
-        self.update(|state| state.duration = said.unwrap_or(DURATION));
+        self.update(|state| state.duration = Some(said.unwrap_or(DURATION)));
     }
 
     /// Another process has all leases now: this one begins nothing any more.
@@ -67,7 +68,13 @@ impl Leases {
     /// Whether a lease that was proven then is sure to hold now.
     pub(crate) fn holds(&self, proven: Option<Instant>) -> bool {
         let state = self.state();
-        !state.closed && proven.is_some_and(|at| at.elapsed() < state.duration)
+        !state.closed && proven.is_some_and(|at| at.elapsed() < state.duration.unwrap_or(DURATION))
+    }
+
+    /// How long an attempt may run without a proof when `wish` is its limit: never less than its
+    /// lease, which holds without one.
+    pub(crate) fn limit(&self, wish: Duration) -> Duration {
+        self.state().duration.map_or(wish, |lease| lease.max(wish))
     }
 
     /// Since when nothing is known of a lease: since it was proven, or since this process began
@@ -84,6 +91,8 @@ mod tests {
     #[test]
     fn a_lease_holds_from_its_proof_and_as_long_as_the_server_said() {
         let leases = Leases::new();
+        let wish = Duration::from_secs(1);
+        assert_eq!(leases.limit(wish), wish, "nothing is known of leases yet");
         leases.last(Some(Duration::from_mins(1)));
         let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds));
         assert!(!leases.holds(None), "nothing was proven");
@@ -93,6 +102,7 @@ mod tests {
         leases.last(Some(Duration::ZERO));
         assert!(!leases.holds(ago(50)), "no duration is the default");
         assert!(leases.holds(ago(0)));
+        assert_eq!(leases.limit(Duration::from_secs(1)), DURATION);
         leases.close();
         assert!(!leases.holds(ago(0)));
     }

@@ -78,7 +78,9 @@ impl Attempt {
         let limit = state
             .stop_after
             .filter(|_| runs && state.begun && state.end.is_none())?;
-        leases.silent_since(state.proven).checked_add(limit)
+        leases
+            .silent_since(state.proven)
+            .checked_add(leases.limit(limit))
     }
 
     /// It is lost if its time is over; says whether it was that.
@@ -90,6 +92,7 @@ impl Attempt {
             else {
                 return false;
             };
+            let limit = leases.limit(limit);
             expired = leases.silent_since(state.proven).elapsed() >= limit;
             if expired {
                 state.stage = Stage::Lost;

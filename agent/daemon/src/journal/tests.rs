@@ -245,6 +245,19 @@ fn a_journal_that_could_not_be_written_at_the_start_is_read_again_first() {
 }
 
 #[test]
+fn a_line_that_is_not_what_was_written_is_not_believed() {
+    let place = Place::new();
+    let journal = place.open();
+    journal.begin(entry(1)).expect("it is writable");
+    journal.begin(entry(3)).expect("it is writable");
+    let text = fs::read_to_string(&place.path).expect("it is there");
+    let damaged = text.replace("\"epoch\":1", "\"epoch\":7");
+    assert_ne!(text, damaged);
+    fs::write(&place.path, damaged).expect("it is writable");
+    assert_eq!(held(&place.open()), BTreeMap::from([(id(3), true)]));
+}
+
+#[test]
 fn a_journal_of_a_newer_version_is_not_guessed_at() {
     let place = Place::new();
     drop(place.open());

@@ -18,7 +18,8 @@ use crate::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// An assignment that is killed when its lease could not be renewed for a second.
+/// An assignment that is killed when its lease could not be renewed for a second, or as long as a
+/// lease lives, which is more.
 fn fenced() -> Assignment {
     Assignment {
         stop_after: SECOND.try_into().ok(),
@@ -88,7 +89,10 @@ async fn no_plan_is_given_while_the_lease_may_be_over_and_who_has_it_walks_on() 
 #[tokio::test]
 async fn who_could_not_renew_for_too_long_is_killed_and_whose_result_is_here_waits() {
     let mut run = Run::start(STANDIN).await;
-    let mut link = run.server.welcome(Vec::new()).await;
+    let mut link = run
+        .server
+        .welcome_with(Vec::new(), (SECOND / 4, SECOND))
+        .await;
     let (running, done) = (fenced(), fenced());
     link.assign(running.clone()).await;
     link.assign(done.clone()).await;
