@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use muster_proto::v1::execution::State;
 use muster_tests::{
     agent::Agent,
     control_plane::ControlPlane,
     run::{Run, step},
+    wait::until,
 };
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Prints numbered lines for about ten seconds.
 const COUNTING: &str = r#"
@@ -89,6 +91,49 @@ async fn server_stops_in_an_orderly_way_on_sigterm() -> anyhow::Result<()> {
     ensure!(server.terminate()?.success());
     server.restart().await?;
     expect_everything(&run).await
+}
+
+/// Runs for long and prints nothing.
+const SILENT: &str = r#"
+apiVersion: testworkflows.testkube.io/v1
+kind: TestWorkflow
+metadata:
+  name: silent
+spec:
+  steps:
+  - run:
+      command: [sleep, "600"]
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attempt_that_went_while_its_agent_was_dead_is_lost_and_not_run_again() -> anyhow::Result<()>
+{
+    let server = ControlPlane::start().await?;
+    let mut agent = Agent::on_this_machine(&server, "here").await?;
+    let run = server.client.start(SILENT, None).await?;
+    let running = until("the step runs", async || {
+        let execution = run.now().await?;
+        Ok((execution.state() == State::Running).then_some(execution))
+    });
+    let execution = running.await?;
+    let attempt = execution.attempts.first().context("an attempt")?;
+    agent.kill()?;
+    let directory = server.folder().join("here/agent").join(&attempt.uid);
+    let conductor = std::fs::read(directory.join("conductor.json"))?;
+    let conductor: serde_json::Value = serde_json::from_slice(&conductor)?;
+    let conductor = conductor["pid"].as_i64().context("an id")?;
+    let conductor = Pid::from_raw(conductor.try_into()?).context("an id")?;
+    kill_process(conductor, Signal::KILL)?;
+    std::fs::remove_dir_all(&directory)?;
+    agent.restart()?;
+    let over = until("the attempt is over", async || {
+        let attempt = run.now().await?.attempts.into_iter().next();
+        Ok(attempt.filter(|attempt| !attempt.reason.is_empty()))
+    });
+    let attempt = over.await?;
+    ensure!(attempt.reason == "POD_GONE", "{attempt:?}");
+    ensure!(!directory.exists(), "it was begun again");
+    Ok(())
 }
 
 async fn expect_everything(run: &Run) -> anyhow::Result<()> {

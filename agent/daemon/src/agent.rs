@@ -1,6 +1,6 @@
 //! A running agent: starts its parts in order and stops them in order.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use muster_core::id::SessionId;
 use tokio::{
@@ -10,8 +10,14 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Config, Error, attempt::supervise::supervise, backend::Backend, backoff::Backoff,
-    context::Context, link, relay,
+    Config, Error,
+    attempt::{Past, supervise::supervise},
+    backend::{Backend, Found},
+    backoff::Backoff,
+    context::Context,
+    journal::{self, Entry, Journal},
+    lease::Leases,
+    link, relay,
 };
 
 /// How long a stop may take.
@@ -34,10 +40,14 @@ impl Agent {
     pub async fn start(config: Config) -> Result<Self, Error> {
         config.validate()?;
         let (backend, listener) = Backend::open(&config).await?;
+        // Before anything is looked for: from now on no earlier process can begin more.
+        let journal = open_journal(&config).await?;
         let context = Arc::new(Context {
             config,
             session: SessionId::generate(),
             attempts: Arc::default(),
+            journal: Arc::new(journal),
+            leases: Leases::new(),
             backend,
             uplink: watch::Sender::new(None),
             tasks: TaskTracker::new(),
@@ -107,7 +117,23 @@ async fn serve(context: &Arc<Context>, listener: relay::Listener) -> Error {
     find(context).await;
     context.backend.watch(context);
     context.spawn(relay::serve(Arc::clone(context), listener));
-    link::run(context).await
+    let error = tokio::select! {
+        error = link::run(context) => error,
+        error = journal::keep(context) => error,
+    };
+    // Whatever is about to begin does not.
+    context.leases.close();
+    error
+}
+
+/// Opens the journal of the place where attempts run.
+async fn open_journal(config: &Config) -> Result<Journal, Error> {
+    let Some(path) = config.journal()? else {
+        return Ok(Journal::volatile());
+    };
+    let open = tokio::task::spawn_blocking(move || Journal::open(&path));
+    // It does not panic, and is not cancelled.
+    open.await.unwrap_or_else(|_gone| Ok(Journal::volatile()))
 }
 
 /// Finds the attempts of an earlier process.
@@ -123,11 +149,46 @@ async fn find(context: &Arc<Context>) {
         }
         backoff.wait().await;
     };
+    let mut journal: BTreeMap<_, _> = context
+        .journal
+        .entries()
+        .into_iter()
+        .map(|entry| (entry.attempt, entry))
+        .collect();
     for found in found {
-        let (attempt, new) = context.attempts.add(found.attempt, found.epoch, true);
-        if new {
-            tracing::info!(attempt = %attempt.id, "found an attempt of an earlier process");
-            context.spawn(supervise(Arc::clone(context), attempt));
-        }
+        let written = journal.remove(&found.attempt);
+        resume(context, found, Past::Found, written.as_ref());
     }
+    for entry in journal.into_values() {
+        let past = if entry.begun {
+            Past::Unsure
+        } else {
+            Past::None
+        };
+        let found = Found {
+            attempt: entry.attempt,
+            epoch: entry.epoch,
+            begun: entry.begun,
+        };
+        resume(context, found, past, Some(&entry));
+    }
+}
+
+/// Goes on with an attempt of an earlier process.
+fn resume(context: &Arc<Context>, found: Found, past: Past, written: Option<&Entry>) {
+    let (attempt, new) = context.attempts.add(found.attempt, found.epoch, past);
+    if !new {
+        return;
+    }
+    if let Some(written) = written {
+        attempt.recall(written);
+    }
+    if found.begun
+        && let Err(error) = context.journal.found(attempt.entry())
+    {
+        // It runs; that it does is not new to the backend.
+        tracing::warn!(attempt = %attempt.id, ?error, "an attempt that runs is not in the journal");
+    }
+    tracing::info!(attempt = %attempt.id, ?past, "found an attempt of an earlier process");
+    context.spawn(supervise(Arc::clone(context), attempt));
 }

@@ -1,15 +1,17 @@
 //! One attempt: all that this process knows of it, and what is to be reported.
 //!
 //! Backend, relay and link change it through its methods and watch it for changes; nobody sends
-//! messages about it. Its life is driven by [`supervise`].
+//! messages about it. Its life is driven by [`supervise`]; what its lease allows is in [`leased`].
 
 mod connection;
+mod leased;
 mod snapshot;
 pub(crate) mod supervise;
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -66,8 +68,21 @@ impl Work {
 pub(crate) enum End {
     /// The server has its result: clean up.
     Committed,
-    /// Its lease is lost: kill it and say nothing.
+    /// Its lease is lost, or was given back: kill it and say nothing.
     Killed,
+}
+
+/// What an attempt may have behind it when this process hears of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Past {
+    /// Nothing was ever made for it.
+    #[default]
+    None,
+    /// The backend has it.
+    Found,
+    /// It has begun, by the journal or by what the server has heard of it, and the backend did not
+    /// name it: it has to be asked.
+    Unsure,
 }
 
 /// The place of an attempt as the backend and the conductor tell.
@@ -119,6 +134,15 @@ struct State {
     /// Number of the newest control connection; 0 when there is none.
     connection: u64,
     connections: u64,
+    past: Past,
+    /// Something may be there that has to be killed.
+    begun: bool,
+    /// When the newest renewal was sent that is proven to have reached the server.
+    proven: Option<Instant>,
+    /// Kill it when nothing is proven for this long.
+    stop_after: Option<Duration>,
+    /// Why it is given back, as `(reason, message)`.
+    declined: Option<(&'static str, String)>,
     end: Option<End>,
 }
 
@@ -129,8 +153,6 @@ pub(crate) struct Attempt {
     pub(crate) id: AttemptId,
     /// Epoch of its lease.
     pub(crate) epoch: i64,
-    /// The backend had it when this process started.
-    pub(crate) found: bool,
     state: Mutex<State>,
     changed: watch::Sender<()>,
     wake: Arc<Notify>,
@@ -138,12 +160,16 @@ pub(crate) struct Attempt {
 
 impl Attempt {
     /// An attempt of which nothing is known yet; `wake` is told of every change to report.
-    pub(crate) fn new(id: AttemptId, epoch: i64, found: bool, wake: Arc<Notify>) -> Self {
+    pub(crate) fn new(id: AttemptId, epoch: i64, past: Past, wake: Arc<Notify>) -> Self {
+        let state = State {
+            past,
+            begun: past != Past::None,
+            ..State::default()
+        };
         Self {
             id,
             epoch,
-            found,
-            state: Mutex::default(),
+            state: Mutex::new(state),
             changed: watch::Sender::new(()),
             wake,
         }
@@ -175,6 +201,7 @@ impl Attempt {
 
     /// Takes the work; a plan that can not be read makes the attempt lost.
     pub(crate) fn assign(&self, assignment: Assignment) {
+        self.stop_after(assignment.stop_after.as_ref());
         if self.work().is_some() {
             return;
         }

@@ -11,7 +11,7 @@ use std::{
 use muster_core::id::AttemptId;
 use tokio::sync::Notify;
 
-use crate::attempt::Attempt;
+use crate::attempt::{Attempt, Past};
 
 /// All attempts of this agent, by id.
 #[derive(Debug, Default)]
@@ -32,12 +32,12 @@ impl Attempts {
     }
 
     /// Adds an attempt unless it is there. Returns it, and whether it is new.
-    pub(crate) fn add(&self, id: AttemptId, epoch: i64, found: bool) -> (Arc<Attempt>, bool) {
+    pub(crate) fn add(&self, id: AttemptId, epoch: i64, past: Past) -> (Arc<Attempt>, bool) {
         let mut table = self.lock();
         if let Some(there) = table.get(&id) {
             return (Arc::clone(there), false);
         }
-        let attempt = Arc::new(Attempt::new(id, epoch, found, Arc::clone(&self.wake)));
+        let attempt = Arc::new(Attempt::new(id, epoch, past, Arc::clone(&self.wake)));
         table.insert(id, Arc::clone(&attempt));
         (attempt, true)
     }
@@ -58,6 +58,11 @@ impl Attempts {
         let mut attempts = self.all();
         attempts.retain(|attempt| attempt.end().is_none());
         attempts
+    }
+
+    /// Something has changed that is told to the server and belongs to no attempt.
+    pub(crate) fn wake(&self) {
+        self.wake.notify_one();
     }
 
     /// Waits until something is to be reported, or the number of held attempts has changed.

@@ -34,6 +34,8 @@ pub(crate) enum Backend {
 pub(crate) struct Found {
     pub(crate) attempt: AttemptId,
     pub(crate) epoch: i64,
+    /// A pod or process was made for it; else only the place for one.
+    pub(crate) begun: bool,
 }
 
 /// Why an attempt can not be started here, for good.
@@ -102,6 +104,14 @@ impl Backend {
         }
     }
 
+    /// Asks for one attempt by its name: whether anything of it is there.
+    pub(crate) async fn has(&self, attempt: AttemptId) -> Result<bool, Error> {
+        match self {
+            Self::Kubernetes(backend) => backend.has(attempt).await,
+            Self::Process(backend) => Ok(backend.has(attempt)),
+        }
+    }
+
     /// Starts an attempt, or does nothing when it is there. Retries what may pass, as long as the
     /// attempt is live.
     pub(crate) async fn start(
@@ -111,7 +121,7 @@ impl Backend {
         work: &Work,
     ) -> Result<(), Denied> {
         match self {
-            Self::Kubernetes(backend) => backend.start(attempt, work).await,
+            Self::Kubernetes(backend) => backend.start(context, attempt, work).await,
             Self::Process(backend) => backend.start(context, attempt, work).await,
         }
     }

@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -81,6 +81,8 @@ pub struct Kubernetes {
     /// Namespace of the agent's own Secret, best one without tests in it; absent for the one that
     /// the agent runs in, or [`Self::namespace`] outside a cluster.
     pub state_namespace: Option<String>,
+    /// Where the journal of this agent is kept; made when missing. Several agents may share it.
+    pub state_directory: PathBuf,
     /// Image with the runner and its tools.
     pub runner_image: String,
     /// Image with git, for repositories; absent for none, so that plans with one are refused.
@@ -109,12 +111,18 @@ pub struct Kubernetes {
 impl Kubernetes {
     /// Settings with all defaults.
     #[must_use]
-    pub fn new(namespace: &str, runner_image: &str, relay_advertise: &str) -> Self {
+    pub fn new(
+        namespace: &str,
+        runner_image: &str,
+        relay_advertise: &str,
+        state_directory: &Path,
+    ) -> Self {
         Self {
             cluster: Cluster::default(),
             namespace: namespace.to_owned(),
             namespaces: BTreeSet::new(),
             state_namespace: None,
+            state_directory: state_directory.to_owned(),
             runner_image: runner_image.to_owned(),
             git_image: git_image_beside(runner_image),
             image_pull_policy: None,
@@ -222,6 +230,22 @@ impl Config {
             field: "token",
             reason: "it is not the token of an agent; make one with 'muster agents create'"
                 .to_owned(),
+        })
+    }
+
+    /// Where the journal is; none for attempts that end with their agent.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] when the token is not that of an agent.
+    pub(crate) fn journal(&self) -> Result<Option<PathBuf>, Error> {
+        Ok(match &self.backend {
+            Backend::Process(process) if process.embedded => None,
+            Backend::Process(process) => Some(process.directory.join("agent.journal")),
+            Backend::Kubernetes(kubernetes) => {
+                let name = format!("{}.journal", self.agent()?);
+                Some(kubernetes.state_directory.join(name))
+            }
         })
     }
 
@@ -365,7 +389,9 @@ mod tests {
 
     #[test]
     fn the_advertised_address_needs_a_port() {
-        let with = |address: &str| Kubernetes::new("tests", "runner", address).validate();
+        let with = |address: &str| {
+            Kubernetes::new("tests", "runner", address, Path::new("/nowhere")).validate()
+        };
         assert!(with("10.0.0.1:8444,[::1]:8444").is_ok());
         for bad in ["", "10.0.0.1", "host:0", ":1"] {
             assert!(with(bad).is_err(), "{bad}");

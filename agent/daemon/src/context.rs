@@ -12,7 +12,9 @@ use tonic::{
     transport::Channel,
 };
 
-use crate::{attempts::Attempts, backend::Backend, config::Config};
+use crate::{
+    attempts::Attempts, backend::Backend, config::Config, journal::Journal, lease::Leases,
+};
 
 /// A client of the server for log and artifacts; apart from the connection of the link, so that
 /// neither waits for the other.
@@ -42,6 +44,10 @@ pub(crate) struct Context {
     pub(crate) session: SessionId,
     /// All attempts.
     pub(crate) attempts: Arc<Attempts>,
+    /// What of them is on disk.
+    pub(crate) journal: Arc<Journal>,
+    /// How long their leases live.
+    pub(crate) leases: Leases,
     /// What runs them.
     pub(crate) backend: Backend,
     /// The way to the server, once there was one.

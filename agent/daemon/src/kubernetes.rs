@@ -43,7 +43,7 @@ use muster_spec::plan::Plan;
 
 use crate::{
     Error,
-    attempt::{Attempt, Work},
+    attempt::{Attempt, Past, Work},
     backend::{Denied, Found, Removal},
     config,
     context::Context,
@@ -165,19 +165,47 @@ impl Kubernetes {
                     continue;
                 }
                 self.shared.jobs().insert(attempt, namespace.clone());
-                found.push(Found { attempt, epoch });
+                found.push(Found {
+                    attempt,
+                    epoch,
+                    begun: true,
+                });
             }
         }
         Ok(found)
     }
 
     /// Makes the Job of an attempt, unless it is there.
-    pub(crate) async fn start(&self, attempt: &Arc<Attempt>, work: &Work) -> Result<(), Denied> {
-        if attempt.found {
+    pub(crate) async fn start(
+        &self,
+        context: &Context,
+        attempt: &Arc<Attempt>,
+        work: &Work,
+    ) -> Result<(), Denied> {
+        if attempt.past() != Past::None {
             // It has a Job, or had one: a second one would be a second run.
             return Ok(());
         }
-        create::create(&self.shared, attempt, work).await
+        create::create(context, &self.shared, attempt, work).await
+    }
+
+    /// Asks every namespace for the Job of an attempt.
+    pub(crate) async fn has(&self, attempt: AttemptId) -> Result<bool, Error> {
+        for namespace in self.shared.namespaces() {
+            let jobs: Api<Job> = self.shared.api(&namespace);
+            match client::limited(jobs.get_metadata(&job::name(attempt))).await {
+                Ok(job) => {
+                    let labels = job.metadata.labels.unwrap_or_default();
+                    if labels.get(job::ATTEMPT) == Some(&attempt.to_string()) {
+                        self.shared.jobs().insert(attempt, namespace);
+                        return Ok(true);
+                    }
+                }
+                Err(client::Trouble::Missing(_)) => {}
+                Err(trouble) => return Err(trouble.error("look for a Job")),
+            }
+        }
+        Ok(false)
     }
 
     /// Configs of images that steps rely on.
@@ -259,3 +287,6 @@ async fn remove(
     let secrets: Api<Secret> = shared.api(namespace);
     client::gone(secrets.delete(&name, &background), "delete a Secret").await
 }
+
+#[cfg(test)]
+mod tests;

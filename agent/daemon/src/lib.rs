@@ -2,9 +2,10 @@
 //! of a machine.
 //!
 //! It dials the control plane ([`config::Config::servers`]), takes work, starts a conductor for
-//! each attempt by a backend and relays between conductor and server. It keeps nothing on disk
-//! that matters: the conductor holds log and result until the server has them, so an agent may be
-//! killed at any moment and finds everything again at its next start.
+//! each attempt by a backend and relays between conductor and server. The conductor holds log and
+//! result until the server has them; on its own disk an agent keeps a journal of what it has begun
+//! and nothing else. So it may be killed at any moment, finds everything again at its next start,
+//! and starts nothing for a second time.
 //!
 //! What a plan means is the conductor's business (`muster_runner`); who gets work is the server's.
 
@@ -13,12 +14,15 @@ mod attempt;
 mod attempts;
 mod backend;
 mod backoff;
+mod begin;
 pub mod config;
 mod context;
 mod convert;
 mod error;
+mod journal;
 mod key;
 mod kubernetes;
+mod lease;
 mod link;
 mod process;
 pub mod registry;

@@ -54,7 +54,11 @@ pub(crate) async fn run(context: &Arc<Context>) -> Error {
         };
         context.attempts.unlinked();
         let delay = match ended {
-            Ended::Fatal(error) => return error,
+            Ended::Fatal(error) => {
+                // What was about to begin belongs to a newer process, or to nobody.
+                context.leases.close();
+                return error;
+            }
             Ended::Drained(spread) => {
                 tracing::info!(server, "the server stops, connecting again");
                 backoff.reset();

@@ -23,6 +23,7 @@ use crate::{
     attempt::{Attempt, Work},
     attempts::Attempts,
     backend::{Denied, Found, Removal},
+    begin::{Permit, begin},
     config,
     context::Context,
     key::AttemptKey,
@@ -92,12 +93,19 @@ impl Process {
         let all = directory::all(&self.settings.directory)?;
         let found = all.iter().filter_map(|directory| {
             let mark = directory.mark()?;
-            (!mark.embedded).then_some(Found {
+            (!mark.embedded).then(|| Found {
                 attempt: directory.attempt,
                 epoch: mark.epoch,
+                begun: directory.conductor().is_some(),
             })
         });
         Ok(found.collect())
+    }
+
+    /// Whether the conductor of an attempt runs, or is known to have run.
+    pub(crate) fn has(&self, attempt: AttemptId) -> bool {
+        let directory = self.directory(attempt);
+        directory.conductor().is_some() || Conductor::find(&directory.path).is_some()
     }
 
     /// Starts the conductor of an attempt, unless it runs.
@@ -141,6 +149,10 @@ impl Process {
         let mut command = self.command(attempt.id, &directory).map_err(denied)?;
         if let Some(address) = address {
             command.args(["--address", &address]);
+        }
+        match begin(context, attempt).await? {
+            Permit::Given => {}
+            Permit::Over => return Ok(()),
         }
         let mut child = self.spawner.spawn(command).await.map_err(denied)?;
         if let Some(conductor) = child.id().and_then(Conductor::of) {

@@ -172,7 +172,17 @@ fn admit(context: &Context, hello: &ConductorHello) -> Result<Arc<Attempt>, Refu
     if attempt.work().is_none() && !hello.has_plan {
         return refuse("the agent does not know the plan yet", false);
     }
+    if !may_walk(context, &attempt, hello) {
+        return refuse("the lease of the attempt may be over; ask again", false);
+    }
     Ok(attempt)
+}
+
+/// Whether a conductor may be given its plan: only while the attempt is sure to be this agent's.
+/// One that has its plan walks on.
+fn may_walk(context: &Context, attempt: &Attempt, hello: &ConductorHello) -> bool {
+    let is_control = matches!(hello.purpose(), Purpose::Control | Purpose::Unspecified);
+    hello.has_plan || !is_control || context.leases.holds(attempt.proven())
 }
 
 fn refusal(refused: Refused) -> AgentMessage {

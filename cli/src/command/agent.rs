@@ -28,7 +28,9 @@ Examples:
       --backend kubernetes --namespace tests --runner-image muster/runner:0.1.0
   muster agent --server http://127.0.0.1:8080 --token-file laptop-token --backend process
 
-The token comes from `muster agents create`. With the Kubernetes backend, pods dial the agent at
+The token comes from `muster agents create`. An agent keeps a journal of what it has begun, in
+--state-dir or, with the process backend, in `agent` in --data-dir; when that can not be written it
+takes no work until it can. With the Kubernetes backend, pods dial the agent at
 --relay-address; give it where the agent can not find out by itself, such as behind a Service.";
 
 /// Run an agent: take work from a server and run it here
@@ -80,6 +82,10 @@ struct KubernetesArguments {
     /// agent's own pod, or --namespace]
     #[arg(long, value_name = "NAME")]
     state_namespace: Option<String>,
+    /// Folder of the agent's journal of what it has begun, best on a disk that outlives the process;
+    /// several agents may share it [default: `agent` in --data-dir]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
     /// Image with conductor, shim and tools
     #[arg(long, value_name = "IMAGE", default_value = concat!("muster/runner:", env!("CARGO_PKG_VERSION")))]
     runner_image: String,
@@ -193,7 +199,7 @@ fn config(arguments: Arguments, global: &Global) -> Result<Config, Error> {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let (backend, capacity) = match arguments.backend {
         Backend::Kubernetes => (
-            kubernetes(arguments.kubernetes, &remote.url)
+            kubernetes(arguments.kubernetes, global, &remote.url)
                 .map(Box::new)
                 .map(config::Backend::Kubernetes)?,
             100,
@@ -231,7 +237,15 @@ pub(crate) fn runner() -> Result<Vec<String>, Error> {
     }
 }
 
-fn kubernetes(arguments: KubernetesArguments, server: &str) -> Result<Kubernetes, Error> {
+fn kubernetes(
+    arguments: KubernetesArguments,
+    global: &Global,
+    server: &str,
+) -> Result<Kubernetes, Error> {
+    let state_dir = match &arguments.state_dir {
+        Some(path) => path.clone(),
+        None => place::data_dir(global)?.join("agent"),
+    };
     let relay_advertise = match arguments.relay_address {
         Some(address) => address,
         None => advertised(arguments.relay_listen, server)?,
@@ -282,6 +296,7 @@ fn kubernetes(arguments: KubernetesArguments, server: &str) -> Result<Kubernetes
             &arguments.namespace,
             &arguments.runner_image,
             &relay_advertise,
+            &state_dir,
         )
     })
 }

@@ -8,7 +8,12 @@ use muster_proto::{
 use super::*;
 
 fn attempt() -> Attempt {
-    Attempt::new(AttemptId::generate(), 3, false, Arc::new(Notify::new()))
+    Attempt::new(
+        AttemptId::generate(),
+        3,
+        Past::None,
+        Arc::new(Notify::new()),
+    )
 }
 
 fn progress(sequence: u64) -> Progress {

@@ -26,20 +26,23 @@ use crate::{
     attempt::{Attempt, Work},
     backend::Denied,
     backoff::Backoff,
+    begin::{Permit, begin},
     config::PodSecurity,
+    context::Context,
 };
 
 const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
 
 /// Makes the Job of an attempt, unless it is there. Retries what may pass.
 pub(super) async fn create(
+    context: &Context,
     shared: &Arc<Shared>,
     attempt: &Arc<Attempt>,
     work: &Work,
 ) -> Result<(), Denied> {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(15));
     while !attempt.is_done() {
-        match Box::pin(try_create(shared, attempt, work)).await {
+        match Box::pin(try_create(context, shared, attempt, work)).await {
             Ok(()) => return Ok(()),
             Err(Failed::Denied(denied)) => return Err(denied),
             Err(Failed::Passing(message)) => {
@@ -88,7 +91,12 @@ pub(super) fn refusal(code: u16, message: &str) -> &'static str {
     }
 }
 
-async fn try_create(shared: &Arc<Shared>, attempt: &Attempt, work: &Work) -> Result<(), Failed> {
+async fn try_create(
+    context: &Context,
+    shared: &Arc<Shared>,
+    attempt: &Arc<Attempt>,
+    work: &Work,
+) -> Result<(), Failed> {
     let namespace = shared.namespace(&work.plan);
     let level = level(shared, namespace).await?;
     policy::check(&work.plan, &shared.settings, level).map_err(Failed::Denied)?;
@@ -123,6 +131,11 @@ async fn try_create(shared: &Arc<Shared>, attempt: &Attempt, work: &Work) -> Res
         Err(trouble) => return Err(trouble.into()),
     }
     let jobs: Api<Job> = shared.api(namespace);
+    // Not before: as long as the API server can not be reached, nothing has begun.
+    match begin(context, attempt).await.map_err(Failed::Denied)? {
+        Permit::Given => {}
+        Permit::Over => return Ok(()),
+    }
     let uid = match limited(jobs.create(&PostParams::default(), &made)).await {
         Ok(job) => job.metadata.uid,
         Err(Trouble::Exists) => existing(&jobs, attempt).await?,

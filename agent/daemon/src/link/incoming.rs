@@ -1,6 +1,6 @@
 //! What the server says on a stream, and what follows from it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use muster_core::id::AttemptId;
 use muster_proto::v1::{
@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     Error,
-    attempt::{Attempt, End, supervise::supervise},
+    attempt::{Attempt, End, Past, supervise::supervise},
+    begin,
     context::Context,
     convert,
 };
@@ -61,13 +62,13 @@ fn known(context: &Context, id: &str, epoch: Option<i64>) -> Option<Arc<Attempt>
 }
 
 /// Carries out an order of the welcome.
-pub(super) fn order(context: &Arc<Context>, order: AttemptOrder) {
+pub(super) fn order(context: &Arc<Context>, session: &Session, order: AttemptOrder) {
     let Ok(id) = order.attempt.parse::<AttemptId>() else {
         tracing::warn!(attempt = order.attempt, "an order names no attempt");
         return;
     };
     let end = match order.action() {
-        Action::Adopt => return adopt(context, id, order),
+        Action::Adopt => return adopt(context, session, id, order),
         Action::Kill => End::Killed,
         Action::Forget => End::Committed,
         Action::Unspecified => return,
@@ -78,19 +79,19 @@ pub(super) fn order(context: &Arc<Context>, order: AttemptOrder) {
     }
 }
 
-fn adopt(context: &Arc<Context>, id: AttemptId, order: AttemptOrder) {
-    let (attempt, new) = context.attempts.add(id, order.epoch, false);
+fn adopt(context: &Arc<Context>, session: &Session, id: AttemptId, order: AttemptOrder) {
+    // What was reported on has begun, or so it must be taken when this agent has no trace of it: a
+    // second run under the same lease would mix two results.
+    let past = if order.sequence > 0 || order.log_offset > 0 {
+        Past::Unsure
+    } else {
+        Past::None
+    };
+    let (attempt, new) = context.attempts.add(id, order.epoch, past);
     tracing::info!(attempt = %id, new, sequence = order.sequence, log_offset = order.log_offset, "go on with an attempt");
     attempt.resume(order.sequence, convert::unsigned(order.log_offset));
     if order.ready {
         attempt.was_ready();
-    }
-    if new && order.log_offset > 0 {
-        // It has run before; a second run under the same lease would mix two results.
-        attempt.lost(
-            "POD_GONE",
-            "it had run, but nothing of it is there any more",
-        );
     }
     if let Some(cancel) = order.cancel {
         attempt.cancel(cancel);
@@ -101,6 +102,7 @@ fn adopt(context: &Arc<Context>, id: AttemptId, order: AttemptOrder) {
     if let Some(assignment) = order.assignment {
         attempt.assign(assignment);
     }
+    attempt.prove(session.proven);
     if new {
         context.spawn(supervise(Arc::clone(context), attempt));
     }
@@ -118,27 +120,51 @@ fn assigned(context: &Arc<Context>, session: &mut Session, assignment: Assignmen
         attempt.assign(assignment);
         return;
     }
-    if slots(context) == 0 {
+    if let Some((reason, message)) = no_room(context) {
+        metrics::counter!("muster_agent_declined_total", "reason" => reason).increment(1);
         session.declined.push(DeclineAttempt {
             attempt: assignment.attempt,
             epoch: assignment.epoch,
-            reason: "NO_CAPACITY".to_owned(),
-            message: format!(
-                "the agent runs {} attempts already",
-                context.config.capacity
-            ),
+            reason: reason.to_owned(),
+            message,
         });
         return;
     }
-    let (attempt, new) = context.attempts.add(id, assignment.epoch, false);
+    let (attempt, new) = context.attempts.add(id, assignment.epoch, Past::None);
     attempt.assign(assignment);
+    // Its lease is as new as the last word of the server that came before it, or newer.
+    attempt.prove(session.proven);
     metrics::counter!("muster_agent_attempts_total").increment(1);
     if new {
         context.spawn(supervise(Arc::clone(context), attempt));
     }
 }
 
+/// Why nothing more can be taken, if it can not.
+fn no_room(context: &Context) -> Option<(&'static str, String)> {
+    if let Some(why) = context.journal.failing() {
+        return Some((begin::STORAGE, begin::unwritable(&why)));
+    }
+    (slots(context) == 0).then(|| {
+        let message = format!(
+            "the agent runs {} attempts already",
+            context.config.capacity
+        );
+        ("NO_CAPACITY", message)
+    })
+}
+
 fn renewed_leases(context: &Context, session: &mut Session, renewed: &LeasesRenewed) {
+    if let Some(renewal) = session.answered(renewed.sequence) {
+        let lost: HashSet<_> = renewed.lost.iter().map(|lost| &lost.attempt).collect();
+        for id in renewal.named {
+            if let Some(attempt) = context.attempts.get(id)
+                && !lost.contains(&id.to_string())
+            {
+                attempt.prove(renewal.sent);
+            }
+        }
+    }
     if renewed.sequence >= session.renewal {
         session.unanswered_since = None;
     } else if session.unanswered_since.is_some() {

@@ -3,7 +3,7 @@
 //! be queued, and a message that is lost with its stream is made again on the next one.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -21,7 +21,7 @@ use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Status, Streaming};
 
 use super::{Ended, channel::Channels, incoming};
-use crate::{context::Context, convert};
+use crate::{attempt::End, context::Context, convert};
 
 /// Versions of the protocol that this agent speaks.
 const PROTOCOL: u32 = 1;
@@ -50,12 +50,24 @@ pub(super) struct Session {
     pub(super) renew_interval: Duration,
     /// Sequence of the last renewal sent.
     pub(super) renewal: i64,
+    /// Renewals that were sent and not answered; few, as the stream ends without answers.
+    pub(super) renewals: BTreeMap<i64, Renewal>,
+    /// When the newest message was sent that is known to have renewed leases.
+    pub(super) proven: Instant,
     /// Since when a renewal waits for its answer.
     pub(super) unanswered_since: Option<Instant>,
 }
 
+/// A renewal that was sent.
+pub(super) struct Renewal {
+    /// When.
+    pub(super) sent: Instant,
+    /// For which attempts.
+    pub(super) named: Vec<AttemptId>,
+}
+
 impl Session {
-    fn new(interval: Option<Duration>) -> Self {
+    fn new(interval: Option<Duration>, proven: Instant) -> Self {
         let renew_interval = interval
             .filter(|interval| !interval.is_zero())
             .unwrap_or(RENEW_INTERVAL);
@@ -66,8 +78,18 @@ impl Session {
             renew_at: Instant::now() + renew_interval,
             renew_interval,
             renewal: 0,
+            renewals: BTreeMap::new(),
+            proven,
             unanswered_since: None,
         }
+    }
+
+    /// The server has answered a renewal: it proves what it named, as of when it was sent.
+    pub(super) fn answered(&mut self, sequence: i64) -> Option<Renewal> {
+        let renewal = self.renewals.remove(&sequence)?;
+        self.renewals = self.renewals.split_off(&sequence);
+        self.proven = self.proven.max(renewal.sent);
+        Some(renewal)
     }
 
     /// When silence means that the way back is cut: a connection that only sends is no lease.
@@ -82,6 +104,8 @@ pub(super) async fn run(context: &Arc<Context>, mut channels: Channels) -> Ended
     let hello = LinkRequest {
         message: Some(Out::Hello(hello(context))),
     };
+    // The server renews what it knows before it answers, so no lease is older than this.
+    let proven = Instant::now();
     if outbox.try_send(hello).is_err() {
         return lost("the stream ended before it began", false);
     }
@@ -110,9 +134,11 @@ pub(super) async fn run(context: &Arc<Context>, mut channels: Channels) -> Ended
         "linked"
     );
     let interval = welcome.renew_interval.and_then(|d| d.try_into().ok());
-    let mut session = Session::new(interval);
+    let lease = welcome.lease_duration.and_then(|d| d.try_into().ok());
+    context.leases.last(lease);
+    let mut session = Session::new(interval, proven);
     for order in welcome.orders {
-        incoming::order(context, order);
+        incoming::order(context, &session, order);
     }
     context.attempts.reconciled();
     context.uplink.send_replace(Some(channels.data));
@@ -218,6 +244,9 @@ fn held(context: &Context) -> Vec<AttemptRef> {
 
 /// How many more attempts can be taken now.
 pub(super) fn slots(context: &Context) -> u32 {
+    if context.journal.failing().is_some() {
+        return 0;
+    }
     let held = u32::try_from(context.attempts.held().len()).unwrap_or(u32::MAX);
     let working = held.saturating_sub(exempt(context));
     context.config.capacity.saturating_sub(working)
@@ -244,7 +273,7 @@ fn has_news(context: &Context, session: &Session) -> bool {
             .attempts
             .held()
             .iter()
-            .any(|attempt| unsent(session, attempt).is_some())
+            .any(|attempt| unsent(session, attempt).is_some() || attempt.declined().is_some())
 }
 
 /// The sequence of a report that this stream has not sent.
@@ -258,7 +287,12 @@ fn next(context: &Context, session: &mut Session) -> Option<Out> {
     if Instant::now() >= session.renew_at {
         return Some(renewal(context, session));
     }
-    if let Some(decline) = session.declined.pop() {
+    let credit = credit(context);
+    if session.slots.is_some_and(|told| told.slots > credit.slots) {
+        // Before anything is given back, which else would come again.
+        return Some(ask(session, credit));
+    }
+    if let Some(decline) = session.declined.pop().or_else(|| given_back(context)) {
         return Some(Out::Decline(decline));
     }
     for attempt in context.attempts.held() {
@@ -270,13 +304,29 @@ fn next(context: &Context, session: &mut Session) -> Option<Out> {
             return Some(Out::Report(report));
         }
     }
-    let credit = credit(context);
-    if session.slots == Some(credit) {
-        return None;
-    }
+    (session.slots != Some(credit)).then(|| ask(session, credit))
+}
+
+fn ask(session: &mut Session, credit: Credit) -> Out {
     session.slots = Some(credit);
     metrics::gauge!("muster_agent_slots_free").set(f64::from(credit.slots));
-    Some(Out::Credit(credit))
+    Out::Credit(credit)
+}
+
+/// An attempt that can not begin here, which is over with this word. Should the word be lost, the
+/// server orders the attempt anew.
+fn given_back(context: &Context) -> Option<DeclineAttempt> {
+    let mut held = context.attempts.held().into_iter();
+    let (attempt, (reason, message)) =
+        held.find_map(|attempt| attempt.declined().map(|why| (attempt, why)))?;
+    metrics::counter!("muster_agent_declined_total", "reason" => reason).increment(1);
+    attempt.finish(End::Killed);
+    Some(DeclineAttempt {
+        attempt: attempt.id.to_string(),
+        epoch: attempt.epoch,
+        reason: reason.to_owned(),
+        message,
+    })
 }
 
 fn renewal(context: &Context, session: &mut Session) -> Out {
@@ -285,6 +335,12 @@ fn renewal(context: &Context, session: &mut Session) -> Out {
     session.renew_at = now + session.renew_interval;
     session.unanswered_since.get_or_insert(now);
     let attempts = held(context);
+    let named = attempts.iter().filter_map(|told| told.attempt.parse().ok());
+    let renewal = Renewal {
+        sent: now,
+        named: named.collect(),
+    };
+    session.renewals.insert(session.renewal, renewal);
     let live: HashSet<_> = context.attempts.held().iter().map(|a| a.id).collect();
     session.sent.retain(|id, _| live.contains(id));
     tracing::trace!(

@@ -24,6 +24,10 @@ impl Spawner {
             .spawn(move || {
                 let _in_runtime = runtime.enter();
                 while let Some((mut command, answer)) = requests.blocking_recv() {
+                    if answer.is_closed() {
+                        // The attempt, or the agent, was ended meanwhile.
+                        continue;
+                    }
                     // Whoever asked may be gone; then the child is found by its directory.
                     let _unasked = answer.send(command.spawn());
                 }

@@ -81,6 +81,10 @@ async fn greet(
         }
         _ => (bytes::Bytes::new(), HashMap::<String, ImageConfig>::new()),
     };
+    if !super::may_walk(context, attempt, hello) {
+        // Reading the configs has taken too long: it asks again.
+        return Err(io::ErrorKind::TimedOut.into());
+    }
     let mut orders = attempt.orders(number);
     // What the conductor has dropped was durable.
     orders.durable = orders.durable.max(hello.log_start);

@@ -6,7 +6,10 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::{
         fd::AsRawFd as _,
-        unix::{fs::PermissionsExt as _, net::UnixListener as StdListener},
+        unix::{
+            fs::{MetadataExt as _, PermissionsExt as _},
+            net::UnixListener as StdListener,
+        },
     },
     path::{Path, PathBuf},
     sync::Arc,
@@ -27,12 +30,33 @@ enum Kind {
     Unix(UnixListener, Socket),
 }
 
-/// A socket file; it goes with its listener.
-struct Socket(PathBuf);
+/// A socket file; it goes with its listener, unless a newer process has put its own there.
+struct Socket {
+    path: PathBuf,
+    identity: Option<(u64, u64)>,
+}
+
+impl Socket {
+    fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            identity: identity(path),
+        }
+    }
+}
+
+/// Which file is at a path.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.0) {
+        if identity(&self.path) != self.identity {
+            return;
+        }
+        if let Err(error) = fs::remove_file(&self.path) {
             tracing::debug!(%error, "cannot remove the socket");
         }
     }
@@ -60,7 +84,7 @@ impl Listener {
             address: path.display().to_string(),
             source,
         })?;
-        Ok(Self(Kind::Unix(listener, Socket(path.to_owned()))))
+        Ok(Self(Kind::Unix(listener, Socket::new(path))))
     }
 
     /// The next connection, before any handshake.

@@ -30,13 +30,13 @@ use crate::{
 };
 
 /// Stands in the conductor's place: tells the test what it got, and stays.
-const STANDIN: &str = r#"
+pub(crate) const STANDIN: &str = r#"
 printf '%s\n' "$MUSTER_AGENT_SOCKET" "$MUSTER_ATTEMPT_TOKEN" "$$" > given.draft
 mv given.draft given
 exec sleep 600
 "#;
 
-fn config(server: &Server, runs: &Path, script: &str) -> Config {
+pub(crate) fn config(server: &Server, runs: &Path, script: &str) -> Config {
     let words = ["sh", "-c", script, "runner"];
     Config {
         servers: vec![server.url()],
@@ -53,21 +53,21 @@ fn config(server: &Server, runs: &Path, script: &str) -> Config {
     }
 }
 
-const PLAN: &str = r#"{"version":1,"context":{},"env":[],"containers":[],"pod":{"activeDeadlineSeconds":null,"jobLabels":{},"jobAnnotations":{},"namespace":null,"spec":{}},"steps":[]}"#;
+pub(crate) const PLAN: &str = r#"{"version":1,"context":{},"env":[],"containers":[],"pod":{"activeDeadlineSeconds":null,"jobLabels":{},"jobAnnotations":{},"namespace":null,"spec":{}},"steps":[]}"#;
 
-fn assignment() -> Assignment {
+pub(crate) fn assignment() -> Assignment {
     Assignment {
-        stop_after: None,
         attempt: AttemptId::generate().to_string(),
         epoch: 1,
         execution: ExecutionId::generate().to_string(),
         project: "default".to_owned(),
         display_name: "smoke-1".to_owned(),
         plan: PLAN.into(),
+        stop_after: None,
     }
 }
 
-fn order(assignment: &Assignment, action: Action) -> AttemptOrder {
+pub(crate) fn order(assignment: &Assignment, action: Action) -> AttemptOrder {
     AttemptOrder {
         attempt: assignment.attempt.clone(),
         epoch: assignment.epoch,
@@ -77,20 +77,41 @@ fn order(assignment: &Assignment, action: Action) -> AttemptOrder {
     }
 }
 
-fn runs(pid: i32) -> bool {
+pub(crate) fn runs(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')')
         .is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
 }
 
-struct Run {
-    directory: tempfile::TempDir,
-    server: Server,
-    agent: Agent,
+pub(crate) struct Run {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) server: Server,
+    pub(crate) agent: Agent,
+}
+
+/// A run whose agent is stopped.
+pub(crate) struct Stopped {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) server: Server,
+}
+
+impl Stopped {
+    /// Starts the agent again.
+    pub(crate) async fn start(self, script: &str) -> Run {
+        let runs = self.directory.path().join("runs");
+        let agent = Agent::start(config(&self.server, &runs, script))
+            .await
+            .expect("the agent starts again");
+        Run {
+            directory: self.directory,
+            server: self.server,
+            agent,
+        }
+    }
 }
 
 impl Run {
-    async fn start(script: &str) -> Self {
+    pub(crate) async fn start(script: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let server = Server::start();
         let agent = Agent::start(config(&server, &directory.path().join("runs"), script))
@@ -103,23 +124,57 @@ impl Run {
         }
     }
 
+    /// Another process of the same agent; the first one is not stopped by that.
+    pub(crate) async fn another(&self, script: &str) -> Agent {
+        let config = config(&self.server, &self.runs(), script);
+        Agent::start(config).await.expect("the agent starts")
+    }
+
+    /// Stops the agent, which saves nothing by that.
+    pub(crate) async fn stop(self) -> Stopped {
+        self.agent.stop().await.expect("no error");
+        Stopped {
+            directory: self.directory,
+            server: self.server,
+        }
+    }
+
     /// The error that the agent ends with by itself.
-    async fn ended(&mut self) -> Error {
+    pub(crate) async fn ended(&mut self) -> Error {
         timeout(PATIENCE, self.agent.ended())
             .await
             .expect("the agent ends in time")
             .expect_err("it ends for a reason")
     }
 
-    fn runs(&self) -> PathBuf {
+    pub(crate) fn runs(&self) -> PathBuf {
         self.directory.path().join("runs")
     }
 
-    async fn given(&self, assignment: &Assignment) -> Given {
+    pub(crate) async fn given(&self, assignment: &Assignment) -> Given {
         Given::read(&self.runs(), &assignment.attempt).await
     }
 
-    fn has_directory(&self, assignment: &Assignment) -> bool {
+    /// Waits until the journal says that nothing is left of an attempt.
+    pub(crate) async fn forgotten(&self, assignment: &Assignment) {
+        let journal = self.runs().join("agent.journal");
+        eventually("the attempt is forgotten", || {
+            let text = std::fs::read_to_string(&journal).ok()?;
+            let last = text
+                .lines()
+                .rfind(|line| line.contains(&assignment.attempt));
+            last.is_none_or(|line| line.contains("forgotten"))
+                .then_some(())
+        })
+        .await;
+    }
+
+    /// Whether a conductor was started for an attempt.
+    pub(crate) fn has_given(&self, assignment: &Assignment) -> bool {
+        self.runs().join(&assignment.attempt).join("given").exists()
+    }
+
+    pub(crate) fn has_directory(&self, assignment: &Assignment) -> bool {
         self.runs().join(&assignment.attempt).exists()
     }
 }
@@ -193,7 +248,7 @@ async fn a_killed_server_costs_no_byte_and_no_report() {
     control.log(4, "two\n").await;
     control.durable(4).await;
     let unacknowledged = link.report(|report| report.phase() == Phase::Running).await;
-    let (address, store) = run.server.kill();
+    let (address, store) = run.server.kill().await;
     drop(link);
     *store.durable_limit.lock().expect("no panic") = None;
 

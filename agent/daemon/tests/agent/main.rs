@@ -7,6 +7,9 @@
 )]
 
 mod conductor;
+mod half_open;
+mod journal;
+mod lease;
 mod link;
 mod process;
 mod server;

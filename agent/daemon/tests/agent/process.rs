@@ -50,13 +50,13 @@ fn assignment(steps: &[Value]) -> Assignment {
         "steps": steps,
     });
     Assignment {
-        stop_after: None,
         attempt: AttemptId::generate().to_string(),
         epoch: 1,
         execution: ExecutionId::generate().to_string(),
         project: "default".to_owned(),
         display_name: "real-1".to_owned(),
         plan: plan.to_string().into(),
+        stop_after: None,
     }
 }
 

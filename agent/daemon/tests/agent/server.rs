@@ -9,8 +9,8 @@ use std::{
 
 use muster_proto::v1::{
     self, AgentHello, Assignment, AttemptOrder, AttemptReport, LeasesRenewed, LinkRequest,
-    LinkResponse, ReportAck, StreamLogRequest, StreamLogResponse, UploadArtifactRequest,
-    UploadArtifactResponse, Welcome,
+    LinkResponse, RenewLeases, ReportAck, StreamLogRequest, StreamLogResponse,
+    UploadArtifactRequest, UploadArtifactResponse, Welcome,
     agent_link_service_server::{AgentLinkService, AgentLinkServiceServer},
     link_request::Message as Told,
     link_response::Message as Say,
@@ -107,33 +107,46 @@ impl Server {
 
     /// The next link.
     pub(crate) async fn link(&mut self) -> Link {
-        timeout(PATIENCE, self.links.recv())
+        timeout(PATIENCE, self.next_link())
             .await
             .expect("an agent links in time")
-            .expect("a link")
+    }
+
+    /// The same, however long it takes.
+    pub(crate) async fn next_link(&mut self) -> Link {
+        self.links.recv().await.expect("a link")
     }
 
     /// The next link, welcomed with these orders.
     pub(crate) async fn welcome(&mut self, orders: Vec<AttemptOrder>) -> Link {
+        let times = (Duration::from_secs(1), Duration::from_secs(30));
+        self.welcome_with(orders, times).await
+    }
+
+    /// The same with other times: how often to renew, and how long a lease lives.
+    pub(crate) async fn welcome_with(
+        &mut self,
+        orders: Vec<AttemptOrder>,
+        (renew, lease): (Duration, Duration),
+    ) -> Link {
         let link = self.link().await;
         link.say(Say::Welcome(Welcome {
             protocol: 1,
             orders,
-            renew_interval: Some(prost_types::Duration {
-                seconds: 1,
-                nanos: 0,
-            }),
-            lease_duration: Some(prost_types::Duration {
-                seconds: 30,
-                nanos: 0,
-            }),
+            renew_interval: renew.try_into().ok(),
+            lease_duration: lease.try_into().ok(),
         }))
         .await;
         link
     }
 
-    /// Ends the server and all its connections at once.
-    pub(crate) fn kill(self) -> (SocketAddr, Arc<Store>) {
+    /// Ends the server and all its connections at once. Its address is free then.
+    pub(crate) async fn kill(mut self) -> (SocketAddr, Arc<Store>) {
+        if let Some(runtime) = self.runtime.take() {
+            tokio::task::spawn_blocking(move || runtime.shutdown_timeout(PATIENCE))
+                .await
+                .expect("it does not panic");
+        }
         (self.address, Arc::clone(&self.store))
     }
 }
@@ -187,7 +200,32 @@ impl Link {
         told.await.expect("the agent speaks in time")
     }
 
-    async fn renewed(&self, sequence: i64) {
+    /// Waits for the next renewal, which is not answered; leaves everything else out.
+    pub(crate) async fn renewal(&mut self) -> RenewLeases {
+        let renewal = timeout(PATIENCE, async {
+            loop {
+                let message = self.requests.message().await.expect("the stream is whole");
+                let message = message.expect("the stream goes on").message;
+                if let Some(Told::Renew(renewal)) = message {
+                    return renewal;
+                }
+            }
+        });
+        renewal.await.expect("the agent renews in time")
+    }
+
+    /// Listens, and answers renewals, until `work` is done.
+    pub(crate) async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                _ = self.told() => {}
+            }
+        }
+    }
+
+    pub(crate) async fn renewed(&self, sequence: i64) {
         self.say(Say::Renewed(LeasesRenewed {
             sequence,
             lost: Vec::new(),

@@ -14,8 +14,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How long a client may take for its TLS handshake or its HTTP/1.1 head.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often a silent HTTP/2 connection is asked whether it lives, and how long it may think.
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// How often a silent HTTP/2 connection is asked whether it lives, and how long it may think: a dead
+/// one is gone within twice this, which is less than half a minute.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Most calls at once on one connection.
 const MAX_STREAMS: u32 = 1024;
 /// Most bytes of headers.

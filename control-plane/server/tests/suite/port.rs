@@ -222,6 +222,34 @@ async fn outside_loopback_the_server_makes_a_certificate_that_clients_can_verify
 }
 
 #[tokio::test]
+async fn a_connection_whose_other_end_is_silent_is_closed_in_time() {
+    let fixture = Fixture::start().await;
+    let mut stream = tokio::net::TcpStream::connect(fixture.server.address())
+        .await
+        .expect("it listens");
+    // The preface of HTTP/2 and empty settings; nothing is answered after that.
+    let preface = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(),
+        &[0, 0, 0, 4, 0, 0, 0, 0, 0],
+    ];
+    stream
+        .write_all(&preface.concat())
+        .await
+        .expect("it takes it");
+    let mut heard = Vec::new();
+    let limit = std::time::Duration::from_secs(30);
+    tokio::time::timeout(limit, stream.read_to_end(&mut heard))
+        .await
+        .expect("it is closed in time")
+        .expect("in an orderly way");
+    // The type of a frame is its fourth byte; 6 is PING.
+    assert!(
+        heard.windows(4).any(|frame| frame == [0, 0, 8, 6]),
+        "{heard:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_database_of_a_newer_version_is_refused() {
     let fixture = Fixture::start().await;
     let Fixture { dir, server, .. } = fixture;

@@ -34,7 +34,12 @@ pub(in crate::kubernetes) fn plan_of(containers: Vec<Container>) -> Plan {
 }
 
 fn job(plan: &Plan, level: Level) -> Value {
-    let mut settings = config::Kubernetes::new("tests", "runner:1", "10.0.0.1:8444");
+    let mut settings = config::Kubernetes::new(
+        "tests",
+        "runner:1",
+        "10.0.0.1:8444",
+        std::path::Path::new("/nowhere"),
+    );
     settings.image_pull_secrets = vec!["mirror".to_owned()];
     let blueprint = Blueprint {
         attempt: "0198b7a2-0000-7000-8000-000000000001"

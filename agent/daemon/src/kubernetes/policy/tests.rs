@@ -6,7 +6,12 @@ use super::*;
 use crate::kubernetes::job::tests::{container, plan_of};
 
 fn settings() -> config::Kubernetes {
-    config::Kubernetes::new("tests", "runner:1", "10.0.0.1:8444")
+    config::Kubernetes::new(
+        "tests",
+        "runner:1",
+        "10.0.0.1:8444",
+        std::path::Path::new("/nowhere"),
+    )
 }
 
 fn plan(spec: &Value, security_context: Option<Value>) -> Plan {

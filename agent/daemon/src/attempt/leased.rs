@@ -1,0 +1,130 @@
+//! An attempt and its lease: whether it may begin, when it has to be killed, what the journal holds
+//! of it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Attempt, Past, Stage};
+use crate::{journal::Entry, lease::Leases};
+
+/// The reason of an attempt that was killed because nobody could say whether it was still wanted.
+const DISCONNECTED: &str = "DISCONNECTED";
+
+impl Attempt {
+    /// What the journal holds of it.
+    pub(crate) fn entry(&self) -> Entry {
+        Entry {
+            attempt: self.id,
+            epoch: self.epoch,
+            stop_after: self.lock().stop_after,
+            begun: false,
+        }
+    }
+
+    /// What it has behind it.
+    pub(crate) fn past(&self) -> Past {
+        self.lock().past
+    }
+
+    /// The backend has it after all.
+    pub(crate) fn found(&self) {
+        self.update(|state| {
+            state.past = Past::Found;
+            false
+        });
+    }
+
+    /// From now on there may be something to kill.
+    pub(crate) fn begun(&self) {
+        self.update(|state| {
+            state.begun = true;
+            false
+        });
+    }
+
+    /// A renewal that was sent then, and named it, was answered.
+    pub(crate) fn prove(&self, sent: Instant) {
+        self.update(|state| {
+            state.proven = state.proven.max(Some(sent));
+            false
+        });
+    }
+
+    /// When its lease was last proven to this process.
+    pub(crate) fn proven(&self) -> Option<Instant> {
+        self.lock().proven
+    }
+
+    /// The server's wish for how long it may run without a renewal; none for ever.
+    pub(super) fn stop_after(&self, wish: Option<&prost_types::Duration>) {
+        let wish = wish.and_then(|wish| Duration::try_from(*wish).ok());
+        self.update(|state| {
+            state.stop_after = wish;
+            false
+        });
+    }
+
+    /// The same, as the journal has it.
+    pub(crate) fn recall(&self, entry: &Entry) {
+        self.lock().stop_after = entry.stop_after;
+    }
+
+    /// When it has to be killed unless its lease is renewed before. Not when its result is here,
+    /// which waits for the server.
+    pub(crate) fn expires_at(&self, leases: &Leases) -> Option<Instant> {
+        let state = self.lock();
+        let runs = matches!(state.stage, Stage::Preparing | Stage::Progress(_));
+        let limit = state
+            .stop_after
+            .filter(|_| runs && state.begun && state.end.is_none())?;
+        leases
+            .silent_since(state.proven)
+            .checked_add(leases.limit(limit))
+    }
+
+    /// It is lost if its time is over; says whether it was that.
+    pub(crate) fn expire(&self, leases: &Leases) -> bool {
+        let mut expired = false;
+        self.update(|state| {
+            let (true, Some(limit), Stage::Preparing | Stage::Progress(_)) =
+                (state.begun, state.stop_after, &state.stage)
+            else {
+                return false;
+            };
+            let limit = leases.limit(limit);
+            expired = leases.silent_since(state.proven).elapsed() >= limit;
+            if expired {
+                state.stage = Stage::Lost;
+                DISCONNECTED.clone_into(&mut state.reason);
+                state.message = format!(
+                    "killed: its lease could not be renewed for {}s",
+                    limit.as_secs()
+                );
+            }
+            expired
+        });
+        expired
+    }
+
+    /// It is given back, if the server was told nothing of it yet; else it is lost.
+    pub(crate) fn decline(&self, reason: &'static str, message: &str) {
+        let mut told = false;
+        self.update(|state| {
+            told = state.sequence > 0;
+            if !told {
+                state.declined = Some((reason, message.to_owned()));
+            }
+            false
+        });
+        if told {
+            self.lost(reason, message);
+        }
+    }
+
+    /// Why it is to be given back, if it is.
+    pub(crate) fn declined(&self) -> Option<(&'static str, String)> {
+        let state = self.lock();
+        state.declined.clone().filter(|_| state.end.is_none())
+    }
+}
