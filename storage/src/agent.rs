@@ -21,6 +21,9 @@ use crate::{
     transaction::Failure,
 };
 
+/// How many processes of an agent are remembered whose place was taken.
+const MOST_SUPERSEDED: usize = 32;
+
 /// The daemon of one cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agent {
@@ -312,17 +315,33 @@ impl Agents<'_> {
             .await
     }
 
-    /// Stores what an agent told at its hello; its session takes the place of an older one.
+    /// Stores what an agent told at its hello; its process takes the place of an older one, for
+    /// good: `None` when a later process has taken its own place before. Which one is later is
+    /// known by the order in which they first came, never by a clock.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`].
-    pub async fn connected(&self, id: AgentId, told: &Told) -> Result<Agent, Error> {
+    pub async fn connected(&self, id: AgentId, told: &Told) -> Result<Option<Agent>, Error> {
         let now = self.store.clock().now();
         self.store
             .transaction("connect_agent", |tx| async move {
+                let old = row::Entity::find_by_id(id.as_uuid())
+                    .lock_exclusive()
+                    .one(&*tx)
+                    .await?
+                    .ok_or_else(|| Error::not_found(Kind::Agent, id))?;
+                let session = told.session.map(SessionId::as_uuid);
+                let mut superseded: Vec<Uuid> = text::decode(&old.superseded_json)?;
+                if session.is_some_and(|session| superseded.contains(&session)) {
+                    return Ok(None);
+                }
+                superseded.extend(old.session_id.filter(|old| Some(*old) != session));
+                let surplus = superseded.len().saturating_sub(MOST_SUPERSEDED);
+                superseded.drain(..surplus);
                 let row = row::ActiveModel {
-                    session_id: Set(told.session.map(SessionId::as_uuid)),
+                    superseded_json: Set(text::encode(&superseded)?),
+                    session_id: Set(session),
                     told_labels_json: Set(text::encode(&told.labels)?),
                     version: Set(text::reason(&told.version)),
                     backend: Set(text::reason(&told.backend)),
@@ -332,7 +351,27 @@ impl Agents<'_> {
                     ..Default::default()
                 };
                 change(&*tx, id, row).await?;
-                load(&*tx, id).await
+                Ok(Some(load(&*tx, id).await?))
+            })
+            .await
+    }
+
+    /// Returns the process that has the place of an agent, on whatever server.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub async fn session(&self, id: AgentId) -> Result<Option<SessionId>, Error> {
+        self.store
+            .read("get_agent_session", || async {
+                let row: Option<Option<Uuid>> = row::Entity::find_by_id(id.as_uuid())
+                    .select_only()
+                    .column(row::Column::SessionId)
+                    .into_tuple()
+                    .one(self.store.reader())
+                    .await?;
+                let session = row.ok_or_else(|| Error::not_found(Kind::Agent, id))?;
+                Ok(session.map(SessionId::from))
             })
             .await
     }
@@ -430,6 +469,7 @@ fn new_row(id: AgentId, new: &NewAgent, now: Timestamp) -> Result<row::Model, Fa
         last_seen_time: None,
         cordoned: false,
         cordon_message: String::new(),
+        superseded_json: "[]".to_owned(),
     })
 }
 

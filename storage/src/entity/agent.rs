@@ -23,6 +23,7 @@ pub struct Model {
     pub last_seen_time: Option<i64>,
     pub cordoned: bool,
     pub cordon_message: String,
+    pub superseded_json: String,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -20,6 +20,8 @@ ALTER TABLE projects ADD COLUMN pause_message text NOT NULL DEFAULT '';
 ALTER TABLE projects ADD COLUMN policy_json text NOT NULL DEFAULT '{}';
 ALTER TABLE agents ADD COLUMN cordoned @BOOL@ NOT NULL DEFAULT FALSE;
 ALTER TABLE agents ADD COLUMN cordon_message text NOT NULL DEFAULT '';
+-- Processes of it whose place a later one has taken: they do not come back.
+ALTER TABLE agents ADD COLUMN superseded_json text NOT NULL DEFAULT '[]';
 -- Those with the same lane wait for the same; the id of a lane is a digest of what that is.
 ALTER TABLE executions ADD COLUMN lane @UUID@;
 UPDATE executions SET lane = id WHERE state = 'queued';
@@ -80,6 +82,7 @@ ALTER TABLE executions DROP COLUMN concurrency_most;
 ALTER TABLE executions DROP COLUMN concurrency_group;
 ALTER TABLE executions DROP COLUMN avoid_json;
 ALTER TABLE executions DROP COLUMN lane;
+ALTER TABLE agents DROP COLUMN superseded_json;
 ALTER TABLE agents DROP COLUMN cordon_message;
 ALTER TABLE agents DROP COLUMN cordoned;
 ALTER TABLE projects DROP COLUMN policy_json;

@@ -137,6 +137,16 @@ impl Queue<'_> {
                 .one(db)
                 .await?;
             let Some(head) = head else { continue };
+            let read = text::decode(&head.target_json)
+                .and_then(|target| Ok((target, text::decode(&head.avoid_json)?)));
+            let (target, avoid) = match read {
+                Ok(read) => read,
+                Err(error) => {
+                    // It waits until its queue deadline; the others do not wait with it.
+                    tracing::error!(%lane, ?error, "executions in the queue can not be read");
+                    continue;
+                }
+            };
             let group = match head.concurrency_group {
                 Some(name) => {
                     let running = of_group(db, project, &name).await?;
@@ -165,8 +175,8 @@ impl Queue<'_> {
                 .await?;
             lanes.push(Lane {
                 project: project.into(),
-                target: text::decode(&head.target_json)?,
-                avoid: text::decode(&head.avoid_json)?,
+                target,
+                avoid,
                 group,
                 waiting: waiting
                     .into_iter()
@@ -312,5 +322,62 @@ impl Turns {
             Some(lane) => turns.insert(project, lane),
             None => turns.remove(&project),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        Options, Store,
+        execution::{Identity, NewExecution, Target},
+        project,
+    };
+
+    fn new(identity: Identity) -> NewExecution {
+        NewExecution {
+            identity,
+            workflow_revision: 0,
+            tags: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            config: BTreeMap::new(),
+            target: Target::default(),
+            warnings: Vec::new(),
+            priority: 0,
+            creator: String::new(),
+            queue_deadline: None,
+            plan: Bytes::new(),
+            resolved: None,
+            steps: Vec::new(),
+            origin: None,
+            policy: muster_core::policy::Policy::default(),
+            concurrency: None,
+            source: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lane_that_can_not_be_read_holds_up_no_other() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let url = format!("sqlite://{}", folder.path().join("muster.db").display());
+        let store = Store::connect(&url, &Options::default()).await;
+        let store = store.expect("a database");
+        let project = store.projects().find(project::DEFAULT).await;
+        let executions = store.executions(project.expect("it").id);
+        for workflow in ["broken", "whole"] {
+            let identity = executions.reserve(workflow).await.expect("a number");
+            executions.create(&new(identity), None).await.expect("made");
+        }
+        let damage = "UPDATE executions SET target_json = '{', lane = zeroblob(15) || x'01' \
+                      WHERE workflow = 'broken'";
+        let damaged = store.writer().execute_unprepared(damage).await;
+        assert_eq!(damaged.expect("done").rows_affected(), 1);
+        let picture = store.queue().picture(9).await.expect("a picture");
+        assert_eq!(picture.lanes.len(), 1);
+        assert_eq!(picture.lanes[0].waiting.len(), 1);
     }
 }

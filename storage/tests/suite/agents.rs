@@ -78,7 +78,8 @@ async fn what_an_agent_tells_is_kept_and_the_administrator_wins(db: Database) {
         capacity: 4,
         capabilities: vec!["restricted".to_owned()],
     };
-    agents.connected(made.id, &told).await.expect("told");
+    let connected = agents.connected(made.id, &told).await;
+    assert!(connected.expect("told").is_some());
     let agent = agents.get(made.id).await.expect("the agent");
     assert_eq!(agent.told, told);
     assert_eq!(agent.last_seen_time, Some(db.clock.now()));

@@ -56,6 +56,8 @@ struct Stage {
     stop: CancellationToken,
     /// There may be orders of other servers.
     orders: Arc<Notify>,
+    /// The process at the other end.
+    session: SessionId,
 }
 
 /// Whether a stream goes on.
@@ -80,6 +82,7 @@ pub(crate) fn serve(
         outbox,
         stop: CancellationToken::new(),
         orders: Arc::default(),
+        session: SessionId::generate(),
     };
     let run = async move {
         match stage.run(requests).await {
@@ -114,10 +117,24 @@ impl Stage {
             Err((reason, message)) => return self.refuse(reason, &message).await,
         };
         let id = self.agent.id;
+        let told = Told {
+            session: Some(session),
+            labels: hello.labels.clone().into_iter().collect(),
+            version: hello.version.clone(),
+            backend: hello.backend.clone(),
+            capacity: hello.capacity,
+            capabilities: hello.capabilities.clone(),
+        };
+        // Before it takes any place: one whose own place was taken pushes nobody out.
+        let Some(agent) = self.app.store.agents().connected(id, &told).await? else {
+            return self.supersede().await;
+        };
+        self.agent = agent;
+        self.session = session;
         self.app
             .link
             .enter(id, session, &self.outbox, &self.stop, &self.orders);
-        let result = self.follow(&hello, session, requests).await;
+        let result = self.follow(&hello, requests).await;
         self.app.link.leave(id, &self.outbox);
         result
     }
@@ -161,22 +178,16 @@ impl Stage {
     async fn follow(
         &mut self,
         hello: &AgentHello,
-        session: SessionId,
         mut requests: impl Stream<Item = Result<LinkRequest, Status>> + Unpin,
     ) -> Result<(), Error> {
-        let told = Told {
-            session: Some(session),
-            labels: hello.labels.clone().into_iter().collect(),
-            version: hello.version.clone(),
-            backend: hello.backend.clone(),
-            capacity: hello.capacity,
-            capabilities: hello.capabilities.clone(),
-        };
         let agents = self.app.store.agents();
-        self.agent = agents.connected(self.agent.id, &told).await?;
         // Who replaces a token closes the stream that is there; this one was not there yet.
         if agents.find_by_token_hash(&self.token_hash).await?.is_none() {
             return Ok(());
+        }
+        // Nor was it when a later process came at the same moment.
+        if agents.session(self.agent.id).await? != Some(self.session) {
+            return self.supersede().await;
         }
         let orders = self.reconcile(&hello.attempts).await?;
         self.say(Message::Welcome(Welcome {
@@ -271,6 +282,11 @@ impl Stage {
             Err(error) => return Err(error.into()),
         }
         self.app.link.hear_of(self.agent.id);
+        // A later process may have come to another server.
+        if self.app.store.agents().session(self.agent.id).await? != Some(self.session) {
+            self.stop.cancel();
+            return self.supersede().await;
+        }
         self.say(Message::Renewed(LeasesRenewed {
             sequence: renew.sequence,
             lost,
@@ -297,6 +313,12 @@ impl Stage {
             Err(error) => return Err(error.into()),
         }
         Ok(())
+    }
+
+    /// Tells a process that a later one has its place.
+    async fn supersede(&self) -> Result<(), Error> {
+        let text = "a later process of this agent has taken its place";
+        self.refuse(Reason::Superseded, text).await
     }
 
     fn lease_end(&self) -> jiff::Timestamp {

@@ -40,12 +40,46 @@ impl Agent {
         token: &str,
         attempts: Vec<AttemptRef>,
     ) -> (Self, Welcome) {
+        let session = uuid::Uuid::now_v7().to_string();
+        Self::connect_as(fixture, token, &session, attempts).await
+    }
+
+    /// Connects as a process with this id and hears the welcome.
+    pub(crate) async fn connect_as(
+        fixture: &Fixture,
+        token: &str,
+        session: &str,
+        attempts: Vec<AttemptRef>,
+    ) -> (Self, Welcome) {
+        let mut agent = Self::open(fixture, token, session, attempts).await;
+        match agent.hear().await {
+            link_response::Message::Welcome(welcome) => (agent, welcome),
+            other => panic!("no welcome: {other:?}"),
+        }
+    }
+
+    /// Connects as a process with this id and hears the first word.
+    pub(crate) async fn try_connect_as(
+        fixture: &Fixture,
+        token: &str,
+        session: &str,
+    ) -> Option<link_response::Message> {
+        let mut agent = Self::open(fixture, token, session, Vec::new()).await;
+        agent.try_hear().await
+    }
+
+    async fn open(
+        fixture: &Fixture,
+        token: &str,
+        session: &str,
+        attempts: Vec<AttemptRef>,
+    ) -> Self {
         let mut clients = fixture.clients(token).await;
         let (requests, receiver) = mpsc::channel(64);
         let hello = AgentHello {
             min_protocol: 1,
             max_protocol: 1,
-            session: uuid::Uuid::now_v7().to_string(),
+            session: session.to_owned(),
             capacity: 4,
             backend: "process".to_owned(),
             attempts,
@@ -62,15 +96,11 @@ impl Agent {
             .await
             .expect("the token is good")
             .into_inner();
-        let mut agent = Self {
+        Self {
             clients,
             requests,
             answers,
             sequence: 0,
-        };
-        match agent.hear().await {
-            link_response::Message::Welcome(welcome) => (agent, welcome),
-            other => panic!("no welcome: {other:?}"),
         }
     }
 

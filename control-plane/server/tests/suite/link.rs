@@ -299,6 +299,25 @@ async fn a_newer_process_of_an_agent_takes_the_place_of_the_older_one() {
 }
 
 #[tokio::test]
+async fn a_process_whose_place_was_taken_pushes_nobody_out_when_it_comes_back() {
+    let fixture = Fixture::start().await;
+    let mut admin = fixture.admin().await;
+    let token = fixture.agent("east").await;
+    // Its id sorts behind that of the later one: a clock that is wrong decides nothing.
+    let older = uuid::Uuid::max().to_string();
+    let (first, _) = Agent::connect_as(&fixture, &token, &older, Vec::new()).await;
+    let (mut newer, _) = Agent::connect(&fixture, &token, Vec::new()).await;
+    drop(first);
+    let refused = Agent::try_connect_as(&fixture, &token, &older).await;
+    let Some(link_response::Message::Refusal(refusal)) = refused else {
+        panic!("it was let in: {refused:?}");
+    };
+    assert_eq!(refusal.reason(), Reason::Superseded);
+    let made = admin.create(run()).await;
+    assert_eq!(newer.work().await.execution, made.uid, "it is still there");
+}
+
+#[tokio::test]
 async fn an_agent_that_forgot_its_work_gets_it_again_with_the_cancel_under_way() {
     let fixture = Fixture::start().await;
     let mut admin = fixture.admin().await;
