@@ -189,6 +189,11 @@ async fn assign<C: ConnectionTrait>(
     let mut changes = Vec::with_capacity(pairs.len());
     let mut attempts = Vec::with_capacity(pairs.len());
     for (agent, row) in pairs {
+        if let Err(error) = execution::record(row.clone()) {
+            // One that is damaged does not keep the others from their agents.
+            tracing::error!(execution = %row.id, ?error, "an execution in the queue can not be read");
+            continue;
+        }
         let mut change = Change::new(row, now);
         let lease = Lease {
             attempt: AttemptId::generate(),
