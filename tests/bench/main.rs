@@ -1,5 +1,6 @@
 //! `muster-bench`: what a run through Muster costs beside the same work by hand, on a real cluster;
-//! with `compile`, what manifests cost, without one.
+//! with `compile`, what manifests cost, and with `lifecycle`, how many executions a server takes, without
+//! one.
 //!
 //! Prints a table and one JSON document; writes nothing. `docs/performance.md` tells how to read it.
 
@@ -8,6 +9,7 @@ mod by_hand;
 mod compile;
 mod idle;
 mod latency;
+mod lifecycle;
 mod report;
 
 use anyhow::{Context as _, bail};
@@ -22,7 +24,8 @@ usage: muster-bench [--runs N] [--rounds N] [--latencies N]
   --rounds N     batches of each kind, in turn; medians are printed (default 3)
   --latencies N  single runs that are timed to their first log line (default 15)
 
-`muster-bench compile --help` tells of the benchmark that needs no cluster.
+`muster-bench compile --help` and `muster-bench lifecycle --help` tell of those that need no
+cluster.
 
 Takes the first cluster of MUSTER_TEST_KUBECONFIGS; see docs/testing.md for the other variables.";
 
@@ -40,6 +43,12 @@ async fn main() -> anyhow::Result<()> {
         .is_some()
     {
         return compile::run(arguments);
+    }
+    if arguments
+        .next_if(|argument| argument == "lifecycle")
+        .is_some()
+    {
+        return lifecycle::run(arguments).await;
     }
     let Some(options) = parse(arguments)? else {
         eprintln!("{USAGE}");

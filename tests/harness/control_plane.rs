@@ -32,6 +32,15 @@ impl ControlPlane {
         Self::start_at(IpAddr::V4(Ipv4Addr::LOCALHOST)).await
     }
 
+    /// Starts a server on loopback with more arguments.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come up.
+    pub async fn start_with(extra: &[&str]) -> anyhow::Result<Self> {
+        Self::launch(IpAddr::V4(Ipv4Addr::LOCALHOST), extra).await
+    }
+
     /// Starts a server at a port of `address`; outside loopback it speaks TLS with a
     /// certificate that it makes itself.
     ///
@@ -39,6 +48,10 @@ impl ControlPlane {
     ///
     /// When it does not come up.
     pub async fn start_at(address: IpAddr) -> anyhow::Result<Self> {
+        Self::launch(address, &[]).await
+    }
+
+    async fn launch(address: IpAddr, extra: &[&str]) -> anyhow::Result<Self> {
         program::install_tls_provider();
         let data = TempDir::with_prefix("muster-test-")?;
         let port = port::free(address)?;
@@ -47,13 +60,14 @@ impl ControlPlane {
         } else {
             "https"
         };
-        let arguments = vec![
+        let mut arguments = vec![
             "server".to_owned(),
             "--listen".to_owned(),
             format!("{address}:{port}"),
             "--data-dir".to_owned(),
             data.path().join("server").display().to_string(),
         ];
+        arguments.extend(extra.iter().map(|argument| (*argument).to_owned()));
         let url = format!("{scheme}://{address}:{port}");
         let mut process = spawn(&arguments, data.path())?;
         let token_file = data.path().join("server/admin-token");

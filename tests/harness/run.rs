@@ -70,6 +70,12 @@ impl Client {
         execution_service_client::ExecutionServiceClient::new(self.service.clone())
     }
 
+    /// Returns a client of workflows.
+    #[must_use]
+    pub fn workflows(&self) -> workflow_service_client::WorkflowServiceClient<Service> {
+        workflow_service_client::WorkflowServiceClient::new(self.service.clone())
+    }
+
     /// Returns a client of logs.
     #[must_use]
     pub fn logs(&self) -> log_service_client::LogServiceClient<Service> {

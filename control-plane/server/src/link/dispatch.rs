@@ -114,6 +114,9 @@ async fn give(app: &App, takers: &[Taker], room: u32) -> Result<usize, Error> {
             place.send(LinkResponse {
                 message: Some(Message::Assignment(assignment(&app.config, &work))),
             });
+            // One that waited may be wished to begin paused.
+            let pause = work.execution.lifecycle.pause;
+            app.link.pause_attempt(work.attempt.lease(), pause);
         }
     }
     Ok(given)
