@@ -105,10 +105,22 @@ pub(crate) async fn run(arguments: impl Iterator<Item = String>) -> anyhow::Resu
     let (count, agents) = (options.executions as f64, options.agents as f64);
     println!("| lifecycle | |");
     println!("| --- | ---: |");
-    println!("| submit to result, executions a second | {:.0} |", count / batch);
-    println!("| submit alone, executions a second | {:.0} |", count / submitted);
-    println!("| idle: call to assignment, p50 ms | {:.1} |", at(&idle, 0.5));
-    println!("| idle: call to assignment, p99 ms | {:.1} |", at(&idle, 0.99));
+    println!(
+        "| submit to result, executions a second | {:.0} |",
+        count / batch
+    );
+    println!(
+        "| submit alone, executions a second | {:.0} |",
+        count / submitted
+    );
+    println!(
+        "| idle: call to assignment, p50 ms | {:.1} |",
+        at(&idle, 0.5)
+    );
+    println!(
+        "| idle: call to assignment, p99 ms | {:.1} |",
+        at(&idle, 0.99)
+    );
     println!("| agents connected a second | {:.0} |", agents / connected);
     println!("| server RSS MiB behind it | {:.1} |", mebibytes(rss));
     println!();
@@ -198,11 +210,7 @@ async fn wait(counter: &AtomicUsize, done: &Done, wanted: usize) -> anyhow::Resu
     }
 }
 
-async fn connect(
-    server: &ControlPlane,
-    options: &Options,
-    done: &Arc<Done>,
-) -> anyhow::Result<()> {
+async fn connect(server: &ControlPlane, options: &Options, done: &Arc<Done>) -> anyhow::Result<()> {
     let tokens: Vec<String> = stream::iter(0..options.agents)
         .map(async |number| {
             let request = CreateAgentRequest {
@@ -218,7 +226,12 @@ async fn connect(
     for tokens in tokens.chunks(STREAMS) {
         let channel = Endpoint::from_shared(server.url.clone())?.connect().await?;
         let welcomed = tokens.iter().map(|token| {
-            agent(channel.clone(), token.clone(), options.capacity, Arc::clone(done))
+            agent(
+                channel.clone(),
+                token.clone(),
+                options.capacity,
+                Arc::clone(done),
+            )
         });
         futures::future::try_join_all(welcomed).await?;
     }
@@ -281,7 +294,9 @@ async fn agent(
                         attempt: work.attempt.clone(),
                         epoch: work.epoch,
                     });
-                    [running(&work), passed(&work)].map(Message::Report).to_vec()
+                    [running(&work), passed(&work)]
+                        .map(Message::Report)
+                        .to_vec()
                 }
                 Some(link_response::Message::ReportAck(ack)) if ack.sequence == 2 => {
                     held.retain(|one| one.attempt != ack.attempt);

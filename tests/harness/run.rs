@@ -9,7 +9,7 @@ use muster_proto::v1::{
     LabelValues, ListArtifactsRequest, PauseExecutionRequest, ReadLogRequest,
     ResumeExecutionRequest, StepResult, Target, agent_service_client, artifact_service_client,
     create_execution_request::Source, credential_service_client, execution::State,
-    execution_service_client, log_service_client, read_log_response::Item,
+    execution_service_client, log_service_client, read_log_response::Item, workflow_service_client,
 };
 use sha2::{Digest as _, Sha256};
 use tonic::{
