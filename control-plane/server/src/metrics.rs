@@ -15,6 +15,8 @@ pub const ASSIGNMENTS: &str = "muster_assignments_total";
 pub const FINISHED: &str = "muster_executions_finished_total";
 /// Messages of agents that were refused, by reason.
 pub const REFUSALS: &str = "muster_link_refusals_total";
+/// Streams that were closed because their agent went on with what makes no sense.
+pub const OFFENDERS: &str = "muster_link_offenders_total";
 /// Log bytes that became durable.
 pub const LOG_BYTES: &str = "muster_log_bytes_total";
 /// Bytes of complete artifacts.
@@ -28,6 +30,10 @@ pub fn describe() {
     describe_counter!(ASSIGNMENTS, "attempts given to agents");
     describe_counter!(FINISHED, "executions that became terminal, by state");
     describe_counter!(REFUSALS, "messages of agents that were refused, by reason");
+    describe_counter!(
+        OFFENDERS,
+        "streams closed because their agent went on with what makes no sense"
+    );
     describe_counter!(LOG_BYTES, Unit::Bytes, "log bytes that became durable");
     describe_counter!(ARTIFACT_BYTES, Unit::Bytes, "bytes of complete artifacts");
 }

@@ -24,6 +24,10 @@ impl Work<'_> {
                 let mut held =
                     Held::lock(&*tx, Some(self.agent), report.lease.attempt, now).await?;
                 if let Some(answer) = known(&held, report)? {
+                    if is_late(&held, report)? {
+                        keep_late(&mut held, report);
+                        save(&tx, held).await?;
+                    }
                     return Ok(answer);
                 }
                 held.attempt.sequence = report.sequence;
@@ -91,6 +95,35 @@ impl Work<'_> {
 
 async fn save(tx: &Tx, held: Held) -> Result<Changed, Failure> {
     held.save(&**tx).await
+}
+
+/// Whether it is the result of an attempt that was lost before, told for the first time.
+fn is_late(held: &Held, report: &Report) -> Result<bool, Failure> {
+    Ok(held.lease() == report.lease
+        && attempt::status(&held.attempt)? == Status::Lost
+        && report.sequence > held.attempt.sequence
+        && matches!(report.progress, Progress::Completed(_)))
+}
+
+/// Keeps a result that came too late for people to see. It counts for nothing.
+fn keep_late(held: &mut Held, report: &Report) {
+    held.attempt.sequence = report.sequence;
+    if let Progress::Completed(completion) = &report.progress {
+        let text = format!(
+            "attempt {} on agent {} has told afterwards that it {}, which does not count",
+            held.attempt.epoch,
+            held.attempt.agent_name,
+            match completion.outcome {
+                Outcome::Passed => "passed",
+                Outcome::Failed => "failed",
+                Outcome::Aborted => "was aborted",
+                Outcome::Canceled => "was canceled",
+                Outcome::TimedOut => "timed out",
+            }
+        );
+        held.change.event("LATE_RESULT", &text);
+        held.attempt.message = text::message(&format!("{}; {text}", held.attempt.message));
+    }
 }
 
 /// The answer to a report that says nothing new or comes too late.

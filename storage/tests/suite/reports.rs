@@ -184,12 +184,21 @@ async fn a_late_completion_can_not_overwrite_a_newer_attempt(db: Database) {
         .await
         .expect("an answer");
     assert_eq!(refused, Reported::LeaseLost);
-    let execution = db
-        .store
-        .executions(db.project)
-        .get(first.execution.id)
-        .await;
+    // Told again, it is kept once.
+    let again = db.store.agent(agent).report(&late).await;
+    assert_eq!(again.expect("an answer"), Reported::LeaseLost);
+    let executions = db.store.executions(db.project);
+    let execution = executions.get(first.execution.id).await;
     assert_eq!(execution.expect("it").lifecycle, second.execution.lifecycle);
+    let events = executions.events(first.execution.id, 0, 100).await;
+    let late: Vec<_> = events
+        .expect("its history")
+        .items
+        .into_iter()
+        .filter(|event| event.kind == "LATE_RESULT")
+        .collect();
+    assert_eq!(late.len(), 1);
+    assert!(late[0].message.contains("failed"), "{late:?}");
     let done = report(second.attempt.lease(), 1, completion(Outcome::Passed));
     let applied = db.store.agent(other).report(&done).await.expect("stored");
     assert!(matches!(applied, Reported::Applied(_)), "{applied:?}");

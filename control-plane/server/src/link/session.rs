@@ -8,7 +8,10 @@ mod reconcile;
 pub(crate) mod report;
 mod say;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicU32},
+    time::Duration,
+};
 
 use muster_core::{
     execution::Lease,
@@ -58,6 +61,8 @@ struct Stage {
     orders: Arc<Notify>,
     /// The process at the other end.
     session: SessionId,
+    /// How often it has said what no agent should say.
+    offences: AtomicU32,
 }
 
 /// Whether a stream goes on.
@@ -83,6 +88,7 @@ pub(crate) fn serve(
         stop: CancellationToken::new(),
         orders: Arc::default(),
         session: SessionId::generate(),
+        offences: AtomicU32::new(0),
     };
     let run = async move {
         match stage.run(requests).await {
@@ -357,7 +363,10 @@ impl Stage {
                 self.acknowledge(&attempt, last.max(sequence)).await;
             }
             Ok(Reported::LeaseLost) => self.refuse_lease(&attempt, epoch).await,
-            Err(error) if error.is_not_found() => self.refuse_lease(&attempt, epoch).await,
+            Err(error) if error.is_not_found() => {
+                self.refuse_lease(&attempt, epoch).await;
+                self.offend();
+            }
             // Not acknowledged: the agent tells it again.
             Err(error) if error.is_retryable() => {
                 tracing::warn!(attempt, %error, "a report can not be stored now");

@@ -258,6 +258,35 @@ async fn an_old_epoch_or_a_foreign_attempt_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn an_agent_that_goes_on_with_attempts_of_others_loses_its_stream_and_disturbs_nobody() {
+    let fixture = Fixture::start().await;
+    let mut admin = fixture.admin().await;
+    let (east, west) = (fixture.agent("east").await, fixture.agent("west").await);
+    let (mut agent, _) = Agent::connect(&fixture, &east, Vec::new()).await;
+    let (mut thief, _) = Agent::connect(&fixture, &west, Vec::new()).await;
+    let made = admin.create(run()).await;
+    let work = agent.work().await;
+    let mut refused = 0;
+    for _ in 0..100 {
+        let mut foreign = thief.report_of(&work, Phase::Lost);
+        // Sequences that jump help nobody.
+        foreign.sequence = i64::MAX;
+        thief.say(Message::Report(foreign)).await;
+        match thief.try_hear().await {
+            Some(link_response::Message::Refusal(_)) => refused += 1,
+            other => panic!("it was not refused: {other:?}"),
+        }
+    }
+    assert_eq!(refused, 100);
+    assert!(thief.try_hear().await.is_none(), "its stream is closed");
+    agent.report(&work, Phase::Running).await;
+    agent.complete(&work, b"").await;
+    assert_eq!(admin.finished(&made.name).await.state(), State::Passed);
+    // It may come back, and is counted anew.
+    let (_thief, _) = Agent::connect(&fixture, &west, Vec::new()).await;
+}
+
+#[tokio::test]
 async fn a_repeated_result_is_acknowledged_again_and_another_attempt_is_told_to_stop() {
     let fixture = Fixture::start().await;
     let mut admin = fixture.admin().await;

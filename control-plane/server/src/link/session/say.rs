@@ -1,6 +1,6 @@
 //! What the server says on a stream of an agent.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use muster_proto::v1::{LinkResponse, Refusal, ReportAck, link_response::Message, refusal::Reason};
 use tokio::sync::mpsc;
@@ -9,6 +9,8 @@ use tonic::{Code, Status};
 use super::Stage;
 use crate::app::Error;
 
+/// How many messages that can not be read, or name attempts of others, a stream may have.
+const MAX_OFFENCES: u32 = 100;
 /// How long an agent may let everything wait that is said to it.
 const LISTEN_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -36,7 +38,21 @@ impl Stage {
         }
     }
 
+    /// Counts what no agent should say. One that goes on with it loses its stream, and with it the
+    /// place from which it keeps this server busy.
+    pub(super) fn offend(&self) {
+        let before = self.offences.fetch_add(1, Ordering::Relaxed);
+        if before + 1 == MAX_OFFENCES {
+            tracing::warn!("the agent says what makes no sense again and again, its stream is closed");
+            metrics::counter!(crate::metrics::OFFENDERS).increment(1);
+            self.stop.cancel();
+        }
+    }
+
     pub(super) async fn refuse(&self, reason: Reason, message: &str) -> Result<(), Error> {
+        if reason == Reason::Invalid {
+            self.offend();
+        }
         metrics::counter!(crate::metrics::REFUSALS, "reason" => reason.as_str_name()).increment(1);
         self.say(Message::Refusal(Refusal {
             reason: reason.into(),
