@@ -15,6 +15,9 @@ use crate::{
     transaction::{Failure, Tx},
 };
 
+/// Why an agent kills what it could not renew.
+const DISCONNECTED: &str = "DISCONNECTED";
+
 impl Work<'_> {
     pub(super) async fn store_report(&self, report: &Report) -> Result<Reported, Error> {
         let now = self.store.clock().now();
@@ -53,7 +56,11 @@ impl Work<'_> {
                 if matches!(report.progress, Progress::Lost) {
                     let begun = held.attempt.start_time.is_some();
                     let (reason, message) = (report.reason.as_str(), report.message.as_str());
-                    let ending = Ending::Interrupted { reason, begun };
+                    let ending = match reason {
+                        // It came back just before it counted as lost, and had killed it.
+                        DISCONNECTED => Ending::AgentLost { begun },
+                        reason => Ending::Interrupted { reason, begun },
+                    };
                     held.lose(&*tx, ending, true, reason, message).await?;
                 } else if held.change.lifecycle()?.state == State::Queued {
                     // It failed and is tried again: what its steps did stays with the attempt.

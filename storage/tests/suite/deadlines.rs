@@ -16,6 +16,7 @@ on_every_database!(
     one_that_runs_too_long_is_told_to_end_then_killed_then_taken_away,
     a_lost_agent_of_a_begun_attempt_is_waited_for_as_long_as_the_policy_says,
     a_cancel_ends_the_wait_for_a_lost_agent,
+    what_an_agent_killed_because_it_was_cut_off_follows_the_policy_for_lost_agents,
     a_drained_attempt_follows_the_policy_for_interruptions,
     a_failed_attempt_is_tried_again_and_stays_visible,
     an_execution_that_takes_agents_with_it_ends_as_poison,
@@ -168,6 +169,31 @@ async fn a_cancel_ends_the_wait_for_a_lost_agent(db: Database) {
     let ended = queue.expire(work.attempt.id, db.clock.now()).await;
     let ended = ended.expect("a sweep").expect("it is lost");
     assert_eq!(ended.execution.state(), State::Canceled);
+}
+
+async fn what_an_agent_killed_because_it_was_cut_off_follows_the_policy_for_lost_agents(
+    db: Database,
+) {
+    let policy = Policy {
+        lost_agent: Some(LostAgent::Rerun),
+        ..Policy::default()
+    };
+    let (agent, work) = db.running_under(policy).await;
+    let lease = work.attempt.lease();
+    let running = at(lease, 1, Phase::Running);
+    db.store
+        .agent(agent)
+        .report(&running)
+        .await
+        .expect("stored");
+    let mut killed = report(lease, 2, Progress::Lost);
+    killed.reason = "DISCONNECTED".to_owned();
+    let Reported::Applied(changed) = db.store.agent(agent).report(&killed).await.expect("stored")
+    else {
+        panic!("a loss is applied");
+    };
+    assert_eq!(changed.execution.state(), State::Queued);
+    assert_eq!(changed.execution.spent.lost_agents, 1);
 }
 
 async fn a_drained_attempt_follows_the_policy_for_interruptions(db: Database) {
