@@ -372,7 +372,7 @@ mod tests {
             let identity = executions.reserve(workflow).await.expect("a number");
             executions.create(&new(identity), None).await.expect("made");
         }
-        let damage = "UPDATE executions SET target_json = '{', lane = zeroblob(15) || x'01' \
+        let damage = "UPDATE executions SET target_json = '{', lane = x'00000000000000000000000000000001' \
                       WHERE workflow = 'broken'";
         let damaged = store.writer().execute_unprepared(damage).await;
         assert_eq!(damaged.expect("done").rows_affected(), 1);

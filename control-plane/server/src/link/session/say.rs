@@ -43,7 +43,9 @@ impl Stage {
     pub(super) fn offend(&self) {
         let before = self.offences.fetch_add(1, Ordering::Relaxed);
         if before + 1 == MAX_OFFENCES {
-            tracing::warn!("the agent says what makes no sense again and again, its stream is closed");
+            tracing::warn!(
+                "the agent says what makes no sense again and again, its stream is closed"
+            );
             metrics::counter!(crate::metrics::OFFENDERS).increment(1);
             self.stop.cancel();
         }
