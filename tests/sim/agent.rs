@@ -74,8 +74,9 @@ pub(crate) struct Process {
     pub(crate) superseded: bool,
     credit: Option<u32>,
     declined: Vec<DeclineAttempt>,
-    /// Times of renewals that are not answered, by sequence, in milliseconds.
-    renewals: BTreeMap<i64, i64>,
+    /// Renewals that are not answered, by sequence: when they were sent, in milliseconds, and for
+    /// what.
+    renewals: BTreeMap<i64, (i64, Vec<String>)>,
     renewal: i64,
     renew_at: i64,
     connected_at: i64,
@@ -164,7 +165,7 @@ impl Process {
     /// Whether its stream tells nothing for so long that it should be given up.
     pub(crate) fn is_deaf(&self, now: i64) -> bool {
         let since = match self.welcomed {
-            true => self.renewals.values().next().copied(),
+            true => self.renewals.values().next().map(|(sent, _)| *sent),
             false => Some(self.connected_at),
         };
         since.is_some_and(|since| now - since > 3 * millis(RENEW))
@@ -179,7 +180,8 @@ impl Process {
         }
         if now >= self.renew_at {
             self.renewal += 1;
-            self.renewals.insert(self.renewal, now);
+            let held = self.held().map(|(attempt, _)| attempt.clone()).collect();
+            self.renewals.insert(self.renewal, (now, held));
             self.renew_at = now + millis(RENEW);
             words.push(Out::Renew(RenewLeases {
                 sequence: self.renewal,
@@ -280,12 +282,14 @@ impl Process {
             In::Assignment(assignment) => self.assigned(&assignment, cluster, ledger)?,
             In::ReportAck(ack) => self.acknowledged(&ack.attempt, ack.sequence, cluster, ledger)?,
             In::Renewed(renewed) => {
-                let lost: Vec<_> = renewed.lost.iter().map(|lost| &lost.attempt).collect();
-                let sent = self.renewals.get(&renewed.sequence).copied();
+                let (sent, held) = self
+                    .renewals
+                    .remove(&renewed.sequence)
+                    .unwrap_or((i64::MIN, Vec::new()));
                 self.renewals
                     .retain(|sequence, _| *sequence > renewed.sequence);
-                let held: Vec<String> = self.held().map(|(attempt, _)| attempt.clone()).collect();
-                for attempt in held.iter().filter(|attempt| !lost.contains(attempt)) {
+                let kept = |attempt: &&String| !renewed.lost.iter().any(|it| it.attempt == **attempt);
+                for attempt in held.iter().filter(kept) {
                     promise(ledger, attempt, sent);
                 }
                 for lost in &renewed.lost {
@@ -375,7 +379,7 @@ impl Process {
         if new {
             self.begin(assignment, cluster, ledger, order.log_offset == 0)?;
         }
-        promise(ledger, &order.attempt, Some(self.connected_at));
+        promise(ledger, &order.attempt, self.connected_at);
         let Some(known) = self.known.get_mut(&order.attempt) else {
             return Ok(());
         };
@@ -521,8 +525,8 @@ impl Process {
 }
 
 /// The lease of an attempt was renewed at some time.
-fn promise(ledger: &mut Ledger, attempt: &str, at: Option<i64>) {
-    if let (Some(spoken), Some(at)) = (ledger.attempts.get_mut(attempt), at) {
+fn promise(ledger: &mut Ledger, attempt: &str, at: i64) {
+    if let Some(spoken) = ledger.attempts.get_mut(attempt) {
         spoken.renewed = spoken.renewed.max(at);
     }
 }

@@ -15,9 +15,6 @@ pub(crate) struct Ledger {
     pub(crate) attempts: BTreeMap<String, Spoken>,
     /// When the newest server started, in milliseconds of the clock.
     pub(crate) server_start: i64,
-    /// Executions that waited paused or running for callers are ended by them; the cancels that a
-    /// caller was told to be accepted.
-    pub(crate) canceled: BTreeSet<String>,
 }
 
 /// A submit.
