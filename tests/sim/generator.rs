@@ -81,6 +81,8 @@ pub(crate) fn operations(seed: u64) -> Vec<Op> {
         Op::Time(1),
     ];
     ops.extend((0..count).map(|_| operation(&mut rng)));
+    // Costly, so not always.
+    ops.extend(rng.random_bool(0.3).then_some(Op::Fill));
     ops
 }
 
@@ -174,6 +176,7 @@ fn word(rng: &mut StdRng) -> Word {
         Word::Future,
         Word::Lost,
         Word::Decline,
+        Word::Renew,
         Word::Log,
         Word::Foreign,
     ];

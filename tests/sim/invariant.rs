@@ -305,6 +305,11 @@ fn told(now: &Sight, ledger: &Ledger) -> Result<(), Broken> {
             return Err(format!("{id} was told to be {state}, but is {seen:?}"));
         }
     }
+    for (id, attempts) in &ledger.canceled {
+        if let Some(execution) = now.get(id) {
+            canceled(execution, *attempts).map_err(|broken| format!("{id}: {broken}"))?;
+        }
+    }
     let attempts: BTreeMap<&str, &Attempt> = now
         .values()
         .flat_map(|execution| &execution.attempts)
@@ -319,6 +324,27 @@ fn told(now: &Sight, ledger: &Ledger) -> Result<(), Broken> {
         if !leases.insert((&spoken.execution, spoken.epoch)) {
             return Err(format!("{} has two attempts of one epoch", spoken.execution));
         }
+    }
+    Ok(())
+}
+
+/// After an accepted cancel nothing begins anew, and only a completion record wins against it.
+fn canceled(execution: &Execution, attempts: i64) -> Result<(), Broken> {
+    if execution.last_epoch > attempts {
+        return Err(format!(
+            "its cancel was accepted at attempt {attempts}, now it has {}",
+            execution.last_epoch
+        ));
+    }
+    let proven = execution
+        .attempts
+        .iter()
+        .any(|attempt| attempt.status == Status::Completed);
+    if execution.state == State::Queued || (execution.state == State::Aborted && !proven) {
+        return Err(format!(
+            "its cancel was accepted, but it is {}",
+            execution.state
+        ));
     }
     Ok(())
 }

@@ -13,6 +13,8 @@ pub(crate) struct Ledger {
     pub(crate) told_terminal: BTreeMap<String, State>,
     /// Attempts that an agent has heard of.
     pub(crate) attempts: BTreeMap<String, Spoken>,
+    /// Executions whose cancel a caller was told to be accepted, and how many attempts they had.
+    pub(crate) canceled: BTreeMap<String, i64>,
     /// When the newest server started, in milliseconds of the clock.
     pub(crate) server_start: i64,
 }

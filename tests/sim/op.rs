@@ -136,6 +136,8 @@ pub(crate) enum Op {
     Stop,
     /// The server starts.
     Start,
+    /// At the end, agents are given as much as they can take.
+    Fill,
 }
 
 /// What is lost of a call.
@@ -190,6 +192,8 @@ pub(crate) enum Word {
     Lost,
     /// That it gives it back, under the epoch before.
     Decline,
+    /// That its lease is to be renewed, under the epoch before.
+    Renew,
     /// Log bytes, under the epoch before.
     Log,
     /// The lease of another agent, as it is.

@@ -21,6 +21,7 @@ use crate::{
     observer::Observer,
     op::{End, Op},
     pod::{Cluster, Stage},
+    seen::Sight,
 };
 
 /// One second, the step of time.
@@ -42,6 +43,8 @@ pub(crate) struct World<'a> {
     anonymous: u32,
     /// Makes what pods print different.
     salt: u64,
+    /// Whether it is seen at the end that no slot is lost.
+    fill: bool,
 }
 
 impl<'a> World<'a> {
@@ -67,6 +70,7 @@ impl<'a> World<'a> {
             invariants: Invariants::new(millis(LEASE)),
             anonymous: 0,
             salt: 0,
+            fill: false,
             clock,
         };
         world.start()?;
@@ -142,8 +146,25 @@ impl<'a> World<'a> {
             } => self.point.arm(u32::from(transactions), u32::from(polls)),
             Op::Stop => self.stop()?,
             Op::Start => self.start()?,
+            Op::Fill => self.fill = true,
         }
         self.check()
+    }
+
+    /// Everything that is stored now.
+    pub(crate) fn sight(&mut self) -> anyhow::Result<Sight> {
+        Ok(self.observer.look_closely()?.clone())
+    }
+
+    /// URL of its database.
+    pub(crate) fn url(&self) -> String {
+        let url = self.database.config().database_url();
+        url.replace("sqlite:///", "sqlite:/")
+    }
+
+    /// What was said, to plant a fault.
+    pub(crate) const fn ledger_mut(&mut self) -> &mut Ledger {
+        &mut self.ledger
     }
 
     /// Names of the transactions after which a server has died.

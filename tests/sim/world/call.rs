@@ -4,7 +4,7 @@ use anyhow::{anyhow, bail, ensure};
 use muster_core::execution::State;
 use muster_proto::v1::{
     self, CancelExecutionRequest, CreateExecutionRequest, InlineWorkflow, PauseExecutionRequest,
-    ResumeExecutionRequest, create_execution_request::Source,
+    QueuePolicy, ResumeExecutionRequest, create_execution_request::Source,
 };
 use tonic::{Code, Status};
 
@@ -25,6 +25,8 @@ spec:
   - name: Greet
     shell: echo hello
 ";
+/// Seconds that an impatient caller lets its execution wait.
+const IMPATIENCE: i64 = 5;
 /// Most executions of a case.
 const MOST: usize = 24;
 
@@ -45,6 +47,8 @@ impl World<'_> {
             return Ok(());
         }
         known.entry(tag.clone()).or_default();
+        // Some do not wait for long.
+        let impatient = request.is_some_and(|number| number % 8 == 7);
         let id = request.map(|number| uuid::Uuid::from_u128(0xabc0 + u128::from(number)));
         let message = CreateExecutionRequest {
             parent: "projects/default".to_owned(),
@@ -53,6 +57,12 @@ impl World<'_> {
                 manifest: WORKFLOW.to_owned(),
                 workflow: String::new(),
             })),
+            queue_policy: impatient.then_some(QueuePolicy {
+                max_wait: Some(prost_types::Duration {
+                    seconds: IMPATIENCE,
+                    nanos: 0,
+                }),
+            }),
             tags: [("submit".to_owned(), tag.clone())].into(),
             ..CreateExecutionRequest::default()
         };
@@ -171,6 +181,11 @@ impl World<'_> {
     pub(super) fn told(&mut self, execution: Option<v1::Execution>) -> anyhow::Result<()> {
         let execution = execution.ok_or_else(|| anyhow!("an answer without its execution"))?;
         let state = state(execution.state());
+        if execution.cancel_requested {
+            let attempts = i64::try_from(execution.attempts.len()).unwrap_or(i64::MAX);
+            let known = self.ledger.canceled.entry(execution.uid.clone());
+            known.or_insert(attempts);
+        }
         if !state.is_some_and(State::is_terminal) {
             return Ok(());
         }

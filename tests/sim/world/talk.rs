@@ -2,7 +2,7 @@
 
 use anyhow::{anyhow, ensure};
 use muster_proto::v1::{
-    AttemptReport, Completion, DeclineAttempt, LogChunk, StreamLogRequest,
+    AttemptRef, AttemptReport, Completion, DeclineAttempt, LogChunk, RenewLeases, StreamLogRequest,
     agent_link_service_client::AgentLinkServiceClient, attempt_report::Phase, execution,
     link_request::Message as Out, link_response::Message as In, refusal::Reason,
 };
@@ -18,6 +18,8 @@ use crate::{
 
 /// Rounds of hearing and saying after which two who speak only of each other are stopped.
 const ROUNDS: u32 = 12;
+/// Sequence of a renewal that no honest agent sends.
+const STALE_RENEWAL: i64 = -1;
 /// Bytes of one chunk of a log.
 const CHUNK: usize = 700;
 
@@ -186,7 +188,11 @@ impl World<'_> {
         let (attempt, epoch) = match &word {
             Out::Report(report) => (report.attempt.clone(), report.epoch),
             Out::Decline(decline) => (decline.attempt.clone(), decline.epoch),
-            Out::Hello(_) | Out::Credit(_) | Out::Renew(_) => return Ok(None),
+            Out::Renew(renew) => match renew.attempts.first() {
+                Some(lease) => (lease.attempt.clone(), lease.epoch),
+                None => return Ok(None),
+            },
+            Out::Hello(_) | Out::Credit(_) => return Ok(None),
         };
         if let Some(wire) = &mut self.processes[index].wire {
             wire.say(word, true);
@@ -201,6 +207,10 @@ impl World<'_> {
                         && refusal.epoch == epoch =>
                 {
                     refused = true;
+                }
+                In::Renewed(renewed) if renewed.sequence == STALE_RENEWAL => {
+                    let lost = |it: &AttemptRef| it.attempt == attempt && it.epoch == epoch;
+                    refused = renewed.lost.iter().any(lost);
                 }
                 _ => self.take(index, message)?,
             }
@@ -369,6 +379,13 @@ fn stale_word(attempt: &str, epoch: i64, word: Word) -> Out {
             phase: Phase::Lost.into(),
             reason: "POD_GONE".to_owned(),
             ..report
+        }),
+        Word::Renew => Out::Renew(RenewLeases {
+            sequence: STALE_RENEWAL,
+            attempts: vec![AttemptRef {
+                attempt: attempt.to_owned(),
+                epoch,
+            }],
         }),
         Word::Decline => Out::Decline(DeclineAttempt {
             attempt: attempt.to_owned(),
