@@ -17,7 +17,7 @@ use crate::{
     ledger::Ledger,
     op::End,
     pod::{Cluster, Pod, Stage},
-    wire::Wire,
+    wire::{LogWire, Wire},
 };
 
 /// How long a lease lives after a renewal.
@@ -64,6 +64,8 @@ pub(crate) struct Process {
     pub(crate) wire: Option<Wire>,
     /// Streams that are broken and the server does not know it.
     pub(crate) half_open: Vec<Wire>,
+    /// Streams of logs that are open, and those that are as good as broken.
+    pub(crate) logs: Vec<LogWire>,
     /// The welcome was heard on this stream.
     pub(crate) welcomed: bool,
     /// What it says arrives.
@@ -72,6 +74,8 @@ pub(crate) struct Process {
     pub(crate) down: bool,
     /// A newer process has its place: it has ended.
     pub(crate) superseded: bool,
+    /// How many of the next attempts it gives back.
+    pub(crate) declines: u8,
     credit: Option<u32>,
     declined: Vec<DeclineAttempt>,
     /// Renewals that are not answered, by sequence: when they were sent, in milliseconds, and for
@@ -100,10 +104,12 @@ impl Process {
             known: found.collect(),
             wire: None,
             half_open: Vec::new(),
+            logs: Vec::new(),
             welcomed: false,
             up: true,
             down: true,
             superseded: false,
+            declines: 0,
             credit: None,
             declined: Vec::new(),
             renewals: BTreeMap::new(),
@@ -208,21 +214,6 @@ impl Process {
     /// The last report of an attempt once more.
     pub(crate) fn last_report(&self, attempt: &str) -> Option<AttemptReport> {
         self.known.get(attempt)?.last_report.clone()
-    }
-
-    /// Gives an attempt back, whether it was started or not.
-    pub(crate) fn decline(&mut self, attempt: &str, ledger: &mut Ledger) {
-        if let Some(known) = self.known.get(attempt) {
-            if let Some(spoken) = ledger.attempts.get_mut(attempt) {
-                spoken.given_up = true;
-            }
-            self.declined.push(DeclineAttempt {
-                attempt: attempt.to_owned(),
-                epoch: known.epoch,
-                reason: "NO_CAPACITY".to_owned(),
-                message: "given back".to_owned(),
-            });
-        }
     }
 
     /// Takes note of what the pods have done.
@@ -424,7 +415,8 @@ impl Process {
         if self.known.contains_key(&assignment.attempt) {
             return Ok(());
         }
-        if self.slots() == 0 {
+        if self.slots() == 0 || self.declines > 0 {
+            self.declines = self.declines.saturating_sub(1);
             let spoken = ledger
                 .attempts
                 .entry(assignment.attempt.clone())
@@ -432,7 +424,6 @@ impl Process {
             spoken.execution.clone_from(&assignment.execution);
             spoken.epoch = assignment.epoch;
             spoken.agent = self.agent;
-            spoken.given_up = true;
             self.declined.push(DeclineAttempt {
                 attempt: assignment.attempt.clone(),
                 epoch: assignment.epoch,

@@ -5,7 +5,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use crate::op::{End, LogFault, Loss, Op, Word};
 
 /// How often each kind of operation comes, among all of them.
-const KINDS: [(u32, fn(&mut StdRng) -> Op); 24] = [
+const KINDS: [(u32, fn(&mut StdRng) -> Op); 26] = [
     (10, submit),
     (5, cancel),
     (2, |rng| Op::Pause(rng.random())),
@@ -42,6 +42,12 @@ const KINDS: [(u32, fn(&mut StdRng) -> Op); 24] = [
         pod: rng.random(),
         fault: log_fault(rng),
     }),
+    (5, |rng| Op::Stream {
+        agent: rng.random(),
+        pod: rng.random(),
+        anew: rng.random_bool(0.3),
+    }),
+    (4, |rng| Op::Hurry(rng.random_range(1..6))),
     (2, |rng| Op::Repeat {
         agent: rng.random(),
         pod: rng.random(),
@@ -51,9 +57,9 @@ const KINDS: [(u32, fn(&mut StdRng) -> Op); 24] = [
         attempt: rng.random(),
         word: word(rng),
     }),
-    (1, |rng| Op::Decline {
+    (2, |rng| Op::Decline {
         agent: rng.random(),
-        pod: rng.random(),
+        attempts: rng.random_range(1..4),
     }),
     (8, |rng| Op::Time(rng.random_range(1..4))),
     (3, |rng| Op::Time(rng.random_range(4..10))),

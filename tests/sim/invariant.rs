@@ -68,10 +68,10 @@ impl Invariants {
             if attempt.status != Status::Lost || attempt.reason != "AGENT_LOST" {
                 continue;
             }
-            // What was said later is no promise for then.
+            // What was said later, or in the same moment, is no promise for then.
             let promised = [spoken.renewed, ledger.server_start]
                 .into_iter()
-                .filter(|promise| *promise <= at)
+                .filter(|promise| *promise < at)
                 .max()
                 .unwrap_or(i64::MIN);
             if at < promised.saturating_add(self.lease) {

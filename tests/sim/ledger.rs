@@ -48,6 +48,4 @@ pub(crate) struct Spoken {
     pub(crate) sequence: i64,
     /// When its lease was last known to be renewed, in milliseconds of the clock.
     pub(crate) renewed: i64,
-    /// Its agent said that it is lost, or gave it back.
-    pub(crate) given_up: bool,
 }

@@ -9,6 +9,7 @@ mod case;
 mod client;
 mod crash;
 mod database;
+mod found;
 mod generator;
 mod invariant;
 mod ledger;
@@ -24,10 +25,15 @@ mod world;
 
 use database::Template;
 
+/// Cases on SQLite when nobody says how many.
+const CASES: u64 = 200;
+/// The same on PostgreSQL, where a copy of a database takes a second.
+const POSTGRES_CASES: u64 = 20;
+
 #[test]
 fn promises_hold_whatever_happens() {
     let template = Template::sqlite().expect("a database");
-    case::run_all(&template);
+    case::run_all(&template, CASES);
 }
 
 #[test]
@@ -36,5 +42,5 @@ fn promises_hold_whatever_happens_on_postgres() {
         eprintln!("skipped: MUSTER_TEST_POSTGRES is not set");
         return;
     };
-    case::run_all(&template);
+    case::run_all(&template, POSTGRES_CASES);
 }

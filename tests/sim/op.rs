@@ -89,6 +89,19 @@ pub(crate) enum Op {
         /// What goes wrong.
         fault: LogFault,
     },
+    /// An agent sends what it has of a log on a stream that stays open, the one that it has or a
+    /// new one.
+    Stream {
+        /// Which process.
+        agent: u8,
+        /// Which of its attempts.
+        pod: u8,
+        /// A new one though the old one is open.
+        anew: bool,
+    },
+    /// The next operations follow each other at once: nobody waits until the server has come to
+    /// rest.
+    Hurry(u8),
     /// An agent says its last report again.
     Repeat {
         /// Which process.
@@ -105,12 +118,12 @@ pub(crate) enum Op {
         /// What it says.
         word: Word,
     },
-    /// An agent gives an attempt back.
+    /// An agent gives the next attempts back that it gets.
     Decline {
         /// Which process.
         agent: u8,
-        /// Which of its attempts.
-        pod: u8,
+        /// How many.
+        attempts: u8,
     },
     /// Seconds pass for everybody, one by one.
     Time(u8),

@@ -9,6 +9,7 @@ use crate::{
     case::{self, Report},
     crash::Transactions,
     database::Template,
+    generator,
     op::{End, LogFault, Loss, Op},
     seen::{Execution, Status},
     world::World,
@@ -38,7 +39,7 @@ const fn network(up: bool, down: bool) -> Op {
 }
 
 /// The only execution after operations, and again at the end of everything.
-fn play(ops: &[Op]) -> (Execution, Execution) {
+pub(crate) fn play(ops: &[Op]) -> (Execution, Execution) {
     let template = Template::sqlite().expect("a database");
     let recorder = Transactions::default();
     let point = Arc::clone(&recorder.0);
@@ -238,5 +239,14 @@ fn promises_hold_after_a_crash_at_every_transaction() {
     ] {
         let there = deaths.iter().any(|name| name == transaction);
         assert!(there, "nobody died after {transaction}: {deaths:?}");
+    }
+}
+
+#[test]
+fn a_seed_makes_one_case_and_another_seed_another_one() {
+    for seed in 0..100 {
+        let ops = generator::operations(seed);
+        assert_eq!(ops, generator::operations(seed));
+        assert_ne!(ops, generator::operations(seed + 1));
     }
 }

@@ -1,4 +1,4 @@
-//! One stream of an agent to the server, as the network lets it be.
+//! Streams of an agent to the server, as the network lets them be.
 
 use std::{
     collections::VecDeque,
@@ -6,7 +6,7 @@ use std::{
 };
 
 use muster_proto::v1::{
-    LinkRequest, LinkResponse, agent_link_service_client::AgentLinkServiceClient,
+    LinkRequest, LinkResponse, LogChunk, StreamLogRequest, agent_link_service_client::AgentLinkServiceClient,
     link_request::Message as Out, link_response::Message as In,
 };
 use tokio::sync::mpsc;
@@ -95,5 +95,102 @@ impl Wire {
     pub(crate) fn is_over(&self) -> bool {
         let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
         inbox.closed && inbox.messages.is_empty()
+    }
+}
+
+/// A stream of a log that stays open.
+#[derive(Debug)]
+pub(crate) struct LogWire {
+    pub(crate) attempt: String,
+    epoch: i64,
+    outbox: mpsc::UnboundedSender<StreamLogRequest>,
+    /// What is durable, as it was told; `None` at the end of the stream.
+    answers: mpsc::UnboundedReceiver<Option<i64>>,
+    /// The next byte to send, once the server has said where to begin.
+    offset: Option<usize>,
+    /// The server has ended it.
+    over: bool,
+}
+
+impl LogWire {
+    /// Opens a stream.
+    pub(crate) fn open(
+        life: &Life,
+        mut link: AgentLinkServiceClient<Authed>,
+        attempt: &str,
+        epoch: i64,
+    ) -> anyhow::Result<Self> {
+        let (outbox, requests) = mpsc::unbounded_channel();
+        let (heard, answers) = mpsc::unbounded_channel();
+        let requests = UnboundedReceiverStream::new(requests);
+        life.spawn(async move {
+            if let Ok(stream) = link.stream_log(requests).await {
+                let mut stream = stream.into_inner();
+                while let Ok(Some(answer)) = stream.message().await {
+                    if heard.send(Some(answer.durable_offset)).is_err() {
+                        return;
+                    }
+                }
+            }
+            // Whoever does not listen any more has dropped it.
+            let _gone = heard.send(None);
+        })?;
+        let wire = Self {
+            attempt: attempt.to_owned(),
+            epoch,
+            outbox,
+            answers,
+            offset: None,
+            over: false,
+        };
+        wire.send(Vec::new());
+        Ok(wire)
+    }
+
+    /// What is durable now, when it was told anew.
+    pub(crate) fn hear(&mut self) -> Option<i64> {
+        let mut durable = None;
+        while let Ok(answer) = self.answers.try_recv() {
+            match answer {
+                Some(offset) => {
+                    durable = durable.max(Some(offset));
+                    self.offset.get_or_insert(usize::try_from(offset).unwrap_or(usize::MAX));
+                }
+                None => self.over = true,
+            }
+        }
+        durable
+    }
+
+    /// Whether the server has ended it.
+    pub(crate) const fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Sends what was not sent on it yet.
+    pub(crate) fn send_rest(&mut self, log: &[u8]) {
+        let Some(offset) = self.offset else {
+            return;
+        };
+        let Some(data) = log.get(offset..).filter(|data| !data.is_empty()) else {
+            return;
+        };
+        let chunk = LogChunk {
+            offset: i64::try_from(offset).unwrap_or(i64::MAX),
+            data: data.to_vec().into(),
+            step: "s1".to_owned(),
+            ..LogChunk::default()
+        };
+        self.offset = Some(offset + data.len());
+        self.send(vec![chunk]);
+    }
+
+    fn send(&self, chunks: Vec<LogChunk>) {
+        // One that is broken is seen to be by its answers.
+        let _broken = self.outbox.send(StreamLogRequest {
+            attempt: self.attempt.clone(),
+            epoch: self.epoch,
+            chunks,
+        });
     }
 }

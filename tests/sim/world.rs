@@ -43,6 +43,8 @@ pub(crate) struct World<'a> {
     anonymous: u32,
     /// Makes what pods print different.
     salt: u64,
+    /// Operations after which it is waited again until the server has come to rest.
+    hurry: u8,
     /// Whether it is seen at the end that no slot is lost.
     fill: bool,
 }
@@ -70,6 +72,7 @@ impl<'a> World<'a> {
             invariants: Invariants::new(millis(LEASE)),
             anonymous: 0,
             salt: 0,
+            hurry: 0,
             fill: false,
             clock,
         };
@@ -97,6 +100,7 @@ impl<'a> World<'a> {
             Op::Break(agent) => {
                 let index = self.process(agent);
                 self.processes[index].wire = None;
+                self.processes[index].logs.clear();
                 self.settle()?;
             }
             Op::Exchange(agent) => self.exchange(self.process(agent))?,
@@ -117,17 +121,22 @@ impl<'a> World<'a> {
                     self.relay(index, &attempt, fault)?;
                 }
             }
+            Op::Stream { agent, pod, anew } => {
+                let index = self.process(agent);
+                if let Some(attempt) = self.attempt(index, pod) {
+                    self.stream(index, &attempt, anew)?;
+                }
+            }
+            Op::Hurry(operations) => self.hurry = operations + 1,
             Op::Repeat { agent, pod } => self.repeat(self.process(agent), pod)?,
             Op::Stale {
                 agent,
                 attempt,
                 word,
             } => self.stale(self.process(agent), attempt, word)?,
-            Op::Decline { agent, pod } => {
+            Op::Decline { agent, attempts } => {
                 let index = self.process(agent);
-                if let Some(attempt) = self.attempt(index, pod) {
-                    self.processes[index].decline(&attempt, &mut self.ledger);
-                }
+                self.processes[index].declines = attempts;
             }
             Op::Time(seconds) => {
                 for _ in 0..seconds {
@@ -148,6 +157,7 @@ impl<'a> World<'a> {
             Op::Start => self.start()?,
             Op::Fill => self.fill = true,
         }
+        self.hurry = self.hurry.saturating_sub(1);
         self.check()
     }
 
@@ -240,11 +250,15 @@ impl<'a> World<'a> {
         for process in &mut self.processes {
             process.wire = None;
             process.half_open.clear();
+            process.logs.clear();
         }
     }
 
-    /// Waits until nothing happens any more.
+    /// Waits until nothing happens any more, unless there is no time for that.
     fn settle(&mut self) -> anyhow::Result<()> {
+        if self.hurry > 0 {
+            return Ok(());
+        }
         if let Some(life) = &self.life
             && life.settle()? == Err(Crashed)
         {
@@ -270,6 +284,7 @@ impl<'a> World<'a> {
                 self.connect(index, false)?;
             }
             self.exchange(index)?;
+            self.hear_logs(index)?;
             self.relay_all(index)?;
             self.exchange(index)?;
         }

@@ -83,17 +83,24 @@ impl World<'_> {
         Ok(())
     }
 
-    pub(super) fn cancel(
+    pub(super) fn cancel(&mut self, execution: u8, force: bool, loss: Loss) -> anyhow::Result<()> {
+        match self.execution(execution)? {
+            Some(uid) => self.cancel_execution(&uid, force, loss),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn cancel_execution(
         &mut self,
-        execution: u8,
+        uid: &str,
         force: bool,
         loss: Loss,
     ) -> anyhow::Result<()> {
-        let (Some(mut clients), Some(uid)) = (self.clients(), self.execution(execution)?) else {
+        let Some(mut clients) = self.clients() else {
             return Ok(());
         };
         let message = CancelExecutionRequest {
-            name: name(&uid),
+            name: name(uid),
             force,
             ..CancelExecutionRequest::default()
         };

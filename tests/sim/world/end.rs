@@ -51,6 +51,7 @@ impl World<'_> {
     }
 
     fn heal(&mut self) -> anyhow::Result<()> {
+        self.hurry = 0;
         self.point.disarm();
         self.start()?;
         for agent in 0..AGENTS.len() {
@@ -71,6 +72,7 @@ impl World<'_> {
         }
         for index in 0..self.processes.len() {
             self.processes[index].half_open.clear();
+            self.processes[index].logs.clear();
             self.network(index, true, true)?;
         }
         self.settle()
@@ -78,15 +80,20 @@ impl World<'_> {
 
     /// Pods go on; what is paused is let go on.
     fn help(&mut self) -> anyhow::Result<()> {
-        let paused: Vec<String> = self
+        let paused: Vec<(String, State)> = self
             .observer
             .look()?
             .iter()
             .filter(|(_, it)| it.pause_wanted && !it.state.is_terminal())
-            .map(|(id, _)| id.clone())
+            .map(|(id, it)| (id.clone(), it.state))
             .collect();
-        for uid in paused {
-            self.pause_execution(&uid, false)?;
+        for (uid, state) in paused {
+            if state == State::Finishing {
+                // Nobody can let it go on: see `found::a_wish_to_pause_does_not_outlive_the_steps`.
+                self.cancel_execution(&uid, true, Loss::Nothing)?;
+            } else {
+                self.pause_execution(&uid, false)?;
+            }
         }
         for index in 0..self.processes.len() {
             let agent = self.processes[index].agent;

@@ -13,7 +13,7 @@ use crate::{
     agent::{digest, size},
     client::{Authed, Bearer},
     op::{LogFault, Loss, Word},
-    wire::Wire,
+    wire::{LogWire, Wire},
 };
 
 /// Rounds of hearing and saying after which two who speak only of each other are stopped.
@@ -144,6 +144,8 @@ impl World<'_> {
 
     /// Says something under a lease that is not the live one: it is told so, and nothing changes.
     pub(super) fn stale(&mut self, index: usize, number: u8, word: Word) -> anyhow::Result<()> {
+        self.hurry = 0;
+        self.settle()?;
         self.exchange(index)?;
         let process = &self.processes[index];
         if !(process.up && process.down && process.welcomed) || process.wire.is_none() {
@@ -271,6 +273,64 @@ impl World<'_> {
         if let Some(known) = self.processes[index].known.get_mut(attempt) {
             known.durable = known.durable.max(durable);
         }
+        Ok(())
+    }
+
+    /// Sends what an attempt has printed on a stream that stays open.
+    pub(super) fn stream(
+        &mut self,
+        index: usize,
+        attempt: &str,
+        anew: bool,
+    ) -> anyhow::Result<()> {
+        let process = &self.processes[index];
+        let (agent, whole) = (process.agent, process.up && process.down);
+        let epoch = process.known.get(attempt).map(|known| known.epoch);
+        let (Some(life), Some(link), Some(epoch)) = (&self.life, self.link(agent), epoch) else {
+            return Ok(());
+        };
+        if !whole || !process.welcomed {
+            return Ok(());
+        }
+        let open = process.logs.iter().any(|log| log.attempt == attempt);
+        if anew || !open {
+            let wire = LogWire::open(life, link, attempt, epoch)?;
+            self.processes[index].logs.push(wire);
+            self.settle()?;
+        }
+        self.hear_logs(index)?;
+        let process = &mut self.processes[index];
+        if let Some(pod) = self.clusters[agent].get(attempt) {
+            for log in process.logs.iter_mut().filter(|log| log.attempt == attempt) {
+                log.send_rest(&pod.log);
+            }
+        }
+        self.settle()
+    }
+
+    /// Hears what is durable on the open streams of logs.
+    pub(super) fn hear_logs(&mut self, index: usize) -> anyhow::Result<()> {
+        let process = &mut self.processes[index];
+        if !process.down {
+            return Ok(());
+        }
+        for log in &mut process.logs {
+            let Some(durable) = log.hear() else {
+                continue;
+            };
+            let attempt = &log.attempt;
+            let spoken = self.ledger.attempts.entry(attempt.clone()).or_default();
+            let printed = spoken.printed.iter().map(Vec::len).max().unwrap_or(0);
+            ensure!(
+                usize::try_from(durable).is_ok_and(|durable| durable <= printed),
+                "{durable} bytes of {attempt} were acknowledged, {printed} were printed"
+            );
+            spoken.durable = spoken.durable.max(durable);
+            if let Some(known) = process.known.get_mut(attempt) {
+                known.durable = known.durable.max(durable);
+            }
+        }
+        process.logs.retain(|log| !log.is_over());
         Ok(())
     }
 
