@@ -97,6 +97,15 @@ impl Store {
         .await
     }
 
+    /// Whether no connection is in use: nothing is read or written through this handle and its
+    /// clones now. For simulations, which take their next step when everything has come to rest;
+    /// other handles on the same database do not count.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        let connections = [&self.connections.reader, &self.connections.writer];
+        connections.into_iter().all(connect::is_at_rest)
+    }
+
     /// Ends all connections, after what they do now.
     pub async fn close(self) {
         for connection in [&self.connections.reader, &self.connections.writer] {

@@ -258,6 +258,13 @@ impl Server {
         self.admin_token.as_deref()
     }
 
+    /// Whether nothing is read from or written to the database now; see
+    /// [`Store::is_at_rest`]. Work that waits for a timer or for a client may be under way.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.app.store.is_at_rest()
+    }
+
     /// Waits until the server has ended by itself, which it never should.
     pub async fn ended(&mut self) {
         self.failed.cancelled().await;

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sea_orm::{DatabaseConnection, SqlxPostgresConnector, SqlxSqliteConnector};
+use sea_orm::{DatabaseConnection, DbBackend, SqlxPostgresConnector, SqlxSqliteConnector};
 use sqlx::{
     ConnectOptions, Connection, Postgres, Sqlite,
     pool::PoolOptions,
@@ -170,6 +170,21 @@ async fn postgres(url: &str, options: &Options) -> Result<Connections, Error> {
         reader: connection,
         suspicion,
     })
+}
+
+/// Whether all connections of a pool are idle.
+pub(super) fn is_at_rest(connection: &DatabaseConnection) -> bool {
+    let (all, idle) = match connection.get_database_backend() {
+        DbBackend::Sqlite => {
+            let pool = connection.get_sqlite_connection_pool();
+            (pool.size(), pool.num_idle())
+        }
+        _ => {
+            let pool = connection.get_postgres_connection_pool();
+            (pool.size(), pool.num_idle())
+        }
+    };
+    usize::try_from(all).is_ok_and(|all| all == idle)
 }
 
 fn postgres_cure(error: &sqlx::Error) -> &'static str {

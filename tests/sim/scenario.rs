@@ -1,0 +1,252 @@
+//! Cases that are written down: outages of each side told apart, and a crash after every
+//! transaction of a whole life.
+
+use std::sync::Arc;
+
+use muster_core::execution::State;
+
+use crate::{
+    case::{self, Report},
+    crash::Transactions,
+    database::Template,
+    generator,
+    op::{End, LogFault, Loss, Op},
+    seen::{Execution, Status},
+    world::World,
+};
+
+const SUBMIT: Op = Op::Submit {
+    request: Some(1),
+    loss: Loss::Nothing,
+};
+/// The agent with most room, which gets the first execution.
+const WEST: u8 = 1;
+
+const fn walk(end: End) -> Op {
+    Op::Walk {
+        agent: WEST,
+        pod: 0,
+        end,
+    }
+}
+
+const fn network(up: bool, down: bool) -> Op {
+    Op::Network {
+        agent: WEST,
+        up,
+        down,
+    }
+}
+
+/// The only execution after operations, and again at the end of everything.
+pub(crate) fn play(ops: &[Op]) -> (Execution, Execution) {
+    let template = Template::sqlite().expect("a database");
+    let recorder = Transactions::default();
+    let point = Arc::clone(&recorder.0);
+    metrics::with_local_recorder(&recorder, || {
+        let mut world = World::begin(&template, &point).expect("it begins");
+        for op in ops {
+            let done = world.apply(*op);
+            done.unwrap_or_else(|broken| panic!("{op:?}: {broken:#}"));
+        }
+        let mut only = || {
+            let sight = world.sight().expect("it can be read");
+            assert_eq!(sight.len(), 1);
+            sight.into_values().next().expect("there is one")
+        };
+        let after = only();
+        world.end().expect("nothing is broken");
+        let sight = world.sight().expect("it can be read");
+        (after, sight.into_values().next().expect("there is one"))
+    })
+}
+
+fn statuses(execution: &Execution) -> Vec<(Status, &str)> {
+    let attempts = execution.attempts.iter();
+    attempts
+        .map(|attempt| (attempt.status, attempt.reason.as_str()))
+        .collect()
+}
+
+/// An execution runs on the agent.
+const RUNNING: [Op; 5] = [
+    Op::Time(1),
+    SUBMIT,
+    Op::Time(1),
+    walk(End::Passed),
+    Op::Exchange(WEST),
+];
+
+#[test]
+fn an_outage_of_the_server_loses_nothing() {
+    let ops = [&RUNNING[..], &[Op::Crash, Op::Time(30), Op::Start]].concat();
+    let (after, end) = play(&ops);
+    assert_eq!(after.state, State::Running);
+    assert_eq!(statuses(&end), [(Status::Completed, "")]);
+}
+
+#[test]
+fn a_server_that_slept_gives_grace() {
+    let ops = [&RUNNING[..], &[Op::Jump(30)]].concat();
+    let (after, end) = play(&ops);
+    assert_eq!(after.state, State::Running);
+    assert_eq!(statuses(&end), [(Status::Completed, "")]);
+}
+
+#[test]
+fn an_agent_away_for_less_than_a_lease_goes_on() {
+    let ops = [&RUNNING[..], &[network(false, false), Op::Time(4)]].concat();
+    let (after, end) = play(&ops);
+    assert_eq!(after.state, State::Running);
+    assert_eq!(statuses(&end), [(Status::Completed, "")]);
+}
+
+#[test]
+fn an_agent_away_for_longer_than_a_lease_is_lost() {
+    let away = [
+        network(false, false),
+        Op::Time(9),
+        // The pod ends meanwhile; its result comes too late.
+        walk(End::Passed),
+        walk(End::Passed),
+    ];
+    let (after, end) = play(&[&RUNNING[..], &away[..]].concat());
+    assert_eq!(after.state, State::Aborted, "the plan was begun");
+    assert_eq!(statuses(&end), [(Status::Lost, "AGENT_LOST")]);
+}
+
+#[test]
+fn an_agent_that_is_not_heard_is_lost_and_one_that_hears_nothing_connects_again() {
+    let deaf = [network(true, false), Op::Time(5), network(true, true)];
+    let (after, _) = play(&[&RUNNING[..], &deaf[..]].concat());
+    assert_eq!(after.state, State::Running, "its renewals arrive");
+    let mute = [network(false, true), Op::Time(9)];
+    let (after, _) = play(&[&RUNNING[..], &mute[..]].concat());
+    assert_eq!(statuses(&after), [(Status::Lost, "AGENT_LOST")]);
+}
+
+#[test]
+fn an_attempt_that_was_not_begun_is_queued_again() {
+    let ops = [
+        Op::Time(1),
+        SUBMIT,
+        Op::Time(1),
+        network(false, false),
+        Op::Time(9),
+    ];
+    let (_, end) = play(&ops);
+    let lost = (Status::Lost, "AGENT_LOST");
+    assert_eq!(statuses(&end), [lost, (Status::Completed, "")]);
+    assert_eq!(end.state, State::Passed);
+}
+
+/// Lives of three executions: one passes, one is canceled as it runs, one fails.
+fn lives() -> Vec<Op> {
+    let submit = |request| Op::Submit {
+        request: Some(request),
+        loss: Loss::Nothing,
+    };
+    let cancel = |execution, force| Op::Cancel {
+        execution,
+        force,
+        loss: Loss::Nothing,
+    };
+    let print = Op::Print {
+        agent: WEST,
+        pod: 0,
+        bytes: 1500,
+    };
+    let relay = Op::Relay {
+        agent: WEST,
+        pod: 0,
+        fault: LogFault::Nothing,
+    };
+    let script = [
+        Op::Time(1),
+        submit(1),
+        Op::Time(1),
+        walk(End::Passed),
+        print,
+        Op::Time(2),
+        Op::Pause(0),
+        Op::Exchange(WEST),
+        Op::Resume(0),
+        Op::Exchange(WEST),
+        walk(End::Passed),
+        print,
+        relay,
+        walk(End::Passed),
+        Op::Exchange(WEST),
+        Op::Time(1),
+        submit(2),
+        submit(1),
+        Op::Time(1),
+        walk(End::Passed),
+        Op::Exchange(WEST),
+        cancel(1, false),
+        Op::Exchange(WEST),
+        cancel(1, true),
+        walk(End::Failed),
+        walk(End::Failed),
+        Op::Exchange(WEST),
+        submit(3),
+        Op::Break(WEST),
+        Op::Time(2),
+    ];
+    // Whoever died is back for the next one.
+    let mut ops = Vec::new();
+    for op in script {
+        ops.extend([op, Op::Start]);
+    }
+    ops
+}
+
+#[test]
+fn promises_hold_after_a_crash_at_every_transaction() {
+    let template = Template::sqlite().expect("a database");
+    let lives = lives();
+    let crash_after = |transactions, polls| {
+        let crash = Op::CrashAfter {
+            transactions,
+            polls,
+        };
+        let ops = [&[crash], &lives[..]].concat();
+        let Report { deaths } = case::run(&template, &ops)
+            .unwrap_or_else(|failure| panic!("{crash:?}: {}", failure.broken));
+        deaths
+    };
+    let mut deaths = Vec::new();
+    for transactions in 1.. {
+        // At once, and some way on to the next one.
+        let polls = [0, 1, 3][usize::from(transactions) % 3];
+        let died = crash_after(transactions, polls);
+        if died.is_empty() {
+            break;
+        }
+        deaths.extend(died);
+    }
+    deaths.sort();
+    deaths.dedup();
+    for transaction in [
+        "append_log",
+        "cancel_execution",
+        "claim_executions",
+        "create_execution",
+        "finish_log",
+        "pause_execution",
+        "record_report",
+        "renew_leases",
+    ] {
+        let there = deaths.iter().any(|name| name == transaction);
+        assert!(there, "nobody died after {transaction}: {deaths:?}");
+    }
+}
+
+#[test]
+fn a_seed_makes_one_case_and_another_seed_another_one() {
+    for seed in 0..100 {
+        let ops = generator::operations(seed);
+        assert_eq!(ops, generator::operations(seed));
+        assert_ne!(ops, generator::operations(seed + 1));
+    }
+}
