@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, fmt::Write as _, str::FromStr};
 
 use muster_core::id::{AttemptId, ExecutionId};
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
-use sqlx::postgres::PgListener;
+use sqlx::postgres::{PgListener, PgPoolOptions};
 use uuid::Uuid;
 
 use crate::{Error, Store, error};
@@ -81,8 +81,12 @@ impl Store {
             operation: "listen_to_words",
             source: source.into(),
         };
-        let pool = self.writer().get_postgres_connection_pool();
-        let mut listener = PgListener::connect_with(pool).await.map_err(failed)?;
+        // A connection of its own: it is held for as long as the server lives.
+        let settings = self.writer().get_postgres_connection_pool().connect_options();
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .connect_lazy_with((*settings).clone());
+        let mut listener = PgListener::connect_with(&pool).await.map_err(failed)?;
         listener.listen(CHANNEL).await.map_err(failed)?;
         Ok(Some(Words {
             listener,
