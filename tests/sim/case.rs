@@ -82,7 +82,10 @@ fn play(
 /// Runs as many cases as are wanted, `cases` when nobody says how many, on some threads, and panics
 /// at the first that fails.
 pub(crate) fn run_all(template: &Template, cases: u64) {
-    let (first, cases) = (number("MUSTER_SIM_SEED", SEED), number("MUSTER_SIM_CASES", cases));
+    let (first, cases) = (
+        number("MUSTER_SIM_SEED", SEED),
+        number("MUSTER_SIM_CASES", cases),
+    );
     let next = AtomicU64::new(0);
     let failed: Mutex<Option<(u64, Failure)>> = Mutex::new(None);
     let deaths: Mutex<Vec<String>> = Mutex::default();

@@ -35,7 +35,11 @@ fn a_wish_to_pause_does_not_outlive_the_steps() {
         Op::Time(1),
     ];
     let (after, _) = play(&ops);
-    assert!(!after.pause_wanted, "it is {} and to be paused", after.state);
+    assert!(
+        !after.pause_wanted,
+        "it is {} and to be paused",
+        after.state
+    );
 }
 
 #[test]

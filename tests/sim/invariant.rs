@@ -322,7 +322,10 @@ fn told(now: &Sight, ledger: &Ledger) -> Result<(), Broken> {
         };
         acknowledged(attempt, spoken).map_err(|broken| format!("attempt {id}: {broken}"))?;
         if !leases.insert((&spoken.execution, spoken.epoch)) {
-            return Err(format!("{} has two attempts of one epoch", spoken.execution));
+            return Err(format!(
+                "{} has two attempts of one epoch",
+                spoken.execution
+            ));
         }
     }
     Ok(())

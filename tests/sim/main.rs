@@ -38,9 +38,7 @@ fn promises_hold_whatever_happens() {
 
 #[test]
 fn promises_hold_whatever_happens_on_postgres() {
-    let Some(template) = Template::postgres().expect("a database") else {
-        eprintln!("skipped: MUSTER_TEST_POSTGRES is not set");
-        return;
-    };
-    case::run_all(&template, POSTGRES_CASES);
+    if let Some(template) = Template::postgres().expect("a database") {
+        case::run_all(&template, POSTGRES_CASES);
+    }
 }

@@ -34,7 +34,9 @@ fn history() -> (Vec<Sight>, Ledger) {
     };
     let events = |kinds: &[&str]| {
         let numbered = (1..).zip(kinds);
-        numbered.map(|(at, kind)| (at, (*kind).to_owned())).collect()
+        numbered
+            .map(|(at, kind)| (at, (*kind).to_owned()))
+            .collect()
     };
     let assigned = Execution {
         submit: "request-1".to_owned(),
@@ -120,7 +122,10 @@ fn execution(sight: &mut Sight) -> &mut Execution {
 
 #[track_caller]
 fn says(broken: &str, wanted: &str) {
-    assert!(broken.contains(wanted), "'{broken}' does not say '{wanted}'");
+    assert!(
+        broken.contains(wanted),
+        "'{broken}' does not say '{wanted}'"
+    );
 }
 
 #[test]
@@ -225,7 +230,11 @@ fn a_hole_in_the_history_is_seen() {
 #[test]
 fn a_log_that_is_not_what_it_says_is_seen() {
     let fault = planted(|_, ledger| {
-        ledger.attempts.get_mut("a1").expect("it is there").true_digest = false;
+        ledger
+            .attempts
+            .get_mut("a1")
+            .expect("it is there")
+            .true_digest = false;
     });
     says(&fault, "nobody told its digest");
     let fault = planted(|sights, _| execution(&mut sights[1]).attempts[0].log_offset = 2);

@@ -6,8 +6,9 @@ use std::{
 };
 
 use muster_proto::v1::{
-    LinkRequest, LinkResponse, LogChunk, StreamLogRequest, agent_link_service_client::AgentLinkServiceClient,
-    link_request::Message as Out, link_response::Message as In,
+    LinkRequest, LinkResponse, LogChunk, StreamLogRequest,
+    agent_link_service_client::AgentLinkServiceClient, link_request::Message as Out,
+    link_response::Message as In,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -154,7 +155,8 @@ impl LogWire {
             match answer {
                 Some(offset) => {
                     durable = durable.max(Some(offset));
-                    self.offset.get_or_insert(usize::try_from(offset).unwrap_or(usize::MAX));
+                    self.offset
+                        .get_or_insert(usize::try_from(offset).unwrap_or(usize::MAX));
                 }
                 None => self.over = true,
             }

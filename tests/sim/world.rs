@@ -3,6 +3,8 @@
 
 mod call;
 mod end;
+mod log;
+mod stale;
 mod talk;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

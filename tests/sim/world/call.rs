@@ -9,11 +9,7 @@ use muster_proto::v1::{
 use tonic::{Code, Status};
 
 use super::World;
-use crate::{
-    crash::Crashed,
-    life::Outcome,
-    op::Loss,
-};
+use crate::{crash::Crashed, life::Outcome, op::Loss};
 
 /// A workflow of one step.
 const WORKFLOW: &str = "\

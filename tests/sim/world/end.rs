@@ -73,6 +73,7 @@ impl World<'_> {
         for index in 0..self.processes.len() {
             self.processes[index].half_open.clear();
             self.processes[index].logs.clear();
+            self.processes[index].declines = 0;
             self.network(index, true, true)?;
         }
         self.settle()
@@ -117,7 +118,10 @@ impl World<'_> {
             ..ListExecutionsRequest::default()
         };
         let mut lister = clients.executions.clone();
-        let listed = self.call(Loss::Nothing, async move { lister.list_executions(list).await })?;
+        let listed = self.call(
+            Loss::Nothing,
+            async move { lister.list_executions(list).await },
+        )?;
         let listed = listed.ok_or_else(|| anyhow!("no list"))??.into_inner();
         let listed: Vec<_> = listed
             .executions
@@ -132,7 +136,10 @@ impl World<'_> {
         for (uid, execution) in sight {
             let get = GetExecutionRequest { name: name(uid) };
             let mut getter = clients.executions.clone();
-            let got = self.call(Loss::Nothing, async move { getter.get_execution(get).await })?;
+            let got = self.call(
+                Loss::Nothing,
+                async move { getter.get_execution(get).await },
+            )?;
             let got = got.ok_or_else(|| anyhow!("no answer"))??.into_inner();
             self.told(got.execution)?;
             let read = ReadLogRequest {
@@ -223,7 +230,10 @@ impl World<'_> {
         );
         let queued = self.observer.look()?.values();
         let queued = queued.filter(|it| it.state == State::Queued).count();
-        ensure!(queued == 0, "{queued} executions wait though all slots were free");
+        ensure!(
+            queued == 0,
+            "{queued} executions wait though all slots were free"
+        );
         let begun = (0..self.processes.len()).flat_map(|index| self.pods(index).into_values());
         ensure!(
             begun.into_iter().all(|stage| stage == Stage::Preparing),
