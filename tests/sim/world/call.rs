@@ -11,12 +11,14 @@ use tonic::{Code, Status};
 use super::World;
 use crate::{crash::Crashed, life::Outcome, op::Loss};
 
-/// A workflow of one step.
+/// A workflow of one step, whose attempts are lost with their leases: a case does not last for
+/// minutes.
 const WORKFLOW: &str = "\
 apiVersion: testworkflows.testkube.io/v1
 kind: TestWorkflow
 metadata: {name: smoke}
 spec:
+  execution: {recovery: {lostAgentAfter: 1ms}}
   steps:
   - name: Greet
     shell: echo hello
