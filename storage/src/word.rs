@@ -82,7 +82,10 @@ impl Store {
             source: source.into(),
         };
         // A connection of its own: it is held for as long as the server lives.
-        let settings = self.writer().get_postgres_connection_pool().connect_options();
+        let settings = self
+            .writer()
+            .get_postgres_connection_pool()
+            .connect_options();
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .connect_lazy_with((*settings).clone());
