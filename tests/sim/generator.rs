@@ -4,8 +4,11 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use crate::op::{End, LogFault, Loss, Op, Word};
 
+/// A weight, and what makes an operation.
+type Kind = (u32, fn(&mut StdRng) -> Op);
+
 /// How often each kind of operation comes, among all of them.
-const KINDS: [(u32, fn(&mut StdRng) -> Op); 26] = [
+const KINDS: [Kind; 26] = [
     (10, submit),
     (5, cancel),
     (2, |rng| Op::Pause(rng.random())),

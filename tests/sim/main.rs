@@ -4,6 +4,13 @@
 //! The server is the real one, with the real store and the real link; a crash drops it at an
 //! await. Agents are a model ([`agent`]) that follows the rules of the daemon, with simulated pods.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test may fail, and tells which seed it had"
+)]
+
 mod agent;
 mod case;
 mod client;

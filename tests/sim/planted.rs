@@ -90,7 +90,7 @@ fn history() -> (Vec<Sight>, Ledger) {
     };
     let before = Spoken {
         completion_acknowledged: false,
-        ..spoken.clone()
+        ..spoken
     };
     ledger.attempts.insert("a1".to_owned(), before);
     let sights = [assigned, passed].map(|it| Sight::from([("e1".to_owned(), it)]));

@@ -156,7 +156,7 @@ impl LogWire {
                 Some(offset) => {
                     durable = durable.max(Some(offset));
                     self.offset
-                        .get_or_insert(usize::try_from(offset).unwrap_or(usize::MAX));
+                        .get_or_insert_with(|| usize::try_from(offset).unwrap_or(usize::MAX));
                 }
                 None => self.over = true,
             }
