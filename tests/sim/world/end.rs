@@ -196,9 +196,10 @@ impl World<'_> {
             ensure!(log.is_empty(), "{uid} was never heard of and has a log");
             return Ok(());
         };
+        // An attempt that was given back has no pod.
         let mut printed = spoken.printed.iter();
         ensure!(
-            printed.any(|printed| printed.starts_with(log)),
+            log.is_empty() || printed.any(|printed| printed.starts_with(log)),
             "the log of {uid} is not what a pod printed"
         );
         ensure!(
