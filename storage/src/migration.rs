@@ -14,12 +14,51 @@ use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
     TransactionOptions, TransactionTrait,
 };
-use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager};
+use sea_orm_migration::{
+    MigrationName, MigrationTrait, MigratorTrait, SchemaManager, async_trait, sea_orm::DbErr,
+};
 
 use crate::{Error, transaction::Failure};
 
 /// One lock for all servers that migrate the same PostgreSQL database; the number is arbitrary.
 const ADVISORY_LOCK: i64 = 0x006d_7573_7465_7201;
+
+/// A migration that is nothing but statements. Words in capitals between @ are types that differ
+/// between the databases.
+struct Sql {
+    /// Its file's name.
+    name: &'static str,
+    up: &'static str,
+    down: &'static str,
+}
+
+impl MigrationName for Sql {
+    fn name(&self) -> &str {
+        self.name
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Sql {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let db = manager.get_connection();
+        let sql = dialect(self.up, db.get_database_backend());
+        db.execute_unprepared(&sql).await?;
+        Ok(())
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager
+            .get_connection()
+            .execute_unprepared(self.down)
+            .await?;
+        Ok(())
+    }
+
+    fn use_transaction(&self) -> Option<bool> {
+        Some(true)
+    }
+}
 
 struct Migrator;
 
@@ -27,12 +66,12 @@ impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         vec![
             Box::new(m20261123_000001_create_tables::CreateTables),
-            Box::new(m20261124_000002_add_children::AddChildren),
-            Box::new(m20261126_000003_add_pauses::AddPauses),
-            Box::new(m20261126_000004_add_outputs::AddOutputs),
-            Box::new(m20261126_000005_add_resolved::AddResolved),
-            Box::new(m20261126_000006_add_credentials::AddCredentials),
-            Box::new(m20261127_000007_add_scheduling::AddScheduling),
+            Box::new(m20261124_000002_add_children::MIGRATION),
+            Box::new(m20261126_000003_add_pauses::MIGRATION),
+            Box::new(m20261126_000004_add_outputs::MIGRATION),
+            Box::new(m20261126_000005_add_resolved::MIGRATION),
+            Box::new(m20261126_000006_add_credentials::MIGRATION),
+            Box::new(m20261127_000007_add_scheduling::MIGRATION),
         ]
     }
 }

@@ -1,13 +1,12 @@
 //! Children of executions: workers, services and members of a suite.
 
-use sea_orm_migration::{
-    MigrationName, MigrationTrait, SchemaManager, async_trait,
-    sea_orm::{ConnectionTrait, DbErr},
+use super::Sql;
+
+pub(super) const MIGRATION: Sql = Sql {
+    name: "m20261124_000002_add_children",
+    up: UP,
+    down: DOWN,
 };
-
-use crate::migration;
-
-pub(super) struct AddChildren;
 
 const UP: &str = "
 ALTER TABLE executions ADD COLUMN parent_id @UUID@ REFERENCES executions (id) ON DELETE CASCADE;
@@ -47,28 +46,3 @@ ALTER TABLE executions DROP COLUMN child_group;
 ALTER TABLE executions DROP COLUMN parent_attempt_id;
 ALTER TABLE executions DROP COLUMN parent_id;
 ";
-
-impl MigrationName for AddChildren {
-    fn name(&self) -> &'static str {
-        "m20261124_000002_add_children"
-    }
-}
-
-#[async_trait::async_trait]
-impl MigrationTrait for AddChildren {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let db = manager.get_connection();
-        let sql = migration::dialect(UP, db.get_database_backend());
-        db.execute_unprepared(&sql).await?;
-        Ok(())
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.get_connection().execute_unprepared(DOWN).await?;
-        Ok(())
-    }
-
-    fn use_transaction(&self) -> Option<bool> {
-        Some(true)
-    }
-}

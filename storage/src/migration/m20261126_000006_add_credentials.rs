@@ -1,13 +1,12 @@
 //! Credentials of projects; their values are sealed before they come here.
 
-use sea_orm_migration::{
-    MigrationName, MigrationTrait, SchemaManager, async_trait,
-    sea_orm::{ConnectionTrait, DbErr},
+use super::Sql;
+
+pub(super) const MIGRATION: Sql = Sql {
+    name: "m20261126_000006_add_credentials",
+    up: UP,
+    down: DOWN,
 };
-
-use crate::migration;
-
-pub(super) struct AddCredentials;
 
 const UP: &str = "
 CREATE TABLE credentials (
@@ -27,28 +26,3 @@ CREATE INDEX credentials_by_key ON credentials (key_id);
 ";
 
 const DOWN: &str = "DROP TABLE credentials";
-
-impl MigrationName for AddCredentials {
-    fn name(&self) -> &'static str {
-        "m20261126_000006_add_credentials"
-    }
-}
-
-#[async_trait::async_trait]
-impl MigrationTrait for AddCredentials {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let db = manager.get_connection();
-        let sql = migration::dialect(UP, db.get_database_backend());
-        db.execute_unprepared(&sql).await?;
-        Ok(())
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.get_connection().execute_unprepared(DOWN).await?;
-        Ok(())
-    }
-
-    fn use_transaction(&self) -> Option<bool> {
-        Some(true)
-    }
-}

@@ -1,14 +1,13 @@
 //! What scheduling needs: lanes of the queue, shares and quotas of projects, cordoned agents,
 //! policies with what is spent of them, and deadlines of every stage.
 
-use sea_orm_migration::{
-    MigrationName, MigrationTrait, SchemaManager, async_trait,
-    sea_orm::{ConnectionTrait, DbErr},
+use super::Sql;
+
+pub(super) const MIGRATION: Sql = Sql {
+    name: "m20261127_000007_add_scheduling",
+    up: UP,
+    down: DOWN,
 };
-
-use crate::migration;
-
-pub(super) struct AddScheduling;
 
 const UP: &str = "
 ALTER TABLE projects ADD COLUMN weight integer NOT NULL DEFAULT 1;
@@ -93,28 +92,3 @@ ALTER TABLE projects DROP COLUMN max_queued;
 ALTER TABLE projects DROP COLUMN max_running;
 ALTER TABLE projects DROP COLUMN weight;
 ";
-
-impl MigrationName for AddScheduling {
-    fn name(&self) -> &'static str {
-        "m20261127_000007_add_scheduling"
-    }
-}
-
-#[async_trait::async_trait]
-impl MigrationTrait for AddScheduling {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let db = manager.get_connection();
-        let sql = migration::dialect(UP, db.get_database_backend());
-        db.execute_unprepared(&sql).await?;
-        Ok(())
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.get_connection().execute_unprepared(DOWN).await?;
-        Ok(())
-    }
-
-    fn use_transaction(&self) -> Option<bool> {
-        Some(true)
-    }
-}
