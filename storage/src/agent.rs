@@ -17,6 +17,7 @@ use crate::{
     Error, Page, Request, Store, Written, attempt,
     entity::{self, agent as row},
     error::Kind,
+    number::{signed, unsigned},
     page, project, request, text, time,
     transaction::Failure,
 };
@@ -345,7 +346,7 @@ impl Agents<'_> {
                     told_labels_json: Set(text::encode(&told.labels)?),
                     version: Set(text::reason(&told.version)),
                     backend: Set(text::reason(&told.backend)),
-                    capacity: Set(i32::try_from(told.capacity).unwrap_or(i32::MAX)),
+                    capacity: Set(signed(told.capacity)),
                     capabilities_json: Set(text::encode(&told.capabilities)?),
                     last_seen_time: Set(Some(time::millis(now))),
                     ..Default::default()
@@ -484,7 +485,7 @@ fn record(row: row::Model, running: u32) -> Result<Agent, Failure> {
             labels: text::decode(&row.told_labels_json)?,
             version: row.version,
             backend: row.backend,
-            capacity: u32::try_from(row.capacity).unwrap_or(0),
+            capacity: unsigned(row.capacity),
             capabilities: text::decode(&row.capabilities_json)?,
         },
         cordon: row.cordoned.then_some(Cordon {

@@ -18,6 +18,7 @@ pub mod execution;
 pub mod log;
 pub mod manifest;
 mod migration;
+mod number;
 mod page;
 pub mod project;
 pub mod queue;

@@ -12,6 +12,7 @@ use crate::{
     Error, Page, Request, Store, Written,
     entity::{self, project as row},
     error::Kind,
+    number::{signed, unsigned},
     page, request, text, time,
     transaction::Failure,
 };
@@ -177,14 +178,11 @@ impl Projects<'_> {
                     return Ok(Written::replayed(load(&*tx, id).await?));
                 }
                 request::record(request, &*tx, id.as_uuid(), 0, now).await?;
-                let number = |number: Option<u32>| {
-                    number.map(|number| i32::try_from(number).unwrap_or(i32::MAX))
-                };
                 let row = row::ActiveModel {
-                    weight: Set(number(Some(settings.weight)).unwrap_or(1)),
-                    max_running: Set(number(settings.max_running)),
-                    max_queued: Set(number(settings.max_queued)),
-                    max_per_minute: Set(number(settings.max_per_minute)),
+                    weight: Set(signed(settings.weight)),
+                    max_running: Set(settings.max_running.map(signed)),
+                    max_queued: Set(settings.max_queued.map(signed)),
+                    max_per_minute: Set(settings.max_per_minute.map(signed)),
                     paused: Set(settings.pause.is_some()),
                     pause_message: Set(text::message(settings.pause.as_deref().unwrap_or(""))),
                     policy_json: Set(text::encode(&settings.policy)?),
@@ -237,17 +235,16 @@ pub(crate) async fn load<C: ConnectionTrait>(db: &C, id: ProjectId) -> Result<Pr
 }
 
 fn record(row: row::Model) -> Result<Project, Failure> {
-    let number = |number: Option<i32>| number.and_then(|number| u32::try_from(number).ok());
     Ok(Project {
         id: row.id.into(),
         name: row.name,
         display_name: row.display_name,
         create_time: time::timestamp(row.create_time),
         settings: Settings {
-            weight: number(Some(row.weight)).unwrap_or(1).max(1),
-            max_running: number(row.max_running),
-            max_queued: number(row.max_queued),
-            max_per_minute: number(row.max_per_minute),
+            weight: unsigned(row.weight).max(1),
+            max_running: row.max_running.map(unsigned),
+            max_queued: row.max_queued.map(unsigned),
+            max_per_minute: row.max_per_minute.map(unsigned),
             pause: row.paused.then_some(row.pause_message),
             policy: text::decode(&row.policy_json)?,
         },

@@ -106,6 +106,19 @@ impl Queue<'_> {
         self.follow_deadline(id, now).await
     }
 
+    /// Returns an attempt, whoever has it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub async fn attempt(&self, id: AttemptId) -> Result<Attempt, Error> {
+        self.store
+            .read("get_attempt", || async {
+                attempt::record(attempt::find(self.store.reader(), None, id).await?)
+            })
+            .await
+    }
+
     /// Takes a live attempt from its agent, which may not know yet; `None` when it had ended
     /// before. What follows is the policy's answer to an interruption for this reason.
     ///

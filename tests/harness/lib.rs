@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod conformance;
 pub mod container;
 pub mod control_plane;
+pub mod digest;
 pub mod image;
 pub mod installation;
 pub mod kubectl;

@@ -2,9 +2,8 @@
 
 use anyhow::{Context as _, ensure};
 use muster_proto::v1::{LogChunk, LogEnd, ReadLogRequest, read_log_response::Item};
-use sha2::{Digest as _, Sha256};
 
-use crate::run::Client;
+use crate::{digest::sha256, run::Client};
 
 /// A log that was read to its end.
 #[derive(Debug)]
@@ -60,10 +59,7 @@ impl Log {
     pub fn expect_whole(&self) -> anyhow::Result<()> {
         ensure!(self.end.complete, "not complete: {:?}", self.end);
         ensure!(usize::try_from(self.end.size_bytes)? == self.bytes.len());
-        let digest: String = Sha256::digest(&self.bytes)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let digest = sha256(&self.bytes);
         ensure!(
             digest == self.end.sha256,
             "{digest} is not {}",

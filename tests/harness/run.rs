@@ -11,7 +11,6 @@ use muster_proto::v1::{
     create_execution_request::Source, credential_service_client, execution::State,
     execution_service_client, log_service_client, read_log_response::Item, workflow_service_client,
 };
-use sha2::{Digest as _, Sha256};
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
@@ -20,7 +19,7 @@ use tonic::{
 };
 use uuid::Uuid;
 
-use crate::{log::Log, wait};
+use crate::{digest::sha256, log::Log, wait};
 
 /// The project of all tests.
 pub const PROJECT: &str = "projects/default";
@@ -425,10 +424,7 @@ impl Run {
         while let Some(response) = stream.message().await? {
             bytes.extend_from_slice(&response.data);
         }
-        let digest: String = Sha256::digest(&bytes)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let digest = sha256(&bytes);
         ensure!(digest == artifact.sha256, "{path} has changed on its way");
         Ok(bytes)
     }

@@ -11,6 +11,7 @@ use muster_proto::v1::{
     AgentHello, AttemptRef, AttemptReport, Credit, DeclineAttempt, RenewLeases,
     link_request::Message as Out,
 };
+use muster_tests::digest::sha256;
 
 use crate::{
     ledger::Ledger,
@@ -18,7 +19,6 @@ use crate::{
     wire::{LogWire, Wire},
 };
 
-pub(crate) use snapshot::digest;
 use snapshot::{outcome, snapshot};
 
 /// How long a lease lives after a renewal.
@@ -257,7 +257,7 @@ impl Process {
         if let (Some(spoken), Some(completion), Some(pod)) = (spoken, &report.completion, pod) {
             spoken.outcomes.insert(outcome(pod));
             let printed = spoken.printed.get(pod.incarnation);
-            match printed.is_some_and(|printed| digest(printed) == completion.log_sha256) {
+            match printed.is_some_and(|printed| sha256(printed) == completion.log_sha256) {
                 true if known.durable >= size(pod) => spoken.true_digest = true,
                 true => {}
                 false => spoken.false_digest = true,

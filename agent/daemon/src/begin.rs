@@ -13,6 +13,12 @@ use crate::{
 /// The reason of everything that the agent's own disk prevents.
 pub(crate) const STORAGE: &str = "AGENT_STORAGE";
 
+/// What is said of an attempt that has begun and of which nothing is left, reason and words.
+pub(crate) const GONE: (&str, &str) = (
+    "POD_GONE",
+    "it had begun, but nothing of it is there any more",
+);
+
 /// The answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Permit {
@@ -40,9 +46,10 @@ pub(crate) async fn begin(context: &Context, attempt: &Arc<Attempt>) -> Result<P
                 });
             }
             Err(Failure::BegunBefore) => {
+                let (reason, message) = GONE;
                 return Err(Denied {
-                    reason: "POD_GONE",
-                    message: "it had begun, but nothing of it is there any more".to_owned(),
+                    reason,
+                    message: message.to_owned(),
                 });
             }
         }

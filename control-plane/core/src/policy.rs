@@ -123,6 +123,21 @@ pub enum Ending<'a> {
     NotStarted,
 }
 
+/// Why an agent kills what it could not renew, `UPPER_SNAKE_CASE`.
+pub const DISCONNECTED: &str = "DISCONNECTED";
+
+impl<'a> Ending<'a> {
+    /// The ending that an agent tells, by its reason.
+    #[must_use]
+    pub fn told(reason: &'a str, begun: bool) -> Self {
+        match reason {
+            // It came back just before it counted as lost, and had killed it.
+            DISCONNECTED => Self::AgentLost { begun },
+            reason => Self::Interrupted { reason, begun },
+        }
+    }
+}
+
 /// What follows from an ending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {

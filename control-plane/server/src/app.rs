@@ -131,14 +131,7 @@ impl App {
                     let message = "its parent is killed";
                     self.force_children(&changed.execution, message).await?;
                 }
-                Effect::RevokeAttempt(lease) => {
-                    let executions = self.store.executions(changed.execution.project);
-                    let attempts = executions.details(changed.execution.id).await?.attempts;
-                    let taken = attempts.iter().find(|it| it.id == lease.attempt);
-                    if let Some(taken) = taken {
-                        self.finish_log_later(taken.agent, taken.id);
-                    }
-                }
+                Effect::RevokeAttempt(lease) => self.finish_log_later(lease.attempt),
                 Effect::WakeScheduler
                 | Effect::StopAttempt(..)
                 | Effect::PauseAttempt(..)

@@ -238,8 +238,7 @@ impl Link {
     /// Tells the agent to end an attempt. One that is not connected hears it in its welcome.
     pub(crate) fn stop_attempt(&self, lease: Lease, stop: Stop, execution: &Execution) {
         let sessions = self.lock();
-        let holder = sessions.holders.get(&lease.attempt);
-        if let Some(session) = holder.and_then(|agent| sessions.agents.get(agent)) {
+        if let Some(session) = sessions.of(lease.attempt) {
             let cancel = cancel_attempt(lease, stop, execution);
             send(&session.outbox, Message::Cancel(cancel));
         }
@@ -249,8 +248,7 @@ impl Link {
     /// in its welcome.
     pub(crate) fn pause_attempt(&self, lease: Lease, pause: Pause) {
         let sessions = self.lock();
-        let holder = sessions.holders.get(&lease.attempt);
-        if let Some(session) = holder.and_then(|agent| sessions.agents.get(agent))
+        if let Some(session) = sessions.of(lease.attempt)
             && let Some(order) = pause_attempt(lease, pause)
         {
             send(&session.outbox, Message::Pause(order));
@@ -259,22 +257,13 @@ impl Link {
 
     /// The attempt is over.
     pub(crate) fn close_attempt(&self, attempt: AttemptId) {
-        let mut sessions = self.lock();
-        if let Some(agent) = sessions.holders.remove(&attempt)
-            && let Some(session) = sessions.agents.get_mut(&agent)
-        {
-            session.held.remove(&attempt);
-        }
+        self.lock().release(attempt);
     }
 
     /// The attempt is not its agent's any more: one that is connected is told to kill it, another
     /// one hears it in its welcome.
     pub(crate) fn revoke_attempt(&self, lease: Lease) {
-        let mut sessions = self.lock();
-        if let Some(agent) = sessions.holders.remove(&lease.attempt)
-            && let Some(session) = sessions.agents.get_mut(&agent)
-        {
-            session.held.remove(&lease.attempt);
+        if let Some(session) = self.lock().release(lease.attempt) {
             let refusal = Refusal {
                 attempt: lease.attempt.to_string(),
                 epoch: lease.epoch,
@@ -291,8 +280,7 @@ impl Link {
         let sessions = self.lock();
         match attempt {
             Some(attempt) => {
-                let holder = sessions.holders.get(&attempt);
-                if let Some(session) = holder.and_then(|agent| sessions.agents.get(agent)) {
+                if let Some(session) = sessions.of(attempt) {
                     session.orders.notify_one();
                 }
             }
@@ -317,6 +305,19 @@ impl Link {
 }
 
 impl Sessions {
+    /// The session whose agent holds an attempt.
+    fn of(&self, attempt: AttemptId) -> Option<&Session> {
+        self.agents.get(self.holders.get(&attempt)?)
+    }
+
+    /// Nobody holds an attempt any more. Returns the session whose agent did.
+    fn release(&mut self, attempt: AttemptId) -> Option<&Session> {
+        let agent = self.holders.remove(&attempt)?;
+        let session = self.agents.get_mut(&agent)?;
+        session.held.remove(&attempt);
+        Some(session)
+    }
+
     /// The session of an agent, if it is the one with this outbox.
     fn own(&mut self, agent: AgentId, outbox: &mpsc::Sender<LinkResponse>) -> Option<&mut Session> {
         self.agents

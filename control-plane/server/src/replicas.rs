@@ -50,35 +50,20 @@ pub(crate) async fn speak(app: Arc<App>, mut told: mpsc::Receiver<Word>, stop: C
 
 /// Hears the others until `stop`.
 pub(crate) async fn hear(app: Arc<App>, stop: CancellationToken) {
-    loop {
-        let words = match stop.run_until_cancelled(app.store.listen()).await {
-            None => return,
-            Some(Ok(None)) => {
+    let hear = async {
+        loop {
+            match app.store.listen().await {
+                Ok(Some(words)) => follow(&app, words).await,
                 // There are no others; essential tasks do not end by themselves.
-                stop.cancelled().await;
-                return;
-            }
-            Some(Ok(Some(words))) => words,
-            Some(Err(error)) => {
-                tracing::debug!(%error, "other servers can not be heard now");
-                if stop
-                    .run_until_cancelled(tokio::time::sleep(AGAIN))
-                    .await
-                    .is_none()
-                {
-                    return;
+                Ok(None) => std::future::pending().await,
+                Err(error) => {
+                    tracing::debug!(%error, "other servers can not be heard now");
+                    tokio::time::sleep(AGAIN).await;
                 }
-                continue;
             }
-        };
-        if stop
-            .run_until_cancelled(follow(&app, words))
-            .await
-            .is_none()
-        {
-            return;
         }
-    }
+    };
+    let _stopped: Option<()> = stop.run_until_cancelled(hear).await;
 }
 
 /// Follows words until the connection breaks.

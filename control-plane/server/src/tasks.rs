@@ -120,8 +120,7 @@ async fn expire_leases(app: &Arc<App>) -> Result<(), Error> {
             state = changed.execution.state().as_str(),
             "a lease ended"
         );
-        app.perform(&changed);
-        app.finish_log_later(attempt.agent, attempt.id);
+        app.taken_away(&changed).await?;
     }
     Ok(())
 }
@@ -159,7 +158,7 @@ async fn clean_up(app: &Arc<App>) -> Result<(), Error> {
     app.store.agents().seen(&app.link.take_seen()).await?;
     let now = app.clock.now();
     for attempt in app.store.queue().unfinished_logs(BATCH).await? {
-        app.finish_log(attempt.agent, attempt.id).await?;
+        app.finish_log(attempt.id).await?;
     }
     let memory = SignedDuration::try_from(REQUEST_MEMORY).unwrap_or_default();
     if let Ok(before) = now.checked_sub(memory) {

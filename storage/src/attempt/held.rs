@@ -101,12 +101,15 @@ impl Held {
             self.change.avoid(self.attempt.agent_id.into())?;
         }
         self.end(Status::Lost, reason, message);
-        let poison = matches!(verdict, Verdict::Over { poison: true, .. });
-        if poison {
+        if let Verdict::Over {
+            poison: true,
+            spent,
+        } = verdict
+        {
             let message = format!(
                 "{} agents were lost while they ran it, so no other one gets it: it may be what \
                  kills them; the last one: {message}",
-                verdict.spent().lost_agents
+                spent.lost_agents
             );
             return self.give_up(db, "ATTEMPT_LOST", "POISON", &message).await;
         }

@@ -20,7 +20,7 @@ use crate::{
         execution_tag as tag_row,
     },
     error::Kind,
-    request, text, time,
+    number, request, text, time,
     transaction::Failure,
 };
 
@@ -215,7 +215,7 @@ impl Executions<'_> {
             lane: None,
             avoid_json: "[]".to_owned(),
             concurrency_group: new.concurrency.as_ref().map(|it| it.group.clone()),
-            concurrency_most: new.concurrency.as_ref().map(|it| row::signed(it.most)),
+            concurrency_most: new.concurrency.as_ref().map(|it| number::signed(it.most)),
             policy_json: text::encode(&new.policy)?,
             infrastructure_retries: 0,
             test_retries: 0,

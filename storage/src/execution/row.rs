@@ -20,6 +20,7 @@ use crate::{
     Error,
     entity::{self, execution as row, execution_event as event_row},
     error::Kind,
+    number::{signed, unsigned},
     text, time,
     transaction::Failure,
 };
@@ -95,7 +96,7 @@ impl Change {
     }
 
     /// What is spent of it.
-    pub(crate) const fn spent(&self) -> Spent {
+    pub(crate) fn spent(&self) -> Spent {
         spent(&self.row)
     }
 
@@ -318,19 +319,11 @@ pub(crate) async fn save_all<C: ConnectionTrait>(
     Ok(saved)
 }
 
-pub(super) fn signed(number: u32) -> i32 {
-    i32::try_from(number).unwrap_or(i32::MAX)
-}
-
-fn unsigned(number: i32) -> u32 {
-    u32::try_from(number).unwrap_or(0)
-}
-
-const fn spent(row: &row::Model) -> Spent {
+fn spent(row: &row::Model) -> Spent {
     Spent {
-        infrastructure: row.infrastructure_retries.cast_unsigned(),
-        tests: row.test_retries.cast_unsigned(),
-        lost_agents: row.lost_agents.cast_unsigned(),
+        infrastructure: unsigned(row.infrastructure_retries),
+        tests: unsigned(row.test_retries),
+        lost_agents: unsigned(row.lost_agents),
     }
 }
 
@@ -428,7 +421,7 @@ pub(crate) fn record(row: row::Model) -> Result<Execution, Failure> {
             sha256: row.log_sha256,
             complete: row.log_complete,
         },
-        artifact_count: u32::try_from(row.artifact_count).unwrap_or(0),
+        artifact_count: unsigned(row.artifact_count),
         revision: row.revision,
     })
 }

@@ -1,7 +1,10 @@
 //! The queue as the scheduler sees it. What is read is bounded by the number of projects and lanes,
 //! never by the number of executions that wait: the index is walked from lane to lane.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use muster_core::{
     id::{ExecutionId, ProjectId},
@@ -17,6 +20,7 @@ use super::{Picture, Queue};
 use crate::{
     Error, attempt,
     entity::{attempt as attempt_row, execution as row, project as project_row},
+    number::unsigned,
     text,
     transaction::Failure,
 };
@@ -97,7 +101,7 @@ impl Queue<'_> {
                     }
                     picture.shares.push(Share {
                         project: project.id.into(),
-                        weight: u32::try_from(project.weight).unwrap_or(1).max(1),
+                        weight: unsigned(project.weight).max(1),
                         running,
                         left,
                     });
@@ -150,10 +154,7 @@ impl Queue<'_> {
             let group = match head.concurrency_group {
                 Some(name) => {
                     let running = of_group(db, project, &name).await?;
-                    let most = head
-                        .concurrency_most
-                        .and_then(|most| u32::try_from(most).ok());
-                    let most = most.unwrap_or(1).max(1);
+                    let most = head.concurrency_most.map_or(1, unsigned).max(1);
                     if running >= most {
                         continue;
                     }
@@ -297,87 +298,27 @@ async fn count<C: ConnectionTrait>(
 
 /// What is left of a quota.
 pub(super) fn left(most: i32, counted: u32) -> u32 {
-    u32::try_from(most).unwrap_or(0).saturating_sub(counted)
+    unsigned(most).saturating_sub(counted)
 }
 
 /// Where the next look at the lanes of a project begins, when it has too many for one.
 #[derive(Debug, Default)]
-pub(crate) struct Turns(std::sync::Mutex<BTreeMap<ProjectId, Uuid>>);
+pub(crate) struct Turns(Mutex<BTreeMap<ProjectId, Uuid>>);
 
 impl Turns {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ProjectId, Uuid>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn of(&self, project: ProjectId) -> Uuid {
-        let turns = self
-            .0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        turns.get(&project).copied().unwrap_or_default()
+        self.lock().get(&project).copied().unwrap_or_default()
     }
 
     fn next(&self, project: ProjectId, lane: Option<Uuid>) {
-        let mut turns = self
-            .0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut turns = self.lock();
         match lane {
             Some(lane) => turns.insert(project, lane),
             None => turns.remove(&project),
         };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use bytes::Bytes;
-
-    use super::*;
-    use crate::{
-        Options, Store,
-        execution::{Identity, NewExecution, Target},
-        project,
-    };
-
-    fn new(identity: Identity) -> NewExecution {
-        NewExecution {
-            identity,
-            workflow_revision: 0,
-            tags: BTreeMap::new(),
-            labels: BTreeMap::new(),
-            config: BTreeMap::new(),
-            target: Target::default(),
-            warnings: Vec::new(),
-            priority: 0,
-            creator: String::new(),
-            queue_deadline: None,
-            plan: Bytes::new(),
-            resolved: None,
-            steps: Vec::new(),
-            origin: None,
-            policy: muster_core::policy::Policy::default(),
-            concurrency: None,
-            source: None,
-        }
-    }
-
-    #[tokio::test]
-    async fn a_lane_that_can_not_be_read_holds_up_no_other() {
-        let folder = tempfile::tempdir().expect("a directory");
-        let url = format!("sqlite://{}", folder.path().join("muster.db").display());
-        let store = Store::connect(&url, &Options::default()).await;
-        let store = store.expect("a database");
-        let project = store.projects().find(project::DEFAULT).await;
-        let executions = store.executions(project.expect("it").id);
-        for workflow in ["broken", "whole"] {
-            let identity = executions.reserve(workflow).await.expect("a number");
-            executions.create(&new(identity), None).await.expect("made");
-        }
-        let damage = "UPDATE executions SET target_json = '{', lane = x'00000000000000000000000000000001' \
-                      WHERE workflow = 'broken'";
-        let damaged = store.writer().execute_unprepared(damage).await;
-        assert_eq!(damaged.expect("done").rows_affected(), 1);
-        let picture = store.queue().picture(9).await.expect("a picture");
-        assert_eq!(picture.lanes.len(), 1);
-        assert_eq!(picture.lanes[0].waiting.len(), 1);
     }
 }

@@ -15,9 +15,6 @@ use crate::{
     transaction::{Failure, Tx},
 };
 
-/// Why an agent kills what it could not renew.
-const DISCONNECTED: &str = "DISCONNECTED";
-
 impl Work<'_> {
     pub(super) async fn store_report(&self, report: &Report) -> Result<Reported, Error> {
         let now = self.store.clock().now();
@@ -27,8 +24,8 @@ impl Work<'_> {
                 let mut held =
                     Held::lock(&*tx, Some(self.agent), report.lease.attempt, now).await?;
                 if let Some(answer) = known(&held, report)? {
-                    if is_late(&held, report)? {
-                        keep_late(&mut held, report);
+                    if let Some(completion) = late(&held, report)? {
+                        keep_late(&mut held, report.sequence, completion);
                         save(&tx, held).await?;
                     }
                     return Ok(answer);
@@ -56,12 +53,8 @@ impl Work<'_> {
                 if matches!(report.progress, Progress::Lost) {
                     let begun = held.attempt.start_time.is_some();
                     let (reason, message) = (report.reason.as_str(), report.message.as_str());
-                    let ending = match reason {
-                        // It came back just before it counted as lost, and had killed it.
-                        DISCONNECTED => Ending::AgentLost { begun },
-                        reason => Ending::Interrupted { reason, begun },
-                    };
-                    held.lose(&*tx, ending, true, reason, message).await?;
+                    held.lose(&*tx, Ending::told(reason, begun), true, reason, message)
+                        .await?;
                 } else if held.change.lifecycle()?.state == State::Queued {
                     // It failed and is tried again: what its steps did stays with the attempt.
                     held.reset_steps(&*tx).await?;
@@ -104,33 +97,34 @@ async fn save(tx: &Tx, held: Held) -> Result<Changed, Failure> {
     held.save(&**tx).await
 }
 
-/// Whether it is the result of an attempt that was lost before, told for the first time.
-fn is_late(held: &Held, report: &Report) -> Result<bool, Failure> {
-    Ok(held.lease() == report.lease
-        && attempt::status(&held.attempt)? == Status::Lost
-        && report.sequence > held.attempt.sequence
-        && matches!(report.progress, Progress::Completed(_)))
+/// The result of an attempt that was lost before, when it is told for the first time.
+fn late<'a>(held: &Held, report: &'a Report) -> Result<Option<&'a Completion>, Failure> {
+    let lost = held.lease() == report.lease && attempt::status(&held.attempt)? == Status::Lost;
+    Ok(match &report.progress {
+        Progress::Completed(completion) if lost && report.sequence > held.attempt.sequence => {
+            Some(completion)
+        }
+        _ => None,
+    })
 }
 
 /// Keeps a result that came too late for people to see. It counts for nothing.
-fn keep_late(held: &mut Held, report: &Report) {
-    held.attempt.sequence = report.sequence;
-    if let Progress::Completed(completion) = &report.progress {
-        let text = format!(
-            "attempt {} on agent {} has told afterwards that it {}, which does not count",
-            held.attempt.epoch,
-            held.attempt.agent_name,
-            match completion.outcome {
-                Outcome::Passed => "passed",
-                Outcome::Failed => "failed",
-                Outcome::Aborted => "was aborted",
-                Outcome::Canceled => "was canceled",
-                Outcome::TimedOut => "timed out",
-            }
-        );
-        held.change.event("LATE_RESULT", &text);
-        held.attempt.message = text::message(&format!("{}; {text}", held.attempt.message));
-    }
+fn keep_late(held: &mut Held, sequence: i64, completion: &Completion) {
+    held.attempt.sequence = sequence;
+    let text = format!(
+        "attempt {} on agent {} has told afterwards that it {}, which does not count",
+        held.attempt.epoch,
+        held.attempt.agent_name,
+        match completion.outcome {
+            Outcome::Passed => "passed",
+            Outcome::Failed => "failed",
+            Outcome::Aborted => "was aborted",
+            Outcome::Canceled => "was canceled",
+            Outcome::TimedOut => "timed out",
+        }
+    );
+    held.change.event("LATE_RESULT", &text);
+    held.attempt.message = text::message(&format!("{}; {text}", held.attempt.message));
 }
 
 /// The answer to a report that says nothing new or comes too late.

@@ -2,11 +2,12 @@
 
 use muster_core::{
     execution::{Cause, Effect, Outcome, Phase, State, Stop},
+    id::AgentId,
     policy::{Interrupted, LostAgent, Policy},
 };
 use muster_storage::{
     execution::{Execution, StepState},
-    work::{Completion, Progress, Reported},
+    work::{Assignment, Completion, Progress, Reported},
 };
 
 use crate::fixture::{Database, at, report, step};
@@ -31,6 +32,16 @@ async fn sweep(db: &Database) -> Vec<(Execution, Vec<Effect>)> {
         changed.extend(done.map(|done| (done.execution, done.effects)));
     }
     changed
+}
+
+/// Its first step has begun.
+async fn begin(db: &Database, agent: AgentId, work: &Assignment) {
+    let running = at(work.attempt.lease(), 1, Phase::Running);
+    db.store
+        .agent(agent)
+        .report(&running)
+        .await
+        .expect("stored");
 }
 
 fn completion(outcome: Outcome) -> Progress {
@@ -85,12 +96,7 @@ async fn one_that_runs_too_long_is_told_to_end_then_killed_then_taken_away(db: D
     };
     let (agent, work) = db.running_under(policy).await;
     let lease = work.attempt.lease();
-    let running = at(lease, 1, Phase::Running);
-    db.store
-        .agent(agent)
-        .report(&running)
-        .await
-        .expect("stored");
+    begin(&db, agent, &work).await;
     db.advance(60);
     let (execution, effects) = sweep(&db).await.remove(0);
     assert_eq!(execution.reason, "RUN_TIMEOUT");
@@ -121,12 +127,7 @@ async fn a_lost_agent_of_a_begun_attempt_is_waited_for_as_long_as_the_policy_say
     };
     let (agent, work) = db.running_under(policy).await;
     let lease = work.attempt.lease();
-    let running = at(lease, 1, Phase::Running);
-    db.store
-        .agent(agent)
-        .report(&running)
-        .await
-        .expect("stored");
+    begin(&db, agent, &work).await;
     db.advance(3600);
     let queue = db.store.queue();
     assert_eq!(queue.expired(db.clock.now(), 9).await.expect("a sweep"), []);
@@ -150,12 +151,7 @@ async fn a_cancel_ends_the_wait_for_a_lost_agent(db: Database) {
         ..Policy::default()
     };
     let (agent, work) = db.running_under(policy).await;
-    let running = at(work.attempt.lease(), 1, Phase::Running);
-    db.store
-        .agent(agent)
-        .report(&running)
-        .await
-        .expect("stored");
+    begin(&db, agent, &work).await;
     db.advance(100);
     let executions = db.store.executions(db.project);
     let id = work.execution.id;
@@ -180,12 +176,7 @@ async fn what_an_agent_killed_because_it_was_cut_off_follows_the_policy_for_lost
     };
     let (agent, work) = db.running_under(policy).await;
     let lease = work.attempt.lease();
-    let running = at(lease, 1, Phase::Running);
-    db.store
-        .agent(agent)
-        .report(&running)
-        .await
-        .expect("stored");
+    begin(&db, agent, &work).await;
     let mut killed = report(lease, 2, Progress::Lost);
     killed.reason = "DISCONNECTED".to_owned();
     let Reported::Applied(changed) = db.store.agent(agent).report(&killed).await.expect("stored")
@@ -208,12 +199,7 @@ async fn a_drained_attempt_follows_the_policy_for_interruptions(db: Database) {
         db.submit_with("smoke", |new| new.policy = policy).await;
         let agent = db.new_agent(&format!("a-{}", expected.as_str())).await;
         let work = db.claim_one(agent).await;
-        let running = at(work.attempt.lease(), 1, Phase::Running);
-        db.store
-            .agent(agent)
-            .report(&running)
-            .await
-            .expect("stored");
+        begin(&db, agent, &work).await;
         let queue = db.store.queue();
         let revoked = queue
             .revoke(work.attempt.id, "DRAINED", "the cluster is drained")

@@ -16,7 +16,7 @@ use muster_storage::{
     execution::{Execution, Identity, NewExecution, StepResult, StepState, Target},
     project, work,
 };
-use sqlx::{Connection, Executor, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use uuid::Uuid;
 
 /// Runs each of the named behaviours on every database.
@@ -93,7 +93,7 @@ pub(crate) fn server(variable: &str) -> Option<String> {
 async fn admin(server: &str, statement: &str) {
     let mut connection = PgConnection::connect(server).await.expect("PostgreSQL");
     connection
-        .execute(sqlx::AssertSqlSafe(statement.to_owned()))
+        .execute(AssertSqlSafe(statement.to_owned()))
         .await
         .expect("the statement works");
     connection.close().await.expect("the connection closes");
@@ -122,6 +122,20 @@ impl Database {
             store,
             clock,
             project,
+        }
+    }
+
+    /// Does what no server does, past the store.
+    pub(crate) async fn execute(&self, statement: &str) {
+        let statement = AssertSqlSafe(statement.to_owned());
+        if self.url.starts_with("sqlite:") {
+            let mut db = SqliteConnection::connect(&self.url).await.expect("SQLite");
+            db.execute(statement).await.expect("the statement works");
+            db.close().await.expect("it closes");
+        } else {
+            let mut db = PgConnection::connect(&self.url).await.expect("PostgreSQL");
+            db.execute(statement).await.expect("the statement works");
+            db.close().await.expect("it closes");
         }
     }
 

@@ -27,6 +27,7 @@ on_every_database!(
     a_concurrency_group_is_exact_for_claimers_side_by_side,
     what_waits_in_a_full_group_holds_nobody_up,
     more_lanes_than_one_look_takes_are_all_served,
+    a_lane_that_can_not_be_read_holds_up_no_other,
     a_cordoned_agent_keeps_what_it_has_and_gets_nothing,
     an_agent_where_it_did_not_begin_is_the_last_choice,
 );
@@ -275,6 +276,20 @@ async fn more_lanes_than_one_look_takes_are_all_served(db: Database) {
         seen.extend(claimed.assignments.iter().map(|it| it.execution.id));
     }
     assert_eq!(seen.len(), LANES);
+}
+
+async fn a_lane_that_can_not_be_read_holds_up_no_other(db: Database) {
+    db.submit_with("broken", |new| {
+        new.target.not = [("x".to_owned(), vec!["y".to_owned()])].into();
+    })
+    .await;
+    let whole = db.submit("whole").await;
+    db.execute("UPDATE executions SET target_json = '{' WHERE workflow = 'broken'")
+        .await;
+    let picture = db.store.queue().picture(9).await.expect("a picture");
+    assert_eq!(picture.lanes.len(), 1);
+    assert_eq!(picture.lanes[0].waiting.len(), 1);
+    assert_eq!(picture.lanes[0].waiting[0].execution, whole.id);
 }
 
 async fn a_cordoned_agent_keeps_what_it_has_and_gets_nothing(db: Database) {

@@ -1,7 +1,6 @@
 //! Migrations and connecting.
 
 use muster_storage::{Error, Options, Store, project};
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 
 use crate::fixture::Database;
 
@@ -10,19 +9,6 @@ on_every_database!(
     an_unknown_migration_is_refused_and_nothing_changes,
     servers_that_start_together_do_not_disturb_each_other,
 );
-
-async fn execute(url: &str, statement: &str) {
-    let statement = AssertSqlSafe(statement.to_owned());
-    if url.starts_with("sqlite:") {
-        let mut db = SqliteConnection::connect(url).await.expect("SQLite");
-        db.execute(statement).await.expect("the statement works");
-        db.close().await.expect("it closes");
-    } else {
-        let mut db = PgConnection::connect(url).await.expect("PostgreSQL");
-        db.execute(statement).await.expect("the statement works");
-        db.close().await.expect("it closes");
-    }
-}
 
 async fn the_default_project_is_made_once(db: Database) {
     let again = db.another_store().await;
@@ -37,7 +23,7 @@ async fn the_default_project_is_made_once(db: Database) {
 async fn an_unknown_migration_is_refused_and_nothing_changes(db: Database) {
     let insert = "INSERT INTO seaql_migrations (version, applied_at) \
                   VALUES ('m20991231_000001_rename_everything', 0)";
-    execute(&db.url, insert).await;
+    db.execute(insert).await;
     let refused = Store::connect(&db.url, &Options::default()).await;
     let error = refused.expect_err("it is refused");
     assert!(matches!(error, Error::UnknownSchema { .. }), "{error:?}");
@@ -48,7 +34,7 @@ async fn an_unknown_migration_is_refused_and_nothing_changes(db: Database) {
     );
     assert!(text.contains("newer"), "the cure is named: {text}");
     let delete = "DELETE FROM seaql_migrations WHERE version LIKE 'm2099%'";
-    execute(&db.url, delete).await;
+    db.execute(delete).await;
     db.another_store()
         .await
         .ping()
@@ -79,7 +65,7 @@ async fn servers_that_start_together_do_not_disturb_each_other(db: Database) {
         "instance",
         "seaql_migrations",
     ] {
-        execute(&db.url, &format!("DROP TABLE {table}")).await;
+        db.execute(&format!("DROP TABLE {table}")).await;
     }
     let mut starts = tokio::task::JoinSet::new();
     for _ in 0..6 {
@@ -106,9 +92,9 @@ async fn broken_connections_are_replaced() {
         calls.join_all().await;
         let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
              WHERE datname = current_database() AND pid <> pg_backend_pid()";
-        execute(&db.url, terminate).await;
+        db.execute(terminate).await;
         db.submit("a write is tried again").await;
-        execute(&db.url, terminate).await;
+        db.execute(terminate).await;
         db.store.ping().await.expect("a read is tried again");
     })
     .await;

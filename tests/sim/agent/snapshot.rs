@@ -4,7 +4,7 @@ use muster_core::execution::State;
 use muster_proto::v1::{
     AttemptReport, Completion, StepResult, attempt_report::Phase, execution, step_result,
 };
-use sha2::{Digest as _, Sha256};
+use muster_tests::digest::sha256;
 
 use super::{Known, is_last};
 use crate::{
@@ -18,14 +18,6 @@ pub(super) fn outcome(pod: &Pod) -> State {
         Stage::Completed(state) => state,
         Stage::Preparing | Stage::Running | Stage::Paused | Stage::Finishing => State::Aborted,
     }
-}
-
-/// The SHA-256 of a log, lower-case hexadecimal.
-pub(crate) fn digest(log: &[u8]) -> String {
-    Sha256::digest(log)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 /// The report of what is known now.
@@ -109,7 +101,7 @@ fn completion(pod: &Pod, time: prost_types::Timestamp) -> Completion {
     Completion {
         outcome: told.into(),
         log_size_bytes: i64::try_from(log.len()).unwrap_or(i64::MAX),
-        log_sha256: digest(&log),
+        log_sha256: sha256(&log),
         finish_time: Some(time),
         ..Completion::default()
     }

@@ -6,6 +6,7 @@ use muster_core::execution::State;
 use muster_proto::v1::{
     GetExecutionRequest, ListExecutionsRequest, ReadLogRequest, read_log_response::Item,
 };
+use muster_tests::digest::sha256;
 use tonic::Status;
 
 use super::{
@@ -203,7 +204,7 @@ impl World<'_> {
             "the log of {uid} is not what a pod printed"
         );
         ensure!(
-            !complete || execution.log.sha256 == crate::agent::digest(log),
+            !complete || execution.log.sha256 == sha256(log),
             "the log of {uid} is complete and has another digest"
         );
         Ok(())

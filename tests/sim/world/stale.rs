@@ -5,12 +5,10 @@ use muster_proto::v1::{
     AttemptRef, AttemptReport, Completion, DeclineAttempt, RenewLeases, attempt_report::Phase,
     execution, link_request::Message as Out, link_response::Message as In, refusal::Reason,
 };
+use muster_tests::digest::sha256;
 
 use super::World;
-use crate::{
-    agent::digest,
-    op::{LogFault, Word},
-};
+use crate::op::{LogFault, Word};
 
 /// Sequence of a renewal that no honest agent sends.
 const STALE_RENEWAL: i64 = -1;
@@ -116,7 +114,7 @@ fn stale_word(attempt: &str, epoch: i64, word: Word) -> Out {
     };
     let passed = Completion {
         outcome: execution::State::Passed.into(),
-        log_sha256: digest(b""),
+        log_sha256: sha256(b""),
         ..Completion::default()
     };
     match word {

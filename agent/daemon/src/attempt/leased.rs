@@ -3,13 +3,11 @@
 
 use std::time::Duration;
 
+use muster_core::policy::DISCONNECTED;
 use tokio::time::Instant;
 
-use super::{Attempt, Past, Stage};
+use super::{Attempt, Past, Stage, State};
 use crate::{journal::Entry, lease::Leases};
-
-/// The reason of an attempt that was killed because nobody could say whether it was still wanted.
-const DISCONNECTED: &str = "DISCONNECTED";
 
 impl Attempt {
     /// What the journal holds of it.
@@ -74,25 +72,17 @@ impl Attempt {
     /// which waits for the server.
     pub(crate) fn expires_at(&self, leases: &Leases) -> Option<Instant> {
         let state = self.lock();
-        let runs = matches!(state.stage, Stage::Preparing | Stage::Progress(_));
-        let limit = state
-            .stop_after
-            .filter(|_| runs && state.begun && state.end.is_none())?;
-        leases
-            .silent_since(state.proven)
-            .checked_add(leases.limit(limit))
+        let limit = state.limit(leases).filter(|_| state.end.is_none())?;
+        leases.silent_since(state.proven).checked_add(limit)
     }
 
     /// It is lost if its time is over; says whether it was that.
     pub(crate) fn expire(&self, leases: &Leases) -> bool {
         let mut expired = false;
         self.update(|state| {
-            let (true, Some(limit), Stage::Preparing | Stage::Progress(_)) =
-                (state.begun, state.stop_after, &state.stage)
-            else {
+            let Some(limit) = state.limit(leases) else {
                 return false;
             };
-            let limit = leases.limit(limit);
             expired = leases.silent_since(state.proven).elapsed() >= limit;
             if expired {
                 state.stage = Stage::Lost;
@@ -126,5 +116,15 @@ impl Attempt {
     pub(crate) fn declined(&self) -> Option<(&'static str, String)> {
         let state = self.lock();
         state.declined.clone().filter(|_| state.end.is_none())
+    }
+}
+
+impl State {
+    /// How long it may run without a proof of its lease; `None` when there is no limit, nothing to
+    /// kill, or its result is here.
+    fn limit(&self, leases: &Leases) -> Option<Duration> {
+        let runs = matches!(self.stage, Stage::Preparing | Stage::Progress(_));
+        let wish = self.stop_after.filter(|_| runs && self.begun)?;
+        Some(leases.limit(wish))
     }
 }

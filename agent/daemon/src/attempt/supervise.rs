@@ -114,10 +114,8 @@ async fn look_for(context: &Context, attempt: &Attempt) {
         match context.backend.has(attempt.id).await {
             Ok(true) => return attempt.found(),
             Ok(false) => {
-                return attempt.lost(
-                    "POD_GONE",
-                    "it had begun, but nothing of it is there any more",
-                );
+                let (reason, message) = begin::GONE;
+                return attempt.lost(reason, message);
             }
             Err(error) => tracing::warn!(
                 error = &error as &dyn std::error::Error,

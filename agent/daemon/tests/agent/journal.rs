@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 
 use muster_agent::Error;
 use muster_proto::v1::{
-    AttemptOrder, Refusal, attempt_order::Action, attempt_report::Phase,
+    Assignment, AttemptOrder, Refusal, attempt_order::Action, attempt_report::Phase,
     link_request::Message as Told, link_response::Message as Say, refusal::Reason,
 };
 use rustix::{
@@ -40,6 +40,23 @@ fn take_away(stopped: &Stopped, attempt: &str, pid: i32) {
     fs::remove_dir_all(directory).expect("it is there");
 }
 
+/// An agent that comes back after all of its attempt went, before the server had stored a word of
+/// it; the server's order for the attempt is this.
+async fn back_without(program: &str, action: Action) -> (Run, Link, Assignment) {
+    let mut run = Run::start(program).await;
+    let link = run.server.welcome(Vec::new()).await;
+    let work = assignment();
+    link.assign(work.clone()).await;
+    let given = run.given(&work).await;
+    let stopped = run.stop().await;
+    drop(link);
+    take_away(&stopped, &work.attempt, given.pid);
+    let mut run = stopped.start(program).await;
+    let link = run.server.welcome(vec![order(&work, action)]).await;
+    assert_eq!(link.hello.attempts.len(), 1, "the journal names it");
+    (run, link, work)
+}
+
 /// Why the agent gives an attempt back.
 async fn declined(link: &mut Link, attempt: &str) -> String {
     loop {
@@ -53,19 +70,7 @@ async fn declined(link: &mut Link, attempt: &str) -> String {
 
 #[tokio::test]
 async fn an_attempt_that_began_and_of_which_nothing_is_left_is_not_begun_again() {
-    let mut run = Run::start(&counting()).await;
-    let link = run.server.welcome(Vec::new()).await;
-    let work = assignment();
-    link.assign(work.clone()).await;
-    let given = run.given(&work).await;
-    // All of it goes before the server has stored a word of it.
-    let stopped = run.stop().await;
-    drop(link);
-    take_away(&stopped, &work.attempt, given.pid);
-    let mut run = stopped.start(&counting()).await;
-    let orders = vec![order(&work, Action::Adopt)];
-    let mut link = run.server.welcome(orders).await;
-    assert_eq!(link.hello.attempts.len(), 1, "the journal names it");
+    let (run, mut link, work) = back_without(&counting(), Action::Adopt).await;
     let lost = link.report(|report| report.phase() == Phase::Lost).await;
     assert_eq!(lost.reason, "POD_GONE");
     link.acknowledge(&lost).await;
@@ -118,18 +123,7 @@ async fn an_attempt_that_was_given_and_not_begun_is_begun_once_by_the_next_proce
 
 #[tokio::test]
 async fn what_the_server_does_not_know_is_forgotten() {
-    let mut run = Run::start(STANDIN).await;
-    let link = run.server.welcome(Vec::new()).await;
-    let work = assignment();
-    link.assign(work.clone()).await;
-    let given = run.given(&work).await;
-    let stopped = run.stop().await;
-    drop(link);
-    take_away(&stopped, &work.attempt, given.pid);
-    let mut run = stopped.start(STANDIN).await;
-    let orders = vec![order(&work, Action::Kill)];
-    let mut link = run.server.welcome(orders).await;
-    assert_eq!(link.hello.attempts.len(), 1);
+    let (run, mut link, work) = back_without(STANDIN, Action::Kill).await;
     link.meanwhile(run.forgotten(&work)).await;
     let mut run = run.stop().await.start(STANDIN).await;
     assert_eq!(run.server.link().await.hello.attempts, []);

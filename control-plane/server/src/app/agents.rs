@@ -141,6 +141,7 @@ impl App {
     ) -> Result<(Agent, usize, usize), Error> {
         let agent = self.cordon_agent(caller, name, message, None).await?;
         let live = self.store.agent(agent.id).live().await?;
+        let text = format!("agent {name} is drained: {}", by(caller, message));
         let (mut taken, mut left) = (0, 0);
         for live in live {
             let begun = live.attempt.start_time.is_some();
@@ -149,7 +150,6 @@ impl App {
                 left += 1;
                 continue;
             }
-            let text = format!("agent {name} is drained: {}", by(caller, message));
             let queue = self.store.queue();
             if let Some(changed) = queue.revoke(live.attempt.id, "DRAINED", &text).await? {
                 taken += 1;

@@ -83,7 +83,7 @@ pub(super) fn execution(project: &str, record: Execution) -> v1::Execution {
         etag: record.revision.to_string(),
         warnings: record.warnings,
         creator: record.creator,
-        artifact_count: i32::try_from(record.artifact_count).unwrap_or(i32::MAX),
+        artifact_count: signed(record.artifact_count),
         origin: record.origin.map(|given| origin(project, given)),
         children: Vec::new(),
         outputs: Vec::new(),
@@ -280,8 +280,8 @@ pub(super) fn agent(record: agent::Agent, projects: Vec<String>, connected: bool
         connected,
         version: record.told.version,
         backend: record.told.backend,
-        capacity: i32::try_from(record.told.capacity).unwrap_or(i32::MAX),
-        running: i32::try_from(record.running).unwrap_or(i32::MAX),
+        capacity: signed(record.told.capacity),
+        running: signed(record.running),
         create_time: Some(timestamp(record.create_time)),
         last_seen_time: record.last_seen_time.map(timestamp),
         cordoned: record.cordon.is_some(),
@@ -306,7 +306,7 @@ pub(super) fn project(record: Project) -> v1::Project {
     }
 }
 
-fn signed(number: u32) -> i32 {
+pub(super) fn signed(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 

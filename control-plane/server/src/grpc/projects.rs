@@ -28,12 +28,7 @@ const FIELDS: [&str; 5] = [
 
 /// Changes one field.
 fn set(settings: &mut Settings, told: &Project, path: &str) -> Result<(), Error> {
-    let number = |told: Option<i32>| match told {
-        Some(told) => u32::try_from(told).map(Some).map_err(|_negative| {
-            Error::invalid(format!("project.{path}"), format!("{told} is below 0"))
-        }),
-        None => Ok(None),
-    };
+    let number = |told| recovery::number(path, told);
     match path {
         "weight" => settings.weight = number(Some(told.weight))?.unwrap_or(1),
         "max_running" => settings.max_running = number(told.max_running)?,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use muster_core::policy::{Interrupted, LostAgent, Policy};
 use muster_proto::v1::{Recovery, recovery};
 
+use super::convert::signed;
 use crate::app::Error;
 
 pub(super) fn show(policy: &Policy) -> Recovery {
@@ -12,7 +13,6 @@ pub(super) fn show(policy: &Policy) -> Recovery {
     let wait = |millis: Option<u64>| {
         millis.and_then(|millis| Duration::from_millis(millis).try_into().ok())
     };
-    let number = |number: Option<u32>| number.map(|it| i32::try_from(it).unwrap_or(i32::MAX));
     Recovery {
         lost_agent: match policy.lost_agent {
             None => L::Unspecified,
@@ -28,8 +28,8 @@ pub(super) fn show(policy: &Policy) -> Recovery {
             Some(Interrupted::Fail) => I::Fail,
         }
         .into(),
-        infrastructure_retries: number(policy.infrastructure_retries),
-        test_retries: number(policy.test_retries),
+        infrastructure_retries: policy.infrastructure_retries.map(signed),
+        test_retries: policy.test_retries.map(signed),
         start_timeout: wait(policy.start_timeout_ms),
         run_timeout: wait(policy.run_timeout_ms),
         stop_grace: wait(policy.stop_grace_ms),
@@ -51,8 +51,11 @@ pub(super) fn read(told: &Recovery) -> Result<Policy, Error> {
             I::Rerun => Some(Interrupted::Rerun),
             I::Fail => Some(Interrupted::Fail),
         },
-        infrastructure_retries: number("infrastructure_retries", told.infrastructure_retries)?,
-        test_retries: number("test_retries", told.test_retries)?,
+        infrastructure_retries: number(
+            "recovery.infrastructure_retries",
+            told.infrastructure_retries,
+        )?,
+        test_retries: number("recovery.test_retries", told.test_retries)?,
         start_timeout_ms: wait("start_timeout", told.start_timeout)?,
         run_timeout_ms: wait("run_timeout", told.run_timeout)?,
         stop_grace_ms: wait("stop_grace", told.stop_grace)?,
@@ -74,12 +77,12 @@ fn wait(field: &str, told: Option<prost_types::Duration>) -> Result<Option<u64>,
     Ok(Some(millis))
 }
 
-/// A number that can not be negative.
+/// A number of a project that can not be negative.
 pub(super) fn number(field: &str, told: Option<i32>) -> Result<Option<u32>, Error> {
     let Some(told) = told else { return Ok(None) };
     let read = u32::try_from(told);
     read.map(Some).map_err(|_negative| {
         let text = format!("{told} is below 0");
-        Error::invalid(format!("project.recovery.{field}"), text)
+        Error::invalid(format!("project.{field}"), text)
     })
 }

@@ -71,7 +71,9 @@ async fn give(app: &App, takers: &[Taker], room: u32) -> Result<usize, Error> {
         })
         .collect();
     let grants = schedule::plan(&plan, &picture.shares, &picture.lanes, MAX_CLAIM);
-    let (grants, mut places) = reserve(takers, grants);
+    let by_id: HashMap<AgentId, &Taker> =
+        takers.iter().map(|taker| (taker.agent.id, taker)).collect();
+    let (grants, mut places) = reserve(&by_id, grants);
     if grants.is_empty() {
         return Ok(0);
     }
@@ -107,7 +109,7 @@ async fn give(app: &App, takers: &[Taker], room: u32) -> Result<usize, Error> {
             "assigned"
         );
         app.execution_changed(work.execution.id);
-        let taker = takers.iter().find(|taker| taker.agent.id == agent);
+        let taker = by_id.get(&agent);
         let place = places.get_mut(&agent).and_then(Vec::pop);
         if let (Some(taker), Some(place)) = (taker, place) {
             app.link.spend(agent, &taker.outbox, work.attempt.id);
@@ -126,15 +128,11 @@ type Places = HashMap<AgentId, Vec<OwnedPermit<LinkResponse>>>;
 
 /// Takes a place in the outbox of its agent for every grant: what is claimed can be sent at once.
 /// Grants without a place are left out.
-fn reserve(takers: &[Taker], grants: Vec<Grant>) -> (Vec<Grant>, Places) {
-    let outboxes: HashMap<AgentId, _> = takers
-        .iter()
-        .map(|taker| (taker.agent.id, &taker.outbox))
-        .collect();
+fn reserve(takers: &HashMap<AgentId, &Taker>, grants: Vec<Grant>) -> (Vec<Grant>, Places) {
     let mut places = Places::new();
     let reserved = grants.into_iter().filter(|grant| {
-        let outbox = outboxes.get(&grant.agent);
-        let place = outbox.and_then(|outbox| (*outbox).clone().try_reserve_owned().ok());
+        let outbox = takers.get(&grant.agent).map(|taker| taker.outbox.clone());
+        let place = outbox.and_then(|outbox| outbox.try_reserve_owned().ok());
         match place {
             Some(place) => {
                 places.entry(grant.agent).or_default().push(place);

@@ -266,10 +266,10 @@ impl App {
     }
 
     /// Ends the log of an attempt soon, on a task of its own.
-    pub(crate) fn finish_log_later(self: &Arc<Self>, agent: AgentId, attempt: AttemptId) {
+    pub(crate) fn finish_log_later(self: &Arc<Self>, attempt: AttemptId) {
         let app = Arc::clone(self);
         self.tasks.spawn(async move {
-            if let Err(error) = app.finish_log(agent, attempt).await {
+            if let Err(error) = app.finish_log(attempt).await {
                 tracing::warn!(%attempt, %error, "the log is finished later, by the sweep");
             }
         });
@@ -277,8 +277,8 @@ impl App {
 
     /// Ends the log of an attempt whose result is committed: compares the conductor's length and
     /// SHA-256 with what is stored. May be done again.
-    pub(crate) async fn finish_log(&self, agent: AgentId, attempt: AttemptId) -> Result<(), Error> {
-        let stored = self.store.agent(agent).attempt(attempt).await?;
+    pub(crate) async fn finish_log(&self, attempt: AttemptId) -> Result<(), Error> {
+        let stored = self.store.queue().attempt(attempt).await?;
         let durable = stored.log_offset;
         let known = match self.link.ingests.get(attempt) {
             Some(known) => {

@@ -188,11 +188,11 @@ impl Stage {
     ) -> Result<(), Error> {
         let agents = self.app.store.agents();
         // Who replaces a token closes the stream that is there; this one was not there yet.
-        if agents.find_by_token_hash(&self.token_hash).await?.is_none() {
+        let Some(now) = agents.find_by_token_hash(&self.token_hash).await? else {
             return Ok(());
-        }
+        };
         // Nor was it when a later process came at the same moment.
-        if agents.session(self.agent.id).await? != Some(self.session) {
+        if now.told.session != Some(self.session) {
             return self.supersede().await;
         }
         let orders = self.reconcile(&hello.attempts).await?;
@@ -355,8 +355,7 @@ impl Stage {
                 if over {
                     // Not here: the SHA-256 of a long log may have to be computed again, and
                     // leases must be renewed meanwhile.
-                    self.app
-                        .finish_log_later(self.agent.id, report.lease.attempt);
+                    self.app.finish_log_later(report.lease.attempt);
                 }
             }
             Ok(Reported::Repeat { sequence: last } | Reported::AlreadyEnded { sequence: last }) => {

@@ -1,10 +1,10 @@
 //! The agents' link: assignments, reports, logs, artifacts, fencing, reconciliation.
 
 use muster_proto::v1::{
-    AttemptRef, CancelExecutionRequest, DownloadArtifactRequest, ListArtifactsRequest,
-    ReadLogRequest, RotateAgentTokenRequest, attempt_order::Action, attempt_report::Phase,
-    execution::State, link_request::Message, link_response, read_log_response::Item,
-    refusal::Reason,
+    Assignment, AttemptRef, CancelExecutionRequest, DownloadArtifactRequest, Execution,
+    ListArtifactsRequest, ReadLogRequest, RotateAgentTokenRequest, attempt_order::Action,
+    attempt_report::Phase, execution::State, link_request::Message, link_response,
+    read_log_response::Item, refusal::Reason,
 };
 use tokio_stream::StreamExt as _;
 use tonic::Code;
@@ -223,15 +223,51 @@ async fn a_log_goes_on_at_the_durable_offset_and_neither_gap_nor_repeat_gets_in(
     );
 }
 
+/// An agent with work, and another one that wants it.
+struct Robbery {
+    fixture: Fixture,
+    admin: Clients,
+    agent: Agent,
+    thief: Agent,
+    /// The token of the thief.
+    token: String,
+    made: Execution,
+    work: Assignment,
+}
+
+impl Robbery {
+    async fn begin() -> Self {
+        let fixture = Fixture::start().await;
+        let mut admin = fixture.admin().await;
+        let (east, token) = (fixture.agent("east").await, fixture.agent("west").await);
+        let (mut agent, _) = Agent::connect(&fixture, &east, Vec::new()).await;
+        let (thief, _) = Agent::connect(&fixture, &token, Vec::new()).await;
+        let made = admin.create(run()).await;
+        let work = agent.work().await;
+        Self {
+            fixture,
+            admin,
+            agent,
+            thief,
+            token,
+            made,
+            work,
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_old_epoch_or_a_foreign_attempt_is_refused_and_changes_nothing() {
-    let fixture = Fixture::start().await;
-    let mut admin = fixture.admin().await;
-    let (east, west) = (fixture.agent("east").await, fixture.agent("west").await);
-    let (mut agent, _) = Agent::connect(&fixture, &east, Vec::new()).await;
-    let (mut thief, _) = Agent::connect(&fixture, &west, Vec::new()).await;
-    let made = admin.create(run()).await;
-    let work = agent.work().await;
+    let Robbery {
+        mut admin,
+        mut agent,
+        mut thief,
+        made,
+        work,
+        // It ends with its owner.
+        fixture: _fixture,
+        ..
+    } = Robbery::begin().await;
     let mut old = agent.report_of(&work, Phase::Running);
     old.epoch = 0;
     agent.say(Message::Report(old)).await;
@@ -259,13 +295,15 @@ async fn an_old_epoch_or_a_foreign_attempt_is_refused_and_changes_nothing() {
 
 #[tokio::test]
 async fn an_agent_that_goes_on_with_attempts_of_others_loses_its_stream_and_disturbs_nobody() {
-    let fixture = Fixture::start().await;
-    let mut admin = fixture.admin().await;
-    let (east, west) = (fixture.agent("east").await, fixture.agent("west").await);
-    let (mut agent, _) = Agent::connect(&fixture, &east, Vec::new()).await;
-    let (mut thief, _) = Agent::connect(&fixture, &west, Vec::new()).await;
-    let made = admin.create(run()).await;
-    let work = agent.work().await;
+    let Robbery {
+        fixture,
+        mut admin,
+        mut agent,
+        mut thief,
+        token,
+        made,
+        work,
+    } = Robbery::begin().await;
     let mut refused = 0;
     for _ in 0..100 {
         let mut foreign = thief.report_of(&work, Phase::Lost);
@@ -283,7 +321,7 @@ async fn an_agent_that_goes_on_with_attempts_of_others_loses_its_stream_and_dist
     agent.complete(&work, b"").await;
     assert_eq!(admin.finished(&made.name).await.state(), State::Passed);
     // It may come back, and is counted anew.
-    let (_thief, _) = Agent::connect(&fixture, &west, Vec::new()).await;
+    let (_thief, _) = Agent::connect(&fixture, &token, Vec::new()).await;
 }
 
 #[tokio::test]
