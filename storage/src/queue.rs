@@ -274,9 +274,11 @@ impl Queue<'_> {
             .transaction("finish_log", |tx| async move {
                 let mut held = Held::lock(&*tx, None, attempt, now).await?;
                 held.attempt.log_ended = true;
-                // The log of an older attempt is not the log of the execution.
-                let newest = held.attempt.epoch == held.change.lifecycle()?.last_epoch;
-                if !newest {
+                // The log of an older attempt is not the log of the execution, and one that waits
+                // to run again has none yet.
+                let lifecycle = held.change.lifecycle()?;
+                let newest = held.attempt.epoch == lifecycle.last_epoch;
+                if !newest || !lifecycle.state.is_terminal() {
                     attempt::save_attempt(&*tx, &held.attempt).await?;
                     return Ok(held.change.unchanged()?.execution);
                 }

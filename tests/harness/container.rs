@@ -29,7 +29,8 @@ pub async fn running(namespace: &Namespace, name: &str) -> anyhow::Result<Runnin
 }
 
 /// Kills all processes of a container at once, as the kernel of a cgroup v2 node does when the
-/// container's memory is over; with a helper pod in `helpers`.
+/// container's memory is over; with a helper pod in `helpers`. One that is gone before its turn,
+/// because the kernel ends all that belong to a first process, is not a failure.
 ///
 /// # Errors
 ///
@@ -37,7 +38,7 @@ pub async fn running(namespace: &Namespace, name: &str) -> anyhow::Result<Runnin
 pub async fn kill_all_processes(container: &Running, helpers: &Namespace) -> anyhow::Result<()> {
     let script = format!(
         "pids=$(grep -l {} /proc/[0-9]*/cgroup | cut -d/ -f3); \
-         echo \"killing $pids\"; [ -n \"$pids\" ] && kill -KILL $pids",
+         echo \"killing $pids\"; [ -n \"$pids\" ] || exit 1; kill -KILL $pids || true",
         container.id
     );
     node::run(helpers, &container.node, &script).await?;

@@ -1,5 +1,5 @@
-//! Failures that the simulation has found, each with its shortest operations. What is mended stays
-//! here so that it does not come back; what is not says why it is left out.
+//! Failures that the simulation has found, each with its shortest operations: what is mended stays
+//! here so that it does not come back.
 
 use crate::{
     op::{End, Loss, Op},
@@ -7,7 +7,6 @@ use crate::{
 };
 
 #[test]
-#[ignore = "a wish to pause outlives the steps: the state machine of core has to drop it"]
 fn a_wish_to_pause_does_not_outlive_the_steps() {
     // The wish comes when the steps are over. The agent loses its pods and makes the attempt anew,
     // is told to pause it, and nobody can let it go on: an execution that is finishing can not be
@@ -43,7 +42,6 @@ fn a_wish_to_pause_does_not_outlive_the_steps() {
 }
 
 #[test]
-#[ignore = "finishing the log of a lost attempt writes to an execution that waits again, or not, as it comes"]
 fn a_lost_attempt_ends_no_log_of_an_execution_that_waits_again() {
     let away = |agent| Op::Network {
         agent,

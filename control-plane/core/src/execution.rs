@@ -414,8 +414,29 @@ impl Lifecycle {
         if back || state == self.state {
             return Ok(self.unchanged());
         }
+        // No step is left that could wait, and nobody may let it go on: see `can_pause`.
+        let pause = match state {
+            State::Finishing => Pause {
+                paused: false,
+                ..self.pause
+            },
+            State::Queued
+            | State::Assigned
+            | State::Preparing
+            | State::Running
+            | State::Paused
+            | State::Passed
+            | State::Failed
+            | State::Aborted
+            | State::Canceled
+            | State::TimedOut => self.pause,
+        };
         Ok(Transition {
-            next: Self { state, ..*self },
+            next: Self {
+                state,
+                pause,
+                ..*self
+            },
             effects: Vec::new(),
         })
     }

@@ -82,20 +82,15 @@ impl World<'_> {
 
     /// Pods go on; what is paused is let go on.
     fn help(&mut self) -> anyhow::Result<()> {
-        let paused: Vec<(String, State)> = self
+        let paused: Vec<String> = self
             .observer
             .look()?
             .iter()
             .filter(|(_, it)| it.pause_wanted && !it.state.is_terminal())
-            .map(|(id, it)| (id.clone(), it.state))
+            .map(|(id, _)| id.clone())
             .collect();
-        for (uid, state) in paused {
-            if state == State::Finishing {
-                // Nobody can let it go on: see `found::a_wish_to_pause_does_not_outlive_the_steps`.
-                self.cancel_execution(&uid, true, Loss::Nothing)?;
-            } else {
-                self.pause_execution(&uid, false)?;
-            }
+        for uid in paused {
+            self.pause_execution(&uid, false)?;
         }
         for index in 0..self.processes.len() {
             let agent = self.processes[index].agent;
