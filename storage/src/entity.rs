@@ -23,44 +23,97 @@ pub(crate) mod token;
 use std::fmt::Write as _;
 
 use sea_orm::{
-    ActiveModelTrait, ConnectionTrait, DbErr, EntityTrait, IdenStatic, IntoActiveModel, Statement,
-    Value,
+    ConnectionTrait, DbBackend, DbErr, EntityTrait, IdenStatic, Iterable as _, ModelTrait as _,
+    Statement, Value,
 };
+use uuid::Uuid;
 
 /// Inserts a row as it is.
 pub(crate) async fn insert<E, C>(db: &C, row: E::Model) -> Result<(), DbErr>
 where
     E: EntityTrait,
-    E::ActiveModel: ActiveModelTrait<Entity = E>,
-    E::Model: IntoActiveModel<E::ActiveModel>,
     C: ConnectionTrait,
 {
     insert_all::<E, C>(db, vec![row]).await
 }
 
-/// Inserts rows in one statement; the caller bounds their number.
+/// How many rows a statement carries. Few sizes, so that the databases know the statements from
+/// the last time: to read one with thousands of values costs more than to do it.
+const SIZES: [usize; 4] = [64, 16, 4, 1];
+
+/// Cuts rows into as few parts of these sizes as there can be.
+fn parts<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let size = SIZES.into_iter().find(|size| *size <= rows.len())?;
+        let (part, rest) = rows.split_at(size);
+        rows = rest;
+        Some(part)
+    })
+}
+
+/// Ids for a condition, the last one repeated until there are as many as one of few sizes, for the
+/// same reason.
+pub(crate) fn padded(ids: impl IntoIterator<Item = Uuid>) -> Vec<Uuid> {
+    let mut ids: Vec<Uuid> = ids.into_iter().collect();
+    let mut size = 1;
+    while size < ids.len() {
+        size *= 4;
+    }
+    if let Some(last) = ids.last().copied() {
+        ids.resize(size, last);
+    }
+    ids
+}
+
+/// Inserts rows in few statements.
 pub(crate) async fn insert_all<E, C>(db: &C, rows: Vec<E::Model>) -> Result<(), DbErr>
 where
     E: EntityTrait,
-    E::ActiveModel: ActiveModelTrait<Entity = E>,
-    E::Model: IntoActiveModel<E::ActiveModel>,
     C: ConnectionTrait,
 {
-    if rows.is_empty() {
-        return Ok(());
+    let columns: Vec<E::Column> = E::Column::iter().collect();
+    for rows in parts(&rows) {
+        let values = rows
+            .iter()
+            .flat_map(|row| columns.iter().map(|column| row.get(*column)));
+        let values: Vec<Value> = values.collect();
+        let backend = db.get_database_backend();
+        let sql = insert_sql::<E>(backend, &columns, rows.len());
+        let statement = Statement::from_sql_and_values(backend, sql, values);
+        db.execute_raw(statement).await?;
     }
-    let rows = rows
-        .into_iter()
-        .map(|row| row.into_active_model().reset_all());
-    E::insert_many(rows).exec_without_returning(db).await?;
     Ok(())
 }
 
-/// Most values in one statement: SQLite takes 32,766, PostgreSQL 65,535.
-const MOST_VALUES: usize = 30_000;
+fn insert_sql<E: EntityTrait>(backend: DbBackend, columns: &[E::Column], rows: usize) -> String {
+    let names: Vec<&str> = columns.iter().map(IdenStatic::as_str).collect();
+    let table = E::default().table_name().to_owned();
+    let mut sql = format!("INSERT INTO {table} ({}) VALUES ", names.join(", "));
+    values(&mut sql, backend, columns.len(), rows);
+    sql
+}
 
-/// Updates rows, each with values of its own, in as few statements as there can be. Each item has
-/// the values of `key`, then those of `columns`. Returns how many rows were updated.
+/// Adds the places of values: rows of so many. SQLite would look for each number in a list of all.
+fn values(sql: &mut String, backend: DbBackend, width: usize, rows: usize) {
+    for row in 0..rows {
+        sql.push_str(if row == 0 { "(" } else { ", (" });
+        for column in 0..width {
+            let comma = if column == 0 { "" } else { ", " };
+            sql.push_str(comma);
+            match backend {
+                DbBackend::Postgres => {
+                    // Writing to a string can not fail.
+                    let _ok = write!(sql, "${}", row * width + column + 1);
+                }
+                _ => sql.push('?'),
+            }
+        }
+        sql.push(')');
+    }
+}
+
+/// Updates rows, each with values of its own, in few statements. Each item has the values of `key`,
+/// then those of `columns`. Returns how many rows were updated.
 pub(crate) async fn update_all<E, C>(
     db: &C,
     key: &[E::Column],
@@ -71,12 +124,12 @@ where
     E: EntityTrait,
     C: ConnectionTrait,
 {
-    let width = key.len() + columns.len();
     let mut updated = 0;
-    for rows in rows.chunks((MOST_VALUES / width).max(1)) {
-        let sql = update::<E>(key, columns, rows.len());
+    for rows in parts(&rows) {
+        let backend = db.get_database_backend();
+        let sql = update::<E>(backend, key, columns, rows.len());
         let values: Vec<Value> = rows.iter().flatten().cloned().collect();
-        let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
+        let statement = Statement::from_sql_and_values(backend, sql, values);
         updated += db.execute_raw(statement).await?.rows_affected();
     }
     Ok(updated)
@@ -84,7 +137,12 @@ where
 
 /// `UPDATE … FROM (VALUES …)`, in words that both databases know: the columns of values are named
 /// `column1`, `column2`, … by both.
-fn update<E: EntityTrait>(key: &[E::Column], columns: &[E::Column], rows: usize) -> String {
+fn update<E: EntityTrait>(
+    backend: DbBackend,
+    key: &[E::Column],
+    columns: &[E::Column],
+    rows: usize,
+) -> String {
     let entity = E::default();
     let table = entity.table_name();
     let width = key.len() + columns.len();
@@ -97,14 +155,7 @@ fn update<E: EntityTrait>(key: &[E::Column], columns: &[E::Column], rows: usize)
         let _ok = write!(sql, "{comma}{name} = new.column{number}");
     }
     sql.push_str(" FROM (VALUES ");
-    for row in 0..rows {
-        sql.push_str(if row == 0 { "(" } else { ", (" });
-        for column in 0..width {
-            let comma = if column == 0 { "" } else { ", " };
-            let _ok = write!(sql, "{comma}${}", row * width + column + 1);
-        }
-        sql.push(')');
-    }
+    values(&mut sql, backend, width, rows);
     sql.push_str(") AS new WHERE ");
     for (index, column) in key.iter().enumerate() {
         let and = if index == 0 { "" } else { " AND " };
@@ -112,4 +163,35 @@ fn update<E: EntityTrait>(key: &[E::Column], columns: &[E::Column], rows: usize)
         let _ok = write!(sql, "{and}{table}.{name} = new.column{}", index + 1);
     }
     sql
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_cut_into_parts_of_few_sizes() {
+        let rows: Vec<u32> = (0..151).collect();
+        let sizes: Vec<usize> = parts(&rows).map(<[u32]>::len).collect();
+        assert_eq!(sizes, [64, 64, 16, 4, 1, 1, 1]);
+        assert_eq!(parts(&rows).flatten().copied().collect::<Vec<_>>(), rows);
+        assert_eq!(parts::<u32>(&[]).count(), 0);
+    }
+
+    #[test]
+    fn ids_are_padded_with_the_last_one() {
+        let ids: Vec<Uuid> = (1..=5).map(Uuid::from_u128).collect();
+        let padded = padded(ids.clone());
+        assert_eq!(padded.len(), 16);
+        assert_eq!(padded[..5], ids);
+        assert!(padded[5..].iter().all(|id| *id == ids[4]));
+        assert_eq!(super::padded([]).len(), 0);
+    }
+
+    #[test]
+    fn no_part_has_more_values_than_a_statement_takes() {
+        // SQLite takes 32,766, PostgreSQL 65,535.
+        let widest = execution::Column::iter().count();
+        assert!(widest * SIZES[0] < 32_766, "{widest} columns");
+    }
 }

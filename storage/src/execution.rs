@@ -24,13 +24,15 @@ use muster_core::{
 
 use crate::{Error, Page, Request, Store, Written, attempt::Attempt};
 
-pub(crate) use cancel::{end_steps, reset_steps, write_outputs, write_steps};
+pub(crate) use cancel::end_steps;
 pub use child::{Child, Origin, Role};
-pub(crate) use list::newest_attempt;
+pub(crate) use create::{Numbered, Wanted};
+pub(crate) use list::{newest_attempt, steps};
 pub use muster_core::target::Target;
 pub(crate) use row::{Change, record, save_all};
 pub use standing::{MOST_COUNTED, Standing};
 pub use step::{StepOutput, StepResult, StepState};
+pub(crate) use step::{end, reset};
 
 /// One requested run of a workflow.
 #[derive(Debug, Clone, PartialEq)]
@@ -257,14 +259,15 @@ impl Executions<'_> {
         self.find_replay(request).await
     }
 
-    /// Accepts an execution: row, plan, steps, first event and request id in one transaction.
+    /// Accepts an execution: row, plan, steps, first event and request id in one transaction,
+    /// together with those that come at the same time.
     ///
     /// # Errors
     ///
     /// [`Error::RequestIdReused`]; [`Error::AlreadyExists`] when the identity was used.
     pub async fn create(
         &self,
-        new: &NewExecution,
+        new: NewExecution,
         request: Option<&Request>,
     ) -> Result<Written<Execution>, Error> {
         self.accept(new, request).await

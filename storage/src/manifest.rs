@@ -15,12 +15,13 @@ use crate::{
     entity::{self, manifest as row, manifest_revision as revision_row},
     error, page,
     request::{self, Replay},
+    shared::{Read, Shared},
     text, time,
     transaction::Failure,
 };
 
 /// The two kinds of manifests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// A TestWorkflow.
     Workflow,
@@ -90,6 +91,37 @@ pub struct Manifests<'a> {
     pub(crate) kind: Kind,
 }
 
+/// A manifest that is looked for by its name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Named {
+    project: ProjectId,
+    kind: Kind,
+    name: String,
+    revision: Option<i64>,
+}
+
+impl Shared for Named {
+    type Value = Manifest;
+
+    const OPERATION: &'static str = "get_manifest";
+
+    async fn read(&self, store: &Store) -> Result<Manifest, Error> {
+        let manifests = Manifests {
+            store,
+            project: self.project,
+            kind: self.kind,
+        };
+        store
+            .read(Self::OPERATION, || async {
+                let db = store.reader();
+                let row = manifests.current(db, &self.name).await?;
+                let revision = self.revision.unwrap_or(row.revision);
+                manifests.revision(db, row, revision).await
+            })
+            .await
+    }
+}
+
 impl Manifests<'_> {
     /// Stores a new manifest as revision 1.
     ///
@@ -142,14 +174,13 @@ impl Manifests<'_> {
     ///
     /// [`Error::NotFound`].
     pub async fn get(&self, name: &str, revision: Option<i64>) -> Result<Manifest, Error> {
-        self.store
-            .read("get_manifest", || async {
-                let db = self.store.reader();
-                let row = self.current(db, name).await?;
-                let revision = revision.unwrap_or(row.revision);
-                self.revision(db, row, revision).await
-            })
-            .await
+        let call = Read(Named {
+            project: self.project,
+            kind: self.kind,
+            name: name.to_owned(),
+            revision,
+        });
+        self.store.gathers().manifests.call(self.store, call).await
     }
 
     /// Lists newest revisions by name.

@@ -13,7 +13,9 @@ use crate::{
     entity::{self, project as row},
     error::Kind,
     number::{signed, unsigned},
-    page, request, text, time,
+    page, request,
+    shared::{Read, Shared},
+    text, time,
     transaction::Failure,
 };
 
@@ -79,6 +81,31 @@ pub struct NewProject {
 #[derive(Debug)]
 pub struct Projects<'a> {
     pub(crate) store: &'a Store,
+}
+
+/// A project that is looked for by its name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Named(String);
+
+impl Shared for Named {
+    type Value = Project;
+
+    const OPERATION: &'static str = "find_project";
+
+    async fn read(&self, store: &Store) -> Result<Project, Error> {
+        store
+            .read(Self::OPERATION, || async {
+                row::Entity::find()
+                    .filter(row::Column::Name.eq(&*self.0))
+                    .one(store.reader())
+                    .await?
+                    .map_or_else(
+                        || Err(Error::not_found(Kind::Project, &self.0).into()),
+                        record,
+                    )
+            })
+            .await
+    }
 }
 
 impl Projects<'_> {
@@ -149,15 +176,8 @@ impl Projects<'_> {
     ///
     /// [`Error::NotFound`].
     pub async fn find(&self, name: &str) -> Result<Project, Error> {
-        self.store
-            .read("find_project", || async {
-                row::Entity::find()
-                    .filter(row::Column::Name.eq(name))
-                    .one(self.store.reader())
-                    .await?
-                    .map_or_else(|| Err(Error::not_found(Kind::Project, name).into()), record)
-            })
-            .await
+        let call = Read(Named(name.to_owned()));
+        self.store.gathers().projects.call(self.store, call).await
     }
 
     /// Changes how a project is served.

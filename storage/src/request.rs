@@ -1,13 +1,16 @@
 //! Requests that may be repeated: what a caller already did under a request id.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
+
 use jiff::Timestamp;
 use muster_core::id::TokenId;
-use sea_orm::{ConnectionTrait, EntityTrait};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
 use uuid::Uuid;
 
 use crate::{
     Error,
     entity::{self, request as row},
+    error::Kind,
     time,
     transaction::Failure,
 };
@@ -46,6 +49,76 @@ impl Request {
     fn key(&self) -> (Uuid, String, Uuid) {
         (self.caller.as_uuid(), self.method.to_owned(), self.id)
     }
+
+    /// The note of what it does.
+    pub(crate) fn row(&self, resource: Uuid, revision: i64, now: Timestamp) -> row::Model {
+        row::Model {
+            caller_id: self.caller.as_uuid(),
+            method: self.method.to_owned(),
+            id: self.id,
+            hash: self.hash.to_vec(),
+            resource_id: resource,
+            resource_revision: revision,
+            create_time: time::millis(now),
+        }
+    }
+
+    /// What the row of an earlier request says, when it is of the same content.
+    fn replay_of(&self, row: &row::Model) -> Result<Replay, Error> {
+        if row.hash != self.hash {
+            return Err(Error::RequestIdReused { id: self.id });
+        }
+        Ok(Replay {
+            resource: row.resource_id,
+            revision: row.resource_revision,
+        })
+    }
+}
+
+/// Looks which of several requests were done before, in their order. One that stands here twice
+/// is a conflict: its second call has to be done after the first.
+pub(crate) async fn replays<'a, C: ConnectionTrait>(
+    requests: impl Iterator<Item = Option<&'a Request>> + Clone,
+    db: &C,
+) -> Result<Vec<Result<Option<Replay>, Error>>, Failure> {
+    let keys = requests.clone().flatten().map(Request::key);
+    // In the order of the index.
+    let (mut callers, mut methods, mut ids) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for (caller, method, id) in keys {
+        callers.insert(caller);
+        methods.insert(method);
+        ids.insert(id);
+    }
+    let mut known = HashMap::new();
+    if !ids.is_empty() {
+        let rows = row::Entity::find()
+            .filter(row::Column::CallerId.is_in(callers))
+            .filter(row::Column::Method.is_in(methods))
+            .filter(row::Column::Id.is_in(ids))
+            .all(db)
+            .await?;
+        let key = |row: &row::Model| (row.caller_id, row.method.clone(), row.id);
+        known.extend(rows.into_iter().map(|row| (key(&row), row)));
+    }
+    let mut here = HashSet::new();
+    let mut replays = Vec::new();
+    for request in requests {
+        let Some(request) = request else {
+            replays.push(Ok(None));
+            continue;
+        };
+        let key = request.key();
+        let found = known.get(&key).map(|row| request.replay_of(row));
+        if !here.insert(key) {
+            return Err(Error::Conflict {
+                kind: Kind::Execution,
+                id: request.id.to_string(),
+            }
+            .into());
+        }
+        replays.push(found.transpose());
+    }
+    Ok(replays)
 }
 
 /// Looks whether the request was done before.
@@ -59,13 +132,7 @@ pub(crate) async fn replay<C: ConnectionTrait>(
     let Some(row) = row::Entity::find_by_id(request.key()).one(db).await? else {
         return Ok(None);
     };
-    if row.hash != request.hash {
-        return Err(Error::RequestIdReused { id: request.id }.into());
-    }
-    Ok(Some(Replay {
-        resource: row.resource_id,
-        revision: row.resource_revision,
-    }))
+    Ok(Some(request.replay_of(&row)?))
 }
 
 /// Notes what the request does. To be called before the change itself, so that the same request
@@ -80,15 +147,7 @@ pub(crate) async fn record<C: ConnectionTrait>(
     let Some(request) = request else {
         return Ok(());
     };
-    let row = row::Model {
-        caller_id: request.caller.as_uuid(),
-        method: request.method.to_owned(),
-        id: request.id,
-        hash: request.hash.to_vec(),
-        resource_id: resource,
-        resource_revision: revision,
-        create_time: time::millis(now),
-    };
+    let row = request.row(resource, revision, now);
     entity::insert::<row::Entity, _>(db, row)
         .await
         .map_err(|error| Failure::from(error).again_on_unique())

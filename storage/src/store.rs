@@ -20,14 +20,16 @@ use crate::{
     agent::Agents,
     artifact::Artifacts,
     credential::{self, Credentials},
-    execution::Executions,
+    execution::{Executions, Numbered, Wanted},
+    gather::Gather,
     log::Logs,
     manifest::{self, Manifests},
     migration,
-    project::Projects,
+    project::{self, Projects},
     queue::{self, Queue},
-    token::Tokens,
-    work::Work,
+    shared::Read,
+    token::{self, Tokens},
+    work::{Told, Work},
 };
 
 /// How to connect.
@@ -58,8 +60,20 @@ pub struct Store {
     connections: Arc<connect::Connections>,
     clock: Clock,
     turns: Arc<queue::Turns>,
+    gathers: Arc<Gathers>,
     /// Who this server is among those of the database.
     speaker: Uuid,
+}
+
+/// Calls that wait for their turn, by kind.
+#[derive(Debug, Default)]
+pub(crate) struct Gathers {
+    pub(crate) numbers: Gather<Numbered>,
+    pub(crate) creates: Gather<Wanted>,
+    pub(crate) reports: Gather<Told>,
+    pub(crate) tokens: Gather<Read<token::ByHash>>,
+    pub(crate) projects: Gather<Read<project::Named>>,
+    pub(crate) manifests: Gather<Read<manifest::Named>>,
 }
 
 impl Store {
@@ -81,6 +95,7 @@ impl Store {
             connections: Arc::new(connections),
             clock: options.clock.clone(),
             turns: Arc::default(),
+            gathers: Arc::default(),
             speaker: Uuid::new_v4(),
         })
     }
@@ -129,6 +144,10 @@ impl Store {
 
     pub(crate) fn turns(&self) -> &queue::Turns {
         &self.turns
+    }
+
+    pub(crate) fn gathers(&self) -> &Gathers {
+        &self.gathers
     }
 
     pub(crate) fn writer(&self) -> &DatabaseConnection {

@@ -9,7 +9,9 @@ use crate::{
     Error, Page, Request, Store, Written,
     entity::{self, instance, token as row},
     error::Kind,
-    page, request, text, time,
+    page, request,
+    shared::{Read, Shared},
+    text, time,
     transaction::Failure,
 };
 
@@ -77,6 +79,30 @@ pub struct Tokens<'a> {
     pub(crate) store: &'a Store,
 }
 
+/// A token that is looked for by its hash.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ByHash([u8; 32]);
+
+impl Shared for ByHash {
+    type Value = Option<Token>;
+
+    const OPERATION: &'static str = "find_token";
+
+    async fn read(&self, store: &Store) -> Result<Option<Token>, Error> {
+        let now = store.clock().now();
+        store
+            .read(Self::OPERATION, || async {
+                let row = row::Entity::find()
+                    .filter(row::Column::Hash.eq(self.0.to_vec()))
+                    .one(store.reader())
+                    .await?;
+                let token = row.map(record).transpose()?;
+                Ok(token.filter(|token| token.expire_time.is_none_or(|at| at > now)))
+            })
+            .await
+    }
+}
+
 impl Tokens<'_> {
     /// Makes a token.
     ///
@@ -139,17 +165,8 @@ impl Tokens<'_> {
     ///
     /// When the database fails.
     pub async fn find_by_hash(&self, hash: &[u8; 32]) -> Result<Option<Token>, Error> {
-        let now = self.store.clock().now();
-        self.store
-            .read("find_token", || async {
-                let row = row::Entity::find()
-                    .filter(row::Column::Hash.eq(hash.to_vec()))
-                    .one(self.store.reader())
-                    .await?;
-                let token = row.map(record).transpose()?;
-                Ok(token.filter(|token| token.expire_time.is_none_or(|at| at > now)))
-            })
-            .await
+        let call = Read(ByHash(*hash));
+        self.store.gathers().tokens.call(self.store, call).await
     }
 
     /// Lists tokens, newest first.

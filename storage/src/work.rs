@@ -15,6 +15,8 @@ use muster_core::{
     id::{AgentId, AttemptId, ProjectId},
 };
 
+pub(crate) use report::Told;
+
 use crate::{
     Error, Store,
     artifact::{Artifact, NewArtifact},
@@ -82,6 +84,18 @@ pub struct Report {
     pub address: String,
     /// It is a service, and ready.
     pub ready: bool,
+    /// The log as far as it is durable, with the SHA-256 that the server has computed. Where this
+    /// is what the completion record says, the log is ended with it.
+    pub log: Option<DurableLog>,
+}
+
+/// What a server knows of a log of which it has taken every byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DurableLog {
+    /// Its length in bytes.
+    pub size: i64,
+    /// Its SHA-256, lower-case hexadecimal.
+    pub sha256: String,
 }
 
 /// Where a report says that its attempt is.
@@ -116,7 +130,12 @@ pub struct Completion {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reported {
     /// It was stored.
-    Applied(Box<Changed>),
+    Applied {
+        /// The execution, and what is to be done.
+        changed: Box<Changed>,
+        /// The log is whole and was ended with it.
+        log_ended: bool,
+    },
     /// Its sequence was committed before.
     Repeat {
         /// The last committed sequence.
@@ -237,12 +256,13 @@ impl Work<'_> {
         self.renew_leases(leases, until).await
     }
 
-    /// Stores a report: attempt, steps, execution and event in one transaction. Safe to repeat.
+    /// Stores a report: attempt, steps, execution and event in one transaction, together with those
+    /// that come at the same time. Safe to repeat.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`] when the attempt is not this agent's.
-    pub async fn report(&self, report: &Report) -> Result<Reported, Error> {
+    pub async fn report(&self, report: Report) -> Result<Reported, Error> {
         self.store_report(report).await
     }
 

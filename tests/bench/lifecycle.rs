@@ -29,7 +29,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use crate::report::mebibytes;
+use crate::{limit, report::mebibytes};
 
 const USAGE: &str = "\
 usage: muster-bench lifecycle [--agents N] [--executions N] [--callers N] [--capacity N]
@@ -100,6 +100,9 @@ pub(crate) async fn run(arguments: impl Iterator<Item = String>) -> anyhow::Resu
     let (batch, submitted) = batch(&server, &done, &options).await?;
     let process = server.id().context("the server runs")?;
     let rss = Memory::of_process(process)?.rss_kib;
+    let file = server.folder().join("server/muster.db");
+    let file = file.to_str().context("a path that is text")?;
+    let limit = limit::measure(options.database.as_deref(), file, options.executions).await?;
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
     let (count, agents) = (options.executions as f64, options.agents as f64);
     println!("| lifecycle | |");
@@ -108,6 +111,8 @@ pub(crate) async fn run(arguments: impl Iterator<Item = String>) -> anyhow::Resu
         "| submit to result, executions a second | {:.0} |",
         count / batch
     );
+    println!("| bare database, executions a second | {limit:.0} |");
+    println!("| ratio | {:.2} |", count / batch / limit);
     println!(
         "| submit alone, executions a second | {:.0} |",
         count / submitted
@@ -128,6 +133,7 @@ pub(crate) async fn run(arguments: impl Iterator<Item = String>) -> anyhow::Resu
         "executions": options.executions,
         "perSecond": count / batch,
         "submitPerSecond": count / submitted,
+        "limitPerSecond": limit,
         "idleMilliseconds": {"p50": at(&idle, 0.5), "p99": at(&idle, 0.99)},
         "connectSeconds": connected,
         "serverRssKib": rss,

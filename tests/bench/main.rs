@@ -10,6 +10,7 @@ mod compile;
 mod idle;
 mod latency;
 mod lifecycle;
+mod limit;
 mod report;
 
 use anyhow::{Context as _, bail};

@@ -29,7 +29,7 @@ pub(crate) use caller::{Access, Caller};
 pub(crate) use children::{MAX_INSTANCES, NewChild, Requirement, StartChildren};
 pub(crate) use credentials::CredentialChange;
 pub(crate) use error::{Error, Violation};
-pub(crate) use executions::{NewRun, Source};
+pub(crate) use executions::{Known, NewRun, Source};
 pub(crate) use explain::{Explanation, Reason};
 pub(crate) use hub::Hub;
 pub(crate) use logs::{LogItem, LogRange};
@@ -47,6 +47,7 @@ pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) vault: Vault,
     pub(crate) hub: Hub,
+    pub(crate) known: Known,
     pub(crate) link: Link,
     pub(crate) replicas: Replicas,
     pub(crate) tasks: TaskTracker,
@@ -68,6 +69,7 @@ impl App {
             config,
             vault,
             hub: Hub::new(),
+            known: Known::default(),
             link: Link::new(),
             replicas,
             tasks: TaskTracker::new(),

@@ -1,4 +1,6 @@
-//! An attempt and its execution, locked together in a transaction that changes them.
+//! Attempts and their executions, locked together in a transaction that changes them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use muster_core::{
@@ -7,16 +9,17 @@ use muster_core::{
     policy::{Ending, Verdict},
 };
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter,
-    QuerySelect, sea_query::Expr,
+    ColumnTrait, ConnectionTrait, EntityTrait, ModelTrait, QueryFilter, QueryOrder, QuerySelect,
+    QueryTrait, Value,
 };
+use uuid::Uuid;
 
 use super::Status;
 use crate::{
     Error,
-    entity::attempt as row,
+    entity::{self, attempt as row, execution as execution_row, execution_steps as steps_row},
     error::Kind,
-    execution::{self, Change, Changed},
+    execution::{self, Change, Changed, Execution, StepOutput, StepResult},
     text, time,
     transaction::Failure,
 };
@@ -27,10 +30,14 @@ pub(crate) struct Held {
     pub(crate) change: Change,
     pub(crate) attempt: row::Model,
     now: Timestamp,
+    /// Results of the steps that are to be written, as JSON.
+    steps: Option<String>,
+    /// The same of what they gave out.
+    outputs: Option<String>,
 }
 
 impl Held {
-    /// Locks an attempt, of one agent where one is given, and its execution.
+    /// Locks an attempt and its execution.
     pub(crate) async fn lock<C: ConnectionTrait>(
         db: &C,
         agent: Option<AgentId>,
@@ -42,6 +49,43 @@ impl Held {
         let change = Change::of_attempt(db, execution, now).await?;
         // Read again: it may have changed before the execution was locked.
         Self::of(db, change, id, now).await
+    }
+
+    /// Locks attempts and their executions, as far as they are there, whosever they are. Where two
+    /// attempts are of one execution, one of them is missing.
+    pub(crate) async fn lock_all<C: ConnectionTrait>(
+        db: &C,
+        ids: &BTreeSet<Uuid>,
+        now: Timestamp,
+    ) -> Result<BTreeMap<AttemptId, Self>, Failure> {
+        let ids = entity::padded(ids.iter().copied());
+        let of_attempts = row::Entity::find()
+            .select_only()
+            .column(row::Column::ExecutionId)
+            .filter(row::Column::Id.is_in(ids.iter().copied()))
+            .into_query();
+        // In one order for all, so that they can not wait for each other in a circle.
+        let executions = execution_row::Entity::find()
+            .filter(execution_row::Column::Id.in_subquery(of_attempts))
+            .order_by_asc(execution_row::Column::Id)
+            .lock_exclusive()
+            .all(db)
+            .await?;
+        let attempts = row::Entity::find()
+            .filter(row::Column::Id.is_in(ids.iter().copied()))
+            .order_by_asc(row::Column::Id)
+            .lock_exclusive()
+            .all(db)
+            .await?;
+        let mut changes: HashMap<Uuid, Change> = executions
+            .into_iter()
+            .map(|row| (row.id, Change::new(row, now)))
+            .collect();
+        let held = attempts.into_iter().filter_map(|attempt| {
+            let change = changes.remove(&attempt.execution_id)?;
+            Some((attempt.id.into(), Self::new(change, attempt, now)))
+        });
+        Ok(held.collect())
     }
 
     /// Takes an execution that the transaction has locked already, and locks one of its attempts.
@@ -56,11 +100,22 @@ impl Held {
             .one(db)
             .await?
             .ok_or_else(|| Error::not_found(Kind::Attempt, id))?;
-        Ok(Self {
+        Ok(Self::new(change, attempt, now))
+    }
+
+    const fn new(change: Change, attempt: row::Model, now: Timestamp) -> Self {
+        Self {
             change,
             attempt,
             now,
-        })
+            steps: None,
+            outputs: None,
+        }
+    }
+
+    /// Whether it is this agent's.
+    pub(crate) fn is_of(&self, agent: AgentId) -> bool {
+        self.attempt.agent_id == agent.as_uuid()
     }
 
     pub(crate) fn lease(&self) -> Lease {
@@ -124,7 +179,6 @@ impl Held {
         reason: &str,
         message: &str,
     ) -> Result<(), Failure> {
-        let id = self.change.id();
         let state = self.change.lifecycle()?.state;
         self.change.event(event, message);
         self.change.explain(reason, message);
@@ -134,7 +188,7 @@ impl Held {
                 sha256: None,
                 complete: false,
             });
-            execution::end_steps(db, id, state).await?;
+            self.end_steps(db, state).await?;
         } else if state == State::Queued {
             self.reset_steps(db).await?;
         }
@@ -142,42 +196,118 @@ impl Held {
         Ok(())
     }
 
+    /// Replaces the results of the steps.
+    pub(crate) fn write_steps(&mut self, steps: &[StepResult]) -> Result<(), Failure> {
+        self.steps = Some(text::encode(&steps)?);
+        Ok(())
+    }
+
+    /// Replaces what the steps gave out.
+    pub(crate) fn write_outputs(&mut self, outputs: &[StepOutput]) -> Result<(), Failure> {
+        self.outputs = Some(text::encode(&outputs)?);
+        Ok(())
+    }
+
+    /// The results of the steps, as they will be stored.
+    async fn steps<C: ConnectionTrait>(&self, db: &C) -> Result<Vec<StepResult>, Failure> {
+        match &self.steps {
+            Some(json) => text::decode(json),
+            None => execution::steps(db, self.change.id()).await,
+        }
+    }
+
+    /// Ends the steps of an execution that ended without a completion record.
+    async fn end_steps<C: ConnectionTrait>(&mut self, db: &C, state: State) -> Result<(), Failure> {
+        let mut steps = self.steps(db).await?;
+        execution::end(&mut steps, state);
+        self.write_steps(&steps)
+    }
+
     /// Keeps the results of the steps with the attempt, and takes them back for the next one.
     pub(crate) async fn reset_steps<C: ConnectionTrait>(&mut self, db: &C) -> Result<(), Failure> {
-        let kept = execution::reset_steps(db, self.change.id()).await?;
-        self.attempt.steps_json = Some(kept);
-        Ok(())
+        let mut steps = self.steps(db).await?;
+        self.attempt.steps_json = Some(text::encode(&steps)?);
+        execution::reset(&mut steps);
+        self.write_steps(&steps)?;
+        self.write_outputs(&[])
     }
 
     /// Sets how long after the end of its lease the attempt counts as lost: by policy once steps
     /// have begun, at once when it is to end.
-    pub(crate) async fn keep_for<C: ConnectionTrait>(&mut self, db: &C) -> Result<(), Failure> {
+    pub(crate) fn keep_for(&mut self) -> Result<(), Failure> {
         let stopping = self.change.lifecycle()?.stop.is_some();
         let begun = self.attempt.start_time.is_some() && !stopping;
         let wait = self.change.policy()?.lost_after(begun).as_millis();
         let wait = i64::try_from(wait).unwrap_or(i64::MAX);
-        if wait == self.attempt.lost_after {
-            return Ok(());
-        }
         self.attempt.lost_after = wait;
-        // The end of the lease is renewed without a lock on the execution: never written from here.
-        row::Entity::update_many()
-            .col_expr(row::Column::LostAfter, Expr::value(wait))
-            .col_expr(
-                row::Column::LoseTime,
-                Expr::col(row::Column::LeaseExpireTime).add(wait),
-            )
-            .filter(row::Column::Id.eq(self.attempt.id))
-            .exec(db)
-            .await?;
+        // Who renews the lease meanwhile waits for the lock on the attempt, and adds the new time.
+        self.attempt.lose_time = self.attempt.lease_expire_time.saturating_add(wait);
         Ok(())
     }
 
     /// Writes both rows and the history.
-    pub(crate) async fn save<C: ConnectionTrait>(self, db: &C) -> Result<Changed, Failure> {
-        save_attempt(db, &self.attempt).await?;
-        self.change.save(db).await
+    pub(crate) async fn save<C: ConnectionTrait>(mut self, db: &C) -> Result<Changed, Failure> {
+        let effects = self.change.take_effects();
+        let execution = save_all(db, vec![self])
+            .await?
+            .pop()
+            .ok_or_else(|| Failure::internal("save an attempt", "nothing was saved"))?;
+        Ok(Changed { execution, effects })
     }
+}
+
+/// What can change of an attempt, apart from its lease's end and its log's offset.
+const CHANGING: [row::Column; 15] = [
+    row::Column::Status,
+    row::Column::Phase,
+    row::Column::Sequence,
+    row::Column::StartTime,
+    row::Column::FinishTime,
+    row::Column::Reason,
+    row::Column::Message,
+    row::Column::LogSize,
+    row::Column::LogSha256,
+    row::Column::LogEnded,
+    row::Column::Address,
+    row::Column::Ready,
+    row::Column::StepsJson,
+    row::Column::LostAfter,
+    row::Column::LoseTime,
+];
+
+/// Writes attempts, their executions and the history, a statement for each table. The caller
+/// bounds their number. Returns the executions in the same order.
+pub(crate) async fn save_all<C: ConnectionTrait>(
+    db: &C,
+    all: Vec<Held>,
+) -> Result<Vec<Execution>, Failure> {
+    let mut changes = Vec::with_capacity(all.len());
+    let mut attempts = Vec::with_capacity(all.len());
+    let (mut steps, mut outputs): (Vec<Vec<Value>>, Vec<Vec<Value>>) = (Vec::new(), Vec::new());
+    for held in all {
+        let execution: Value = held.change.id().as_uuid().into();
+        attempts.push(attempt_values(&held.attempt));
+        steps.extend(held.steps.map(|json| vec![execution.clone(), json.into()]));
+        outputs.extend(held.outputs.map(|json| vec![execution, json.into()]));
+        changes.push(held.change);
+    }
+    let key = [row::Column::Id];
+    entity::update_all::<row::Entity, _>(db, &key, &CHANGING, attempts).await?;
+    let key = [steps_row::Column::ExecutionId];
+    for (column, rows) in [
+        (steps_row::Column::StepsJson, steps),
+        (steps_row::Column::OutputsJson, outputs),
+    ] {
+        entity::update_all::<steps_row::Entity, _>(db, &key, &[column], rows).await?;
+    }
+    execution::save_all(db, changes).await
+}
+
+fn attempt_values(row: &row::Model) -> Vec<Value> {
+    let values = CHANGING.iter().map(|column| row.get(*column));
+    std::iter::once(row.get(row::Column::Id))
+        .chain(values)
+        .collect()
 }
 
 pub(crate) fn lease(row: &row::Model) -> Lease {
@@ -203,31 +333,12 @@ pub(crate) async fn find<C: ConnectionTrait>(
         .ok_or_else(|| Error::not_found(Kind::Attempt, id).into())
 }
 
-/// Writes what can change of an attempt, apart from its lease's end and its log's offset.
+/// Writes an attempt alone.
 pub(crate) async fn save_attempt<C: ConnectionTrait>(
     db: &C,
     row: &row::Model,
 ) -> Result<(), Failure> {
-    let values = row::ActiveModel {
-        status: Set(row.status.clone()),
-        phase: Set(row.phase.clone()),
-        sequence: Set(row.sequence),
-        start_time: Set(row.start_time),
-        finish_time: Set(row.finish_time),
-        reason: Set(row.reason.clone()),
-        message: Set(row.message.clone()),
-        log_size: Set(row.log_size),
-        log_sha256: Set(row.log_sha256.clone()),
-        log_ended: Set(row.log_ended),
-        address: Set(row.address.clone()),
-        ready: Set(row.ready),
-        steps_json: Set(row.steps_json.clone()),
-        ..Default::default()
-    };
-    row::Entity::update_many()
-        .set(values)
-        .filter(row::Column::Id.eq(row.id))
-        .exec(db)
-        .await?;
+    let rows = vec![attempt_values(row)];
+    entity::update_all::<row::Entity, _>(db, &[row::Column::Id], &CHANGING, rows).await?;
     Ok(())
 }

@@ -4,7 +4,7 @@ use muster_core::{
     execution::{Event, State, Stop},
     id::ExecutionId,
 };
-use sea_orm::ConnectionTrait;
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, sea_query::Expr};
 
 use super::{Changed, Executions, row::Change, step};
 use crate::{
@@ -42,14 +42,14 @@ impl Executions<'_> {
                 change.explain("CANCEL_REQUESTED", message);
                 change.event("CANCEL_REQUESTED", message);
                 let mut held = Held::of(&*tx, change, lease.attempt, now).await?;
-                held.keep_for(&*tx).await?;
+                held.keep_for()?;
                 held.save(&*tx).await
             })
             .await
     }
 }
 
-/// Ends the steps of an execution that ended without a completion record.
+/// Ends the steps of an execution that ended without an attempt.
 pub(crate) async fn end_steps<C: ConnectionTrait>(
     db: &C,
     id: ExecutionId,
@@ -57,55 +57,11 @@ pub(crate) async fn end_steps<C: ConnectionTrait>(
 ) -> Result<(), Failure> {
     let mut steps = super::list::steps(db, id).await?;
     step::end(&mut steps, state);
-    write_steps(db, id, &steps).await
-}
-
-/// Takes the results of all steps back, for the next attempt; returns them as JSON.
-pub(crate) async fn reset_steps<C: ConnectionTrait>(
-    db: &C,
-    id: ExecutionId,
-) -> Result<String, Failure> {
-    let mut steps = super::list::steps(db, id).await?;
-    let kept = text::encode(&steps)?;
-    step::reset(&mut steps);
-    write_steps(db, id, &steps).await?;
-    write_outputs(db, id, &[]).await?;
-    Ok(kept)
-}
-
-/// Replaces what the steps gave out.
-pub(crate) async fn write_outputs<C: ConnectionTrait>(
-    db: &C,
-    id: ExecutionId,
-    outputs: &[super::StepOutput],
-) -> Result<(), Failure> {
-    write(
-        db,
-        id,
-        steps_row::Column::OutputsJson,
-        text::encode(&outputs)?,
-    )
-    .await
-}
-
-/// Replaces the results of the steps.
-pub(crate) async fn write_steps<C: ConnectionTrait>(
-    db: &C,
-    id: ExecutionId,
-    steps: &[super::StepResult],
-) -> Result<(), Failure> {
-    write(db, id, steps_row::Column::StepsJson, text::encode(&steps)?).await
-}
-
-async fn write<C: ConnectionTrait>(
-    db: &C,
-    id: ExecutionId,
-    column: steps_row::Column,
-    json: String,
-) -> Result<(), Failure> {
-    use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, sea_query::Expr};
     steps_row::Entity::update_many()
-        .col_expr(column, Expr::value(json))
+        .col_expr(
+            steps_row::Column::StepsJson,
+            Expr::value(text::encode(&steps)?),
+        )
         .filter(steps_row::Column::ExecutionId.eq(id.as_uuid()))
         .exec(db)
         .await?;

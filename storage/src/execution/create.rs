@@ -1,9 +1,11 @@
-//! Accepting executions: the number, then everything in one transaction.
+//! Accepting executions: the number, then everything in one transaction. Those that come at the
+//! same time are accepted together.
 
-use jiff::Timestamp;
+use std::collections::BTreeMap;
+
 use muster_core::{
     execution::{Lifecycle, State},
-    id::ExecutionId,
+    id::{ExecutionId, ProjectId},
 };
 use sea_orm::{
     ActiveValue::Set,
@@ -11,15 +13,16 @@ use sea_orm::{
     sea_query::{Expr, OnConflict},
 };
 
-use super::{Execution, Executions, Identity, NewExecution, lane, quota, row};
+use super::{Execution, Executions, Identity, NewExecution, lane, quota::Quotas, row};
 use crate::{
-    Error, Request, Written,
+    Error, Request, Store, Written,
     entity::{
         self, counter, execution as execution_row, execution_event as event_row,
         execution_plan as plan_row, execution_source as source_row, execution_steps as steps_row,
-        execution_tag as tag_row,
+        execution_tag as tag_row, request as request_row,
     },
     error::Kind,
+    gather::Gathered,
     number, request, text, time,
     transaction::Failure,
 };
@@ -27,16 +30,217 @@ use crate::{
 /// Most tags of one execution; the server refuses more with a better message.
 const MOST_TAGS: usize = 1000;
 
+/// A number that is wanted for an execution of a workflow.
+#[derive(Debug)]
+pub(crate) struct Numbered {
+    project: ProjectId,
+    workflow: String,
+}
+
+/// An execution that is to be accepted.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    project: ProjectId,
+    new: NewExecution,
+    request: Option<Request>,
+}
+
+impl Gathered for Numbered {
+    type Answer = i64;
+
+    const OPERATION: &'static str = "reserve_executions";
+
+    async fn all(store: &Store, calls: &[Self]) -> Result<Vec<Result<i64, Error>>, Error> {
+        store
+            .transaction(Self::OPERATION, |tx| async move {
+                let mut counts: BTreeMap<(ProjectId, &str), i64> = BTreeMap::new();
+                for call in calls {
+                    *counts.entry((call.project, &call.workflow)).or_default() += 1;
+                }
+                let mut next = BTreeMap::new();
+                for ((project, workflow), count) in counts {
+                    let last = advance(&*tx, project, workflow, count).await?;
+                    next.insert((project, workflow), last - count);
+                }
+                let numbers = calls.iter().map(|call| {
+                    let last = next.entry((call.project, &call.workflow)).or_default();
+                    *last += 1;
+                    Ok(*last)
+                });
+                Ok(numbers.collect())
+            })
+            .await
+    }
+}
+
+/// Takes the next numbers of a workflow; the last one of them.
+async fn advance<C: ConnectionTrait>(
+    db: &C,
+    project: ProjectId,
+    workflow: &str,
+    count: i64,
+) -> Result<i64, Failure> {
+    let first = counter::ActiveModel {
+        project_id: Set(project.as_uuid()),
+        workflow: Set(workflow.to_owned()),
+        value: Set(count),
+    };
+    let next = Expr::col((counter::Entity, counter::Column::Value)).add(count);
+    let row = counter::Entity::insert(first)
+        .on_conflict(
+            OnConflict::columns([counter::Column::ProjectId, counter::Column::Workflow])
+                .value(counter::Column::Value, next)
+                .to_owned(),
+        )
+        .exec_with_returning(db)
+        .await
+        .map_err(|error| {
+            Failure::from(error).on_missing_reference(|| Error::not_found(Kind::Project, project))
+        })?;
+    Ok(row.value)
+}
+
+impl Gathered for Wanted {
+    type Answer = Written<Execution>;
+
+    const OPERATION: &'static str = "create_executions";
+
+    async fn all(
+        store: &Store,
+        calls: &[Self],
+    ) -> Result<Vec<Result<Written<Execution>, Error>>, Error> {
+        let now = store.clock().now();
+        store
+            .transaction(Self::OPERATION, |tx| async move {
+                let db = &*tx;
+                let requests = calls.iter().map(|call| call.request.as_ref());
+                let mut replays = request::replays(requests, db).await?.into_iter();
+                let mut quotas = Quotas::default();
+                let mut answers = Vec::with_capacity(calls.len());
+                let mut parts = Parts::default();
+                for call in calls {
+                    let replay = match replays.next().unwrap_or(Ok(None)) {
+                        Ok(replay) => replay,
+                        Err(refused) => {
+                            answers.push(Err(refused));
+                            continue;
+                        }
+                    };
+                    if let Some(replay) = replay {
+                        let executions = store.executions(call.project);
+                        let earlier = executions.load(db, replay.resource.into()).await?;
+                        answers.push(Ok(Written::replayed(earlier)));
+                        continue;
+                    }
+                    if call.new.origin.is_none()
+                        && let Err(refused) = quotas.admit(db, call.project, now).await?
+                    {
+                        answers.push(Err(refused));
+                        continue;
+                    }
+                    answers.push(Ok(Written::new(parts.add(call)?)));
+                }
+                parts.insert(db, calls).await?;
+                Ok(answers)
+            })
+            .await
+    }
+}
+
+/// The rows of new executions.
+#[derive(Default)]
+struct Parts {
+    requests: Vec<request_row::Model>,
+    executions: Vec<execution_row::Model>,
+    plans: Vec<plan_row::Model>,
+    steps: Vec<steps_row::Model>,
+    tags: Vec<tag_row::Model>,
+    sources: Vec<source_row::Model>,
+    events: Vec<event_row::Model>,
+}
+
+impl Parts {
+    /// Adds the rows of one; returns how it will be read.
+    fn add(&mut self, call: &Wanted) -> Result<Execution, Failure> {
+        let (new, id) = (&call.new, call.new.identity.id.as_uuid());
+        let now = new.identity.create_time;
+        if let Some(request) = &call.request {
+            self.requests.push(request.row(id, 1, now));
+        }
+        self.plans.push(plan_row::Model {
+            execution_id: id,
+            plan: new.plan.to_vec(),
+            resolved: new.resolved.clone(),
+        });
+        self.steps.push(steps_row::Model {
+            execution_id: id,
+            steps_json: text::encode(&new.steps)?,
+            outputs_json: "[]".to_owned(),
+        });
+        self.tags
+            .extend(new.tags.iter().map(|(key, value)| tag_row::Model {
+                project_id: call.project.as_uuid(),
+                key: key.clone(),
+                value: value.clone(),
+                execution_id: id,
+            }));
+        self.sources
+            .extend(new.source.as_ref().map(|text| source_row::Model {
+                execution_id: id,
+                text: text.clone(),
+            }));
+        self.events.push(event_row::Model {
+            execution_id: id,
+            sequence: 1,
+            time: time::millis(now),
+            kind: "QUEUED".to_owned(),
+            message: format!("accepted from {}", text::message(&new.creator)),
+        });
+        let row = new_row(call.project, new)?;
+        self.executions.push(row.clone());
+        row::record(row)
+    }
+
+    async fn insert<C: ConnectionTrait>(self, db: &C, calls: &[Wanted]) -> Result<(), Failure> {
+        // Before the change itself, so that the same request at the same moment waits here and then
+        // finds what the first one did.
+        entity::insert_all::<request_row::Entity, _>(db, self.requests)
+            .await
+            .map_err(|error| Failure::from(error).again_on_unique())?;
+        // Which one it was is known when each is tried by itself.
+        let first = calls.first();
+        entity::insert_all::<execution_row::Entity, _>(db, self.executions)
+            .await
+            .map_err(|error| {
+                Failure::from(error)
+                    .on_unique(|| Error::AlreadyExists {
+                        kind: Kind::Execution,
+                        id: first
+                            .map_or_else(String::new, |it| it.new.identity.display_name.clone()),
+                    })
+                    .on_missing_reference(|| {
+                        let project = first.map_or_else(String::new, |it| it.project.to_string());
+                        Error::not_found(Kind::Project, project)
+                    })
+            })?;
+        entity::insert_all::<plan_row::Entity, _>(db, self.plans).await?;
+        entity::insert_all::<steps_row::Entity, _>(db, self.steps).await?;
+        entity::insert_all::<tag_row::Entity, _>(db, self.tags).await?;
+        entity::insert_all::<source_row::Entity, _>(db, self.sources).await?;
+        entity::insert_all::<event_row::Entity, _>(db, self.events).await?;
+        Ok(())
+    }
+}
+
 impl Executions<'_> {
     pub(super) async fn reserve_number(&self, workflow: &str) -> Result<Identity, Error> {
         let now = self.store.clock().now();
         let id = ExecutionId::generate();
-        let number = self
-            .store
-            .transaction("reserve_execution", |tx| async move {
-                self.next_number(&*tx, workflow).await
-            })
-            .await?;
+        let call = Numbered {
+            project: self.project,
+            workflow: workflow.to_owned(),
+        };
+        let number = self.store.gathers().numbers.call(self.store, call).await?;
         Ok(Identity {
             id,
             workflow: workflow.to_owned(),
@@ -44,32 +248,6 @@ impl Executions<'_> {
             display_name: format!("{workflow}-{number}"),
             create_time: now,
         })
-    }
-
-    async fn next_number<C: ConnectionTrait>(
-        &self,
-        db: &C,
-        workflow: &str,
-    ) -> Result<i64, Failure> {
-        let first = counter::ActiveModel {
-            project_id: Set(self.project.as_uuid()),
-            workflow: Set(workflow.to_owned()),
-            value: Set(1),
-        };
-        let next = Expr::col((counter::Entity, counter::Column::Value)).add(1);
-        let row = counter::Entity::insert(first)
-            .on_conflict(
-                OnConflict::columns([counter::Column::ProjectId, counter::Column::Workflow])
-                    .value(counter::Column::Value, next)
-                    .to_owned(),
-            )
-            .exec_with_returning(db)
-            .await
-            .map_err(|error| {
-                Failure::from(error)
-                    .on_missing_reference(|| Error::not_found(Kind::Project, self.project))
-            })?;
-        Ok(row.value)
     }
 
     pub(super) async fn find_replay(&self, request: &Request) -> Result<Option<Execution>, Error> {
@@ -86,145 +264,81 @@ impl Executions<'_> {
 
     pub(super) async fn accept(
         &self,
-        new: &NewExecution,
+        new: NewExecution,
         request: Option<&Request>,
     ) -> Result<Written<Execution>, Error> {
         if new.tags.len() > MOST_TAGS {
             let reason = format!("there are more than {MOST_TAGS}");
             return Err(Error::invalid("tags", reason));
         }
-        self.store
-            .transaction("create_execution", |tx| async move {
-                if let Some(replay) = request::replay(request, &*tx).await? {
-                    let execution = self.load(&*tx, replay.resource.into()).await?;
-                    return Ok(Written::replayed(execution));
-                }
-                let now = new.identity.create_time;
-                if new.origin.is_none() {
-                    quota::admit(&*tx, self.project, self.store.clock().now()).await?;
-                }
-                request::record(request, &*tx, new.identity.id.as_uuid(), 1, now).await?;
-                let row = self.new_row(new)?;
-                entity::insert::<execution_row::Entity, _>(&*tx, row.clone())
-                    .await
-                    .map_err(|error| {
-                        Failure::from(error)
-                            .on_unique(|| Error::AlreadyExists {
-                                kind: Kind::Execution,
-                                id: new.identity.display_name.clone(),
-                            })
-                            .on_missing_reference(|| Error::not_found(Kind::Project, self.project))
-                    })?;
-                self.insert_parts(&*tx, new, now).await?;
-                Ok(Written::new(row::record(row)?))
-            })
-            .await
+        let call = Wanted {
+            project: self.project,
+            new,
+            request: request.cloned(),
+        };
+        self.store.gathers().creates.call(self.store, call).await
     }
+}
 
-    async fn insert_parts<C: ConnectionTrait>(
-        &self,
-        db: &C,
-        new: &NewExecution,
-        now: Timestamp,
-    ) -> Result<(), Failure> {
-        let id = new.identity.id.as_uuid();
-        let plan = plan_row::Model {
-            execution_id: id,
-            plan: new.plan.to_vec(),
-            resolved: new.resolved.clone(),
-        };
-        entity::insert::<plan_row::Entity, _>(db, plan).await?;
-        let steps = steps_row::Model {
-            execution_id: id,
-            steps_json: text::encode(&new.steps)?,
-            outputs_json: "[]".to_owned(),
-        };
-        entity::insert::<steps_row::Entity, _>(db, steps).await?;
-        let tags = new.tags.iter().map(|(key, value)| tag_row::Model {
-            project_id: self.project.as_uuid(),
-            key: key.clone(),
-            value: value.clone(),
-            execution_id: id,
-        });
-        entity::insert_all::<tag_row::Entity, _>(db, tags.collect()).await?;
-        if let Some(text) = &new.source {
-            let source = source_row::Model {
-                execution_id: id,
-                text: text.clone(),
-            };
-            entity::insert::<source_row::Entity, _>(db, source).await?;
-        }
-        let event = event_row::Model {
-            execution_id: id,
-            sequence: 1,
-            time: time::millis(now),
-            kind: "QUEUED".to_owned(),
-            message: format!("accepted from {}", text::message(&new.creator)),
-        };
-        entity::insert::<event_row::Entity, _>(db, event).await?;
-        Ok(())
-    }
-
-    fn new_row(&self, new: &NewExecution) -> Result<execution_row::Model, Failure> {
-        let Lifecycle {
-            state, last_epoch, ..
-        } = Lifecycle::default();
-        debug_assert_eq!(state, State::Queued);
-        let origin = new.origin.as_ref();
-        let mut row = execution_row::Model {
-            id: new.identity.id.as_uuid(),
-            project_id: self.project.as_uuid(),
-            workflow: new.identity.workflow.clone(),
-            workflow_revision: new.workflow_revision,
-            number: new.identity.number,
-            display_name: new.identity.display_name.clone(),
-            revision: 1,
-            state: state.as_str().to_owned(),
-            lease_attempt_id: None,
-            lease_epoch: None,
-            stop: None,
-            last_epoch,
-            reason: String::new(),
-            message: String::new(),
-            tags_json: text::encode(&new.tags)?,
-            labels_json: text::encode(&new.labels)?,
-            config_json: text::encode(&new.config)?,
-            target_json: text::encode(&new.target)?,
-            warnings_json: text::encode(&new.warnings)?,
-            queue_rank: -i64::from(new.priority),
-            creator: text::message(&new.creator),
-            create_time: time::millis(new.identity.create_time),
-            assign_time: None,
-            start_time: None,
-            finish_time: None,
-            queue_deadline: new.queue_deadline.map(time::millis),
-            log_size: 0,
-            log_sha256: None,
-            log_complete: false,
-            artifact_count: 0,
-            event_count: 1,
-            parent_id: origin.map(|origin| origin.parent.as_uuid()),
-            parent_attempt_id: origin.map(|origin| origin.attempt.as_uuid()),
-            child_group: origin.map(|origin| origin.group.clone()),
-            child_index: origin.map(|origin| origin.index),
-            child_step: origin.map(|origin| origin.step.clone()),
-            role: origin.map(|origin| origin.role.as_str().to_owned()),
-            description: origin.map(|origin| text::message(&origin.description)),
-            pause_sequence: 0,
-            pause_wanted: false,
-            lane: None,
-            avoid_json: "[]".to_owned(),
-            concurrency_group: new.concurrency.as_ref().map(|it| it.group.clone()),
-            concurrency_most: new.concurrency.as_ref().map(|it| number::signed(it.most)),
-            policy_json: text::encode(&new.policy)?,
-            infrastructure_retries: 0,
-            test_retries: 0,
-            lost_agents: 0,
-            stop_cause: None,
-            stage_deadline: None,
-            run_left: None,
-        };
-        row.lane = Some(lane::of(&row));
-        Ok(row)
-    }
+fn new_row(project: ProjectId, new: &NewExecution) -> Result<execution_row::Model, Failure> {
+    let Lifecycle {
+        state, last_epoch, ..
+    } = Lifecycle::default();
+    debug_assert_eq!(state, State::Queued);
+    let origin = new.origin.as_ref();
+    let mut row = execution_row::Model {
+        id: new.identity.id.as_uuid(),
+        project_id: project.as_uuid(),
+        workflow: new.identity.workflow.clone(),
+        workflow_revision: new.workflow_revision,
+        number: new.identity.number,
+        display_name: new.identity.display_name.clone(),
+        revision: 1,
+        state: state.as_str().to_owned(),
+        lease_attempt_id: None,
+        lease_epoch: None,
+        stop: None,
+        last_epoch,
+        reason: String::new(),
+        message: String::new(),
+        tags_json: text::encode(&new.tags)?,
+        labels_json: text::encode(&new.labels)?,
+        config_json: text::encode(&new.config)?,
+        target_json: text::encode(&new.target)?,
+        warnings_json: text::encode(&new.warnings)?,
+        queue_rank: -i64::from(new.priority),
+        creator: text::message(&new.creator),
+        create_time: time::millis(new.identity.create_time),
+        assign_time: None,
+        start_time: None,
+        finish_time: None,
+        queue_deadline: new.queue_deadline.map(time::millis),
+        log_size: 0,
+        log_sha256: None,
+        log_complete: false,
+        artifact_count: 0,
+        event_count: 1,
+        parent_id: origin.map(|origin| origin.parent.as_uuid()),
+        parent_attempt_id: origin.map(|origin| origin.attempt.as_uuid()),
+        child_group: origin.map(|origin| origin.group.clone()),
+        child_index: origin.map(|origin| origin.index),
+        child_step: origin.map(|origin| origin.step.clone()),
+        role: origin.map(|origin| origin.role.as_str().to_owned()),
+        description: origin.map(|origin| text::message(&origin.description)),
+        pause_sequence: 0,
+        pause_wanted: false,
+        lane: None,
+        avoid_json: "[]".to_owned(),
+        concurrency_group: new.concurrency.as_ref().map(|it| it.group.clone()),
+        concurrency_most: new.concurrency.as_ref().map(|it| number::signed(it.most)),
+        policy_json: text::encode(&new.policy)?,
+        infrastructure_retries: 0,
+        test_retries: 0,
+        lost_agents: 0,
+        stop_cause: None,
+        stage_deadline: None,
+        run_left: None,
+    };
+    row.lane = Some(lane::of(&row));
+    Ok(row)
 }

@@ -231,9 +231,14 @@ impl Change {
         self.event(&kind, message);
     }
 
+    /// What is to be done once all of this is committed, since this was last asked.
+    pub(crate) fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
     /// Writes the row on top of the revision that was read, and its events.
-    pub(crate) async fn save<C: ConnectionTrait>(self, db: &C) -> Result<Changed, Failure> {
-        let effects = self.effects.clone();
+    pub(crate) async fn save<C: ConnectionTrait>(mut self, db: &C) -> Result<Changed, Failure> {
+        let effects = self.take_effects();
         let mut saved = save_all(db, vec![self]).await?;
         let execution = saved
             .pop()

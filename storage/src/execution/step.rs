@@ -115,7 +115,7 @@ pub struct StepOutput {
 
 /// Ends what has not ended, for an execution that ended in `state` without a completion record:
 /// what ran shares its fate, what was not reached is skipped.
-pub(super) fn end(steps: &mut [StepResult], state: State) {
+pub(crate) fn end(steps: &mut [StepResult], state: State) {
     for step in steps.iter_mut().filter(|step| !step.state.is_terminal()) {
         step.state = match (step.state, state) {
             (StepState::Queued, _) => StepState::Skipped,
@@ -127,7 +127,7 @@ pub(super) fn end(steps: &mut [StepResult], state: State) {
 }
 
 /// Takes all results back, for the next attempt.
-pub(super) fn reset(steps: &mut [StepResult]) {
+pub(crate) fn reset(steps: &mut [StepResult]) {
     for step in steps {
         step.state = StepState::Queued;
         step.exit_code = None;

@@ -75,7 +75,7 @@ async fn agents<C: ConnectionTrait>(
 ) -> Result<HashMap<Uuid, agent_row::Model>, Failure> {
     let ids: BTreeSet<Uuid> = grants.iter().map(|grant| grant.agent.as_uuid()).collect();
     let rows = agent_row::Entity::find()
-        .filter(agent_row::Column::Id.is_in(ids))
+        .filter(agent_row::Column::Id.is_in(entity::padded(ids)))
         .all(db)
         .await?;
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
@@ -167,8 +167,8 @@ async fn lock<C: ConnectionTrait>(
     ids: impl Iterator<Item = Uuid>,
 ) -> Result<Vec<execution_row::Model>, Failure> {
     Ok(execution_row::Entity::find()
-        .filter(execution_row::Column::Id.is_in(ids))
-        .filter(execution_row::Column::State.eq("queued"))
+        .filter(execution_row::Column::Id.is_in(entity::padded(ids)))
+        .filter(Expr::cust("state = 'queued'"))
         .filter(Expr::cust(
             "(parent_attempt_id IS NULL OR role = 'detached' OR EXISTS (SELECT 1 FROM attempts AS parents \
              WHERE parents.id = executions.parent_attempt_id AND parents.status = 'live'))",
@@ -263,7 +263,7 @@ pub(crate) async fn plans<C: ConnectionTrait>(
     let rows: Vec<(Uuid, Vec<u8>)> = plan_row::Entity::find()
         .select_only()
         .columns([plan_row::Column::ExecutionId, plan_row::Column::Plan])
-        .filter(plan_row::Column::ExecutionId.is_in(executions))
+        .filter(plan_row::Column::ExecutionId.is_in(entity::padded(executions)))
         .into_tuple()
         .all(db)
         .await?;

@@ -76,7 +76,7 @@ impl Queue<'_> {
                         let message = format!("its steps took longer than {} s", limit.as_secs());
                         held.change.explain("RUN_TIMEOUT", &message);
                         held.change.event("RUN_TIMEOUT", &message);
-                        held.keep_for(&*tx).await?;
+                        held.keep_for()?;
                     }
                     Due::Grace => {
                         held.change.apply(Event::Cancel(Stop::Forced))?;

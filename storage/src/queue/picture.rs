@@ -88,7 +88,11 @@ impl Queue<'_> {
                     .filter(project_row::Column::Paused.eq(false))
                     .all(db)
                     .await?;
-                let running = running(db, &ids).await?;
+                // Who shares with nobody needs no count.
+                let running = match ids.len() {
+                    1 => BTreeMap::new(),
+                    _ => running(db, &ids).await?,
+                };
                 let mut picture = Picture::default();
                 for project in projects {
                     let running = running.get(&project.id).copied().unwrap_or(0);

@@ -23,6 +23,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// How long PostgreSQL may work on one statement.
 const STATEMENT_TIMEOUT: &str = "30s";
+/// How many statements a connection remembers.
+const STATEMENTS: usize = 400;
 /// A connection that was idle for longer is tried before it is used.
 const PING_AFTER: Duration = Duration::from_secs(2);
 /// How long a transaction of a client that hangs may hold its locks.
@@ -67,6 +69,7 @@ async fn sqlite(path: &Path, options: &Options) -> Result<Connections, Error> {
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(true)
         .pragma("temp_store", "memory")
+        .statement_cache_capacity(STATEMENTS)
         .disable_statement_logging();
     let failed = |error: sqlx::Error| {
         let reason = "the file can not be opened as a SQLite database; name another file, or check its permissions and its disk";
@@ -138,6 +141,7 @@ async fn postgres(url: &str, options: &Options) -> Result<Connections, Error> {
     })?;
     let settings = settings
         .application_name("muster")
+        .statement_cache_capacity(STATEMENTS)
         .options([
             ("statement_timeout", STATEMENT_TIMEOUT),
             (

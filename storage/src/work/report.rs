@@ -1,68 +1,178 @@
 //! Reports of an agent, and attempts that it gives back.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::Timestamp;
 use muster_core::{
-    execution::{Event, IllegalTransition, Lease, Outcome, Phase, State},
+    execution::{Effect, Event, IllegalTransition, Lease, Outcome, Phase, State},
+    id::{AgentId, AttemptId},
     policy::Ending,
 };
+use uuid::Uuid;
 
 use super::{Completion, Progress, Report, Reported, Work};
 use crate::{
-    Error,
+    Error, Store,
     attempt::{self, Held, Status},
-    execution::{self, Changed},
+    error::Kind,
+    execution::{self, Changed, Execution},
+    gather::Gathered,
     text, time,
     transaction::{Failure, Tx},
 };
 
-impl Work<'_> {
-    pub(super) async fn store_report(&self, report: &Report) -> Result<Reported, Error> {
-        let now = self.store.clock().now();
-        let result = self
-            .store
-            .transaction("record_report", |tx| async move {
-                let mut held =
-                    Held::lock(&*tx, Some(self.agent), report.lease.attempt, now).await?;
-                if let Some(answer) = known(&held, report)? {
-                    if let Some(completion) = late(&held, report)? {
-                        keep_late(&mut held, report.sequence, completion);
-                        save(&tx, held).await?;
+/// A report, and the agent that tells it.
+#[derive(Debug)]
+pub(crate) struct Told {
+    agent: AgentId,
+    report: Report,
+}
+
+/// What is to be answered once all is committed.
+enum Answer {
+    /// What is known already; nothing changes.
+    Known(Reported),
+    /// It counts for nothing and is kept for people.
+    Kept(Reported),
+    /// It changes the attempt.
+    Changes {
+        /// What is to be done then.
+        effects: Vec<Effect>,
+        /// The log is whole and ends with it.
+        log_ended: bool,
+    },
+}
+
+impl Gathered for Told {
+    type Answer = Reported;
+
+    const OPERATION: &'static str = "record_reports";
+
+    async fn all(store: &Store, calls: &[Self]) -> Result<Vec<Result<Reported, Error>>, Error> {
+        let now = store.clock().now();
+        let ids = calls.iter().map(|told| told.report.lease.attempt.as_uuid());
+        let ids: BTreeSet<Uuid> = ids.collect();
+        let ids = &ids;
+        store
+            .transaction(Self::OPERATION, |tx| async move {
+                let mut all = Held::lock_all(&*tx, ids, now).await?;
+                let mut answers = Vec::with_capacity(calls.len());
+                let mut changed = BTreeSet::new();
+                for told in calls {
+                    let attempt = told.report.lease.attempt;
+                    let held = match all.get_mut(&attempt) {
+                        Some(held) if held.is_of(told.agent) => held,
+                        _ => {
+                            let missing = missing(&tx, told.agent, attempt).await?;
+                            answers.push((attempt, Err(missing)));
+                            continue;
+                        }
+                    };
+                    let answer = hear(&tx, held, &told.report, now).await?;
+                    if !matches!(answer, Answer::Known(_)) {
+                        changed.insert(attempt);
                     }
-                    return Ok(answer);
+                    answers.push((attempt, Ok(answer)));
                 }
-                held.attempt.sequence = report.sequence;
-                held.change.warn(&report.warnings)?;
-                held.attempt.address = Some(text::reason(&report.address));
-                held.attempt.ready = Some(report.ready);
-                match &report.progress {
-                    Progress::At(phase) => {
-                        advance(&mut held, report, *phase, now)?;
-                        held.keep_for(&*tx).await?;
-                    }
-                    Progress::Completed(completion) => {
-                        complete(&mut held, report, completion)?;
-                    }
-                    Progress::Lost => {}
-                }
-                if !report.steps.is_empty() {
-                    execution::write_steps(&*tx, held.change.id(), &report.steps).await?;
-                }
-                if !report.outputs.is_empty() {
-                    execution::write_outputs(&*tx, held.change.id(), &report.outputs).await?;
-                }
-                if matches!(report.progress, Progress::Lost) {
-                    let begun = held.attempt.start_time.is_some();
-                    let (reason, message) = (report.reason.as_str(), report.message.as_str());
-                    held.lose(&*tx, Ending::told(reason, begun), true, reason, message)
-                        .await?;
-                } else if held.change.lifecycle()?.state == State::Queued {
-                    // It failed and is tried again: what its steps did stays with the attempt.
-                    held.reset_steps(&*tx).await?;
-                }
-                Ok(Reported::Applied(Box::new(save(&tx, held).await?)))
+                all.retain(|attempt, _| changed.contains(attempt));
+                let (ids, held): (Vec<AttemptId>, Vec<Held>) = all.into_iter().unzip();
+                let executions = attempt::save_all(&*tx, held).await?;
+                let executions: BTreeMap<AttemptId, Execution> =
+                    ids.into_iter().zip(executions).collect();
+                let answers = answers.into_iter().map(|(attempt, answer)| {
+                    Ok(match (answer?, executions.get(&attempt)) {
+                        (Answer::Known(known) | Answer::Kept(known), _) => known,
+                        (Answer::Changes { effects, log_ended }, Some(execution)) => {
+                            let execution = execution.clone();
+                            Reported::Applied {
+                                changed: Box::new(Changed { execution, effects }),
+                                log_ended,
+                            }
+                        }
+                        (Answer::Changes { .. }, None) => return Err(unsaved(attempt)),
+                    })
+                });
+                Ok(answers.collect())
             })
-            .await;
-        match result {
+            .await
+    }
+}
+
+/// Hears one report.
+async fn hear(
+    tx: &Tx,
+    held: &mut Held,
+    report: &Report,
+    now: Timestamp,
+) -> Result<Answer, Failure> {
+    if let Some(answer) = known(held, report)? {
+        return Ok(match late(held, report)? {
+            Some(completion) => {
+                keep_late(held, report.sequence, completion);
+                Answer::Kept(answer)
+            }
+            None => Answer::Known(answer),
+        });
+    }
+    let mut log_ended = false;
+    match &report.progress {
+        Progress::At(phase) => {
+            advance(held, report, *phase, now)?;
+            held.keep_for()?;
+        }
+        Progress::Completed(completion) => log_ended = complete(held, report, completion)?,
+        Progress::Lost => {}
+    }
+    held.attempt.sequence = report.sequence;
+    held.change.warn(&report.warnings)?;
+    held.attempt.address = Some(text::reason(&report.address));
+    held.attempt.ready = Some(report.ready);
+    if !report.steps.is_empty() {
+        held.write_steps(&report.steps)?;
+    }
+    if !report.outputs.is_empty() {
+        held.write_outputs(&report.outputs)?;
+    }
+    if matches!(report.progress, Progress::Lost) {
+        let begun = held.attempt.start_time.is_some();
+        let (reason, message) = (report.reason.as_str(), report.message.as_str());
+        held.lose(&**tx, Ending::told(reason, begun), true, reason, message)
+            .await?;
+    } else if held.change.lifecycle()?.state == State::Queued {
+        // It failed and is tried again: what its steps did stays with the attempt.
+        held.reset_steps(&**tx).await?;
+    }
+    Ok(Answer::Changes {
+        effects: held.change.take_effects(),
+        log_ended,
+    })
+}
+
+/// Why an attempt was not locked for this agent.
+async fn missing(tx: &Tx, agent: AgentId, attempt: AttemptId) -> Result<Error, Failure> {
+    match attempt::find(&**tx, Some(agent), attempt).await {
+        Err(Failure::Refused(refused)) => Ok(refused),
+        Err(failure) => Err(failure),
+        // Another attempt of its execution was told of at once: each is heard by itself.
+        Ok(_) => Err(Error::Conflict {
+            kind: Kind::Attempt,
+            id: attempt.to_string(),
+        }
+        .into()),
+    }
+}
+
+fn unsaved(attempt: AttemptId) -> Error {
+    Error::internal(Told::OPERATION, format!("attempt {attempt} was not saved"))
+}
+
+impl Work<'_> {
+    pub(super) async fn store_report(&self, report: Report) -> Result<Reported, Error> {
+        let told = Told {
+            agent: self.agent,
+            report,
+        };
+        match self.store.gathers().reports.call(self.store, told).await {
             Err(Error::IllegalTransition(IllegalTransition::LeaseLost { .. })) => {
                 Ok(Reported::LeaseLost)
             }
@@ -87,14 +197,10 @@ impl Work<'_> {
                 held.change.apply(Event::Decline(lease))?;
                 held.end(Status::Declined, reason, message);
                 held.give_up(&*tx, "DECLINED", reason, message).await?;
-                save(&tx, held).await
+                held.save(&*tx).await
             })
             .await
     }
-}
-
-async fn save(tx: &Tx, held: Held) -> Result<Changed, Failure> {
-    held.save(&**tx).await
 }
 
 /// The result of an attempt that was lost before, when it is told for the first time.
@@ -167,7 +273,8 @@ fn advance(held: &mut Held, report: &Report, phase: Phase, now: Timestamp) -> Re
     Ok(())
 }
 
-fn complete(held: &mut Held, report: &Report, completion: &Completion) -> Result<(), Failure> {
+/// Accepts a result; whether the log is whole and ends with it.
+fn complete(held: &mut Held, report: &Report, completion: &Completion) -> Result<bool, Failure> {
     let ending = match completion.outcome {
         Outcome::Failed => Some(Ending::Failed),
         Outcome::Aborted => Some(Ending::Interrupted {
@@ -201,11 +308,23 @@ fn complete(held: &mut Held, report: &Report, completion: &Completion) -> Result
         _ => completion.message.clone(),
     };
     held.change.explain(&completion.reason, &message);
+    let durable = held.attempt.log_offset;
+    let whole = completion.log_size == durable
+        && report
+            .log
+            .as_ref()
+            .is_some_and(|log| log.size == durable && log.sha256 == completion.log_sha256);
     held.change.log(&execution::LogSummary {
-        size: held.attempt.log_offset,
+        size: durable,
         sha256: held.attempt.log_sha256.clone(),
-        complete: false,
+        complete: whole && state.is_terminal(),
     });
     held.change.state_event(&message);
-    Ok(())
+    if whole {
+        held.attempt.log_ended = true;
+        if state.is_terminal() {
+            held.change.event("LOG_COMPLETE", "");
+        }
+    }
+    Ok(whole)
 }

@@ -39,7 +39,7 @@ async fn begin(db: &Database, agent: AgentId, work: &Assignment) {
     let running = at(work.attempt.lease(), 1, Phase::Running);
     db.store
         .agent(agent)
-        .report(&running)
+        .report(running.clone())
         .await
         .expect("stored");
 }
@@ -65,7 +65,7 @@ async fn one_that_does_not_begin_in_time_goes_to_another_agent(db: Database) {
     pending.message = "0/3 nodes are available".to_owned();
     db.store
         .agent(agent)
-        .report(&pending)
+        .report(pending.clone())
         .await
         .expect("stored");
     assert_eq!(sweep(&db).await, []);
@@ -113,7 +113,7 @@ async fn one_that_runs_too_long_is_told_to_end_then_killed_then_taken_away(db: D
     let told = db
         .store
         .agent(agent)
-        .report(&late)
+        .report(late.clone())
         .await
         .expect("an answer");
     assert_eq!(told, Reported::LeaseLost);
@@ -179,7 +179,12 @@ async fn what_an_agent_killed_because_it_was_cut_off_follows_the_policy_for_lost
     begin(&db, agent, &work).await;
     let mut killed = report(lease, 2, Progress::Lost);
     killed.reason = "DISCONNECTED".to_owned();
-    let Reported::Applied(changed) = db.store.agent(agent).report(&killed).await.expect("stored")
+    let Reported::Applied { changed, .. } = db
+        .store
+        .agent(agent)
+        .report(killed.clone())
+        .await
+        .expect("stored")
     else {
         panic!("a loss is applied");
     };
@@ -228,7 +233,8 @@ async fn a_failed_attempt_is_tried_again_and_stays_visible(db: Database) {
         step("s1", StepState::Failed),
         step("s2", StepState::Skipped),
     ];
-    let Reported::Applied(changed) = work.report(&failed).await.expect("stored") else {
+    let Reported::Applied { changed, .. } = work.report(failed.clone()).await.expect("stored")
+    else {
         panic!("a failure is applied");
     };
     assert_eq!(changed.execution.state(), State::Queued);
@@ -239,12 +245,12 @@ async fn a_failed_attempt_is_tried_again_and_stays_visible(db: Database) {
         changed.execution.message
     );
     // The same word again is acknowledged and changes nothing.
-    let again = work.report(&failed).await.expect("acknowledged");
+    let again = work.report(failed.clone()).await.expect("acknowledged");
     assert_eq!(again, Reported::AlreadyEnded { sequence: 1 });
     let second = db.claim_one(agent).await;
     let mut passed = report(second.attempt.lease(), 1, completion(Outcome::Passed));
     passed.steps = vec![step("s1", StepState::Passed), step("s2", StepState::Passed)];
-    work.report(&passed).await.expect("stored");
+    work.report(passed.clone()).await.expect("stored");
     let executions = db.store.executions(db.project);
     let details = executions.details(first.execution.id).await.expect("it");
     assert_eq!(details.execution.state(), State::Passed);

@@ -68,7 +68,7 @@ async fn a_repeated_request_accepts_one_execution(db: Database) {
             let executions = store.executions(project);
             let identity = executions.reserve("smoke").await.expect("a number");
             executions
-                .create(&new_execution(identity), Some(&request))
+                .create(new_execution(identity), Some(&request))
                 .await
         });
     }
@@ -95,7 +95,7 @@ async fn a_repeated_request_accepts_one_execution(db: Database) {
     other.hash = [2; 32];
     let identity = executions.reserve("smoke").await.expect("a number");
     let refused = executions
-        .create(&new_execution(identity), Some(&other))
+        .create(new_execution(identity), Some(&other))
         .await;
     assert!(
         matches!(refused, Err(Error::RequestIdReused { .. })),

@@ -180,7 +180,7 @@ impl Database {
         let identity = executions.reserve(workflow).await.expect("a number");
         let mut new = new_execution(identity);
         change(&mut new);
-        let written = executions.create(&new, None).await;
+        let written = executions.create(new, None).await;
         written.expect("a new execution").value
     }
 
@@ -288,6 +288,7 @@ pub(crate) fn report(lease: Lease, sequence: i64, progress: work::Progress) -> w
         warnings: Vec::new(),
         address: String::new(),
         ready: false,
+        log: None,
     }
 }
 

@@ -124,7 +124,11 @@ async fn a_log_takes_bytes_until_it_is_finished(db: Database) {
         finish_time: None,
     };
     let done = report(lease, 1, Progress::Completed(completion));
-    db.store.agent(agent).report(&done).await.expect("stored");
+    db.store
+        .agent(agent)
+        .report(done.clone())
+        .await
+        .expect("stored");
     let rest = append(&db, agent, segment(lease, 10, 15)).await;
     assert_eq!(rest, Appended::Stored { durable: 15 });
     let queue = db.store.queue();

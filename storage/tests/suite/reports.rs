@@ -44,7 +44,7 @@ async fn progress_moves_the_execution_and_its_steps(db: Database) {
     let executions = db.store.executions(db.project);
     let mut preparing = at(lease, 1, Phase::Preparing);
     preparing.reason = "IMAGE_PULL".to_owned();
-    work.report(&preparing).await.expect("stored");
+    work.report(preparing.clone()).await.expect("stored");
     let execution = executions.get(assignment.execution.id).await.expect("it");
     assert_eq!(execution.state(), State::Preparing);
     assert_eq!(execution.reason, "IMAGE_PULL");
@@ -63,7 +63,7 @@ async fn progress_moves_the_execution_and_its_steps(db: Database) {
         json: "\"x\"".to_owned(),
     }];
     running.start_time = Some(db.clock.now());
-    work.report(&running).await.expect("stored");
+    work.report(running.clone()).await.expect("stored");
     let details = executions
         .details(assignment.execution.id)
         .await
@@ -81,15 +81,15 @@ async fn a_repeated_report_is_acknowledged_and_changes_nothing(db: Database) {
     let (agent, assignment) = db.running().await;
     let (work, lease) = (db.store.agent(agent), assignment.attempt.lease());
     let running = at(lease, 5, Phase::Running);
-    let applied = work.report(&running).await.expect("stored");
-    assert!(matches!(applied, Reported::Applied(_)), "{applied:?}");
+    let applied = work.report(running.clone()).await.expect("stored");
+    assert!(matches!(applied, Reported::Applied { .. }), "{applied:?}");
     let before = db
         .store
         .executions(db.project)
         .details(assignment.execution.id)
         .await;
     for sequence in [5, 3] {
-        let again = work.report(&at(lease, sequence, Phase::Finishing)).await;
+        let again = work.report(at(lease, sequence, Phase::Finishing)).await;
         assert_eq!(
             again.expect("acknowledged"),
             Reported::Repeat { sequence: 5 }
@@ -106,12 +106,12 @@ async fn a_repeated_report_is_acknowledged_and_changes_nothing(db: Database) {
 async fn a_completion_is_accepted_once_and_acknowledged_for_ever(db: Database) {
     let (agent, assignment) = db.running().await;
     let (work, lease) = (db.store.agent(agent), assignment.attempt.lease());
-    work.report(&at(lease, 1, Phase::Running))
+    work.report(at(lease, 1, Phase::Running))
         .await
         .expect("stored");
     db.advance(7);
     let done = report(lease, 2, completion(Outcome::Passed));
-    let Reported::Applied(changed) = work.report(&done).await.expect("stored") else {
+    let Reported::Applied { changed, .. } = work.report(done.clone()).await.expect("stored") else {
         panic!("the first completion is applied");
     };
     assert_eq!(changed.execution.state(), State::Passed);
@@ -120,11 +120,11 @@ async fn a_completion_is_accepted_once_and_acknowledged_for_ever(db: Database) {
         changed.effects,
         [Effect::CloseAttempt(lease), Effect::WakeScheduler]
     );
-    let again = work.report(&done).await.expect("acknowledged");
+    let again = work.report(done.clone()).await.expect("acknowledged");
     assert_eq!(again, Reported::AlreadyEnded { sequence: 2 });
     // Not even with another outcome and a newer sequence.
     let other = report(lease, 9, completion(Outcome::Failed));
-    let again = work.report(&other).await.expect("acknowledged");
+    let again = work.report(other.clone()).await.expect("acknowledged");
     assert_eq!(again, Reported::AlreadyEnded { sequence: 9 });
     let details = db
         .store
@@ -150,7 +150,7 @@ async fn a_stale_epoch_is_refused(db: Database) {
         epoch: 0,
     };
     let refused = work
-        .report(&at(stale, 1, Phase::Running))
+        .report(at(stale, 1, Phase::Running))
         .await
         .expect("an answer");
     assert_eq!(refused, Reported::LeaseLost);
@@ -180,12 +180,12 @@ async fn a_late_completion_can_not_overwrite_a_newer_attempt(db: Database) {
     let refused = db
         .store
         .agent(agent)
-        .report(&late)
+        .report(late.clone())
         .await
         .expect("an answer");
     assert_eq!(refused, Reported::LeaseLost);
     // Told again, it is kept once.
-    let again = db.store.agent(agent).report(&late).await;
+    let again = db.store.agent(agent).report(late.clone()).await;
     assert_eq!(again.expect("an answer"), Reported::LeaseLost);
     let executions = db.store.executions(db.project);
     let execution = executions.get(first.execution.id).await;
@@ -200,8 +200,13 @@ async fn a_late_completion_can_not_overwrite_a_newer_attempt(db: Database) {
     assert_eq!(late.len(), 1);
     assert!(late[0].message.contains("failed"), "{late:?}");
     let done = report(second.attempt.lease(), 1, completion(Outcome::Passed));
-    let applied = db.store.agent(other).report(&done).await.expect("stored");
-    assert!(matches!(applied, Reported::Applied(_)), "{applied:?}");
+    let applied = db
+        .store
+        .agent(other)
+        .report(done.clone())
+        .await
+        .expect("stored");
+    assert!(matches!(applied, Reported::Applied { .. }), "{applied:?}");
 }
 
 async fn another_agent_can_not_report(db: Database) {
@@ -209,7 +214,7 @@ async fn another_agent_can_not_report(db: Database) {
     let other = db.new_agent("other").await;
     let work = db.store.agent(other);
     let lease = assignment.attempt.lease();
-    let refused = work.report(&at(lease, 1, Phase::Running)).await;
+    let refused = work.report(at(lease, 1, Phase::Running)).await;
     assert!(refused.expect_err("not its own").is_not_found());
     assert!(
         work.decline(lease, "", "")
@@ -221,7 +226,7 @@ async fn another_agent_can_not_report(db: Database) {
         attempt: AttemptId::generate(),
         epoch: 1,
     };
-    let refused = work.report(&at(unknown, 1, Phase::Running)).await;
+    let refused = work.report(at(unknown, 1, Phase::Running)).await;
     assert!(refused.expect_err("no such attempt").is_not_found());
 }
 
@@ -255,7 +260,7 @@ async fn a_declined_attempt_is_queued_again(db: Database) {
 async fn a_started_attempt_can_not_be_declined(db: Database) {
     let (agent, assignment) = db.running().await;
     let (work, lease) = (db.store.agent(agent), assignment.attempt.lease());
-    work.report(&at(lease, 1, Phase::Running))
+    work.report(at(lease, 1, Phase::Running))
         .await
         .expect("stored");
     let refused = work.decline(lease, "", "").await;
@@ -279,11 +284,12 @@ async fn a_lost_attempt_is_tried_again_only_when_the_policy_says_so(db: Database
         let mut lost = report(lease, 1, Progress::Lost);
         lost.reason = "EVICTED".to_owned();
         lost.message = "The node was low on memory.".to_owned();
-        let Reported::Applied(changed) = work.report(&lost).await.expect("stored") else {
+        let Reported::Applied { changed, .. } = work.report(lost.clone()).await.expect("stored")
+        else {
             panic!("a loss is applied");
         };
         assert_eq!(changed.execution.reason, "EVICTED");
-        let again = work.report(&lost).await.expect("acknowledged");
+        let again = work.report(lost.clone()).await.expect("acknowledged");
         assert_eq!(again, Reported::AlreadyEnded { sequence: 1 });
         let expected = if epoch < 3 {
             State::Queued
@@ -303,9 +309,9 @@ async fn a_lost_attempt_is_tried_again_only_when_the_policy_says_so(db: Database
         step("s1", StepState::Running),
         step("s2", StepState::Queued),
     ];
-    work.report(&running).await.expect("stored");
+    work.report(running.clone()).await.expect("stored");
     let lost = report(started.attempt.lease(), 2, Progress::Lost);
-    work.report(&lost).await.expect("stored");
+    work.report(lost.clone()).await.expect("stored");
     let details = executions.details(started.execution.id).await.expect("it");
     assert_eq!(details.execution.state(), State::Aborted);
     let states: Vec<_> = details.steps.iter().map(|step| step.state).collect();
@@ -321,7 +327,11 @@ async fn a_lost_attempt_of_a_canceled_execution_is_canceled(db: Database) {
         .await
         .expect("asked");
     let lost = report(assignment.attempt.lease(), 1, Progress::Lost);
-    db.store.agent(agent).report(&lost).await.expect("stored");
+    db.store
+        .agent(agent)
+        .report(lost.clone())
+        .await
+        .expect("stored");
     assert_eq!(
         executions.get(id).await.expect("it").state(),
         State::Canceled
@@ -336,7 +346,7 @@ async fn words_of_an_agent_are_made_fit(db: Database) {
     running.steps = vec![step("s\u{0}1", StepState::Running)];
     db.store
         .agent(agent)
-        .report(&running)
+        .report(running.clone())
         .await
         .expect("stored");
     let execution = db

@@ -37,7 +37,7 @@ async fn submit(db: &Database, project: ProjectId, workflow: &str) -> Execution 
     let executions = db.store.executions(project);
     let identity = executions.reserve(workflow).await.expect("a number");
     let new = new_execution(identity);
-    executions.create(&new, None).await.expect("made").value
+    executions.create(new, None).await.expect("made").value
 }
 
 /// Plans and claims for one agent with room for `room`.
@@ -72,7 +72,11 @@ async fn pass(db: &Database, agent: AgentId, claimed: &Claimed) {
             finish_time: None,
         };
         let told = report(work.attempt.lease(), 9, Progress::Completed(completion));
-        db.store.agent(agent).report(&told).await.expect("stored");
+        db.store
+            .agent(agent)
+            .report(told.clone())
+            .await
+            .expect("stored");
     }
 }
 
@@ -102,7 +106,7 @@ async fn a_paused_project_keeps_what_it_has_and_begins_nothing(db: Database) {
     let going = at(running.attempt.lease(), 1, Phase::Running);
     db.store
         .agent(agent)
-        .report(&going)
+        .report(going.clone())
         .await
         .expect("it goes on");
     set(&db, db.project, Settings::default()).await;
@@ -193,7 +197,7 @@ async fn a_full_queue_and_a_high_rate_are_refused_with_their_cure(db: Database) 
     let executions = db.store.executions(db.project);
     let make = || async {
         let identity = executions.reserve("w").await.expect("a number");
-        executions.create(&new_execution(identity), None).await
+        executions.create(new_execution(identity), None).await
     };
     make().await.expect("the first");
     make().await.expect("the second");
@@ -316,7 +320,11 @@ async fn an_agent_where_it_did_not_begin_is_the_last_choice(db: Database) {
     db.submit("fresh").await;
     let mut lost = report(work.attempt.lease(), 1, Progress::Lost);
     lost.reason = "EVICTED".to_owned();
-    db.store.agent(agent).report(&lost).await.expect("stored");
+    db.store
+        .agent(agent)
+        .report(lost.clone())
+        .await
+        .expect("stored");
     let picture = db.store.queue().picture(9).await.expect("a picture");
     assert_eq!(picture.lanes.len(), 2, "it waits for another one now");
     let other = db.new_agent("other").await;

@@ -114,7 +114,7 @@ async fn a_request_id_of_another_project_reveals_nothing(db: Database) {
     let request = request("CreateExecution", 1);
     let own = db.store.executions(db.project);
     let identity = own.reserve("smoke").await.expect("a number");
-    let made = own.create(&new_execution(identity), Some(&request)).await;
+    let made = own.create(new_execution(identity), Some(&request)).await;
     made.expect("made");
     let foreign = db.new_project("foreign").await;
     missing(db.store.executions(foreign).replay(&request).await);
@@ -133,7 +133,7 @@ async fn the_same_names_live_in_two_projects(db: Database) {
         made.expect("made");
         let executions = db.store.executions(project);
         let identity = executions.reserve("smoke").await.expect("a number");
-        let made = executions.create(&new_execution(identity), None).await;
+        let made = executions.create(new_execution(identity), None).await;
         assert_eq!(made.expect("made").value.display_name, "smoke-1");
     }
 }

@@ -162,7 +162,7 @@ impl App {
                         service: *service,
                     })?;
                     let new = record(&parent, identity, compiled, pinned, origin)?;
-                    executions.create(&new, None).await.map(drop)
+                    executions.create(new, None).await.map(drop)
                 }
                 Wanted::Member { target, .. } => {
                     let target = target.clone();

@@ -1,6 +1,7 @@
 //! Executions, as their callers see them.
 
 mod earlier;
+mod known;
 mod loaded;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -8,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use muster_core::{
     execution::Stop,
-    id::{ExecutionId, ProjectId},
+    id::ExecutionId,
     policy::{Interrupted, LostAgent, Policy},
 };
 use muster_spec::{
@@ -23,10 +24,12 @@ use muster_storage::{
         Concurrency, Details, Event, Execution, Filter, Identity, NewExecution, Origin, Role,
         StepResult, StepState, Target,
     },
+    project::Project,
 };
 
 use super::{Access, App, Caller, Error, children::Hold};
 use crate::config::{DEFAULT_QUEUE_WAIT, MAX_PAIRS};
+pub(crate) use known::Known;
 pub(super) use loaded::Loaded;
 
 /// What is shown in the place of a sensitive value.
@@ -105,7 +108,7 @@ impl App {
             }
         }
         let details = self
-            .accept(&caller.name, project.id, &new, &loaded, None, request)
+            .accept(&caller.name, &project, &new, &loaded, None, request)
             .await?;
         Ok(details)
     }
@@ -114,14 +117,57 @@ impl App {
     pub(super) async fn accept(
         &self,
         creator: &str,
-        project: ProjectId,
+        project: &Project,
         new: &NewRun,
         loaded: &Loaded,
         origin: Option<Origin>,
         request: Option<&Request>,
     ) -> Result<Details, Error> {
-        let executions = self.store.executions(project);
-        // Compiled once before a number is taken, so that a bad manifest takes none.
+        let executions = self.store.executions(project.id);
+        self.try_out(loaded, new)?;
+        let identity = executions.reserve(&loaded.workflow.metadata.name).await?;
+        let compiled = compile(loaded, new, &identity)?;
+        let cancels = compiled
+            .concurrency
+            .as_ref()
+            .is_some_and(|concurrency| concurrency.cancel_in_progress);
+        let mut record = record(creator, new, loaded, compiled, identity)?;
+        record.policy = record
+            .policy
+            .over(project.settings.policy)
+            .over(self.config.recovery);
+        if let Some(origin) = origin {
+            record.priority = GENERATION_PRIORITY;
+            record.origin = Some(origin);
+            // The root's row has it for the whole tree.
+            record.source = None;
+        }
+        let steps = record.steps.clone();
+        let written = executions.create(record, request).await?;
+        if written.replayed {
+            return Ok(executions.details(written.value.id).await?);
+        }
+        self.wake_scheduler();
+        if cancels {
+            self.cancel_older(&written.value).await?;
+        }
+        // As it was accepted: nobody has to read what is known here.
+        Ok(Details {
+            execution: written.value,
+            steps,
+            outputs: Vec::new(),
+            attempts: Vec::new(),
+            children: Vec::new(),
+        })
+    }
+
+    /// Compiles a run before a number is taken, so that a bad manifest takes none.
+    fn try_out(&self, loaded: &Loaded, new: &NewRun) -> Result<(), Error> {
+        let stored = loaded.alone();
+        let is_known = |revision| self.known.has_compiled(revision, &new.config, &new.tags);
+        if stored.is_some_and(is_known) {
+            return Ok(());
+        }
         let trial = Identity {
             id: ExecutionId::generate(),
             workflow: loaded.workflow.metadata.name.clone(),
@@ -130,29 +176,10 @@ impl App {
             create_time: self.clock.now(),
         };
         compile(loaded, new, &trial)?;
-        let identity = executions.reserve(&loaded.workflow.metadata.name).await?;
-        let compiled = compile(loaded, new, &identity)?;
-        let of_project = self.store.projects().get(project).await?.settings.policy;
-        let cancels = compiled
-            .concurrency
-            .as_ref()
-            .is_some_and(|concurrency| concurrency.cancel_in_progress);
-        let mut record = record(creator, new, loaded, compiled, identity)?;
-        record.policy = record.policy.over(of_project).over(self.config.recovery);
-        if let Some(origin) = origin {
-            record.priority = GENERATION_PRIORITY;
-            record.origin = Some(origin);
-            // The root's row has it for the whole tree.
-            record.source = None;
+        if let Some(revision) = stored {
+            self.known.compiled(revision, &new.config, &new.tags);
         }
-        let written = executions.create(&record, request).await?;
-        if !written.replayed {
-            self.wake_scheduler();
-            if cancels {
-                self.cancel_older(&written.value).await?;
-            }
-        }
-        Ok(executions.details(written.value.id).await?)
+        Ok(())
     }
 
     /// Ends older executions of the group of a new one, the oldest first, as far as they are too

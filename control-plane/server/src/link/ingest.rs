@@ -8,13 +8,13 @@ use std::{
 
 use muster_core::{
     execution::Lease,
-    id::{AgentId, AttemptId, ProjectId},
+    id::{AgentId, AttemptId, ExecutionId, ProjectId},
 };
 use muster_proto::v1::LogChunk;
 use muster_storage::{
     attempt::Status,
     execution::LogSummary,
-    work::{Appended, NewSegment},
+    work::{Appended, DurableLog, NewSegment},
 };
 use sha2::{Digest as _, Sha256};
 
@@ -252,17 +252,34 @@ impl App {
         Ok(digest)
     }
 
-    /// Makes durable what waits of a log, if this process takes it in.
-    pub(crate) async fn flush_log(&self, lease: Lease) {
+    /// Makes durable what waits of a log, if this process takes it in. Returns the log, if this
+    /// process knows all of it: one of which it took nothing may be empty.
+    pub(crate) async fn flush_log(&self, lease: Lease) -> Option<DurableLog> {
         let Some(known) = self.link.ingests.get(lease.attempt) else {
-            return;
+            return Some(DurableLog {
+                size: 0,
+                sha256: hexadecimal(&Sha256::digest(b"")),
+            });
         };
         let mut ingest = known.lock().await;
-        if ingest.lease == lease
-            && let Err(error) = ingest.flush(self).await
-        {
-            tracing::warn!(attempt = %lease.attempt, %error, "the end of a log was not stored");
+        if ingest.lease != lease {
+            return None;
         }
+        if let Err(error) = ingest.flush(self).await {
+            tracing::warn!(attempt = %lease.attempt, %error, "the end of a log was not stored");
+            return None;
+        }
+        Some(DurableLog {
+            size: ingest.durable,
+            sha256: hexadecimal(&ingest.durable_digest.clone().finalize()),
+        })
+    }
+
+    /// Does what follows when nothing is added to a log any more.
+    pub(crate) fn log_ended(&self, attempt: AttemptId, execution: ExecutionId) {
+        self.link.ingests.remove(attempt);
+        self.hub.log_ended(attempt);
+        self.execution_changed(execution);
     }
 
     /// Ends the log of an attempt soon, on a task of its own.
@@ -308,9 +325,7 @@ impl App {
             tracing::warn!(%attempt, durable, "the log is not complete");
         }
         let execution = self.store.queue().finish_log(attempt, &summary).await?;
-        self.link.ingests.remove(attempt);
-        self.hub.log_ended(attempt);
-        self.execution_changed(execution.id);
+        self.log_ended(attempt, execution.id);
         Ok(())
     }
 

@@ -335,7 +335,7 @@ impl Stage {
 
     async fn report(&mut self, told: muster_proto::v1::AttemptReport) -> Result<(), Error> {
         let (attempt, epoch, sequence) = (told.attempt.clone(), told.epoch, told.sequence);
-        let report = match report::read(told) {
+        let mut report = match report::read(told) {
             Ok(report) => report,
             Err(message) => return self.refuse(Reason::Invalid, &message).await,
         };
@@ -345,17 +345,20 @@ impl Stage {
         );
         if over {
             // Under an ended lease nothing can be added any more.
-            self.app.flush_log(report.lease).await;
+            report.log = self.app.flush_log(report.lease).await;
         }
+        let lease = report.lease;
         let work = self.app.store.agent(self.agent.id);
-        match work.report(&report).await {
-            Ok(Reported::Applied(changed)) => {
+        match work.report(report).await {
+            Ok(Reported::Applied { changed, log_ended }) => {
                 self.acknowledge(&attempt, sequence).await;
                 self.app.perform(&changed);
-                if over {
+                if log_ended {
+                    self.app.log_ended(lease.attempt, changed.execution.id);
+                } else if over {
                     // Not here: the SHA-256 of a long log may have to be computed again, and
                     // leases must be renewed meanwhile.
-                    self.app.finish_log_later(report.lease.attempt);
+                    self.app.finish_log_later(lease.attempt);
                 }
             }
             Ok(Reported::Repeat { sequence: last } | Reported::AlreadyEnded { sequence: last }) => {

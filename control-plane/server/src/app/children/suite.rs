@@ -72,8 +72,9 @@ impl App {
         };
         let loaded = self.load(project, &new.source).await?;
         let creator = &parent.execution.creator;
+        let project = self.store.projects().get(project).await?;
         let accepted = self
-            .accept(creator, project, &new, &loaded, Some(origin), None)
+            .accept(creator, &project, &new, &loaded, Some(origin), None)
             .await;
         match accepted {
             Ok(_) => Ok(Ok(())),

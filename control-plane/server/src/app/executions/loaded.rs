@@ -1,6 +1,8 @@
 //! What an execution is made of: its workflow with all templates that it may use, from the request
 //! or stored.
 
+use std::sync::Arc;
+
 use muster_core::id::ProjectId;
 use muster_spec::{
     compile,
@@ -8,8 +10,9 @@ use muster_spec::{
     problem::{Place, Problem, Problems},
     schema::{self, Template, Workflow},
 };
+use muster_storage::manifest::Manifest;
 
-use super::Source;
+use super::{Source, known::Revision};
 use crate::app::{App, Error, manifests::documents};
 
 /// Most stored templates that are read for one execution.
@@ -17,7 +20,9 @@ const MAX_TEMPLATES: usize = 1000;
 
 /// A workflow with all that it may use.
 pub(in crate::app) struct Loaded {
-    pub(in crate::app) workflow: Workflow,
+    pub(in crate::app) workflow: Arc<Workflow>,
+    /// Which stored revision it is.
+    stored: Option<Revision>,
     pub(super) templates: Vec<Template>,
     /// The template below every execution of this server.
     pub(super) global: Option<Template>,
@@ -29,6 +34,14 @@ pub(in crate::app) struct Loaded {
     pub(super) source: Option<String>,
     /// The document that asked for the run.
     pub(super) request: Option<schema::Request>,
+}
+
+impl Loaded {
+    /// The stored revision, when nothing beside it matters.
+    pub(super) fn alone(&self) -> Option<Revision> {
+        let alone = self.templates.is_empty() && self.global.is_none() && self.request.is_none();
+        self.stored.filter(|_| alone)
+    }
 }
 
 impl App {
@@ -61,18 +74,17 @@ impl App {
             }
         };
         let mut templates = choice.templates;
+        let mut known = None;
         let mut names_templates = text.is_some_and(|text| may_name_templates(text));
         let (workflow, revision) = match choice.workflow {
-            Chosen::Here(workflow) => (*workflow, revision_of),
+            Chosen::Here(workflow) => (Arc::new(*workflow), revision_of),
             Chosen::Stored(name) => {
                 let stored = self.store.workflows(project).get(&name, None).await;
                 let stored = stored.map_err(|error| not_stored(error, choice.request.as_ref()))?;
                 names_templates |= may_name_templates(&stored.text);
-                let own = manifest::choose_member(documents(&stored.text)?, &stored.name);
-                match own.map_err(not_chosen)?.workflow {
-                    Chosen::Here(workflow) => (*workflow, stored.revision),
-                    Chosen::Stored(name) => return Err(Error::NotFound(name)),
-                }
+                let revision = (stored.id, stored.revision);
+                known = Some(revision);
+                (self.workflow(revision, &stored)?, stored.revision)
             }
         };
         let mut warnings = Vec::new();
@@ -89,6 +101,7 @@ impl App {
         }
         Ok(Loaded {
             workflow,
+            stored: known,
             templates,
             global,
             warnings,
@@ -96,6 +109,20 @@ impl App {
             source: text.filter(|_| revision == 0).cloned(),
             request: choice.request,
         })
+    }
+
+    /// The document of a stored revision.
+    fn workflow(&self, revision: Revision, stored: &Manifest) -> Result<Arc<Workflow>, Error> {
+        if let Some(known) = self.known.workflow(revision) {
+            return Ok(known);
+        }
+        let own = manifest::choose_member(documents(&stored.text)?, &stored.name);
+        let workflow = match own.map_err(not_chosen)?.workflow {
+            Chosen::Here(workflow) => Arc::new(*workflow),
+            Chosen::Stored(name) => return Err(Error::NotFound(name)),
+        };
+        self.known.keep(revision, &workflow, stored.text.len());
+        Ok(workflow)
     }
 
     /// The global template: a stored one, else one beside the workflow or of every installation.

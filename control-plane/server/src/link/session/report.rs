@@ -68,6 +68,7 @@ pub(super) fn read(told: v1::AttemptReport) -> Result<Report, String> {
         warnings: told.warnings.into_iter().take(MAX_WARNINGS).collect(),
         address: told.address,
         ready: told.ready,
+        log: None,
     })
 }
 
