@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 use crate::{
     command::{
         agent, agents, apply, artifacts, cancel, completions, context, credentials, eval, events,
-        explain, get, lint, logs, ls, pause, projects, run, schema, server, stored, tokens,
+        explain, get, lint, logs, ls, pause, projects, queue, run, schema, server, stored, tokens,
         version, wait,
     },
     exit,
@@ -207,6 +207,7 @@ pub(crate) enum Command {
     Agent(Box<agent::Arguments>),
     Agents(agents::Arguments),
     Projects(projects::Arguments),
+    Queue(queue::Arguments),
     Tokens(tokens::Arguments),
     Credentials(credentials::Arguments),
     Completions(completions::Arguments),

@@ -6,8 +6,8 @@ use muster_proto::v1::{
     agent_service_client::AgentServiceClient, artifact_service_client::ArtifactServiceClient,
     credential_service_client::CredentialServiceClient,
     execution_service_client::ExecutionServiceClient, log_service_client::LogServiceClient,
-    project_service_client::ProjectServiceClient, template_service_client::TemplateServiceClient,
-    workflow_service_client::WorkflowServiceClient,
+    project_service_client::ProjectServiceClient, queue_service_client::QueueServiceClient,
+    template_service_client::TemplateServiceClient, workflow_service_client::WorkflowServiceClient,
 };
 use tonic::{
     Code, Request, Response, Status,
@@ -164,6 +164,11 @@ impl Client {
     /// Agents.
     pub(crate) fn agents(&self) -> AgentServiceClient<Service> {
         AgentServiceClient::new(self.service.clone())
+    }
+
+    /// The queue of all projects.
+    pub(crate) fn queue(&self) -> QueueServiceClient<Service> {
+        QueueServiceClient::new(self.service.clone())
     }
 
     /// Projects and tokens.

@@ -18,6 +18,7 @@ pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod pause;
 pub(crate) mod projects;
+pub(crate) mod queue;
 pub(crate) mod run;
 pub(crate) mod runner;
 pub(crate) mod schema;
@@ -118,6 +119,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Agent(arguments) => Box::pin(agent::execute(*arguments, global)).await,
         Command::Agents(arguments) => agents::execute(arguments, global).await,
         Command::Projects(arguments) => projects::execute(arguments, global).await,
+        Command::Queue(arguments) => queue::execute(arguments, global).await,
         Command::Tokens(arguments) => tokens::execute(arguments, global).await,
         Command::Credentials(arguments) => credentials::execute(arguments, global).await,
         Command::Completions(arguments) => completions::execute(&arguments),

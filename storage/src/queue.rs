@@ -4,6 +4,7 @@
 
 mod claim;
 mod deadline;
+mod hold;
 mod picture;
 
 use jiff::Timestamp;
@@ -20,7 +21,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use crate::{
-    Error, Store,
+    Error, Request, Store,
     attempt::{self, Attempt, Held, Status},
     entity::{attempt as row, execution as execution_row, request as request_row},
     execution::{self, Change, Changed, Execution, LogSummary},
@@ -82,6 +83,24 @@ impl Queue<'_> {
         lease_expire_time: Timestamp,
     ) -> Result<Claimed, Error> {
         self.claim_granted(grants, lease_expire_time).await
+    }
+
+    /// Gives nothing out from now on, with a message, or lets the queue go on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RequestIdReused`](crate::Error::RequestIdReused).
+    pub async fn hold(&self, pause: Option<&str>, request: Option<&Request>) -> Result<(), Error> {
+        self.set_pause(pause, request).await
+    }
+
+    /// Returns the message of a pause of the whole queue; `None` while it goes on.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn pause(&self) -> Result<Option<String>, Error> {
+        self.load_pause().await
     }
 
     /// Returns executions for which the time of what they do now has passed, the longest first.

@@ -13,6 +13,7 @@ mod hub;
 mod logs;
 mod manifests;
 mod projects;
+mod queue;
 mod tokens;
 
 use std::sync::Arc;

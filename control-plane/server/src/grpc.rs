@@ -13,6 +13,7 @@ mod name;
 mod observe;
 mod page;
 mod projects;
+mod queue;
 mod recovery;
 mod request;
 mod status;
@@ -26,8 +27,8 @@ use muster_proto::v1::{
     agent_service_server::AgentServiceServer, artifact_service_server::ArtifactServiceServer,
     credential_service_server::CredentialServiceServer,
     execution_service_server::ExecutionServiceServer, log_service_server::LogServiceServer,
-    project_service_server::ProjectServiceServer, template_service_server::TemplateServiceServer,
-    workflow_service_server::WorkflowServiceServer,
+    project_service_server::ProjectServiceServer, queue_service_server::QueueServiceServer,
+    template_service_server::TemplateServiceServer, workflow_service_server::WorkflowServiceServer,
 };
 use tonic::{
     Status,
@@ -118,6 +119,7 @@ pub(crate) async fn routes(
         .add_service(web!(LogServiceServer))
         .add_service(web!(ArtifactServiceServer))
         .add_service(web!(AgentServiceServer))
-        .add_service(web!(ProjectServiceServer));
+        .add_service(web!(ProjectServiceServer))
+        .add_service(web!(QueueServiceServer));
     Ok(routes.routes().into_axum_router())
 }

@@ -16,7 +16,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::{Picture, Queue};
+use super::{Picture, Queue, hold};
 use crate::{
     Error, attempt,
     entity::{attempt as attempt_row, execution as row, project as project_row},
@@ -80,7 +80,7 @@ impl Queue<'_> {
             .read("look_at_queue", || async {
                 let db = self.store.reader();
                 let ids: Vec<Uuid> = column(db, PROJECTS, vec![MOST_PROJECTS.into()]).await?;
-                if ids.is_empty() {
+                if ids.is_empty() || hold::pause(db).await?.is_some() {
                     return Ok(Picture::default());
                 }
                 let projects = project_row::Entity::find()

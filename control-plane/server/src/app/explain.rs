@@ -82,6 +82,7 @@ impl App {
             });
         }
         let standing = executions.standing(&execution).await?;
+        let held = self.get_queue().await?;
         let page = self.store.agents().list(None, MOST_AGENTS).await?;
         let serving = page
             .items
@@ -94,7 +95,7 @@ impl App {
             })
             .collect();
         Ok(Explanation {
-            reasons: waiting(&project, &execution, &standing, &agents),
+            reasons: waiting(held.as_deref(), &project, &execution, &standing, &agents),
             before: Some(standing.before),
             agents,
             execution,
@@ -153,6 +154,7 @@ fn misfit(target: &Target, labels: &BTreeMap<String, String>) -> Option<String> 
 
 /// What holds up an execution that waits for an agent.
 fn waiting(
+    held: Option<&str>,
     project: &Project,
     execution: &Execution,
     standing: &Standing,
@@ -160,12 +162,19 @@ fn waiting(
 ) -> Vec<Reason> {
     let mut reasons = Vec::new();
     let settings = &project.settings;
+    let why = |message: &str| match message {
+        "" => String::new(),
+        message => format!(" ({message})"),
+    };
+    if let Some(message) = held {
+        let text = format!(
+            "the queue of all projects is paused{}: `muster queue resume` lets it go on",
+            why(message)
+        );
+        reasons.push(reason("QUEUE_PAUSED", text));
+    }
     if let Some(message) = &settings.pause {
-        let why = if message.is_empty() {
-            String::new()
-        } else {
-            format!(" ({message})")
-        };
+        let why = why(message);
         reasons.push(reason(
             "PROJECT_PAUSED",
             format!(

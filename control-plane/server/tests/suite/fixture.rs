@@ -10,8 +10,8 @@ use muster_proto::v1::{
     create_execution_request::Source, credential_service_client::CredentialServiceClient,
     execution::State, execution_service_client::ExecutionServiceClient,
     log_service_client::LogServiceClient, project_service_client::ProjectServiceClient,
-    template_service_client::TemplateServiceClient, token::Role,
-    workflow_service_client::WorkflowServiceClient,
+    queue_service_client::QueueServiceClient, template_service_client::TemplateServiceClient,
+    token::Role, workflow_service_client::WorkflowServiceClient,
 };
 use muster_server::{Config, Server};
 use tonic::{
@@ -70,6 +70,7 @@ pub(crate) struct Clients {
     pub(crate) artifacts: ArtifactServiceClient<Authed>,
     pub(crate) agents: AgentServiceClient<Authed>,
     pub(crate) projects: ProjectServiceClient<Authed>,
+    pub(crate) queue: QueueServiceClient<Authed>,
     pub(crate) link: AgentLinkServiceClient<Authed>,
 }
 
@@ -238,6 +239,7 @@ impl Clients {
             artifacts: client!(ArtifactServiceClient),
             agents: client!(AgentServiceClient),
             projects: client!(ProjectServiceClient),
+            queue: client!(QueueServiceClient),
             link: client!(AgentLinkServiceClient),
         }
     }

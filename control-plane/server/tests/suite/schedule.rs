@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use muster_core::clock::Clock;
 use muster_proto::v1::{
     CancelExecutionRequest, CordonAgentRequest, Credit, DrainAgentRequest, ExplainExecutionRequest,
-    ExplainExecutionResponse, PauseProjectRequest, Project, ResumeProjectRequest,
-    UncordonAgentRequest, UpdateProjectRequest, attempt_report::Phase, execution::State,
-    link_request::Message, link_response, refusal::Reason,
+    ExplainExecutionResponse, GetQueueRequest, PauseProjectRequest, PauseQueueRequest, Project,
+    ResumeProjectRequest, ResumeQueueRequest, UncordonAgentRequest, UpdateProjectRequest,
+    attempt_report::Phase, execution::State, link_request::Message, link_response, refusal::Reason,
 };
 use tonic::Code;
 
@@ -104,6 +104,45 @@ async fn a_paused_project_begins_nothing_and_says_so() {
         .resume_project(resume)
         .await
         .expect("resumed");
+    assert_eq!(agent.work().await.execution, made.uid);
+}
+
+#[tokio::test]
+async fn a_paused_queue_gives_nothing_out_and_says_so() {
+    let fixture = Fixture::start().await;
+    let mut admin = fixture.admin().await;
+    let token = fixture.agent("east").await;
+    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
+    let mut member = fixture.member_of_new_project("other").await;
+    let pause = PauseQueueRequest {
+        message: "the registry moves".to_owned(),
+        ..PauseQueueRequest::default()
+    };
+    let refused = member.queue.pause_queue(pause.clone()).await;
+    let code = refused.expect_err("only for administrators").code();
+    assert_eq!(code, Code::PermissionDenied);
+    admin.queue.pause_queue(pause).await.expect("paused");
+    let made = admin.create(run()).await;
+    let credit = Credit {
+        slots: 4,
+        exempt: 0,
+    };
+    agent.say(Message::Credit(credit)).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let explained = explain(&mut admin, &made.name).await;
+    assert_eq!(reasons(&explained), ["QUEUE_PAUSED"]);
+    let message = &explained.hindrances[0].message;
+    assert!(
+        message.contains("the registry moves (by admin)"),
+        "{message}"
+    );
+    let told = member.queue.get_queue(GetQueueRequest {}).await;
+    let told = told.expect("told").into_inner().queue.expect("it");
+    assert!(told.paused, "{told:?}");
+    let resume = ResumeQueueRequest::default();
+    let resumed = admin.queue.resume_queue(resume).await.expect("resumed");
+    let resumed = resumed.into_inner().queue.expect("it");
+    assert!(!resumed.paused, "{resumed:?}");
     assert_eq!(agent.work().await.execution, made.uid);
 }
 

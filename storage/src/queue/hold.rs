@@ -1,0 +1,56 @@
+//! Whether anything is given out at all.
+
+use sea_orm::{ConnectionTrait, EntityTrait};
+use uuid::Uuid;
+
+use super::Queue;
+use crate::{
+    Error, Request,
+    entity::{self, instance as row},
+    request, text,
+    transaction::Failure,
+};
+
+/// The key under which a pause stands, with its message; nothing while the queue goes on.
+const PAUSE: &str = "queue_pause";
+
+impl Queue<'_> {
+    pub(super) async fn set_pause(
+        &self,
+        message: Option<&str>,
+        request: Option<&Request>,
+    ) -> Result<(), Error> {
+        let now = self.store.clock().now();
+        self.store
+            .transaction("hold_queue", |tx| async move {
+                if request::replay(request, &*tx).await?.is_some() {
+                    return Ok(());
+                }
+                request::record(request, &*tx, Uuid::nil(), 0, now).await?;
+                row::Entity::delete_by_id(PAUSE).exec(&*tx).await?;
+                if let Some(message) = message {
+                    let pause = row::Model {
+                        key: PAUSE.to_owned(),
+                        value: text::message(message),
+                    };
+                    entity::insert::<row::Entity, _>(&*tx, pause)
+                        .await
+                        .map_err(|error| Failure::from(error).again_on_unique())?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    pub(super) async fn load_pause(&self) -> Result<Option<String>, Error> {
+        self.store
+            .read("get_queue", || pause(self.store.reader()))
+            .await
+    }
+}
+
+/// The message of a pause.
+pub(super) async fn pause<C: ConnectionTrait>(db: &C) -> Result<Option<String>, Failure> {
+    let row = row::Entity::find_by_id(PAUSE).one(db).await?;
+    Ok(row.map(|row| row.value))
+}
