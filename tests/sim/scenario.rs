@@ -231,10 +231,9 @@ fn promises_hold_after_a_crash_at_every_transaction() {
         "append_log",
         "cancel_execution",
         "claim_executions",
-        "create_execution",
-        "finish_log",
+        "create_executions",
         "pause_execution",
-        "record_report",
+        "record_reports",
         "renew_leases",
     ] {
         let there = deaths.iter().any(|name| name == transaction);
