@@ -1,13 +1,14 @@
 //! `muster-bench lifecycle`: how many executions a second go from submit to their result, with many
-//! simulated agents over real gRPC, and how soon an idle agent has its work. Needs no cluster.
-//!
-//! The agents run nothing: each tells at once that its attempt runs and has passed, with an empty
-//! log. Server and load share the machine, as the figures say.
+//! simulated agents over real gRPC, beside what the bare database takes; how soon agents have their
+//! work, idle and at half load, with a long queue of others too; how fast all agents are back after
+//! the server was killed. Needs no cluster. Server and load share the machine, as the figures say.
+
+mod agent;
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -15,37 +16,31 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use muster_proto::v1::{
-    AgentHello, Assignment, AttemptRef, AttemptReport, Completion, CreateAgentRequest,
-    CreateExecutionRequest, CreateWorkflowRequest, Credit, LinkRequest, RenewLeases,
-    agent_link_service_client::AgentLinkServiceClient, attempt_report::Phase,
-    create_execution_request::Source, execution::State, link_request::Message, link_response,
+    CreateExecutionRequest, CreateProjectRequest, CreateWorkflowRequest,
+    create_execution_request::Source,
 };
-use muster_tests::{control_plane::ControlPlane, digest::sha256, memory::Memory, run::PROJECT};
-use tokio::sync::{Notify, mpsc};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{
-    Request,
-    metadata::{Ascii, MetadataValue},
-    transport::{Channel, Endpoint},
-};
+use muster_tests::{control_plane::ControlPlane, memory::Memory, processor, run::PROJECT};
 
+use self::agent::Done;
 use crate::{limit, report::mebibytes};
 
 const USAGE: &str = "\
 usage: muster-bench lifecycle [--agents N] [--executions N] [--callers N] [--capacity N]
-                              [--latencies N] [--database URL]
+                              [--latencies N] [--queued N] [--seconds N] [--outage true|false]
+                              [--database URL]
 
-  --agents N      simulated agents, each with a stream (default 1000)
-  --executions N  executions in the batch (default 20000)
-  --callers N     calls of CreateExecution at a time (default 64)
-  --capacity N    attempts that an agent takes at a time (default 4)
-  --latencies N   single executions on an idle server (default 300)
-  --database URL  PostgreSQL in the place of SQLite";
+  --agents N       simulated agents, each with a stream (default 1000)
+  --executions N   executions in the batch (default 20000)
+  --callers N      calls of CreateExecution at a time (default 256)
+  --capacity N     attempts that an agent takes at a time (default 4)
+  --latencies N    single executions on an idle server (default 300)
+  --queued N       executions of another project that wait, which no agent may run (default 0)
+  --seconds N      how long half load lasts (default 10)
+  --outage BOOL    whether the server is killed, and agents connect again (default true)
+  --database URL   PostgreSQL in the place of SQLite";
 
-/// Streams that share a connection.
-const STREAMS: usize = 50;
-/// How often agents renew.
-const RENEW: Duration = Duration::from_secs(10);
+/// The project of those that only wait.
+const CROWD: &str = "projects/crowd";
 /// The workflow that is run.
 const WORKFLOW: &str = "\
 apiVersion: testworkflows.testkube.io/v1
@@ -57,6 +52,21 @@ spec:
   - name: Nothing
     shell: 'true'
 ";
+/// The workflow that only waits.
+const WAITING: &str = "\
+apiVersion: testworkflows.testkube.io/v1
+kind: TestWorkflow
+metadata:
+  name: waiting
+spec:
+  execution:
+    target:
+      match:
+        nobody: [has-it]
+  steps:
+  - name: Nothing
+    shell: 'true'
+";
 
 struct Options {
     agents: usize,
@@ -64,82 +74,184 @@ struct Options {
     callers: usize,
     capacity: u32,
     latencies: usize,
+    queued: usize,
+    seconds: u64,
+    outage: bool,
     database: Option<String>,
 }
 
-/// What all agents have done.
+/// Rows of the table, and the same for programs.
 #[derive(Default)]
-struct Done {
-    assigned: AtomicUsize,
-    completed: AtomicUsize,
-    changed: Notify,
+struct Figures {
+    rows: Vec<(String, String)>,
+    document: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Figures {
+    fn add(&mut self, key: &str, text: &str, value: f64, digits: usize) {
+        self.rows
+            .push((text.to_owned(), format!("{value:.digits$}")));
+        self.document.insert(key.to_owned(), value.into());
+    }
+
+    fn add_latencies(&mut self, key: &str, text: &str, sorted: &[f64]) {
+        for (name, part) in [("P50", 0.5), ("P99", 0.99)] {
+            let text = format!("{text}: call to assignment, {} ms", name.to_lowercase());
+            self.add(&format!("{key}{name}Ms"), &text, at(sorted, part), 1);
+        }
+    }
+
+    #[expect(clippy::print_stdout, reason = "the purpose of this program")]
+    fn print(&self) {
+        println!("| lifecycle | |");
+        println!("| --- | ---: |");
+        for (text, value) in &self.rows {
+            println!("| {text} | {value} |");
+        }
+        println!();
+        println!("{}", serde_json::Value::Object(self.document.clone()));
+    }
 }
 
 /// Runs it.
-#[expect(clippy::print_stdout, reason = "the purpose of this program")]
 pub(crate) async fn run(arguments: impl Iterator<Item = String>) -> anyhow::Result<()> {
     let Some(options) = parse(arguments)? else {
         eprintln!("{USAGE}");
         return Ok(());
     };
+    let mut figures = Figures::default();
+    measure(&options, &mut figures).await?;
+    figures.print();
+    Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "small numbers")]
+async fn measure(options: &Options, figures: &mut Figures) -> anyhow::Result<()> {
     let database = options.database.as_ref();
     let extra: Vec<&str> = database.map_or_else(Vec::new, |url| vec!["--database", url]);
-    let server = ControlPlane::start_with(&extra).await?;
-    let workflow = CreateWorkflowRequest {
-        parent: PROJECT.to_owned(),
-        manifest: WORKFLOW.to_owned(),
-        ..CreateWorkflowRequest::default()
-    };
-    server.client.workflows().create_workflow(workflow).await?;
+    let mut server = ControlPlane::start_with(&extra).await?;
+    prepare(&server).await?;
     let done = Arc::new(Done::default());
-    let begin = Instant::now();
-    connect(&server, &options, &done).await?;
-    let connected = begin.elapsed().as_secs_f64();
-    eprintln!("{} agents connected in {connected:.2} s", options.agents);
+    let connected = agent::connect(&server, options.agents, options.capacity, &done).await?;
+    eprintln!("{} agents are connected", options.agents);
+    let agents = options.agents as f64;
+    let per_second = agents / connected.as_secs_f64();
+    figures.add(
+        "connectsPerSecond",
+        "agents connected a second",
+        per_second,
+        0,
+    );
+
     let idle = latencies(&server, &done, options.latencies).await?;
-    let (batch, submitted) = batch(&server, &done, &options).await?;
-    let process = server.id().context("the server runs")?;
-    let rss = Memory::of_process(process)?.rss_kib;
+    figures.add_latencies("idle", "idle", &idle);
+    let id = server.id().context("the server runs")?;
+    let (own, before) = (
+        processor::of_process(std::process::id())?,
+        processor::of_process(id)?,
+    );
+    let count = options.executions as f64;
+    let batch = batch(&server, &done, options).await?.as_secs_f64();
+    let (load, used) = (
+        processor::of_process(std::process::id())? - own,
+        processor::of_process(id)? - before,
+    );
+    let micros = |time: Duration| time.as_secs_f64() * 1e6 / count;
+    let text = "submit to result, executions a second";
+    figures.add("perSecond", text, count / batch, 0);
+    let text = "processor time of the server, µs an execution";
+    figures.add("serverMicros", text, micros(used), 0);
+    let text = "processor time of load and agents, µs an execution";
+    figures.add("loadMicros", text, micros(load), 0);
+    memory(figures, "memory", "memory of the server behind it, MiB", id)?;
     let file = server.folder().join("server/muster.db");
     let file = file.to_str().context("a path that is text")?;
-    let limit = limit::measure(options.database.as_deref(), file, options.executions).await?;
-    #[expect(clippy::cast_precision_loss, reason = "small numbers")]
-    let (count, agents) = (options.executions as f64, options.agents as f64);
-    println!("| lifecycle | |");
-    println!("| --- | ---: |");
-    println!(
-        "| submit to result, executions a second | {:.0} |",
-        count / batch
+    let database = options.database.as_deref();
+    let limit = limit::measure(database, file, options.executions).await?;
+    figures.add(
+        "limitPerSecond",
+        "bare database, executions a second",
+        limit,
+        0,
     );
-    println!("| bare database, executions a second | {limit:.0} |");
-    println!("| ratio | {:.2} |", count / batch / limit);
-    println!(
-        "| submit alone, executions a second | {:.0} |",
-        count / submitted
-    );
-    println!(
-        "| idle: call to assignment, p50 ms | {:.1} |",
-        at(&idle, 0.5)
-    );
-    println!(
-        "| idle: call to assignment, p99 ms | {:.1} |",
-        at(&idle, 0.99)
-    );
-    println!("| agents connected a second | {:.0} |", agents / connected);
-    println!("| server RSS MiB behind it | {:.1} |", mebibytes(rss));
-    println!();
-    let document = serde_json::json!({
-        "agents": options.agents,
-        "executions": options.executions,
-        "perSecond": count / batch,
-        "submitPerSecond": count / submitted,
-        "limitPerSecond": limit,
-        "idleMilliseconds": {"p50": at(&idle, 0.5), "p99": at(&idle, 0.99)},
-        "connectSeconds": connected,
-        "serverRssKib": rss,
-    });
-    println!("{document}");
+    figures.add("ratio", "of the bare database", count / batch / limit, 2);
+
+    let rate = count / batch / 2.0;
+    let alone = at_rate(&server, &done, rate, options.seconds).await?;
+    figures.add_latencies("half", "half load", &alone);
+    if options.queued > 0 {
+        let begin = Instant::now();
+        limit::fill(database, file, "waiting", options.queued).await?;
+        eprintln!("{} wait after {:.0?}", options.queued, begin.elapsed());
+        let crowded = at_rate(&server, &done, rate, options.seconds).await?;
+        let text = format!("half load, {} of another project wait", options.queued);
+        figures.add_latencies("crowded", &text, &crowded);
+        memory(
+            figures,
+            "crowdedMemory",
+            "memory of the server behind it, MiB",
+            id,
+        )?;
+    }
+    if options.outage {
+        outage(&mut server, options, &done, figures).await?;
+    }
     Ok(())
+}
+
+fn memory(figures: &mut Figures, key: &str, text: &str, id: u32) -> anyhow::Result<()> {
+    let rss = Memory::of_process(id)?.rss_kib;
+    figures.add(&format!("{key}Mib"), text, mebibytes(rss), 0);
+    Ok(())
+}
+
+/// The server is killed while each agent holds something.
+#[expect(clippy::cast_precision_loss, reason = "small numbers")]
+async fn outage(
+    server: &mut ControlPlane,
+    options: &Options,
+    done: &Done,
+    figures: &mut Figures,
+) -> anyhow::Result<()> {
+    done.hold.store(true, Ordering::SeqCst);
+    let before = done.assigned.load(Ordering::SeqCst);
+    submit_all(server, options.agents, options.callers).await?;
+    done.wait(&done.assigned, before + options.agents).await?;
+    server.kill()?;
+    server.restart().await?;
+    let begin = Instant::now();
+    done.wait(&done.connected, options.agents).await?;
+    let back = begin.elapsed().as_secs_f64();
+    let text = format!("{} agents connected again, s", options.agents);
+    figures.add("reconnectSeconds", &text, back, 1);
+    agent::finish(done, options.agents).await?;
+    let lost = done.lost.load(Ordering::SeqCst);
+    figures.add("lostLeases", "leases lost by it", lost as f64, 0);
+    let id = server.id().context("the server runs")?;
+    memory(
+        figures,
+        "outageMemory",
+        "memory of the server behind it, MiB",
+        id,
+    )
+}
+
+async fn prepare(server: &ControlPlane) -> anyhow::Result<()> {
+    let project = CreateProjectRequest {
+        project_id: "crowd".to_owned(),
+        ..CreateProjectRequest::default()
+    };
+    server.client.projects().create_project(project).await?;
+    for (parent, manifest) in [(PROJECT, WORKFLOW), (CROWD, WAITING)] {
+        let workflow = CreateWorkflowRequest {
+            parent: parent.to_owned(),
+            manifest: manifest.to_owned(),
+            ..CreateWorkflowRequest::default()
+        };
+        server.client.workflows().create_workflow(workflow).await?;
+    }
+    // What the others are made after.
+    submit(server, CROWD, "waiting").await
 }
 
 /// The value below which this part of the values is.
@@ -160,211 +272,121 @@ async fn latencies(server: &ControlPlane, done: &Done, count: usize) -> anyhow::
     for _ in 0..count {
         let before = done.assigned.load(Ordering::SeqCst);
         let begin = Instant::now();
-        submit(server).await?;
-        wait(&done.assigned, done, before + 1).await?;
+        submit(server, PROJECT, "lifecycle").await?;
+        done.wait(&done.assigned, before + 1).await?;
         all.push(begin.elapsed().as_secs_f64() * 1000.0);
     }
     all.sort_by(f64::total_cmp);
     Ok(all)
 }
 
-/// All at once: seconds until the last result is committed, and until the last one was accepted.
-async fn batch(
+/// So many executions a second: milliseconds from each call to the assignment, sorted. All that is
+/// submitted is taken in turn, so the n-th assignment answers the n-th call.
+async fn at_rate(
     server: &ControlPlane,
-    done: &Done,
-    options: &Options,
-) -> anyhow::Result<(f64, f64)> {
-    let before = done.completed.load(Ordering::SeqCst);
-    let begin = Instant::now();
-    stream::iter(0..options.executions)
-        .map(|_| submit(server))
-        .buffer_unordered(options.callers)
-        .try_collect::<Vec<()>>()
-        .await?;
-    let submitted = begin.elapsed().as_secs_f64();
-    wait(&done.completed, done, before + options.executions).await?;
-    Ok((begin.elapsed().as_secs_f64(), submitted))
-}
-
-async fn submit(server: &ControlPlane) -> anyhow::Result<()> {
-    let request = CreateExecutionRequest {
-        parent: PROJECT.to_owned(),
-        source: Some(Source::Workflow(format!("{PROJECT}/workflows/lifecycle"))),
-        ..CreateExecutionRequest::default()
-    };
-    server.client.executions().create_execution(request).await?;
-    Ok(())
-}
-
-async fn wait(counter: &AtomicUsize, done: &Done, wanted: usize) -> anyhow::Result<()> {
-    let mut last = (0, Instant::now());
-    loop {
-        let changed = done.changed.notified();
-        let now = counter.load(Ordering::SeqCst);
-        if now >= wanted {
-            return Ok(());
-        }
-        if now > last.0 {
-            last = (now, Instant::now());
-        }
-        ensure!(
-            last.1.elapsed() < Duration::from_secs(60),
-            "nothing has moved for a minute: {now} of {wanted}"
-        );
-        let _late = tokio::time::timeout(Duration::from_millis(200), changed).await;
-    }
-}
-
-async fn connect(server: &ControlPlane, options: &Options, done: &Arc<Done>) -> anyhow::Result<()> {
-    let tokens: Vec<String> = stream::iter(0..options.agents)
-        .map(async |number| {
-            let request = CreateAgentRequest {
-                agent_id: format!("agent-{number}"),
-                ..CreateAgentRequest::default()
-            };
-            let made = server.client.agents().create_agent(request).await?;
-            anyhow::Ok(made.into_inner().token)
-        })
-        .buffer_unordered(16)
-        .try_collect()
-        .await?;
-    for tokens in tokens.chunks(STREAMS) {
-        let channel = Endpoint::from_shared(server.url.clone())?.connect().await?;
-        let welcomed = tokens.iter().map(|token| {
-            agent(
-                channel.clone(),
-                token.clone(),
-                options.capacity,
-                Arc::clone(done),
-            )
-        });
-        futures::future::try_join_all(welcomed).await?;
-    }
-    Ok(())
-}
-
-/// Connects one agent; it works in the background until the server is gone.
-async fn agent(
-    channel: Channel,
-    token: String,
-    capacity: u32,
-    done: Arc<Done>,
-) -> anyhow::Result<()> {
-    let (sender, receiver) = mpsc::channel(64);
-    let hello = AgentHello {
-        min_protocol: 1,
-        max_protocol: 1,
-        session: uuid::Uuid::now_v7().to_string(),
-        capacity,
-        backend: "process".to_owned(),
-        ..AgentHello::default()
-    };
-    sender.send(request(Message::Hello(hello))).await?;
-    let mut call = Request::new(ReceiverStream::new(receiver));
-    let bearer: MetadataValue<Ascii> = format!("Bearer {token}").parse()?;
-    call.metadata_mut().insert("authorization", bearer);
-    let mut answers = AgentLinkServiceClient::new(channel)
-        .link(call)
-        .await?
-        .into_inner();
-    let first = answers.message().await?.and_then(|first| first.message);
-    ensure!(
-        matches!(first, Some(link_response::Message::Welcome(_))),
-        "no welcome: {first:?}"
-    );
-    sender.send(request(credit(capacity, 0))).await?;
-    tokio::spawn(async move {
-        let mut held: Vec<AttemptRef> = Vec::new();
-        let mut renew = tokio::time::interval(RENEW);
-        let mut sequence = 0;
-        loop {
-            let answer = tokio::select! {
-                answer = answers.message() => answer,
-                _ = renew.tick() => {
-                    sequence += 1;
-                    let attempts = held.clone();
-                    let renewal = RenewLeases { sequence, attempts };
-                    if sender.send(request(Message::Renew(renewal))).await.is_err() {
-                        return;
-                    }
-                    continue;
+    done: &Arc<Done>,
+    rate: f64,
+    seconds: u64,
+) -> anyhow::Result<Vec<f64>> {
+    let first = done.assigned.load(Ordering::SeqCst);
+    let completed = done.completed.load(Ordering::SeqCst);
+    let gap = Duration::from_secs_f64(1.0 / rate);
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let mut calls = tokio::task::JoinSet::new();
+    let mut begun = Vec::new();
+    let mut next = Instant::now();
+    let over = Arc::new(AtomicBool::new(false));
+    let watch = tokio::spawn({
+        let (done, over) = (Arc::clone(done), Arc::clone(&over));
+        async move {
+            // When each assignment came.
+            let mut came: Vec<Instant> = Vec::new();
+            loop {
+                let changed = done.changed.notified();
+                let now = done.assigned.load(Ordering::SeqCst) - first;
+                came.resize(now.max(came.len()), Instant::now());
+                if over.load(Ordering::SeqCst) {
+                    return came;
                 }
-            };
-            let Ok(Some(answer)) = answer else { return };
-            let said = match answer.message {
-                Some(link_response::Message::Assignment(work)) => {
-                    done.assigned.fetch_add(1, Ordering::SeqCst);
-                    done.changed.notify_waiters();
-                    held.push(AttemptRef {
-                        attempt: work.attempt.clone(),
-                        epoch: work.epoch,
-                    });
-                    [running(&work), passed(&work)]
-                        .map(Message::Report)
-                        .to_vec()
-                }
-                Some(link_response::Message::ReportAck(ack)) if ack.sequence == 2 => {
-                    held.retain(|one| one.attempt != ack.attempt);
-                    done.completed.fetch_add(1, Ordering::SeqCst);
-                    done.changed.notify_waiters();
-                    vec![credit(capacity, held.len())]
-                }
-                _ => continue,
-            };
-            for message in said {
-                if sender.send(request(message)).await.is_err() {
-                    return;
-                }
+                let _late = tokio::time::timeout(Duration::from_millis(20), changed).await;
             }
         }
     });
+    while Instant::now() < end {
+        tokio::time::sleep_until(next.into()).await;
+        next += gap;
+        begun.push(Instant::now());
+        let client = server.client.clone();
+        calls.spawn(async move { submit_by(&client, PROJECT, "lifecycle").await });
+    }
+    while let Some(call) = calls.join_next().await {
+        call??;
+    }
+    done.wait(&done.completed, completed + begun.len()).await?;
+    over.store(true, Ordering::SeqCst);
+    done.changed.notify_waiters();
+    let came = watch.await?;
+    ensure!(
+        came.len() == begun.len(),
+        "{} of {}",
+        came.len(),
+        begun.len()
+    );
+    let waits = begun.iter().zip(&came);
+    let mut waits: Vec<f64> = waits
+        .map(|(begun, came)| came.duration_since(*begun).as_secs_f64() * 1000.0)
+        .collect();
+    waits.sort_by(f64::total_cmp);
+    Ok(waits)
+}
+
+/// All at once, until the last result is committed.
+async fn batch(server: &ControlPlane, done: &Done, options: &Options) -> anyhow::Result<Duration> {
+    let before = done.completed.load(Ordering::SeqCst);
+    let begin = Instant::now();
+    submit_all(server, options.executions, options.callers).await?;
+    done.wait(&done.completed, before + options.executions)
+        .await?;
+    Ok(begin.elapsed())
+}
+
+async fn submit_all(server: &ControlPlane, count: usize, callers: usize) -> anyhow::Result<()> {
+    stream::iter(0..count)
+        .map(|_| submit(server, PROJECT, "lifecycle"))
+        .buffer_unordered(callers)
+        .try_collect::<Vec<()>>()
+        .await?;
     Ok(())
 }
 
-fn request(message: Message) -> LinkRequest {
-    LinkRequest {
-        message: Some(message),
-    }
+async fn submit(server: &ControlPlane, project: &str, workflow: &str) -> anyhow::Result<()> {
+    submit_by(&server.client, project, workflow).await
 }
 
-fn credit(capacity: u32, held: usize) -> Message {
-    let held = u32::try_from(held).unwrap_or(capacity);
-    Message::Credit(Credit {
-        slots: capacity.saturating_sub(held),
-        exempt: 0,
-    })
-}
-
-fn running(work: &Assignment) -> AttemptReport {
-    AttemptReport {
-        attempt: work.attempt.clone(),
-        epoch: work.epoch,
-        sequence: 1,
-        phase: Phase::Running.into(),
-        ..AttemptReport::default()
-    }
-}
-
-fn passed(work: &Assignment) -> AttemptReport {
-    AttemptReport {
-        sequence: 2,
-        phase: Phase::Completed.into(),
-        completion: Some(Completion {
-            outcome: State::Passed.into(),
-            log_sha256: sha256(b""),
-            ..Completion::default()
-        }),
-        ..running(work)
-    }
+async fn submit_by(
+    client: &muster_tests::run::Client,
+    project: &str,
+    workflow: &str,
+) -> anyhow::Result<()> {
+    let request = CreateExecutionRequest {
+        parent: project.to_owned(),
+        source: Some(Source::Workflow(format!("{project}/workflows/{workflow}"))),
+        ..CreateExecutionRequest::default()
+    };
+    client.executions().create_execution(request).await?;
+    Ok(())
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<Options>> {
     let mut options = Options {
         agents: 1000,
         executions: 20_000,
-        callers: 64,
+        callers: 256,
         capacity: 4,
         latencies: 300,
+        queued: 0,
+        seconds: 10,
+        outage: true,
         database: None,
     };
     while let Some(flag) = arguments.next() {
@@ -372,12 +394,19 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<O
             return Ok(None);
         }
         let value = arguments.next().context("a flag without a value")?;
-        if flag == "--database" {
-            options.database = Some(value);
-            continue;
+        match flag.as_str() {
+            "--database" => {
+                options.database = Some(value);
+                continue;
+            }
+            "--outage" => {
+                options.outage = value.parse().with_context(|| format!("{flag} {value}"))?;
+                continue;
+            }
+            _ => {}
         }
         let value: usize = value.parse().with_context(|| format!("{flag} {value}"))?;
-        if value == 0 {
+        if value == 0 && flag != "--queued" {
             bail!("{flag} must be at least 1");
         }
         match flag.as_str() {
@@ -386,6 +415,8 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<O
             "--callers" => options.callers = value,
             "--capacity" => options.capacity = u32::try_from(value)?,
             "--latencies" => options.latencies = value,
+            "--queued" => options.queued = value,
+            "--seconds" => options.seconds = u64::try_from(value)?,
             _ => bail!("unknown flag '{flag}'\n{USAGE}"),
         }
     }

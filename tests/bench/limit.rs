@@ -89,6 +89,23 @@ pub(crate) async fn measure(
     }
 }
 
+/// Adds executions like one of a workflow that waits to the database of a server.
+///
+/// # Errors
+///
+/// When the database fails.
+pub(crate) async fn fill(
+    database: Option<&str>,
+    file: &str,
+    workflow: &str,
+    count: usize,
+) -> anyhow::Result<()> {
+    match database {
+        None => lite::fill(&format!("sqlite://{file}"), workflow, count).await,
+        Some(url) => postgres::fill(url, workflow, count).await,
+    }
+}
+
 /// The schema.
 async fn prepare(url: &str) -> anyhow::Result<()> {
     Store::connect(url, &Options::default())
@@ -110,7 +127,8 @@ macro_rules! measured {
                 count: usize,
                 writers: usize,
             ) -> anyhow::Result<f64> {
-                let samples = samples(&mut <$connection>::connect(from).await?).await?;
+                let mut from = <$connection>::connect(from).await?;
+                let samples = samples(&mut from, "lifecycle", "passed").await?;
                 let project = project(to).await?;
                 let rounds = count.div_ceil(BATCH * writers);
                 let begin = Instant::now();
@@ -134,6 +152,27 @@ macro_rules! measured {
                 Ok(done / begin.elapsed().as_secs_f64())
             }
 
+            pub(super) async fn fill(
+                url: &str,
+                workflow: &str,
+                count: usize,
+            ) -> anyhow::Result<()> {
+                let mut connection = open(url).await?;
+                let samples = samples(&mut connection, workflow, "queued").await?;
+                let first = &samples[0];
+                let at = first
+                    .columns
+                    .iter()
+                    .position(|column| column == "project_id");
+                let project = first.cells[at.context("no project")?].clone();
+                for round in 0..count.div_ceil(BATCH) {
+                    // Behind the number of the one that they are made after.
+                    let number = round * BATCH + 2;
+                    insert(&mut connection, &samples, project.clone(), number).await?;
+                }
+                Ok(())
+            }
+
             async fn open(url: &str) -> anyhow::Result<$connection> {
                 let options: $options = url.parse()?;
                 let options = options.disable_statement_logging();
@@ -152,10 +191,17 @@ macro_rules! measured {
                 cell(&row, 0)
             }
 
-            /// A row of each table, of an execution that has passed.
-            async fn samples(from: &mut $connection) -> anyhow::Result<[Sample; 5]> {
-                let sql = "SELECT id FROM executions WHERE state = 'passed' ORDER BY id LIMIT 1";
-                let id = sqlx::query(sql).fetch_one(&mut *from).await?;
+            /// A row of each table, of an execution in this state; no attempt where it has none.
+            async fn samples(
+                from: &mut $connection,
+                workflow: &str,
+                state: &str,
+            ) -> anyhow::Result<[Sample; 5]> {
+                let mut sql = sqlx::QueryBuilder::<$database>::new("SELECT id FROM executions ");
+                sql.push("WHERE workflow = ").push_bind(workflow.to_owned());
+                sql.push(" AND state = ").push_bind(state.to_owned());
+                sql.push(" ORDER BY id LIMIT 1");
+                let id = sql.build().fetch_one(&mut *from).await?;
                 let id = cell(&id, 0)?;
                 let mut all = Vec::new();
                 for (table, key) in [
@@ -168,7 +214,14 @@ macro_rules! measured {
                     let mut sql = sqlx::QueryBuilder::<$database>::new("");
                     sql.push(format!("SELECT * FROM {table} WHERE {key} = "));
                     bind(&mut sql, id.clone());
-                    let row = sql.build().fetch_one(&mut *from).await?;
+                    let Some(row) = sql.build().fetch_optional(&mut *from).await? else {
+                        all.push(Sample {
+                            table,
+                            columns: Vec::new(),
+                            cells: Vec::new(),
+                        });
+                        continue;
+                    };
                     let columns = row.columns().iter();
                     all.push(Sample {
                         table,

@@ -19,6 +19,7 @@ pub mod namespace;
 pub mod node;
 pub mod port;
 pub mod process;
+pub mod processor;
 pub mod program;
 pub mod run;
 pub mod server_installation;

@@ -9,7 +9,8 @@ use muster_proto::v1::{
     LabelValues, ListArtifactsRequest, PauseExecutionRequest, ReadLogRequest,
     ResumeExecutionRequest, StepResult, Target, agent_service_client, artifact_service_client,
     create_execution_request::Source, credential_service_client, execution::State,
-    execution_service_client, log_service_client, read_log_response::Item, workflow_service_client,
+    execution_service_client, log_service_client, project_service_client, read_log_response::Item,
+    workflow_service_client,
 };
 use tonic::{
     Request, Status,
@@ -67,6 +68,12 @@ impl Client {
     #[must_use]
     pub fn executions(&self) -> execution_service_client::ExecutionServiceClient<Service> {
         execution_service_client::ExecutionServiceClient::new(self.service.clone())
+    }
+
+    /// Returns a client of projects.
+    #[must_use]
+    pub fn projects(&self) -> project_service_client::ProjectServiceClient<Service> {
+        project_service_client::ProjectServiceClient::new(self.service.clone())
     }
 
     /// Returns a client of workflows.
