@@ -57,9 +57,13 @@ impl<C: Gathered> Default for Gather<C> {
 }
 
 impl<C: Gathered> Gather<C> {
-    /// Does a call, together with those that come meanwhile. It is done even when this future is
-    /// dropped.
-    pub(crate) async fn call(&self, store: &Store, call: C) -> Result<C::Answer, Error> {
+    /// Does a call, together with those that come meanwhile. It has its place among them when this
+    /// returns, and is done even when the future is dropped.
+    pub(crate) fn call(
+        &self,
+        store: &Store,
+        call: C,
+    ) -> impl Future<Output = Result<C::Answer, Error>> + Send + use<C> {
         let (answer, answered) = oneshot::channel();
         let begin = {
             let mut waiting = lock(&self.0);
@@ -73,12 +77,14 @@ impl<C: Gathered> Gather<C> {
             };
             tokio::spawn(work(store.clone(), working));
         }
-        answered.await.unwrap_or_else(|_ended| {
-            Err(Error::CommitUnknown {
-                operation: C::OPERATION,
-                source: "this process ends, or failed while it did this".into(),
+        async move {
+            answered.await.unwrap_or_else(|_ended| {
+                Err(Error::CommitUnknown {
+                    operation: C::OPERATION,
+                    source: "this process ends, or failed while it did this".into(),
+                })
             })
-        })
+        }
     }
 }
 

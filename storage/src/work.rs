@@ -257,13 +257,17 @@ impl Work<'_> {
     }
 
     /// Stores a report: attempt, steps, execution and event in one transaction, together with those
-    /// that come at the same time. Safe to repeat.
+    /// that come at the same time. Safe to repeat. Reports are heard in the order of the calls, not
+    /// in that in which their futures are awaited; one is stored even when nobody awaits it.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`] when the attempt is not this agent's.
-    pub async fn report(&self, report: Report) -> Result<Reported, Error> {
-        self.store_report(report).await
+    pub fn report(
+        &self,
+        report: Report,
+    ) -> impl Future<Output = Result<Reported, Error>> + Send + use<> {
+        self.store_report(report)
     }
 
     /// Gives an attempt back that was never started; its execution is queued again.

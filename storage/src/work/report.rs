@@ -167,16 +167,22 @@ fn unsaved(attempt: AttemptId) -> Error {
 }
 
 impl Work<'_> {
-    pub(super) async fn store_report(&self, report: Report) -> Result<Reported, Error> {
+    pub(super) fn store_report(
+        &self,
+        report: Report,
+    ) -> impl Future<Output = Result<Reported, Error>> + Send + use<> {
         let told = Told {
             agent: self.agent,
             report,
         };
-        match self.store.gathers().reports.call(self.store, told).await {
-            Err(Error::IllegalTransition(IllegalTransition::LeaseLost { .. })) => {
-                Ok(Reported::LeaseLost)
+        let answer = self.store.gathers().reports.call(self.store, told);
+        async move {
+            match answer.await {
+                Err(Error::IllegalTransition(IllegalTransition::LeaseLost { .. })) => {
+                    Ok(Reported::LeaseLost)
+                }
+                other => other,
             }
-            other => other,
         }
     }
 

@@ -4,6 +4,7 @@
 //! Everything an agent says carries attempt and epoch; the store and the state machine check
 //! them, nothing here trusts an id in a message over the credential.
 
+mod hear;
 mod reconcile;
 pub(crate) mod report;
 mod say;
@@ -13,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use futures::stream::FuturesUnordered;
 use muster_core::{
     execution::Lease,
     id::{AttemptId, SessionId},
@@ -23,7 +25,7 @@ use muster_proto::v1::{
 };
 use muster_storage::{
     agent::{Agent, Told},
-    work::{self, Reported},
+    work,
 };
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::{Stream, StreamExt as _};
@@ -31,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tracing::Instrument as _;
 
+use self::hear::Telling;
 use super::OUTBOX;
 use crate::{
     app::{App, Error},
@@ -41,6 +44,8 @@ use crate::{
 const PROTOCOL: u32 = 1;
 /// Most attempts in one hello or renewal.
 const MAX_ATTEMPTS: usize = 10_000;
+/// Most reports of a stream that wait for the database; the next ones wait in the stream.
+const MOST_REPORTS: usize = 64;
 /// Longest label, value or capability in a hello, in bytes.
 const MAX_WORD: usize = 256;
 /// How long an agent may take for its hello.
@@ -65,9 +70,11 @@ struct Stage {
     offences: AtomicU32,
 }
 
-/// Whether a stream goes on.
+/// How a stream goes on after a message.
 enum Flow {
     On,
+    /// With a report that is to be stored.
+    Told(work::Report),
     End,
 }
 
@@ -184,7 +191,7 @@ impl Stage {
     async fn follow(
         &mut self,
         hello: &AgentHello,
-        mut requests: impl Stream<Item = Result<LinkRequest, Status>> + Unpin,
+        requests: impl Stream<Item = Result<LinkRequest, Status>> + Unpin,
     ) -> Result<(), Error> {
         let agents = self.app.store.agents();
         // Who replaces a token closes the stream that is there; this one was not there yet.
@@ -206,6 +213,24 @@ impl Stage {
         self.app.link.ready(&self.agent, &self.outbox);
         tracing::info!(version = hello.version, "the agent connected");
 
+        let mut reports = FuturesUnordered::new();
+        let result = self.converse(requests, &mut reports).await;
+        // What was told is stored, whatever became of the stream: it must have its effects.
+        while let Some(heard) = reports.next().await {
+            if let Err(error) = self.answer(heard).await {
+                tracing::warn!(%error, "a report could not be answered");
+            }
+        }
+        result
+    }
+
+    /// Hears and answers until the stream ends. Reports wait for the database side by side, so that
+    /// neither they nor renewals wait for one whose log has to be stored first.
+    async fn converse(
+        &mut self,
+        mut requests: impl Stream<Item = Result<LinkRequest, Status>> + Unpin,
+        reports: &mut FuturesUnordered<Telling>,
+    ) -> Result<(), Error> {
         let (stop, drain) = (self.stop.clone(), self.app.link.drain.clone());
         let told = Arc::clone(&self.orders);
         let mut orders = self.app.config.order_interval.map(tokio::time::interval);
@@ -226,9 +251,11 @@ impl Stage {
                 }
                 () = orders_due => self.repeat_orders().await?,
                 () = told.notified() => self.repeat_orders().await?,
-                request = requests.next() => match request {
+                Some(heard) = reports.next(), if !reports.is_empty() => self.answer(heard).await?,
+                request = requests.next(), if reports.len() < MOST_REPORTS => match request {
                     Some(Ok(request)) => match self.hear(request).await? {
                         Flow::On => {}
+                        Flow::Told(report) => reports.push(self.tell(report)),
                         Flow::End => return Ok(()),
                     },
                     Some(Err(status)) => return self.refuse_broken(&status).await,
@@ -247,7 +274,10 @@ impl Stage {
                 link.set_credit(self.agent.id, &self.outbox, credit);
                 self.app.hub.queue_changed();
             }
-            Some(M::Report(report)) => self.report(report).await?,
+            Some(M::Report(told)) => match report::read(told) {
+                Ok(report) => return Ok(Flow::Told(report)),
+                Err(message) => self.refuse(Reason::Invalid, &message).await?,
+            },
             Some(M::Renew(renew)) => self.renew(renew).await?,
             Some(M::Decline(decline)) => self.decline(decline).await?,
             Some(M::Hello(_)) => {
@@ -331,51 +361,6 @@ impl Stage {
         let now = self.app.clock.now();
         now.checked_add(self.app.config.lease_duration)
             .unwrap_or(now)
-    }
-
-    async fn report(&mut self, told: muster_proto::v1::AttemptReport) -> Result<(), Error> {
-        let (attempt, epoch, sequence) = (told.attempt.clone(), told.epoch, told.sequence);
-        let mut report = match report::read(told) {
-            Ok(report) => report,
-            Err(message) => return self.refuse(Reason::Invalid, &message).await,
-        };
-        let over = matches!(
-            report.progress,
-            work::Progress::Completed(_) | work::Progress::Lost
-        );
-        if over {
-            // Under an ended lease nothing can be added any more.
-            report.log = self.app.flush_log(report.lease).await;
-        }
-        let lease = report.lease;
-        let work = self.app.store.agent(self.agent.id);
-        match work.report(report).await {
-            Ok(Reported::Applied { changed, log_ended }) => {
-                self.acknowledge(&attempt, sequence).await;
-                self.app.perform(&changed);
-                if log_ended {
-                    self.app.log_ended(lease.attempt, changed.execution.id);
-                } else if over {
-                    // Not here: the SHA-256 of a long log may have to be computed again, and
-                    // leases must be renewed meanwhile.
-                    self.app.finish_log_later(lease.attempt);
-                }
-            }
-            Ok(Reported::Repeat { sequence: last } | Reported::AlreadyEnded { sequence: last }) => {
-                self.acknowledge(&attempt, last.max(sequence)).await;
-            }
-            Ok(Reported::LeaseLost) => self.refuse_lease(&attempt, epoch).await,
-            Err(error) if error.is_not_found() => {
-                self.refuse_lease(&attempt, epoch).await;
-                self.offend();
-            }
-            // Not acknowledged: the agent tells it again.
-            Err(error) if error.is_retryable() => {
-                tracing::warn!(attempt, %error, "a report can not be stored now");
-            }
-            Err(error) => return Err(error.into()),
-        }
-        Ok(())
     }
 }
 

@@ -20,8 +20,13 @@ impl Stage {
         let message = LinkResponse {
             message: Some(message),
         };
+        let patience = match self.stop.is_cancelled() {
+            // Nobody is waited for on a stream that ends.
+            true => Duration::ZERO,
+            false => LISTEN_PATIENCE,
+        };
         // When the receiver is gone the stream is: the next request tells.
-        let sent = self.outbox.send_timeout(message, LISTEN_PATIENCE).await;
+        let sent = self.outbox.send_timeout(message, patience).await;
         if let Err(mpsc::error::SendTimeoutError::Timeout(_)) = sent {
             tracing::warn!("the agent does not listen, its stream is closed");
             self.stop.cancel();
