@@ -31,6 +31,8 @@ const WELCOME_LIMIT: Duration = Duration::from_secs(20);
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(5);
 /// How often to renew when the server does not say.
 const RENEW_INTERVAL: Duration = Duration::from_secs(10);
+/// After how many renewals a report that is not acknowledged is told again.
+const RESEND_AFTER: u32 = 2;
 /// Most attempts in one message.
 const MAX_NAMED: usize = 10_000;
 /// Messages that wait for the connection.
@@ -38,8 +40,8 @@ const OUTBOX: usize = 16;
 
 /// What this stream has sent and heard.
 pub(super) struct Session {
-    /// Sequence of the newest report sent, by attempt.
-    pub(super) sent: HashMap<AttemptId, i64>,
+    /// Sequence of the newest report sent, and when, by attempt.
+    pub(super) sent: HashMap<AttemptId, (i64, Instant)>,
     /// The slots last asked for.
     pub(super) slots: Option<Credit>,
     /// Attempts to give back.
@@ -276,10 +278,14 @@ fn has_news(context: &Context, session: &Session) -> bool {
             .any(|attempt| unsent(session, attempt).is_some() || attempt.declined().is_some())
 }
 
-/// The sequence of a report that this stream has not sent.
+/// The sequence of a report that this stream has not sent, or that the server has not acknowledged
+/// for long: it may have had no room to store it.
 fn unsent(session: &Session, attempt: &crate::attempt::Attempt) -> Option<i64> {
     let newest = attempt.unreported()?;
-    (session.sent.get(&attempt.id) != Some(&newest)).then_some(newest)
+    let waits = session.sent.get(&attempt.id).is_some_and(|(sent, at)| {
+        *sent == newest && at.elapsed() < session.renew_interval * RESEND_AFTER
+    });
+    (!waits).then_some(newest)
 }
 
 /// The next message, the most urgent first.
@@ -300,7 +306,8 @@ fn next(context: &Context, session: &mut Session) -> Option<Out> {
             continue;
         }
         if let Some(report) = attempt.report() {
-            session.sent.insert(attempt.id, report.sequence);
+            let sent = (report.sequence, Instant::now());
+            session.sent.insert(attempt.id, sent);
             return Some(Out::Report(report));
         }
     }

@@ -14,7 +14,7 @@ use muster_core::id::{AttemptId, ExecutionId};
 use muster_proto::{
     runner::v1::{agent_message::Message as Heard, conductor_hello::Purpose},
     v1::{
-        Assignment, AttemptOrder, AttemptRef, CancelAttempt, LeasesRenewed, Refusal,
+        Assignment, AttemptOrder, AttemptRef, AttemptReport, CancelAttempt, LeasesRenewed, Refusal,
         attempt_order::Action, attempt_report::Phase, execution::State,
         link_request::Message as Told, link_response::Message as Say, refusal::Reason,
     },
@@ -277,6 +277,21 @@ async fn a_killed_server_costs_no_byte_and_no_report() {
         .await;
     assert!(completed.sequence > unacknowledged.sequence);
     assert_eq!(run.server.store.log(&work.attempt), "one\ntwo\n");
+}
+
+#[tokio::test]
+async fn a_report_that_nobody_acknowledges_is_told_again_on_the_same_stream() {
+    let mut run = Run::start(STANDIN).await;
+    let mut link = run.server.welcome(Vec::new()).await;
+    let work = assignment();
+    link.assign(work.clone()).await;
+    let preparing = |report: &AttemptReport| report.phase() == Phase::Preparing;
+    let told = link.report(preparing).await;
+    // The server had no room to store it, but for the leases.
+    let again = link.report(preparing).await;
+    assert_eq!(again.sequence, told.sequence);
+    link.acknowledge(&again).await;
+    run.given(&work).await;
 }
 
 #[tokio::test]

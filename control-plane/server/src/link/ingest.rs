@@ -12,6 +12,7 @@ use muster_core::{
 };
 use muster_proto::v1::LogChunk;
 use muster_storage::{
+    self as storage,
     attempt::Status,
     execution::LogSummary,
     work::{Appended, DurableLog, NewSegment},
@@ -155,7 +156,12 @@ impl Ingest {
             blob: blob.key,
             blob_size: i64::try_from(blob.size).unwrap_or(i64::MAX),
         };
-        match app.store.agent(self.agent).append_log(&new).await? {
+        let appended = app.store.agent(self.agent).append_log(&new).await;
+        if appended.as_ref().is_err_and(storage::Error::is_retryable) {
+            // No row names it, and the bytes come again under another key.
+            drop_blob(app, &key).await;
+        }
+        match appended? {
             Appended::Stored { durable } => {
                 let bytes = u64::try_from(self.end - self.durable).unwrap_or(0);
                 metrics::counter!(crate::metrics::LOG_BYTES).increment(bytes);

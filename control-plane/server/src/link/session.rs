@@ -97,10 +97,17 @@ pub(crate) fn serve(
         session: SessionId::generate(),
         offences: AtomicU32::new(0),
     };
+    let served = Arc::clone(app);
     let run = async move {
         match stage.run(requests).await {
             Ok(()) => tracing::info!("the agent's stream ended"),
-            Err(error) => tracing::warn!(%error, "the agent's stream broke"),
+            Err(error) => {
+                tracing::warn!(%error, "the agent's stream broke");
+                if matches!(error, Error::Unavailable(_) | Error::Unwritable { .. }) {
+                    // The agent is here, and its leases were not renewed.
+                    served.link.miss_renewals();
+                }
+            }
         }
     };
     app.tasks.spawn(run.instrument(span));
@@ -313,6 +320,7 @@ impl Stage {
             // Not answered: the agent renews again, and leases get a grace period.
             Err(error) if error.is_retryable() => {
                 tracing::warn!(%error, "leases can not be renewed now");
+                self.app.link.miss_renewals();
                 return Ok(());
             }
             Err(error) => return Err(error.into()),

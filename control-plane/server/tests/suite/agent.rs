@@ -104,6 +104,11 @@ impl Agent {
         }
     }
 
+    /// It has reported this often before, on other streams.
+    pub(crate) fn after(&mut self, sequence: i64) {
+        self.sequence = sequence;
+    }
+
     pub(crate) async fn say(&self, message: Message) {
         let message = LinkRequest {
             message: Some(message),
