@@ -196,15 +196,27 @@ async fn drop_blob(app: &App, key: &str) {
 }
 
 impl App {
-    /// Opens the log of an attempt for a new stream, which must go on at the durable offset.
+    /// Opens the log of an attempt for a new stream, which must go on at the durable offset. What is
+    /// below `first` is not to be had any more.
     pub(crate) async fn open_log(
         &self,
         agent: AgentId,
         lease: Lease,
+        first: i64,
     ) -> Result<Arc<tokio::sync::Mutex<Ingest>>, Error> {
-        let attempt = self.store.agent(agent).attempt(lease.attempt).await?;
+        let work = self.store.agent(agent);
+        let mut attempt = work.attempt(lease.attempt).await?;
         if attempt.epoch != lease.epoch || attempt.status != Status::Live {
             return Err(Error::LeaseLost { epoch: lease.epoch });
+        }
+        if first > attempt.log_offset {
+            tracing::warn!(attempt = %lease.attempt, durable = attempt.log_offset, first, "a part of a log is lost");
+            match work.skip_log(lease, first).await? {
+                Appended::Stored { durable } | Appended::Elsewhere { durable } => {
+                    attempt.log_offset = durable;
+                }
+                Appended::Refused => return Err(Error::LeaseLost { epoch: lease.epoch }),
+            }
         }
         if let Some(known) = self.link.ingests.get(lease.attempt) {
             let mut ingest = known.lock().await;

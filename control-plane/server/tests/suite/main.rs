@@ -15,5 +15,6 @@ mod outage;
 mod port;
 mod postgres;
 mod replicas;
+mod restore;
 mod schedule;
 mod stop;

@@ -48,7 +48,7 @@ pub(crate) async fn drop_database(url: &str) {
     let server = server().expect("it is set");
     execute(
         &server,
-        &format!("DROP DATABASE {} WITH (FORCE)", name(url)),
+        &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", name(url)),
     )
     .await;
 }
@@ -109,4 +109,11 @@ impl Tablespace {
         let server = server().expect("it is set");
         execute(&server, &format!("DROP TABLESPACE {}", self.name)).await;
     }
+}
+
+/// Waits until a database takes no changes from those who connect now.
+pub(crate) async fn refuses_writes(url: &str) {
+    let mut db = sqlx::PgConnection::connect(url).await.expect("PostgreSQL");
+    let show = sqlx::AssertSqlSafe("CREATE TABLE refused (id int)".to_owned());
+    db.execute(show).await.expect_err("it takes no changes");
 }
