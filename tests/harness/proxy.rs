@@ -29,11 +29,12 @@ pub enum Wire {
     Silent,
     /// Connections are closed, and no new ones are taken.
     Cut,
-    /// Whole until a client says a word; then the other side hears that word and answers, and the
-    /// connection is closed before a byte of the answer is carried.
-    CutAfter(Vec<u8>),
-    /// Whole until a client says a word, which is not carried: the connection is closed.
-    CutBefore(Vec<u8>),
+    /// Whole until clients say a word for the so-manyth time, from when it is set; then the other side
+    /// hears that word and answers, and the connection is closed before a byte of the answer is
+    /// carried. So it is with every later one.
+    CutAfter(&'static str, u64),
+    /// The same, but the word is not carried.
+    CutBefore(&'static str, u64),
 }
 
 /// A proxy on loopback, for as long as this lives.
@@ -43,7 +44,7 @@ pub struct Proxy {
     pub address: SocketAddr,
     wire: watch::Sender<Wire>,
     words: Arc<AtomicU64>,
-    taken: Arc<AtomicU64>,
+    cuts: Arc<AtomicU64>,
     _tasks: JoinSet<()>,
 }
 
@@ -57,39 +58,34 @@ impl Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let wire = watch::Sender::new(Wire::Whole);
-        let (words, taken) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+        let (words, cuts) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(
             listener,
             server,
             wire.clone(),
             Arc::clone(&words),
-            Arc::clone(&taken),
+            Arc::clone(&cuts),
         ));
         Ok(Self {
             address,
             wire,
             words,
-            taken,
+            cuts,
             _tasks: tasks,
         })
     }
 
     /// From now on the wire is like this, for connections that are there and for new ones.
     pub fn set(&self, wire: Wire) {
+        self.words.store(0, Ordering::SeqCst);
         self.wire.send_replace(wire);
     }
 
     /// How often it was cut for a word.
     #[must_use]
-    pub fn words(&self) -> u64 {
-        self.words.load(Ordering::SeqCst)
-    }
-
-    /// How many connections were taken.
-    #[must_use]
-    pub fn taken(&self) -> u64 {
-        self.taken.load(Ordering::SeqCst)
+    pub fn cuts(&self) -> u64 {
+        self.cuts.load(Ordering::SeqCst)
     }
 }
 
@@ -99,6 +95,7 @@ struct Direction {
     /// What a client says; else what it hears.
     up: bool,
     words: Arc<AtomicU64>,
+    cuts: Arc<AtomicU64>,
     /// The word was said on this connection: what comes back is not carried.
     said: watch::Sender<bool>,
 }
@@ -108,14 +105,13 @@ async fn accept(
     server: SocketAddr,
     wire: watch::Sender<Wire>,
     words: Arc<AtomicU64>,
-    taken: Arc<AtomicU64>,
+    cuts: Arc<AtomicU64>,
 ) {
     let mut connections = JoinSet::new();
     loop {
         let Ok((client, _)) = listener.accept().await else {
             continue;
         };
-        taken.fetch_add(1, Ordering::SeqCst);
         while connections.try_join_next().is_some() {}
         if *wire.borrow() == Wire::Cut {
             continue;
@@ -124,6 +120,7 @@ async fn accept(
             wire: wire.subscribe(),
             up,
             words: Arc::clone(&words),
+            cuts: Arc::clone(&cuts),
             said: said.clone(),
         };
         let said = watch::Sender::new(false);
@@ -176,20 +173,17 @@ impl Direction {
                         return;
                     }
                 }
-                Wire::CutAfter(word) | Wire::CutBefore(word) if self.up => {
-                    let after = matches!(*self.wire.borrow(), Wire::CutAfter(_));
-                    before.extend_from_slice(&piece[..size]);
-                    if holds(&before, &word) {
-                        self.words.fetch_add(1, Ordering::SeqCst);
-                        if !after {
-                            return;
-                        }
+                Wire::CutAfter(word, nth) if self.up => {
+                    if self.is_said(word, nth, &mut before, &piece[..size]) {
                         self.said.send_replace(true);
                     }
-                    let kept = before.len().saturating_sub(word.len());
-                    before.drain(..kept);
                 }
-                Wire::CutAfter(_) | Wire::CutBefore(_) => {}
+                Wire::CutBefore(word, nth) if self.up => {
+                    if self.is_said(word, nth, &mut before, &piece[..size]) {
+                        return;
+                    }
+                }
+                Wire::CutAfter(..) | Wire::CutBefore(..) => {}
             }
             if !self.up && *self.said.borrow() {
                 // The other side has heard the word and answers it.
@@ -202,8 +196,23 @@ impl Direction {
     }
 }
 
-fn holds(text: &[u8], word: &[u8]) -> bool {
-    text.windows(word.len().max(1)).any(|part| part == word)
+impl Direction {
+    /// Whether a word is said for the `nth` time, or a later one, with this piece.
+    fn is_said(&self, word: &str, nth: u64, before: &mut Vec<u8>, piece: &[u8]) -> bool {
+        before.extend_from_slice(piece);
+        let word = word.as_bytes();
+        let found = before.windows(word.len().max(1)).any(|part| part == word);
+        let rest = match found {
+            true => before.len(),
+            false => before.len().saturating_sub(word.len().saturating_sub(1)),
+        };
+        before.drain(..rest);
+        let cut = found && self.words.fetch_add(1, Ordering::SeqCst) + 1 >= nth;
+        if cut {
+            self.cuts.fetch_add(1, Ordering::SeqCst);
+        }
+        cut
+    }
 }
 
 #[cfg(test)]
@@ -237,16 +246,15 @@ mod tests {
         let proxy = Proxy::before(echo().await).await.expect("a proxy");
         let mut stream = TcpStream::connect(proxy.address).await.expect("it listens");
         assert_eq!(say(&mut stream, b"one").await.as_deref(), Some(&b"one"[..]));
-        for wire in [
-            Wire::CutAfter(b"COMMIT".into()),
-            Wire::CutBefore(b"COMMIT".into()),
-        ] {
+        for wire in [Wire::CutAfter("COMMIT", 2), Wire::CutBefore("COMMIT", 2)] {
             proxy.set(wire);
+            let first = say(&mut stream, b"COMMIT").await;
+            assert!(first.is_some(), "it is not the second time yet");
             let mut stream = TcpStream::connect(proxy.address).await.expect("it listens");
             assert_eq!(say(&mut stream, b"COM").await.as_deref(), Some(&b"COM"[..]));
             assert_eq!(say(&mut stream, b"MIT").await, None);
         }
-        assert_eq!(proxy.words(), 2);
+        assert_eq!(proxy.cuts(), 2);
         proxy.set(Wire::Cut);
         assert_eq!(say(&mut stream, b"two").await, None);
         proxy.set(Wire::Slow(Duration::from_millis(1)));

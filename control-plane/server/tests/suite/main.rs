@@ -8,6 +8,7 @@ mod children;
 mod credentials;
 mod dispatch;
 mod documents;
+mod failover;
 mod fixture;
 mod isolation;
 mod link;
