@@ -241,6 +241,9 @@ impl Stage {
         let (stop, drain) = (self.stop.clone(), self.app.link.drain.clone());
         let told = Arc::clone(&self.orders);
         let mut orders = self.app.config.order_interval.map(tokio::time::interval);
+        // How many of the reports wait for logs first. Those are for the object store to hold up, not
+        // for them to hold up others; there are few more of them than attempts of the agent.
+        let mut endings = 0_usize;
         loop {
             let orders_due = async {
                 match &mut orders {
@@ -258,11 +261,17 @@ impl Stage {
                 }
                 () = orders_due => self.repeat_orders().await?,
                 () = told.notified() => self.repeat_orders().await?,
-                Some(heard) = reports.next(), if !reports.is_empty() => self.answer(heard).await?,
-                request = requests.next(), if reports.len() < MOST_REPORTS => match request {
+                Some(heard) = reports.next(), if !reports.is_empty() => {
+                    endings = endings.saturating_sub(usize::from(heard.is_ending()));
+                    self.answer(heard).await?;
+                }
+                request = requests.next(), if reports.len() < MOST_REPORTS + endings.min(MAX_ATTEMPTS) => match request {
                     Some(Ok(request)) => match self.hear(request).await? {
                         Flow::On => {}
-                        Flow::Told(report) => reports.push(self.tell(report)),
+                        Flow::Told(report) => {
+                            endings += usize::from(hear::is_ending(&report));
+                            reports.push(self.tell(report));
+                        }
                         Flow::End => return Ok(()),
                     },
                     Some(Err(status)) => return self.refuse_broken(&status).await,

@@ -12,6 +12,7 @@ mod failover;
 mod fixture;
 mod isolation;
 mod link;
+mod objects;
 mod outage;
 mod port;
 mod postgres;

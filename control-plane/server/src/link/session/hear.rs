@@ -21,12 +21,24 @@ pub(super) struct Heard {
     result: Result<Reported, muster_storage::Error>,
 }
 
+impl Heard {
+    /// Whether the report ended its attempt.
+    pub(super) const fn is_ending(&self) -> bool {
+        self.over
+    }
+}
+
+/// Whether a report ends its attempt: its log has to be stored first.
+pub(super) const fn is_ending(report: &Report) -> bool {
+    matches!(report.progress, Progress::Completed(_) | Progress::Lost)
+}
+
 impl Stage {
     /// Begins to store a report. Those of an attempt are stored in the order of these calls; one that
     /// ends its attempt comes when its log is stored, and none of that attempt comes after it.
     pub(super) fn tell(&self, mut report: Report) -> Telling {
         let (lease, sequence) = (report.lease, report.sequence);
-        let over = matches!(report.progress, Progress::Completed(_) | Progress::Lost);
+        let over = is_ending(&report);
         let heard = move |result| Heard {
             lease,
             sequence,
