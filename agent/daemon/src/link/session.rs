@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    ops::RangeInclusive,
     sync::Arc,
     time::Duration,
 };
@@ -23,8 +24,9 @@ use tonic::{Status, Streaming};
 use super::{Ended, channel::Channels, incoming};
 use crate::{attempt::End, context::Context, convert};
 
-/// Versions of the protocol that this agent speaks.
-const PROTOCOL: u32 = 1;
+/// Versions of the protocol that this agent speaks: the newest, and the one before it for servers
+/// that are not updated yet.
+const PROTOCOLS: RangeInclusive<u32> = 1..=2;
 /// How long a server may take to answer the hello.
 const WELCOME_LIMIT: Duration = Duration::from_secs(20);
 /// How long a server that hears no more may take to end its side of a stream.
@@ -223,8 +225,8 @@ fn lost(why: &str, lived: bool) -> Ended {
 fn hello(context: &Context) -> AgentHello {
     let config = &context.config;
     AgentHello {
-        min_protocol: PROTOCOL,
-        max_protocol: PROTOCOL,
+        min_protocol: *PROTOCOLS.start(),
+        max_protocol: *PROTOCOLS.end(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         session: context.session.to_string(),
         labels: config.labels.clone().into_iter().collect(),

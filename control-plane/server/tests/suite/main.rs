@@ -16,6 +16,7 @@ mod objects;
 mod outage;
 mod port;
 mod postgres;
+mod protocol;
 mod replicas;
 mod restore;
 mod schedule;

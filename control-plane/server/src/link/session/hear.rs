@@ -9,6 +9,9 @@ use muster_storage::work::{Progress, Report, Reported};
 use super::Stage;
 use crate::app::Error;
 
+/// The first version of the protocol whose agents tell a report again that is not acknowledged.
+const TELLS_AGAIN: u32 = 2;
+
 /// A report on its way into the database.
 pub(super) type Telling = BoxFuture<'static, Heard>;
 
@@ -89,6 +92,10 @@ impl Stage {
             // Not acknowledged: the agent tells it again.
             Err(error) if error.is_retryable() => {
                 tracing::warn!(attempt, %error, "a report can not be stored now");
+                if self.protocol < TELLS_AGAIN {
+                    // It does so on its next stream alone.
+                    self.stop.cancel();
+                }
             }
             Err(error) => return Err(error.into()),
         }
