@@ -20,4 +20,5 @@ mod protocol;
 mod replicas;
 mod restore;
 mod schedule;
+mod skew;
 mod stop;
