@@ -17,6 +17,7 @@ mod outage;
 mod port;
 mod postgres;
 mod protocol;
+mod readers;
 mod replicas;
 mod restore;
 mod schedule;
