@@ -3,6 +3,7 @@
 //! How a connection is made is in `store/connect.rs`.
 
 mod connect;
+mod disk;
 mod suspicion;
 
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use sea_orm::{DatabaseConnection, DbBackend};
 use uuid::Uuid;
 
 use crate::{
-    Error,
+    Error, Unwritable,
     agent::Agents,
     artifact::Artifacts,
     credential::{self, Credentials},
@@ -136,6 +137,11 @@ impl Store {
 
     pub(crate) fn suspicion(&self) -> &suspicion::Suspicion {
         &self.connections.suspicion
+    }
+
+    /// Why no changes are taken, when SQLite could not use a file and does not say why.
+    pub(crate) async fn unwritable(&self) -> Option<Unwritable> {
+        disk::unwritable(self.connections.file.as_deref()?).await
     }
 
     pub(crate) const fn speaker(&self) -> Uuid {

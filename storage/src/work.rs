@@ -294,6 +294,16 @@ impl Work<'_> {
         self.store_segment(segment).await
     }
 
+    /// Takes note that the bytes of a log below `to` that are not durable are not to be had any more:
+    /// they are a gap. Safe to repeat.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when the attempt is not this agent's.
+    pub async fn skip_log(&self, lease: Lease, to: i64) -> Result<Appended, Error> {
+        self.leave_gap(lease, to).await
+    }
+
     /// Adds a complete artifact. The same path again replaces it within the attempt.
     ///
     /// # Errors
