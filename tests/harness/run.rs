@@ -479,7 +479,9 @@ pub fn describe(execution: &Execution) -> String {
     text
 }
 
-fn is_terminal(state: State) -> bool {
+/// Whether a state is an end.
+#[must_use]
+pub const fn is_terminal(state: State) -> bool {
     matches!(
         state,
         State::Passed | State::Failed | State::Aborted | State::Canceled | State::TimedOut
