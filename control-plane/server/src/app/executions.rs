@@ -5,7 +5,7 @@ mod known;
 mod loaded;
 mod replicas;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use muster_core::{
@@ -144,9 +144,16 @@ impl App {
         request: Option<&Request>,
     ) -> Result<Details, Error> {
         let executions = self.store.executions(project.id);
-        self.try_out(loaded, new)?;
+        let known = self.try_out(loaded, new)?;
         let identity = executions.reserve(&loaded.workflow.metadata.name).await?;
-        let compiled = compile(loaded, new, &identity)?;
+        let known = known.and_then(|known| known.of(&info(new, &identity)));
+        let compiled = match known {
+            Some(mut compiled) => {
+                add_warnings(loaded, &mut compiled);
+                compiled
+            }
+            None => compile(loaded, new, &identity)?,
+        };
         let cancels = compiled
             .concurrency
             .as_ref()
@@ -186,18 +193,21 @@ impl App {
         })
     }
 
-    /// Compiles a run before a number is taken, so that a bad manifest takes none.
-    fn try_out(&self, loaded: &Loaded, new: &NewRun) -> Result<(), Error> {
+    /// Compiles a run before a number is taken, so that a bad manifest takes none. Returns what an
+    /// earlier run of the same has come to, where that is known.
+    fn try_out(&self, loaded: &Loaded, new: &NewRun) -> Result<Option<Arc<Compiled>>, Error> {
         let stored = loaded.alone();
-        let is_known = |revision| self.known.has_compiled(revision, &new.config, &new.tags);
-        if stored.is_some_and(is_known) {
-            return Ok(());
+        if let Some(revision) = stored
+            && let Some(known) = self.known.compiled(revision, new)
+        {
+            return Ok(known);
         }
-        compile(loaded, new, &self.trial_identity(loaded))?;
+        let compiled = compile_alone(loaded, new, &self.trial_identity(loaded))?;
         if let Some(revision) = stored {
-            self.known.compiled(revision, &new.config, &new.tags);
+            let workflow = &loaded.workflow;
+            self.known.keep_compiled(revision, workflow, new, compiled);
         }
-        Ok(())
+        Ok(None)
     }
 
     /// The identity of an execution that is compiled to see what comes of it.
@@ -422,15 +432,33 @@ pub(super) fn deadline(identity: &Identity, wait: Duration) -> Option<jiff::Time
         .and_then(|wait| identity.create_time.checked_add(wait).ok())
 }
 
-fn compile(loaded: &Loaded, new: &NewRun, identity: &Identity) -> Result<Compiled, Error> {
-    let execution = ExecutionInfo {
+/// What expressions may ask of an execution.
+fn info(new: &NewRun, identity: &Identity) -> ExecutionInfo {
+    ExecutionInfo {
         id: identity.id.to_string(),
         name: identity.display_name.clone(),
         number: u64::try_from(identity.number).unwrap_or(0),
         scheduled_at: identity.create_time.to_string(),
         tags: new.tags.clone(),
         ..ExecutionInfo::default()
-    };
+    }
+}
+
+fn compile(loaded: &Loaded, new: &NewRun, identity: &Identity) -> Result<Compiled, Error> {
+    let mut compiled = compile_alone(loaded, new, identity)?;
+    add_warnings(loaded, &mut compiled);
+    Ok(compiled)
+}
+
+/// Puts what is to be said of what was loaded before what is to be said of the workflow.
+fn add_warnings(loaded: &Loaded, compiled: &mut Compiled) {
+    let of_request = loaded.request.iter().flat_map(|it| &it.warnings);
+    let before: Vec<Problem> = loaded.warnings.iter().chain(of_request).cloned().collect();
+    compiled.warnings.splice(0..0, before);
+}
+
+fn compile_alone(loaded: &Loaded, new: &NewRun, identity: &Identity) -> Result<Compiled, Error> {
+    let execution = info(new, identity);
     let input = Input {
         workflow: &loaded.workflow,
         templates: &loaded.templates,
@@ -443,13 +471,10 @@ fn compile(loaded: &Loaded, new: &NewRun, identity: &Identity) -> Result<Compile
     if let Some(unsupported) = unsupported.filter(|problems| !problems.is_empty()) {
         return Err(Problems(unsupported).into());
     }
-    let mut compiled = compile::compile(&input).map_err(|problems| match &loaded.request {
+    let compiled = compile::compile(&input).map_err(|problems| match &loaded.request {
         Some(document) => document.all_placed(problems),
         None => problems,
     })?;
-    let of_request = loaded.request.iter().flat_map(|it| &it.warnings);
-    let before: Vec<Problem> = loaded.warnings.iter().chain(of_request).cloned().collect();
-    compiled.warnings.splice(0..0, before);
     Ok(compiled)
 }
 
