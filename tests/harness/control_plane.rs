@@ -160,6 +160,11 @@ impl ControlPlane {
 /// Certificate of the authority that a server makes for itself, in its data folder.
 const AUTHORITY: &str = "tls/ca.pem";
 
+/// What a server on an object store has from its environment.
+const CREDENTIALS: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
+
 fn spawn(arguments: &[String], folder: &Path) -> anyhow::Result<Process> {
-    Process::start("server", &program::path()?, arguments, &[], folder)
+    let given = |name| Some((name, std::env::var(name).ok()?));
+    let credentials: Vec<_> = CREDENTIALS.into_iter().filter_map(given).collect();
+    Process::start("server", &program::path()?, arguments, &credentials, folder)
 }
