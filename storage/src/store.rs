@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::{
     Error, Unwritable,
     agent::Agents,
+    agent::{Arrival, ByToken, SessionOf},
     artifact::Artifacts,
     credential::{self, Credentials},
     execution::{Executions, Numbered, Wanted},
@@ -30,7 +31,7 @@ use crate::{
     queue::{self, Queue},
     shared::Read,
     token::{self, Tokens},
-    work::{Told, Work},
+    work::{LiveOf, Renewal, Told, Work},
 };
 
 /// How to connect.
@@ -72,6 +73,11 @@ pub(crate) struct Gathers {
     pub(crate) numbers: Gather<Numbered>,
     pub(crate) creates: Gather<Wanted>,
     pub(crate) reports: Gather<Told>,
+    pub(crate) renewals: Gather<Renewal>,
+    pub(crate) live: Gather<LiveOf>,
+    pub(crate) arrivals: Gather<Arrival>,
+    pub(crate) agents: Gather<ByToken>,
+    pub(crate) sessions: Gather<SessionOf>,
     pub(crate) tokens: Gather<Read<token::ByHash>>,
     pub(crate) projects: Gather<Read<project::Named>>,
     pub(crate) manifests: Gather<Read<manifest::Named>>,

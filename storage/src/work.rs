@@ -4,6 +4,7 @@
 mod assignment;
 mod claim;
 mod evidence;
+mod lease;
 mod report;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use muster_core::{
     id::{AgentId, AttemptId, ProjectId},
 };
 
+pub(crate) use lease::{LiveOf, Renewal};
 pub(crate) use report::Told;
 
 use crate::{

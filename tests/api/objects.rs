@@ -4,6 +4,7 @@
 
 use std::{
     fmt::Write as _,
+    net::Ipv4Addr,
     time::{Duration, Instant},
 };
 
@@ -11,10 +12,12 @@ use anyhow::{Context as _, ensure};
 use muster_proto::v1::execution::State;
 use muster_tests::{
     agent::Agent,
-    control_plane::ControlPlane,
+    control_plane::{ControlPlane, Options},
     proxy::{Proxy, Wire},
 };
 
+/// What a server on an object store has from its environment.
+const CREDENTIALS: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
 /// Prints numbered lines for about ten seconds.
 const COUNTING: &str = r#"
 apiVersion: testworkflows.testkube.io/v1
@@ -58,7 +61,12 @@ async fn logs_wait_in_their_spools_while_the_object_store_is_away() -> anyhow::R
     };
     let lease = ["--lease-duration", "6s", "--renew-interval", "2s"];
     let arguments = [&["--blobs", url.as_str()][..], &lease].concat();
-    let server = ControlPlane::start_with(&arguments).await?;
+    let given = |name| Some((name, std::env::var(name).ok()?));
+    let options = Options {
+        arguments: arguments.into_iter().map(str::to_owned).collect(),
+        variables: CREDENTIALS.into_iter().filter_map(given).collect(),
+    };
+    let server = ControlPlane::start_as(Ipv4Addr::LOCALHOST.into(), options).await?;
     let _agent = Agent::on_this_machine(&server, "here").await?;
     let run = server.client.start(COUNTING, None).await?;
     run.prints("line 3\n").await?;

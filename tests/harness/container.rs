@@ -28,6 +28,20 @@ pub async fn running(namespace: &Namespace, name: &str) -> anyhow::Result<Runnin
     .await
 }
 
+/// Returns the running containers called `name` of all pods in `namespace`.
+///
+/// # Errors
+///
+/// When the cluster does not answer.
+pub async fn all_running(namespace: &Namespace, name: &str) -> anyhow::Result<Vec<Running>> {
+    let pods = namespace.api::<Pod>().list(&ListParams::default()).await?;
+    Ok(pods
+        .items
+        .iter()
+        .filter_map(|pod| find(pod, name))
+        .collect())
+}
+
 /// Kills all processes of a container at once, as the kernel of a cgroup v2 node does when the
 /// container's memory is over; with a helper pod in `helpers`. One that is gone before its turn,
 /// because the kernel ends all that belong to a first process, is not a failure.

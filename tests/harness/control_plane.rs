@@ -19,7 +19,17 @@ pub struct ControlPlane {
     pub client: Client,
     process: Option<Process>,
     arguments: Vec<String>,
+    options: Options,
     data: TempDir,
+}
+
+/// What a server is started with, beside its address and its folder.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// More arguments.
+    pub arguments: Vec<String>,
+    /// Variables of its environment.
+    pub variables: Vec<(&'static str, String)>,
 }
 
 impl ControlPlane {
@@ -38,7 +48,11 @@ impl ControlPlane {
     ///
     /// When it does not come up.
     pub async fn start_with(extra: &[&str]) -> anyhow::Result<Self> {
-        Self::launch(IpAddr::V4(Ipv4Addr::LOCALHOST), extra).await
+        let options = Options {
+            arguments: extra.iter().map(|&argument| argument.to_owned()).collect(),
+            ..Options::default()
+        };
+        Self::start_as(IpAddr::V4(Ipv4Addr::LOCALHOST), options).await
     }
 
     /// Starts a server at a port of `address`; outside loopback it speaks TLS with a
@@ -48,12 +62,36 @@ impl ControlPlane {
     ///
     /// When it does not come up.
     pub async fn start_at(address: IpAddr) -> anyhow::Result<Self> {
-        Self::launch(address, &[]).await
+        Self::start_as(address, Options::default()).await
     }
 
-    async fn launch(address: IpAddr, extra: &[&str]) -> anyhow::Result<Self> {
-        program::install_tls_provider();
+    /// The same with arguments and variables of its own.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come up.
+    pub async fn start_as(address: IpAddr, options: Options) -> anyhow::Result<Self> {
+        Self::launch(address, options, TempDir::with_prefix("muster-test-")?).await
+    }
+
+    /// Starts another server beside this one, at another port of `address`: the same options, which
+    /// name a database for both, the same key of credentials and the same administrator.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come up.
+    pub async fn beside(&self, address: IpAddr) -> anyhow::Result<Self> {
         let data = TempDir::with_prefix("muster-test-")?;
+        let (from, to) = (self.data.path().join("server"), data.path().join("server"));
+        std::fs::create_dir(&to)?;
+        for file in ["admin-token", "credential-key"] {
+            std::fs::copy(from.join(file), to.join(file)).with_context(|| file.to_owned())?;
+        }
+        Self::launch(address, self.options.clone(), data).await
+    }
+
+    async fn launch(address: IpAddr, options: Options, data: TempDir) -> anyhow::Result<Self> {
+        program::install_tls_provider();
         let port = port::free(address)?;
         let scheme = if address.is_loopback() {
             "http"
@@ -67,9 +105,9 @@ impl ControlPlane {
             "--data-dir".to_owned(),
             data.path().join("server").display().to_string(),
         ];
-        arguments.extend(extra.iter().map(|argument| (*argument).to_owned()));
+        arguments.extend(options.arguments.iter().cloned());
         let url = format!("{scheme}://{address}:{port}");
-        let mut process = spawn(&arguments, data.path())?;
+        let mut process = spawn(&arguments, &options, data.path())?;
         let token_file = data.path().join("server/admin-token");
         let authority_file = data.path().join("server").join(AUTHORITY);
         let client = wait::until("the server answers", async || {
@@ -93,6 +131,7 @@ impl ControlPlane {
             client,
             process: Some(process),
             arguments,
+            options,
             data,
         })
     }
@@ -125,7 +164,7 @@ impl ControlPlane {
     ///
     /// When it does not come up.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
-        let mut process = spawn(&self.arguments, self.data.path())?;
+        let mut process = spawn(&self.arguments, &self.options, self.data.path())?;
         wait::until("the server answers", async || {
             process.expect_alive()?;
             let request = muster_proto::v1::ListAgentsRequest::default();
@@ -160,11 +199,7 @@ impl ControlPlane {
 /// Certificate of the authority that a server makes for itself, in its data folder.
 const AUTHORITY: &str = "tls/ca.pem";
 
-/// What a server on an object store has from its environment.
-const CREDENTIALS: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
-
-fn spawn(arguments: &[String], folder: &Path) -> anyhow::Result<Process> {
-    let given = |name| Some((name, std::env::var(name).ok()?));
-    let credentials: Vec<_> = CREDENTIALS.into_iter().filter_map(given).collect();
-    Process::start("server", &program::path()?, arguments, &credentials, folder)
+fn spawn(arguments: &[String], options: &Options, folder: &Path) -> anyhow::Result<Process> {
+    let variables = &options.variables;
+    Process::start("server", &program::path()?, arguments, variables, folder)
 }

@@ -7,6 +7,7 @@ use kube::api::{DeleteParams, ListParams};
 use crate::{
     agent::LABEL,
     cluster::Cluster,
+    container,
     control_plane::ControlPlane,
     image,
     kubectl::{kubectl, manifest},
@@ -111,6 +112,17 @@ impl Installation {
                 .await?,
         );
         Ok(())
+    }
+
+    /// Kills the agent's process with SIGKILL, with a helper pod in `helpers`; the kubelet starts it
+    /// again in the same pod.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run, or the helper fails.
+    pub async fn kill_process(&self, helpers: &Namespace) -> anyhow::Result<()> {
+        let running = container::running(&self.own, "agent").await?;
+        container::kill_all_processes(&running, helpers).await
     }
 
     /// Waits until the Deployment is available.

@@ -2,13 +2,15 @@
 //! a client. Nothing here stands in for our own code.
 //!
 //! The suites themselves are in `api/` (one machine) and `cluster/` (Kubernetes); measurements
-//! are in `bench/`. `docs/testing.md` names the environment variables.
+//! are in `bench/`, load under random kills is in `soak/`. `docs/testing.md` names the environment variables.
 
 pub mod agent;
+pub mod chaos;
 pub mod cluster;
 pub mod conformance;
 pub mod container;
 pub mod control_plane;
+pub mod database;
 pub mod digest;
 pub mod disk;
 pub mod image;

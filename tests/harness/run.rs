@@ -158,7 +158,7 @@ impl Client {
             let values = vec![value.to_owned()];
             Target {
                 r#match: HashMap::from([(key.to_owned(), LabelValues { values })]),
-                not: HashMap::new(),
+                ..Target::default()
             }
         });
         self.create(manifest, "", target).await
@@ -479,7 +479,9 @@ pub fn describe(execution: &Execution) -> String {
     text
 }
 
-fn is_terminal(state: State) -> bool {
+/// Whether a state is an end.
+#[must_use]
+pub const fn is_terminal(state: State) -> bool {
     matches!(
         state,
         State::Passed | State::Failed | State::Aborted | State::Canceled | State::TimedOut

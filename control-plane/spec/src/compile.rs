@@ -112,6 +112,8 @@ pub struct Target {
     pub matches: BTreeMap<String, Vec<String>>,
     /// None of these labels with any of the values.
     pub not: BTreeMap<String, Vec<String>>,
+    /// Labels for each of whose values it is run once.
+    pub replicate: Vec<String>,
 }
 
 /// A compiled workflow.

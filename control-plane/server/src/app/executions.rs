@@ -3,6 +3,7 @@
 mod earlier;
 mod known;
 mod loaded;
+mod replicas;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -31,12 +32,13 @@ use super::{Access, App, Caller, Error, children::Hold};
 use crate::config::{DEFAULT_QUEUE_WAIT, MAX_PAIRS};
 pub(crate) use known::Known;
 pub(super) use loaded::Loaded;
+pub(crate) use replicas::REPLICAS;
 
 /// What is shown in the place of a sensitive value.
 const HIDDEN: &str = "********";
 
 /// What is to be run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Source {
     /// A stored workflow, by name.
     Stored(String),
@@ -66,7 +68,7 @@ pub(crate) enum Source {
 }
 
 /// A wanted execution.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct NewRun {
     pub(crate) source: Source,
     pub(crate) config: BTreeMap<String, String>,
@@ -81,20 +83,28 @@ pub(crate) struct NewRun {
 pub(super) const GENERATION_PRIORITY: i32 = 1;
 
 impl App {
-    /// Accepts a run. When this returns, the execution is durable.
+    /// Accepts a run. When this returns, the execution is durable. There are several when the target
+    /// is to be replicated.
     pub(crate) async fn create_execution(
         &self,
         caller: &Caller,
         project: &str,
         mut new: NewRun,
         request: Option<&Request>,
-    ) -> Result<Details, Error> {
+    ) -> Result<Vec<Details>, Error> {
         let project = self.project(caller, project, Access::Write).await?;
         let executions = self.store.executions(project.id);
+        let mut earlier = None;
         if let Some(request) = request
-            && let Some(earlier) = executions.replay(request).await?
+            && let Some(found) = executions.replay(request).await?
         {
-            return Ok(executions.details(earlier.id).await?);
+            let found = executions.details(found.id).await?;
+            let all = self.replicas_of(&project, &found).await?;
+            if all.is_empty() {
+                return Ok(vec![found]);
+            }
+            // Some of them may be missing.
+            earlier = Some(all);
         }
         new = self.again(project.id, new).await?;
         let loaded = self.load(project.id, &new.source).await?;
@@ -107,10 +117,20 @@ impl App {
                 return Err(Error::invalid(field, text));
             }
         }
+        let targets = self.replicas(&project, &new, &loaded).await;
+        if let (Some(earlier), Err(_gone)) = (&mut earlier, &targets) {
+            return Ok(std::mem::take(earlier));
+        }
+        let targets = targets?;
+        if !targets.is_empty() {
+            return self
+                .accept_replicas(&caller.name, &project, new, &loaded, targets, request)
+                .await;
+        }
         let details = self
             .accept(&caller.name, &project, &new, &loaded, None, request)
             .await?;
-        Ok(details)
+        Ok(vec![details])
     }
 
     /// Compiles and stores a run.
@@ -132,6 +152,11 @@ impl App {
             .as_ref()
             .is_some_and(|concurrency| concurrency.cancel_in_progress);
         let mut record = record(creator, new, loaded, compiled, identity)?;
+        if !record.target.replicate.is_empty() {
+            let text =
+                "a member of a suite runs once: say how often by `matrix`, with a `target` each";
+            return Err(Error::invalid("target.replicate", text));
+        }
         record.policy = record
             .policy
             .over(project.settings.policy)
@@ -168,18 +193,22 @@ impl App {
         if stored.is_some_and(is_known) {
             return Ok(());
         }
-        let trial = Identity {
+        compile(loaded, new, &self.trial_identity(loaded))?;
+        if let Some(revision) = stored {
+            self.known.compiled(revision, &new.config, &new.tags);
+        }
+        Ok(())
+    }
+
+    /// The identity of an execution that is compiled to see what comes of it.
+    fn trial_identity(&self, loaded: &Loaded) -> Identity {
+        Identity {
             id: ExecutionId::generate(),
             workflow: loaded.workflow.metadata.name.clone(),
             number: 1,
             display_name: format!("{}-1", loaded.workflow.metadata.name),
             create_time: self.clock.now(),
-        };
-        compile(loaded, new, &trial)?;
-        if let Some(revision) = stored {
-            self.known.compiled(revision, &new.config, &new.tags);
         }
-        Ok(())
     }
 
     /// Ends older executions of the group of a new one, the oldest first, as far as they are too
@@ -440,6 +469,7 @@ pub(super) fn target(compiled: Option<compile::Target>) -> Target {
     compiled.map_or_else(Target::default, |target| Target {
         matches: target.matches,
         not: target.not,
+        replicate: target.replicate,
     })
 }
 
