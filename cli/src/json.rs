@@ -162,6 +162,16 @@ pub(crate) struct Artifact {
     step: String,
 }
 
+/// A file that is missing.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct MissingArtifact {
+    path: String,
+    step: String,
+    reason: String,
+    message: String,
+}
+
 /// The log as a whole.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -271,6 +281,18 @@ impl Artifact {
             content_type: artifact.content_type.clone(),
             mode: artifact.mode,
             step: artifact.step.clone(),
+        }
+    }
+}
+
+impl MissingArtifact {
+    /// The description of one missing file.
+    pub(crate) fn new(missing: &v1::MissingArtifact) -> Self {
+        Self {
+            path: missing.path.clone(),
+            step: missing.step.clone(),
+            reason: missing.reason.clone(),
+            message: missing.message.clone(),
         }
     }
 }

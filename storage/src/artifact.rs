@@ -9,7 +9,7 @@ use sea_orm::{
 
 use crate::{
     Error, Page, Store,
-    entity::{artifact as row, attempt as attempt_row},
+    entity::{artifact as row, attempt as attempt_row, missing_artifact as missing_row},
     error::Kind,
     page, text, time,
 };
@@ -46,6 +46,38 @@ pub struct Artifact {
     pub create_time: Timestamp,
 }
 
+/// A file whose upload did not come to its end. There is nothing of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// Its execution.
+    pub execution: ExecutionId,
+    /// Attempt that wanted to leave it.
+    pub attempt: AttemptId,
+    /// Path, relative.
+    pub path: String,
+    /// Reference of the step that collected it.
+    pub step: String,
+    /// Why it is missing, `UPPER_SNAKE_CASE`.
+    pub reason: String,
+    /// The same for people.
+    pub message: String,
+    /// When its last upload ended.
+    pub create_time: Timestamp,
+}
+
+/// What is to be noted of a file whose upload did not come to its end.
+#[derive(Debug, Clone)]
+pub struct NewMissing {
+    /// Path, relative, normalised by the caller.
+    pub path: String,
+    /// Reference of the step that collected it.
+    pub step: String,
+    /// Why it is missing, `UPPER_SNAKE_CASE`.
+    pub reason: &'static str,
+    /// The same for people.
+    pub message: String,
+}
+
 /// An artifact whose blob is durable already.
 #[derive(Debug, Clone)]
 pub struct NewArtifact {
@@ -73,6 +105,9 @@ pub struct Cursor {
     /// Its id.
     pub id: ArtifactId,
 }
+
+/// How many missing files of one execution are noted.
+pub(crate) const MOST_MISSING: u64 = 1000;
 
 /// The artifacts of one project.
 #[derive(Debug)]
@@ -122,6 +157,30 @@ impl Artifacts<'_> {
                     .await?
                     .map(record)
                     .ok_or_else(|| Error::not_found(Kind::Artifact, id).into())
+            })
+            .await
+    }
+
+    /// Lists the files of an execution that are missing, at most 1,000, by path.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] for the execution.
+    pub async fn missing(&self, execution: ExecutionId) -> Result<Vec<Missing>, Error> {
+        self.store
+            .read("list_missing_artifacts", || async {
+                let db = self.store.reader();
+                self.store
+                    .executions(self.project)
+                    .require(db, execution)
+                    .await?;
+                let rows = missing_row::Entity::find()
+                    .filter(missing_row::Column::ExecutionId.eq(execution.as_uuid()))
+                    .order_by_asc(missing_row::Column::Path)
+                    .limit(MOST_MISSING)
+                    .all(db)
+                    .await?;
+                Ok(rows.into_iter().map(missing).collect())
             })
             .await
     }
@@ -189,6 +248,18 @@ pub(crate) fn new_row(
         step: text::reason(&new.step),
         blob: new.blob.clone(),
         create_time: time::millis(now),
+    }
+}
+
+fn missing(row: missing_row::Model) -> Missing {
+    Missing {
+        execution: row.execution_id.into(),
+        attempt: row.attempt_id.into(),
+        path: row.path,
+        step: row.step,
+        reason: row.reason,
+        message: row.message,
+        create_time: time::timestamp(row.create_time),
     }
 }
 

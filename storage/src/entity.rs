@@ -16,6 +16,7 @@ pub(crate) mod instance;
 pub(crate) mod log_segment;
 pub(crate) mod manifest;
 pub(crate) mod manifest_revision;
+pub(crate) mod missing_artifact;
 pub(crate) mod project;
 pub(crate) mod request;
 pub(crate) mod token;

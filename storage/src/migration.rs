@@ -9,6 +9,7 @@ mod m20261126_000004_add_outputs;
 mod m20261126_000005_add_resolved;
 mod m20261126_000006_add_credentials;
 mod m20261127_000007_add_scheduling;
+mod m20261127_000008_add_missing_artifacts;
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
@@ -72,6 +73,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000005_add_resolved::MIGRATION),
             Box::new(m20261126_000006_add_credentials::MIGRATION),
             Box::new(m20261127_000007_add_scheduling::MIGRATION),
+            Box::new(m20261127_000008_add_missing_artifacts::MIGRATION),
         ]
     }
 }

@@ -21,7 +21,7 @@ pub(crate) use report::Told;
 
 use crate::{
     Error, Store,
-    artifact::{Artifact, NewArtifact},
+    artifact::{Artifact, NewArtifact, NewMissing},
     attempt::Attempt,
     execution::{Changed, Execution, StepOutput, StepResult},
 };
@@ -314,5 +314,15 @@ impl Work<'_> {
     /// the lease is lost; [`Error::Invalid`] when the execution has too many.
     pub async fn add_artifact(&self, lease: Lease, new: &NewArtifact) -> Result<Added, Error> {
         self.store_artifact(lease, new).await
+    }
+
+    /// Takes note of a file whose upload did not come to its end, also when the lease is lost by
+    /// now. The artifact itself, when it comes, takes its place.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when the attempt is not this agent's.
+    pub async fn miss_artifact(&self, lease: Lease, new: &NewMissing) -> Result<(), Error> {
+        self.note_missing(lease, new).await
     }
 }

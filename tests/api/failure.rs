@@ -124,7 +124,11 @@ async fn attempt_that_went_while_its_agent_was_dead_is_lost_and_not_run_again() 
     let conductor = conductor["pid"].as_i64().context("an id")?;
     let conductor = Pid::from_raw(conductor.try_into()?).context("an id")?;
     kill_process(conductor, Signal::KILL)?;
-    std::fs::remove_dir_all(&directory)?;
+    // The step may write there until it has seen that its conductor is dead.
+    until("its folder is taken away", async || {
+        Ok(std::fs::remove_dir_all(&directory).is_ok().then_some(()))
+    })
+    .await?;
     agent.restart()?;
     let over = until("the attempt is over", async || {
         let attempt = run.now().await?.attempts.into_iter().next();

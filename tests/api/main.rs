@@ -4,5 +4,6 @@
 mod call;
 mod credential;
 mod failure;
+mod objects;
 mod pause;
 mod workflow;

@@ -5,7 +5,7 @@ pub(crate) mod download;
 use std::path::PathBuf;
 
 use clap::Args;
-use muster_proto::v1::{Artifact, ListArtifactsRequest};
+use muster_proto::v1::{Artifact, ListArtifactsRequest, MissingArtifact};
 use serde::Serialize;
 
 use crate::{
@@ -42,6 +42,7 @@ pub(crate) struct Arguments {
 #[derive(Serialize)]
 struct Artifacts {
     artifacts: Vec<json::Artifact>,
+    missing: Vec<json::MissingArtifact>,
 }
 
 /// Runs it.
@@ -50,13 +51,20 @@ pub(crate) async fn execute(arguments: Arguments, global: &Global) -> Result<Exi
     let session = Session::open(global).await?;
     let found = find(&session.client, &arguments, &chosen, global).await;
     session.close().await;
-    let artifacts = found?;
+    let (artifacts, missing) = found?;
     if global.json() {
         json::print(&Artifacts {
             artifacts: artifacts.iter().map(json::Artifact::new).collect(),
+            missing: missing.iter().map(json::MissingArtifact::new).collect(),
         })?;
-    } else if arguments.download.is_none() {
-        show(&artifacts, global)?;
+    } else {
+        if arguments.download.is_none() {
+            show(&artifacts, global)?;
+        }
+        for file in &missing {
+            let text = format!("missing: {}: {}", file.path, file.message);
+            super::note(global, &text);
+        }
     }
     Ok(Exit::Success)
 }
@@ -66,19 +74,29 @@ async fn find(
     arguments: &Arguments,
     chosen: &impl Fn(&str) -> bool,
     global: &Global,
-) -> Result<Vec<Artifact>, Error> {
+) -> Result<(Vec<Artifact>, Vec<MissingArtifact>), Error> {
     let execution = super::get::execution(client, &arguments.id).await?;
-    let mut artifacts = list(client, &execution.name).await?;
+    let (mut artifacts, mut missing) = list_all(client, &execution.name).await?;
     artifacts.retain(|artifact| chosen(&artifact.path));
+    missing.retain(|file| chosen(&file.path));
     if let Some(folder) = &arguments.download {
         download::all(client, &artifacts, folder, global).await?;
     }
-    Ok(artifacts)
+    Ok((artifacts, missing))
 }
 
 /// Returns all artifacts of an execution, by path.
 pub(crate) async fn list(client: &Client, execution: &str) -> Result<Vec<Artifact>, Error> {
-    pages(async |page_token| {
+    Ok(list_all(client, execution).await?.0)
+}
+
+/// Returns all artifacts of an execution and what is missing, by path.
+async fn list_all(
+    client: &Client,
+    execution: &str,
+) -> Result<(Vec<Artifact>, Vec<MissingArtifact>), Error> {
+    let mut missing = Vec::new();
+    let artifacts = pages(async |page_token| {
         let request = ListArtifactsRequest {
             parent: execution.to_owned(),
             page_size: PAGE_SIZE,
@@ -87,9 +105,11 @@ pub(crate) async fn list(client: &Client, execution: &str) -> Result<Vec<Artifac
         let response = client
             .call(async || client.artifacts().list_artifacts(request.clone()).await)
             .await?;
+        missing.extend(response.missing);
         Ok((response.artifacts, response.next_page_token))
     })
-    .await
+    .await?;
+    Ok((artifacts, missing))
 }
 
 fn chooser(pattern: Option<&str>) -> Result<impl Fn(&str) -> bool + use<>, Error> {

@@ -5,15 +5,18 @@ use muster_core::{
     execution::{IllegalTransition, Lease},
     id::ArtifactId,
 };
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, sea_query::Expr};
+use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, sea_query::Expr};
 
 use super::{Added, Appended, NewSegment, Work};
 use crate::{
     Error,
-    artifact::{self, NewArtifact},
+    artifact::{self, NewArtifact, NewMissing},
     attempt::{self, Held, Status},
-    entity::{self, artifact as artifact_row, attempt as attempt_row, log_segment as segment_row},
-    time,
+    entity::{
+        self, artifact as artifact_row, attempt as attempt_row, log_segment as segment_row,
+        missing_artifact as missing_row,
+    },
+    text, time,
     transaction::Failure,
 };
 
@@ -126,6 +129,9 @@ impl Work<'_> {
                     let discard = (artifact.blob != new.blob).then(|| new.blob.clone());
                     return Ok(Added { artifact, discard });
                 }
+                missing_row::Entity::delete_by_id((held.attempt.id, new.path.clone()))
+                    .exec(&*tx)
+                    .await?;
                 let discard = old.as_ref().map(|old| old.blob.clone());
                 match old {
                     Some(old) => {
@@ -143,6 +149,49 @@ impl Work<'_> {
                     artifact: artifact::record(row),
                     discard,
                 })
+            })
+            .await
+    }
+
+    pub(super) async fn note_missing(&self, lease: Lease, new: &NewMissing) -> Result<(), Error> {
+        if new.path.starts_with(artifact::ARCHIVES) {
+            return Ok(());
+        }
+        let now = self.store.clock().now();
+        self.store
+            .transaction("miss_artifact", |tx| async move {
+                let held = Held::lock(&*tx, Some(self.agent), lease.attempt, now).await?;
+                if held.lease() != lease {
+                    return Ok(());
+                }
+                let (attempt, path) = (held.attempt.id, new.path.clone());
+                let is_there = artifact_row::Entity::find()
+                    .filter(artifact_row::Column::AttemptId.eq(attempt))
+                    .filter(artifact_row::Column::Path.eq(&path))
+                    .count(&*tx)
+                    .await?;
+                let noted = missing_row::Entity::find()
+                    .filter(missing_row::Column::ExecutionId.eq(held.attempt.execution_id))
+                    .count(&*tx)
+                    .await?;
+                missing_row::Entity::delete_by_id((attempt, path.clone()))
+                    .exec(&*tx)
+                    .await?;
+                if is_there > 0 || noted >= artifact::MOST_MISSING {
+                    return Ok(());
+                }
+                let row = missing_row::Model {
+                    attempt_id: attempt,
+                    path,
+                    project_id: held.attempt.project_id,
+                    execution_id: held.attempt.execution_id,
+                    step: text::reason(&new.step),
+                    reason: new.reason.to_owned(),
+                    message: text::message(&new.message),
+                    create_time: time::millis(now),
+                };
+                entity::insert::<missing_row::Entity, _>(&*tx, row).await?;
+                Ok(())
             })
             .await
     }

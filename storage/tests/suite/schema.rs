@@ -46,6 +46,7 @@ async fn servers_that_start_together_do_not_disturb_each_other(db: Database) {
     // Back to an empty database.
     for table in [
         "artifacts",
+        "missing_artifacts",
         "log_segments",
         "attempts",
         "execution_events",

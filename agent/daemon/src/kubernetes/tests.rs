@@ -1,4 +1,7 @@
 //! When a Job is made, and when its attempt has begun: against an API server that fails on demand.
+//! Watches that break are in `watching`.
+
+mod watching;
 
 use std::{
     future::Future,
@@ -106,6 +109,12 @@ async fn cluster() -> (Arc<Cluster>, Client) {
     let router = Router::new()
         .fallback(answer)
         .with_state(Arc::clone(&cluster));
+    let client = client_of(router).await;
+    (cluster, client)
+}
+
+/// A client of an API server that answers like this.
+async fn client_of(router: Router) -> Client {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("it listens");
@@ -114,8 +123,49 @@ async fn cluster() -> (Arc<Cluster>, Client) {
     let url = format!("http://{address}").parse().expect("a URL");
     let mut config = kube::Config::new(url);
     config.default_retry = false;
-    let client = Client::try_from(config).expect("good settings");
-    (cluster, client)
+    Client::try_from(config).expect("good settings")
+}
+
+/// An agent with nothing to do, at the API server of this client.
+fn context(client: Client) -> Context {
+    let mut settings = config::Kubernetes::new(
+        "tests",
+        "runner:1",
+        "10.0.0.1:8444",
+        std::path::Path::new("/nowhere"),
+    );
+    settings.policy.level = config::PodSecurity::Baseline;
+    let shared = Shared {
+        client,
+        settings: settings.clone(),
+        key: AttemptKey::generate(),
+        agent: AgentId::generate(),
+        certificate: String::new(),
+        registry: Registry::new(settings.registries.clone()).expect("good settings"),
+        jobs: Mutex::default(),
+    };
+    let backend = Kubernetes {
+        shared: Arc::new(shared),
+    };
+    Context {
+        config: Config {
+            servers: Vec::new(),
+            token: Token::new("x"),
+            trust: Trust::System,
+            insecure: false,
+            labels: BTreeMap::new(),
+            capacity: 1,
+            backend: config::Backend::Kubernetes(Box::new(settings)),
+        },
+        session: SessionId::generate(),
+        attempts: Arc::default(),
+        journal: Arc::new(Journal::volatile()),
+        leases: Leases::new(),
+        backend: Backend::Kubernetes(Box::new(backend)),
+        uplink: watch::Sender::new(None),
+        tasks: TaskTracker::new(),
+        stop: CancellationToken::new(),
+    }
 }
 
 struct Fixture {
@@ -128,44 +178,7 @@ struct Fixture {
 impl Fixture {
     async fn new() -> Self {
         let (cluster, client) = cluster().await;
-        let mut settings = config::Kubernetes::new(
-            "tests",
-            "runner:1",
-            "10.0.0.1:8444",
-            std::path::Path::new("/nowhere"),
-        );
-        settings.policy.level = config::PodSecurity::Baseline;
-        let shared = Shared {
-            client,
-            settings: settings.clone(),
-            key: AttemptKey::generate(),
-            agent: AgentId::generate(),
-            certificate: String::new(),
-            registry: Registry::new(settings.registries.clone()).expect("good settings"),
-            jobs: Mutex::default(),
-        };
-        let backend = Kubernetes {
-            shared: Arc::new(shared),
-        };
-        let context = Context {
-            config: Config {
-                servers: Vec::new(),
-                token: Token::new("x"),
-                trust: Trust::System,
-                insecure: false,
-                labels: BTreeMap::new(),
-                capacity: 1,
-                backend: config::Backend::Kubernetes(Box::new(settings)),
-            },
-            session: SessionId::generate(),
-            attempts: Arc::default(),
-            journal: Arc::new(Journal::volatile()),
-            leases: Leases::new(),
-            backend: Backend::Kubernetes(Box::new(backend)),
-            uplink: watch::Sender::new(None),
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-        };
+        let context = context(client);
         let (attempt, _) = context.attempts.add(AttemptId::generate(), 1, Past::None);
         attempt.assign(Assignment {
             attempt: attempt.id.to_string(),

@@ -11,14 +11,14 @@ use std::{
     time::Duration,
 };
 
-use futures::{Stream, StreamExt as _};
+use futures::{Stream, StreamExt as _, stream};
 use k8s_openapi::api::core::v1::{Event as Happening, Pod};
 use kube::{
     Api,
     runtime::{WatchStreamExt as _, watcher, watcher::Event},
 };
 use muster_core::id::AttemptId;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::{
     Shared,
@@ -32,6 +32,8 @@ use crate::{attempt::Attempt, context::Context};
 const TICK: Duration = Duration::from_secs(1);
 /// How often what is missing is looked for.
 const LOOK: Duration = Duration::from_secs(5);
+/// Before all is listed again because a version was gone.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How long what a dead conductor has sent may take to be read.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -78,14 +80,16 @@ struct Watch {
 
 /// Watches one namespace.
 pub(super) async fn run(context: Arc<Context>, shared: Arc<Shared>, namespace: String) {
-    let mut pods = std::pin::pin!(pods(shared.api(&namespace), &shared.selector()));
-    let mut happenings = std::pin::pin!(happenings(shared.api(&namespace)));
+    let of_pods = |after| pods(shared.api(&namespace), &shared.selector(), after);
+    let of_happenings = |after| happenings(shared.api(&namespace), after);
+    let mut pods = std::pin::pin!(of_pods(Duration::ZERO));
+    let mut happenings = std::pin::pin!(of_happenings(Duration::ZERO));
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watch = Watch {
         context,
-        shared,
-        namespace,
+        shared: Arc::clone(&shared),
+        namespace: namespace.clone(),
         watched: BTreeMap::new(),
         listed: BTreeSet::new(),
         is_complete: false,
@@ -96,12 +100,22 @@ pub(super) async fn run(context: Arc<Context>, shared: Arc<Shared>, namespace: S
         tokio::select! {
             Some(event) = pods.next() => match event {
                 Ok(event) => watch.pod_event(event),
-                Err(error) => watch.interrupted("pods", &error),
+                Err(error) => {
+                    watch.interrupted("pods", &error);
+                    if is_gone(&error) {
+                        pods.set(of_pods(PAUSE));
+                    }
+                }
             },
             Some(event) = happenings.next() => match event {
                 Ok(Event::Apply(happening) | Event::InitApply(happening)) => watch.refused(happening),
                 Ok(Event::Delete(_) | Event::Init | Event::InitDone) => {}
-                Err(error) => watch.interrupted("events", &error),
+                Err(error) => {
+                    watch.interrupted("events", &error);
+                    if is_gone(&error) {
+                        happenings.set(of_happenings(PAUSE));
+                    }
+                }
             },
             _ = ticks.tick() => watch.tick(),
         }
@@ -111,20 +125,36 @@ pub(super) async fn run(context: Arc<Context>, shared: Arc<Shared>, namespace: S
 fn pods(
     api: Api<Pod>,
     selector: &str,
+    after: Duration,
 ) -> impl Stream<Item = watcher::Result<Event<Pod>>> + Send + use<> {
     let config = watcher::Config::default().labels(selector).page_size(200);
-    watcher(api, config).default_backoff().modify(|pod| {
-        // Statuses are all that counts; specs and history are most of the bytes.
-        pod.metadata.managed_fields = None;
-        pod.spec = None;
-    })
+    let watch = move |()| {
+        let watch = watcher(api.clone(), config.clone()).default_backoff();
+        watch.modify(|pod| {
+            // Statuses are all that counts; specs and history are most of the bytes.
+            pod.metadata.managed_fields = None;
+            pod.spec = None;
+        })
+    };
+    stream::once(sleep(after)).flat_map(watch)
 }
 
-fn happenings(api: Api<Happening>) -> impl Stream<Item = watcher::Result<Event<Happening>>> + Send {
+fn happenings(
+    api: Api<Happening>,
+    after: Duration,
+) -> impl Stream<Item = watcher::Result<Event<Happening>>> + Send + use<> {
     let config = watcher::Config::default()
         .fields("involvedObject.kind=Job,reason=FailedCreate")
         .page_size(200);
-    watcher(api, config).default_backoff()
+    let watch = move |()| watcher(api.clone(), config.clone()).default_backoff();
+    stream::once(sleep(after)).flat_map(watch)
+}
+
+/// Whether the API server answers that it has forgotten the version from which a watch wants to go
+/// on. The watcher lists again when it hears so as an event of a watch; to this answer it only asks
+/// again.
+fn is_gone(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
 
 fn attempt_of(pod: &Pod) -> Option<AttemptId> {

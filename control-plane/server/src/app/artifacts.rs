@@ -3,13 +3,14 @@
 use muster_core::id::ArtifactId;
 use muster_storage::{
     Page,
-    artifact::{Artifact, Cursor},
+    artifact::{Artifact, Cursor, Missing},
     blob::BlobStream,
 };
 
 use super::{Access, App, Caller, Error};
 
 impl App {
+    /// A page of artifacts, and with the last one what is missing.
     pub(crate) async fn list_artifacts(
         &self,
         caller: &Caller,
@@ -17,11 +18,16 @@ impl App {
         execution: &str,
         after: Option<&Cursor>,
         limit: u32,
-    ) -> Result<Page<Artifact, Cursor>, Error> {
+    ) -> Result<(Page<Artifact, Cursor>, Vec<Missing>), Error> {
         let project = self.project(caller, project, Access::Read).await?;
         let execution = self.store.executions(project.id).find(execution).await?;
         let artifacts = self.store.artifacts(project.id);
-        Ok(artifacts.list(execution.id, after, limit).await?)
+        let page = artifacts.list(execution.id, after, limit).await?;
+        let missing = match page.next {
+            Some(_) => Vec::new(),
+            None => artifacts.missing(execution.id).await?,
+        };
+        Ok((page, missing))
     }
 
     pub(crate) async fn get_artifact(

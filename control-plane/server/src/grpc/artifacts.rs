@@ -26,7 +26,7 @@ impl ArtifactService for Api {
         let after: Option<(String, ArtifactId)> = list.after(&message.page_token)?;
         let after = after.map(|(path, id)| Cursor { path, id });
         let limit = page::size(message.page_size)?;
-        let page = self
+        let (page, missing) = self
             .app
             .list_artifacts(&caller, project, execution, after.as_ref(), limit)
             .await?;
@@ -37,6 +37,7 @@ impl ArtifactService for Api {
                 .into_iter()
                 .map(|record| convert::artifact(project, record))
                 .collect(),
+            missing: missing.into_iter().map(convert::missing_artifact).collect(),
         }))
     }
 

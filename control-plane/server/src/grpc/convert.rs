@@ -273,6 +273,17 @@ pub(super) fn artifact(project: &str, record: artifact::Artifact) -> v1::Artifac
     }
 }
 
+pub(super) fn missing_artifact(record: artifact::Missing) -> v1::MissingArtifact {
+    v1::MissingArtifact {
+        path: record.path,
+        step: record.step,
+        reason: record.reason,
+        message: record.message,
+        create_time: Some(timestamp(record.create_time)),
+        attempt: record.attempt.to_string(),
+    }
+}
+
 pub(super) fn agent(record: agent::Agent, projects: Vec<String>, connected: bool) -> v1::Agent {
     v1::Agent {
         name: format!("agents/{}", record.name),

@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{Answers, Api, auth, children};
 use crate::{
     app::{App, Error},
-    link::session,
+    link::{session, upload::Upload},
 };
 
 /// Longest time that log bytes wait to become durable.
@@ -69,29 +69,17 @@ impl AgentLinkService for Api {
         let Some(Part::Header(header)) = next_part(&mut parts).await? else {
             return Err(Error::invalid("part", "the first message must be the header").into());
         };
-        let mut upload = self.app.begin_artifact(agent.id, header).await?;
-        loop {
-            match next_part(&mut parts).await {
-                Ok(Some(Part::Data(data))) => upload.write(data).await?,
-                Ok(Some(Part::Footer(footer))) => {
-                    let artifact = self.app.end_artifact(upload, &footer).await?;
-                    let project = self.app.project_name(artifact.project).await?;
-                    let name = format!(
-                        "projects/{project}/executions/{}/artifacts/{}",
-                        artifact.execution, artifact.id
-                    );
-                    return Ok(Response::new(UploadArtifactResponse { name }));
-                }
-                Ok(Some(Part::Header(_)) | None) => {
-                    upload.abort().await;
-                    return Err(Error::invalid("part", "the footer is missing").into());
-                }
-                Err(broken) => {
-                    upload.abort().await;
-                    return Err(broken);
-                }
-            }
-        }
+        let upload = self.app.begin_artifact(agent.id, header).await?;
+        // On a task of its own: an agent that goes away takes this call with it, and not the note of
+        // what is missing then.
+        let taking = self
+            .app
+            .tasks
+            .spawn(take_artifact(Arc::clone(&self.app), upload, parts));
+        let name = taking
+            .await
+            .map_err(|error| Error::Internal(error.into()))??;
+        Ok(Response::new(UploadArtifactResponse { name }))
     }
 
     async fn start_children(
@@ -195,6 +183,43 @@ impl AgentLinkService for Api {
             .read_credential(&agent, lease, &message.credential)
             .await?;
         Ok(Response::new(ReadCredentialResponse { value }))
+    }
+}
+
+/// Takes an artifact in to its end. Returns its name.
+async fn take_artifact(
+    app: Arc<App>,
+    mut upload: Upload,
+    mut parts: Streaming<UploadArtifactRequest>,
+) -> Result<String, Status> {
+    loop {
+        match next_part(&mut parts).await {
+            Ok(Some(Part::Data(data))) => {
+                if let Err(error) = upload.write(data).await {
+                    let words = "it could not be stored";
+                    app.give_up(upload, "STORAGE", words).await;
+                    return Err(error.into());
+                }
+            }
+            Ok(Some(Part::Footer(footer))) => {
+                let artifact = app.end_artifact(upload, &footer).await?;
+                let project = app.project_name(artifact.project).await?;
+                return Ok(format!(
+                    "projects/{project}/executions/{}/artifacts/{}",
+                    artifact.execution, artifact.id
+                ));
+            }
+            Ok(Some(Part::Header(_)) | None) => {
+                let words = "its end did not come";
+                app.give_up(upload, "INTERRUPTED", words).await;
+                return Err(Error::invalid("part", "the footer is missing").into());
+            }
+            Err(broken) => {
+                let words = "the connection of its pod or its agent broke before its end";
+                app.give_up(upload, "INTERRUPTED", words).await;
+                return Err(broken);
+            }
+        }
     }
 }
 

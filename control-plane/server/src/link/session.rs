@@ -79,7 +79,7 @@ struct Stage {
 enum Flow {
     On,
     /// With a report that is to be stored.
-    Told(work::Report),
+    Told(Box<work::Report>),
     End,
 }
 
@@ -283,7 +283,7 @@ impl Stage {
                         Flow::On => {}
                         Flow::Told(report) => {
                             endings += usize::from(hear::is_ending(&report));
-                            reports.push(self.tell(report));
+                            reports.push(self.tell(*report));
                         }
                         Flow::End => return Ok(()),
                     },
@@ -304,7 +304,7 @@ impl Stage {
                 self.app.hub.queue_changed();
             }
             Some(M::Report(told)) => match report::read(told) {
-                Ok(report) => return Ok(Flow::Told(report)),
+                Ok(report) => return Ok(Flow::Told(Box::new(report))),
                 Err(message) => self.refuse(Reason::Invalid, &message).await?,
             },
             Some(M::Renew(renew)) => self.renew(renew).await?,

@@ -1,5 +1,6 @@
 //! Taking an artifact in: path rules, streaming to the blob store, size and SHA-256 compared,
-//! then the row. Before the row there is no artifact.
+//! then the row. Before the row there is no artifact; an upload that does not come to its end is
+//! noted with its reason.
 
 use bytes::Bytes;
 use muster_core::{
@@ -8,7 +9,7 @@ use muster_core::{
 };
 use muster_proto::v1::{ArtifactFooter, ArtifactHeader};
 use muster_storage::{
-    artifact::{Artifact, NewArtifact},
+    artifact::{Artifact, NewArtifact, NewMissing},
     attempt::Status,
     blob::BlobWriter,
 };
@@ -26,6 +27,14 @@ pub(crate) struct Upload {
     header: ArtifactHeader,
     key: String,
     writer: BlobWriter,
+}
+
+/// A file that there is not.
+struct Missed {
+    agent: AgentId,
+    lease: Lease,
+    path: String,
+    step: String,
 }
 
 impl App {
@@ -64,17 +73,23 @@ impl App {
         upload: Upload,
         footer: &ArtifactFooter,
     ) -> Result<Artifact, Error> {
-        let blob = upload.writer.finish().await?;
+        let missed = upload.missed();
+        let blob = match upload.writer.finish().await {
+            Ok(blob) => blob,
+            Err(error) => {
+                self.miss(missed, "STORAGE", "it could not be stored").await;
+                return Err(error.into());
+            }
+        };
         let size = i64::try_from(blob.size).unwrap_or(i64::MAX);
         if size != footer.size_bytes || blob.sha256 != footer.sha256 {
             self.discard(&upload.key).await;
-            return Err(Error::invalid(
-                "footer",
-                format!(
-                    "{} bytes with SHA-256 {} arrived, {} with {} were told: send it again",
-                    size, blob.sha256, footer.size_bytes, footer.sha256
-                ),
-            ));
+            let words = format!(
+                "{} bytes with SHA-256 {} arrived, {} with {} were told: send it again",
+                size, blob.sha256, footer.size_bytes, footer.sha256
+            );
+            self.miss(missed, "MISMATCH", &words).await;
+            return Err(Error::invalid("footer", words));
         }
         let new = NewArtifact {
             content_type: content_type(&upload.header.path).to_owned(),
@@ -109,6 +124,33 @@ impl App {
         Ok(added.artifact)
     }
 
+    /// Gives an upload up, and takes note of why there is no such file.
+    pub(crate) async fn give_up(&self, upload: Upload, reason: &'static str, message: &str) {
+        let missed = upload.missed();
+        if let Err(error) = upload.writer.abort().await {
+            tracing::warn!(%error, "an unfinished upload stays until the sweep");
+        }
+        self.miss(missed, reason, message).await;
+    }
+
+    async fn miss(&self, missed: Missed, reason: &'static str, message: &str) {
+        let Missed {
+            agent,
+            lease,
+            path,
+            step,
+        } = missed;
+        let new = NewMissing {
+            path,
+            step,
+            reason,
+            message: message.to_owned(),
+        };
+        if let Err(error) = self.store.agent(agent).miss_artifact(lease, &new).await {
+            tracing::warn!(attempt = %lease.attempt, path = new.path, %error, "a missing artifact could not be noted");
+        }
+    }
+
     async fn discard(&self, key: &str) {
         if let Err(error) = self.blobs.delete(key).await {
             tracing::warn!(key, %error, "an unused blob stays until the sweep");
@@ -122,10 +164,13 @@ impl Upload {
         Ok(self.writer.write(data).await?)
     }
 
-    /// Gives it up.
-    pub(crate) async fn abort(self) {
-        if let Err(error) = self.writer.abort().await {
-            tracing::warn!(%error, "an unfinished upload stays until the sweep");
+    /// What is known of it when there is no such file.
+    fn missed(&self) -> Missed {
+        Missed {
+            agent: self.agent,
+            lease: self.lease,
+            path: self.header.path.clone(),
+            step: self.header.step.clone(),
         }
     }
 }

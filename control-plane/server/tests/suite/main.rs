@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
 mod agent;
+mod artifacts;
 mod calls;
 mod children;
 mod credentials;

@@ -67,27 +67,19 @@ async fn no_deadline_and_no_order_depends_on_the_clock_of_an_agent() {
         while answers.message().await.expect("no error").is_some() {}
 
         // By the server's clock it has a minute left.
-        let mut renewal = 0;
-        for _ in 0..29 {
+        for sequence in 1..=29 {
             clock.advance(MINUTE);
-            renewal += 1;
-            agent
-                .say(Message::Renew(RenewLeases {
-                    sequence: renewal,
-                    attempts: vec![AttemptRef {
-                        attempt: work.attempt.clone(),
-                        epoch: work.epoch,
-                    }],
-                }))
-                .await;
-            loop {
-                match agent.hear().await {
-                    link_response::Message::Renewed(renewed) => {
-                        assert_eq!(renewed.lost, Vec::new());
-                        break;
-                    }
-                    other => panic!("{name}: {other:?}"),
-                }
+            let renewal = RenewLeases {
+                sequence,
+                attempts: vec![AttemptRef {
+                    attempt: work.attempt.clone(),
+                    epoch: work.epoch,
+                }],
+            };
+            agent.say(Message::Renew(renewal)).await;
+            match agent.hear().await {
+                link_response::Message::Renewed(renewed) => assert_eq!(renewed.lost, Vec::new()),
+                other => panic!("{name}: {other:?}"),
             }
         }
         tokio::time::sleep(2 * LOOK).await;
@@ -97,14 +89,9 @@ async fn no_deadline_and_no_order_depends_on_the_clock_of_an_agent() {
             "{name}"
         );
         clock.advance(2 * MINUTE);
-        loop {
-            match agent.hear().await {
-                link_response::Message::Cancel(cancel) => {
-                    assert_eq!(cancel.attempt, work.attempt);
-                    break;
-                }
-                other => panic!("{name}: {other:?}"),
-            }
+        match agent.hear().await {
+            link_response::Message::Cancel(cancel) => assert_eq!(cancel.attempt, work.attempt),
+            other => panic!("{name}: {other:?}"),
         }
         let mut report = agent.completed(&work, b"one two");
         report.start_time = Some(wire(clock.now() + skew));

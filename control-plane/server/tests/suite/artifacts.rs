@@ -1,0 +1,149 @@
+//! Uploads of artifacts that do not come to their end.
+
+use std::time::Duration;
+
+use muster_proto::v1::{
+    ArtifactFooter, ArtifactHeader, Assignment, GetArtifactRequest, ListArtifactsRequest,
+    ListArtifactsResponse, UploadArtifactRequest, attempt_report::Phase, execution::State,
+    upload_artifact_request::Part,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{
+    agent::{Agent, sha256},
+    fixture::{Clients, Fixture, run},
+};
+
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn list(clients: &mut Clients, execution: &str) -> ListArtifactsResponse {
+    let request = ListArtifactsRequest {
+        parent: execution.to_owned(),
+        ..ListArtifactsRequest::default()
+    };
+    let listed = clients.artifacts.list_artifacts(request).await;
+    listed.expect("a list").into_inner()
+}
+
+/// Waits until so many files are missing, and tells which and why.
+async fn missing(clients: &mut Clients, execution: &str, count: usize) -> Vec<(String, String)> {
+    let listed = async {
+        loop {
+            let listed = list(clients, execution).await;
+            if listed.missing.len() == count {
+                return listed;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let listed = tokio::time::timeout(PATIENCE, listed).await;
+    let listed = listed.expect("it is noted").missing.into_iter();
+    listed.map(|file| (file.path, file.reason)).collect()
+}
+
+/// Begins an upload that goes on until this is dropped or told more.
+async fn begin(
+    agent: &Agent,
+    work: &Assignment,
+    path: &str,
+) -> (
+    mpsc::Sender<UploadArtifactRequest>,
+    tokio::task::JoinHandle<()>,
+) {
+    let header = ArtifactHeader {
+        attempt: work.attempt.clone(),
+        epoch: work.epoch,
+        path: path.to_owned(),
+        mode: 0o644,
+        step: "s1".to_owned(),
+    };
+    let (sender, receiver) = mpsc::channel(4);
+    for part in [Part::Header(header), Part::Data(vec![1; 100_000].into())] {
+        let part = UploadArtifactRequest { part: Some(part) };
+        sender.send(part).await.expect("there is space");
+    }
+    let mut clients = agent.clients.clone();
+    let upload = tokio::spawn(async move {
+        let upload = clients.link.upload_artifact(ReceiverStream::new(receiver));
+        upload.await.expect_err("it does not come to its end");
+    });
+    (sender, upload)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_upload_is_no_file_and_is_named_with_its_reason() {
+    let fixture = Fixture::start().await;
+    let mut admin = fixture.admin().await;
+    let token = fixture.agent("east").await;
+    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
+    let made = admin.create(run()).await;
+    let work = agent.work().await;
+    agent.report(&work, Phase::Running).await;
+    let whole = agent
+        .artifact(&work, "whole.txt", b"all", sha256(b"all"))
+        .await;
+    whole.expect("it is stored");
+
+    // Its pod dies: the agent ends the stream without an end of the file.
+    let (sender, upload) = begin(&agent, &work, "ended.bin").await;
+    drop(sender);
+    upload.await.expect("it is refused");
+    // The agent dies: the call is reset.
+    let (_sender, upload) = begin(&agent, &work, "reset.bin").await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    upload.abort();
+    // What came is not what was sent.
+    let (sender, upload) = begin(&agent, &work, "other.bin").await;
+    let footer = Part::Footer(ArtifactFooter {
+        size_bytes: 100_001,
+        sha256: sha256(b""),
+    });
+    let footer = UploadArtifactRequest { part: Some(footer) };
+    sender.send(footer).await.expect("there is space");
+    upload.await.expect("it is refused");
+    let found = missing(&mut admin, &made.name, 3).await;
+    let found: Vec<(&str, &str)> = found
+        .iter()
+        .map(|(path, reason)| (path.as_str(), reason.as_str()))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("ended.bin", "INTERRUPTED"),
+            ("other.bin", "MISMATCH"),
+            ("reset.bin", "INTERRUPTED"),
+        ]
+    );
+    let listed = list(&mut admin, &made.name).await;
+    let paths: Vec<&str> = listed.artifacts.iter().map(|a| a.path.as_str()).collect();
+    assert_eq!(paths, ["whole.txt"], "nothing else is a file");
+
+    // Who sends it again makes it whole, and who never does leaves it missing for good.
+    let again = agent
+        .artifact(&work, "reset.bin", b"all", sha256(b"all"))
+        .await;
+    let name = again.expect("it is stored").name;
+    let found = admin
+        .artifacts
+        .get_artifact(GetArtifactRequest { name })
+        .await;
+    assert_eq!(
+        found
+            .expect("it is there")
+            .into_inner()
+            .artifact
+            .expect("told")
+            .size_bytes,
+        3
+    );
+    agent.complete(&work, b"").await;
+    assert_eq!(admin.finished(&made.name).await.state(), State::Passed);
+    let found = missing(&mut admin, &made.name, 2).await;
+    assert!(
+        found.iter().all(|(path, _)| path != "reset.bin"),
+        "{found:?}"
+    );
+    fixture.server.stop().await;
+}

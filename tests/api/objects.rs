@@ -1,0 +1,94 @@
+//! An object store that goes away under a real server, with a real agent and the spools of its runs.
+//! Runs where `MUSTER_TEST_S3` is given, as the suite of the storage; with
+//! `MUSTER_TEST_REQUIRE_SERVERS=1` it fails where that is not set.
+
+use std::{
+    fmt::Write as _,
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use muster_proto::v1::execution::State;
+use muster_tests::{
+    agent::Agent,
+    control_plane::{ControlPlane, Options},
+    proxy::{Proxy, Wire},
+};
+
+/// What a server on an object store has from its environment.
+const CREDENTIALS: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
+/// Prints numbered lines for about ten seconds.
+const COUNTING: &str = r#"
+apiVersion: testworkflows.testkube.io/v1
+kind: TestWorkflow
+metadata:
+  name: counting
+spec:
+  execution: {recovery: {lostAgent: fail, lostAgentAfter: 1s}}
+  steps:
+  - shell: |
+      i=0
+      while [ $i -lt 50 ]; do echo "line $i"; sleep 0.2; i=$((i+1)); done
+"#;
+
+/// The object store that is given, behind a wire: its URL is that of the wire.
+async fn wire() -> anyhow::Result<Option<(Proxy, String)>> {
+    let variable = "MUSTER_TEST_S3";
+    let Some(url) = std::env::var(variable).ok().filter(|url| !url.is_empty()) else {
+        let required = std::env::var("MUSTER_TEST_REQUIRE_SERVERS").is_ok_and(|on| on == "1");
+        ensure!(!required, "{variable} is not set, but servers are required");
+        return Ok(None);
+    };
+    let (before, rest) = url
+        .split_once("endpoint=http://")
+        .context("a plain endpoint")?;
+    let (address, after) = rest.split_once('&').context("more parameters")?;
+    let proxy = Proxy::before(address.parse()?).await?;
+    let url = format!(
+        "{}/{}?endpoint=http://{}&{after}",
+        before.trim_end_matches('?'),
+        uuid::Uuid::now_v7().simple(),
+        proxy.address
+    );
+    Ok(Some((proxy, url)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_wait_in_their_spools_while_the_object_store_is_away() -> anyhow::Result<()> {
+    let Some((proxy, url)) = wire().await? else {
+        return Ok(());
+    };
+    let lease = ["--lease-duration", "6s", "--renew-interval", "2s"];
+    let arguments = [&["--blobs", url.as_str()][..], &lease].concat();
+    let given = |name| Some((name, std::env::var(name).ok()?));
+    let options = Options {
+        arguments: arguments.into_iter().map(str::to_owned).collect(),
+        variables: CREDENTIALS.into_iter().filter_map(given).collect(),
+    };
+    let server = ControlPlane::start_as(Ipv4Addr::LOCALHOST.into(), options).await?;
+    let _agent = Agent::on_this_machine(&server, "here").await?;
+    let run = server.client.start(COUNTING, None).await?;
+    run.prints("line 3\n").await?;
+    proxy.set(Wire::Cut);
+    let away = Instant::now();
+    // All is over but the log, and no lease ends meanwhile.
+    run.becomes(State::Finishing).await?;
+    while away.elapsed() < Duration::from_secs(15) {
+        let now = run.now().await?;
+        ensure!(now.state() != State::Passed, "its log can not be whole");
+        ensure!(now.attempts.len() == 1, "{:?}", now.attempts);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    proxy.set(Wire::Whole);
+    let done = run.ends_as(State::Passed).await?;
+    ensure!(done.attempts.len() == 1, "{:?}", done.attempts);
+    let mut expected = String::new();
+    for number in 0..50 {
+        writeln!(expected, "line {number}")?;
+    }
+    let log = run.whole_log().await?;
+    log.expect_whole()?;
+    ensure!(log.text().contains(&expected), "{}", log.text());
+    Ok(())
+}
