@@ -10,7 +10,7 @@ use muster_proto::runner::v1::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    agent::Manner,
+    agent::{Heard, Manner},
     plan::{Changed as _, exec, group, keep, plan, script_in, shell, step},
     run::{Run, below, runs},
 };
@@ -339,6 +339,37 @@ async fn sigterm_to_the_conductor_is_a_cancel_by_the_infrastructure() {
     kill_process(Pid::from_raw(run.pid()).unwrap(), Signal::TERM).unwrap();
     run.ends_as(Outcome::Aborted).await;
     assert_eq!(run.output("s2"), "after\n");
+}
+
+#[tokio::test]
+async fn sigterm_while_artifacts_of_the_last_step_are_on_their_way_changes_nothing() {
+    const FILES: usize = 300;
+    let make = format!("mkdir out; for i in $(seq 1 {FILES}); do echo $i > out/$i; done");
+    let steps = vec![shell("s1", &make).and(keep(Some(0), "out", &["*"]))];
+    let mut run = Run::start(&plan(steps));
+    let some = |heard: &Heard| !heard.artifacts.is_empty();
+    run.agent.until("the first artifact", some).await;
+    kill_process(Pid::from_raw(run.pid()).unwrap(), Signal::TERM).unwrap();
+    let there = run.agent.heard().artifacts.len();
+    assert!(there < FILES, "it comes too late to prove anything");
+    run.ends_as(Outcome::Passed).await;
+    run.passed("s1");
+    assert_eq!(run.agent.heard().artifacts.len(), FILES);
+}
+
+#[tokio::test]
+async fn sigterm_before_a_step_that_would_follow_is_never_a_pass() {
+    let make = "mkdir out; for i in $(seq 1 300); do echo $i > out/$i; done";
+    let steps = vec![
+        shell("s1", make).and(keep(Some(0), "out", &["*"])),
+        shell("s2", "echo never").optional(),
+    ];
+    let mut run = Run::start(&plan(steps));
+    let some = |heard: &Heard| !heard.artifacts.is_empty();
+    run.agent.until("the first artifact", some).await;
+    kill_process(Pid::from_raw(run.pid()).unwrap(), Signal::TERM).unwrap();
+    run.ends_as(Outcome::Aborted).await;
+    assert_eq!(run.output("s2"), "");
 }
 
 #[tokio::test]
