@@ -2,6 +2,8 @@
 //!
 //! What an agent does with attempts is in `work`.
 
+mod presence;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -17,10 +19,12 @@ use crate::{
     Error, Page, Request, Store, Written, attempt,
     entity::{self, agent as row},
     error::Kind,
-    number::{signed, unsigned},
+    number::unsigned,
     page, project, request, text, time,
     transaction::Failure,
 };
+
+pub(crate) use presence::{Arrival, ByToken, SessionOf};
 
 /// How many processes of an agent are remembered whose place was taken.
 const MOST_SUPERSEDED: usize = 32;
@@ -185,18 +189,8 @@ impl Agents<'_> {
     ///
     /// When the database fails.
     pub async fn find_by_token_hash(&self, hash: &[u8; 32]) -> Result<Option<Agent>, Error> {
-        self.store
-            .read("find_agent_by_token", || async {
-                let row = row::Entity::find()
-                    .filter(row::Column::TokenHash.eq(hash.to_vec()))
-                    .one(self.store.reader())
-                    .await?;
-                match row {
-                    Some(row) => Ok(Some(with_running(self.store.reader(), row).await?)),
-                    None => Ok(None),
-                }
-            })
-            .await
+        let call = ByToken(*hash);
+        self.store.gathers().agents.call(self.store, call).await
     }
 
     /// Lists agents by name.
@@ -324,37 +318,11 @@ impl Agents<'_> {
     ///
     /// [`Error::NotFound`].
     pub async fn connected(&self, id: AgentId, told: &Told) -> Result<Option<Agent>, Error> {
-        let now = self.store.clock().now();
-        self.store
-            .transaction("connect_agent", |tx| async move {
-                let old = row::Entity::find_by_id(id.as_uuid())
-                    .lock_exclusive()
-                    .one(&*tx)
-                    .await?
-                    .ok_or_else(|| Error::not_found(Kind::Agent, id))?;
-                let session = told.session.map(SessionId::as_uuid);
-                let mut superseded: Vec<Uuid> = text::decode(&old.superseded_json)?;
-                if session.is_some_and(|session| superseded.contains(&session)) {
-                    return Ok(None);
-                }
-                superseded.extend(old.session_id.filter(|old| Some(*old) != session));
-                let surplus = superseded.len().saturating_sub(MOST_SUPERSEDED);
-                superseded.drain(..surplus);
-                let row = row::ActiveModel {
-                    superseded_json: Set(text::encode(&superseded)?),
-                    session_id: Set(session),
-                    told_labels_json: Set(text::encode(&told.labels)?),
-                    version: Set(text::reason(&told.version)),
-                    backend: Set(text::reason(&told.backend)),
-                    capacity: Set(signed(told.capacity)),
-                    capabilities_json: Set(text::encode(&told.capabilities)?),
-                    last_seen_time: Set(Some(time::millis(now))),
-                    ..Default::default()
-                };
-                change(&*tx, id, row).await?;
-                Ok(Some(load(&*tx, id).await?))
-            })
-            .await
+        let call = Arrival {
+            agent: id,
+            told: told.clone(),
+        };
+        self.store.gathers().arrivals.call(self.store, call).await
     }
 
     /// Returns the process that has the place of an agent, on whatever server.
@@ -363,18 +331,8 @@ impl Agents<'_> {
     ///
     /// [`Error::NotFound`].
     pub async fn session(&self, id: AgentId) -> Result<Option<SessionId>, Error> {
-        self.store
-            .read("get_agent_session", || async {
-                let row: Option<Option<Uuid>> = row::Entity::find_by_id(id.as_uuid())
-                    .select_only()
-                    .column(row::Column::SessionId)
-                    .into_tuple()
-                    .one(self.store.reader())
-                    .await?;
-                let session = row.ok_or_else(|| Error::not_found(Kind::Agent, id))?;
-                Ok(session.map(SessionId::from))
-            })
-            .await
+        let call = SessionOf(id);
+        self.store.gathers().sessions.call(self.store, call).await
     }
 
     /// Notes that agents were heard of, in one statement for all.

@@ -26,7 +26,6 @@ use sea_orm::{
     ConnectionTrait, DbBackend, DbErr, EntityTrait, IdenStatic, Iterable as _, ModelTrait as _,
     Statement, Value,
 };
-use uuid::Uuid;
 
 /// Inserts a row as it is.
 pub(crate) async fn insert<E, C>(db: &C, row: E::Model) -> Result<(), DbErr>
@@ -53,8 +52,8 @@ fn parts<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
 
 /// Ids for a condition, the last one repeated until there are as many as one of few sizes, for the
 /// same reason.
-pub(crate) fn padded(ids: impl IntoIterator<Item = Uuid>) -> Vec<Uuid> {
-    let mut ids: Vec<Uuid> = ids.into_iter().collect();
+pub(crate) fn padded<T: Copy>(ids: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut ids: Vec<T> = ids.into_iter().collect();
     let mut size = 1;
     while size < ids.len() {
         size *= 4;
@@ -167,6 +166,8 @@ fn update<E: EntityTrait>(
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
 
     #[test]
@@ -185,7 +186,7 @@ mod tests {
         assert_eq!(padded.len(), 16);
         assert_eq!(padded[..5], ids);
         assert!(padded[5..].iter().all(|id| *id == ids[4]));
-        assert_eq!(super::padded([]).len(), 0);
+        assert_eq!(super::padded::<Uuid>([]).len(), 0);
     }
 
     #[test]

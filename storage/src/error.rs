@@ -56,6 +56,24 @@ impl fmt::Display for Kind {
     }
 }
 
+/// Why a database takes no changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unwritable {
+    /// There is no room left where it keeps its files.
+    Full,
+    /// It, or the disk below it, is read-only.
+    ReadOnly,
+}
+
+impl fmt::Display for Unwritable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "the database has no room left",
+            Self::ReadOnly => "the database is read-only",
+        })
+    }
+}
+
 /// Why an operation of the store or the blobs did not happen.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -112,6 +130,18 @@ pub enum Error {
         #[source]
         source: Source,
     },
+    /// Nothing happened, because the database takes no changes now. It can still be read, and the
+    /// same call succeeds when it was made to take changes again.
+    #[error("{operation}: {why}")]
+    Unwritable {
+        /// What was tried.
+        operation: &'static str,
+        /// Why no changes are taken.
+        why: Unwritable,
+        /// What the database said.
+        #[source]
+        source: Source,
+    },
     /// The connection broke during the commit: it happened or not. Read before doing it again,
     /// or repeat the call where it carries a request id, a sequence or an offset.
     #[error("{operation}: the connection broke during the commit, its outcome is unknown")]
@@ -157,7 +187,7 @@ impl Error {
     /// Whether nothing happened and the same call may succeed later.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable { .. })
+        matches!(self, Self::Unavailable { .. } | Self::Unwritable { .. })
     }
 
     /// Whether it was not there.

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use crate::{Error, Store, error::Source};
+use crate::{Error, Store, Unwritable, error::Source};
 
 /// Most calls of one turn: what one statement carries, and how long the last one waits for the
 /// first.
@@ -162,16 +162,32 @@ async fn together<C: Gathered>(store: &Store, calls: &[C]) -> Vec<Result<C::Answ
 
 /// Makes the same error once more, where it is about the database and not about a call.
 fn of_all(error: &Error) -> Option<impl Fn() -> Error + 'static> {
-    let (operation, source, unknown) = match error {
-        Error::Unavailable { operation, source } => (*operation, source.to_string(), false),
-        Error::CommitUnknown { operation, source } => (*operation, source.to_string(), true),
+    enum Of {
+        Unavailable,
+        Unwritable(Unwritable),
+        CommitUnknown,
+    }
+    let (operation, source, of) = match error {
+        Error::Unavailable { operation, source } => (*operation, source, Of::Unavailable),
+        Error::Unwritable {
+            operation,
+            why,
+            source,
+        } => (*operation, source, Of::Unwritable(*why)),
+        Error::CommitUnknown { operation, source } => (*operation, source, Of::CommitUnknown),
         _ => return None,
     };
+    let source = source.to_string();
     Some(move || {
         let source = Source::from(source.clone());
-        match unknown {
-            true => Error::CommitUnknown { operation, source },
-            false => Error::Unavailable { operation, source },
+        match of {
+            Of::Unavailable => Error::Unavailable { operation, source },
+            Of::Unwritable(why) => Error::Unwritable {
+                operation,
+                why,
+                source,
+            },
+            Of::CommitUnknown => Error::CommitUnknown { operation, source },
         }
     })
 }

@@ -34,7 +34,7 @@ pub mod word;
 pub mod work;
 
 pub use blob::{BlobWriter, Blobs};
-pub use error::Error;
+pub use error::{Error, Unwritable};
 pub use page::Page;
 pub use request::{Request, Written};
 pub use store::{Options, Store};

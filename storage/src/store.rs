@@ -3,6 +3,7 @@
 //! How a connection is made is in `store/connect.rs`.
 
 mod connect;
+mod disk;
 mod suspicion;
 
 use std::sync::Arc;
@@ -16,8 +17,9 @@ use sea_orm::{DatabaseConnection, DbBackend};
 use uuid::Uuid;
 
 use crate::{
-    Error,
+    Error, Unwritable,
     agent::Agents,
+    agent::{Arrival, ByToken, SessionOf},
     artifact::Artifacts,
     credential::{self, Credentials},
     execution::{Executions, Numbered, Wanted},
@@ -29,7 +31,7 @@ use crate::{
     queue::{self, Queue},
     shared::Read,
     token::{self, Tokens},
-    work::{Told, Work},
+    work::{LiveOf, Renewal, Told, Work},
 };
 
 /// How to connect.
@@ -71,6 +73,11 @@ pub(crate) struct Gathers {
     pub(crate) numbers: Gather<Numbered>,
     pub(crate) creates: Gather<Wanted>,
     pub(crate) reports: Gather<Told>,
+    pub(crate) renewals: Gather<Renewal>,
+    pub(crate) live: Gather<LiveOf>,
+    pub(crate) arrivals: Gather<Arrival>,
+    pub(crate) agents: Gather<ByToken>,
+    pub(crate) sessions: Gather<SessionOf>,
     pub(crate) tokens: Gather<Read<token::ByHash>>,
     pub(crate) projects: Gather<Read<project::Named>>,
     pub(crate) manifests: Gather<Read<manifest::Named>>,
@@ -136,6 +143,11 @@ impl Store {
 
     pub(crate) fn suspicion(&self) -> &suspicion::Suspicion {
         &self.connections.suspicion
+    }
+
+    /// Why no changes are taken, when SQLite could not use a file and does not say why.
+    pub(crate) async fn unwritable(&self) -> Option<Unwritable> {
+        disk::unwritable(self.connections.file.as_deref()?).await
     }
 
     pub(crate) const fn speaker(&self) -> Uuid {

@@ -158,18 +158,14 @@ impl Store {
             sqlite_transaction_mode: sqlite.then_some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        let ended = |failure: Failure| {
-            self.doubt(&failure);
-            match failure.is_worth_another_try() {
-                true => Ended::Again(failure),
-                false => Ended::Final(failure.name(operation)),
+        let tx = match self.writer().begin_with_options(options).await {
+            Ok(tx) => tx,
+            Err(error) => {
+                let failure = Failure::from(error);
+                self.doubt(&failure);
+                return Err(self.ended(operation, failure).await);
             }
         };
-        let tx = self
-            .writer()
-            .begin_with_options(options)
-            .await
-            .map_err(|error| ended(error.into()))?;
         let tx = Arc::new(tx);
         // Boxed: rows are large, and what is awaited here is part of every caller's future.
         let result = Box::pin(body(Tx(Arc::clone(&tx)))).await;
@@ -182,23 +178,52 @@ impl Store {
         match result {
             Ok(value) => match tx.commit().await {
                 Ok(()) => Ok(value),
-                Err(error) if Certainty::of(&error) == Certainty::Unknown => {
-                    self.suspicion().raise();
-                    Err(Ended::Final(Error::CommitUnknown {
-                        operation,
-                        source: error.into(),
-                    }))
+                Err(error) => {
+                    let unknown = Certainty::of(&error) == Certainty::Unknown;
+                    let failure = Failure::from(error);
+                    self.doubt(&failure);
+                    match failure {
+                        Failure::Database(source) if unknown => {
+                            Err(Ended::Final(Error::CommitUnknown {
+                                operation,
+                                source: source.into(),
+                            }))
+                        }
+                        failure => Err(self.ended(operation, failure).await),
+                    }
                 }
-                Err(error) => Err(ended(error.into())),
             },
             Err(failure) => {
+                // Before somebody else gets the connection.
+                self.doubt(&failure);
                 if let Err(error) = tx.rollback().await {
                     // The connection is gone, and the transaction with it.
                     tracing::debug!(operation, %error, "rollback failed");
                 }
-                Err(ended(failure))
+                Err(self.ended(operation, failure).await)
             }
         }
+    }
+
+    /// What follows from a failure of a transaction.
+    async fn ended(&self, operation: &'static str, failure: Failure) -> Ended {
+        if failure.is_worth_another_try() {
+            return Ended::Again(failure);
+        }
+        let disk =
+            matches!(&failure, Failure::Database(error) if Certainty::of(error) == Certainty::Disk);
+        let why = match disk {
+            true => self.unwritable().await,
+            false => None,
+        };
+        Ended::Final(match (failure.name(operation), why) {
+            (Error::Unavailable { operation, source }, Some(why)) => Error::Unwritable {
+                operation,
+                why,
+                source,
+            },
+            (error, _) => error,
+        })
     }
 
     /// Runs reads that must all see one moment.
@@ -251,12 +276,18 @@ impl Store {
         .map_err(|failure| failure.name(operation))
     }
 
-    /// Lets the pool know of a broken connection.
+    /// Lets the pool know of a broken connection, or of one that may be.
     fn doubt(&self, failure: &Failure) {
-        if let Failure::Database(error) = failure
-            && Certainty::of(error) == Certainty::Unknown
-        {
+        let Failure::Database(error) = failure else {
+            return;
+        };
+        let certainty = Certainty::of(error);
+        if certainty == Certainty::Unknown {
             self.suspicion().raise();
+        }
+        let usual = matches!(certainty, Certainty::Contention | Certainty::Refused);
+        if !usual && self.backend() == DbBackend::Sqlite {
+            self.suspicion().replace_writer();
         }
     }
 }

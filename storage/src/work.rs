@@ -4,6 +4,7 @@
 mod assignment;
 mod claim;
 mod evidence;
+mod lease;
 mod report;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use muster_core::{
     id::{AgentId, AttemptId, ProjectId},
 };
 
+pub(crate) use lease::{LiveOf, Renewal};
 pub(crate) use report::Told;
 
 use crate::{
@@ -292,6 +294,16 @@ impl Work<'_> {
     /// segment.
     pub async fn append_log(&self, segment: &NewSegment) -> Result<Appended, Error> {
         self.store_segment(segment).await
+    }
+
+    /// Takes note that the bytes of a log below `to` that are not durable are not to be had any more:
+    /// they are a gap. Safe to repeat.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when the attempt is not this agent's.
+    pub async fn skip_log(&self, lease: Lease, to: i64) -> Result<Appended, Error> {
+        self.leave_gap(lease, to).await
     }
 
     /// Adds a complete artifact. The same path again replaces it within the attempt.

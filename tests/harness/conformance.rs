@@ -335,7 +335,7 @@ async fn run(
         config: case.config.clone(),
         target: Some(Target {
             r#match: HashMap::from([(LABEL.to_owned(), LabelValues { values })]),
-            not: HashMap::new(),
+            ..Target::default()
         }),
         ..CreateExecutionRequest::default()
     };

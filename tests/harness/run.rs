@@ -158,7 +158,7 @@ impl Client {
             let values = vec![value.to_owned()];
             Target {
                 r#match: HashMap::from([(key.to_owned(), LabelValues { values })]),
-                not: HashMap::new(),
+                ..Target::default()
             }
         });
         self.create(manifest, "", target).await

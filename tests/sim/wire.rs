@@ -193,6 +193,8 @@ impl LogWire {
             attempt: self.attempt.clone(),
             epoch: self.epoch,
             chunks,
+            // Its pods keep everything.
+            first_offset: 0,
         });
     }
 }

@@ -135,6 +135,8 @@ struct State {
     stopped: Option<(String, String)>,
     /// Bytes of the log that the server has.
     durable: u64,
+    /// Bytes of the log that the conductor does not have any more.
+    log_start: u64,
     /// Where other pods reach it; empty until known.
     address: String,
     /// The cluster says that its containers are ready.
@@ -235,7 +237,8 @@ impl Attempt {
             // The word that the rest of the log is durable may have been lost with its stream.
             let ready = held && snapshot::is_terminal(state);
             let ahead = state.sequence > state.committed;
-            state.committed = state.committed.max(sequence);
+            // Less than it has acknowledged where a backup of its database was restored.
+            state.committed = sequence;
             if state.sequence <= sequence {
                 state.sequence = sequence;
                 // A snapshot with a number that the server counts as old needs a new one.
@@ -432,6 +435,31 @@ impl Attempt {
             state.durable = offset;
             held && snapshot::is_terminal(state)
         });
+    }
+
+    /// How much of the log the server has, as it says when a stream begins. It may be less than it has
+    /// acknowledged, where a backup of its database was restored: the conductor sends the rest again,
+    /// as far as it still has it.
+    pub(crate) fn begin_log(&self, offset: u64) {
+        self.update(|state| {
+            let held = !snapshot::is_terminal(state);
+            state.durable = offset;
+            held && snapshot::is_terminal(state)
+        });
+    }
+
+    /// The conductor has dropped what is below `offset`, which was durable.
+    pub(crate) fn drop_log(&self, offset: u64) {
+        self.update(|state| {
+            state.log_start = state.log_start.max(offset);
+            false
+        });
+        self.durable(offset);
+    }
+
+    /// The first byte of the log that the conductor still has, as far as is known.
+    pub(crate) fn log_start(&self) -> u64 {
+        self.lock().log_start
     }
 
     /// How much of the log the server has, as far as is known.

@@ -2,6 +2,7 @@
 //! it is followed to its end is in [`watch`].
 
 mod detached;
+mod replicas;
 mod request;
 mod space;
 mod watch;
@@ -73,6 +74,10 @@ struct Options {
     /// of one name are alternatives
     #[arg(long = "target", value_name = "NAME=VALUE", value_parser = pair)]
     target: Vec<(String, String)>,
+    /// Run once for each value that agents have of this label; given several times, for each
+    /// combination
+    #[arg(long, value_name = "LABEL")]
+    replicate: Vec<String>,
     /// Print the name and leave; the server goes on. Needs a server: see --server and `muster context`
     #[arg(long, conflicts_with_all = ["artifacts", "quiet"])]
     detach: bool,
@@ -130,7 +135,8 @@ fn examples() -> String {
          muster run smoke                         a stored one, see `muster apply`\n  \
          muster run suite.yaml --name login --config url=http://localhost:3000 --artifacts out\n  \
          generate | muster run - --output json | jq .state\n  \
-         muster run smoke.yaml --server https://muster.example:8443 --target region=east --detach\n\n{}",
+         muster run smoke.yaml --server https://muster.example:8443 --target region=east --detach\n  \
+         muster run smoke --replicate cluster     once in each cluster\n\n{}",
         exit::TABLE
     )
 }
@@ -208,6 +214,9 @@ fn check_local(arguments: &Arguments) -> Result<(), Error> {
     if !arguments.options.target.is_empty() {
         return needs("--target", "there is only one agent, this machine");
     }
+    if !arguments.options.replicate.is_empty() {
+        return needs("--replicate", "there is only one agent, this machine");
+    }
     Ok(())
 }
 
@@ -221,7 +230,7 @@ async fn run(
     let client = &session.client;
     let label = Uuid::new_v4().to_string();
     let request = request::request(session, manifest.as_ref(), arguments, &label)?;
-    let (execution, interrupted) =
+    let (mut executions, interrupted) =
         create(client, request, interruptions)
             .await
             .map_err(|error| match &manifest {
@@ -232,8 +241,26 @@ async fn run(
                 }
             })?;
     if arguments.options.detach {
-        return detach(client, execution, interrupted, global).await;
+        let mut exit = Exit::Success;
+        for execution in executions {
+            exit = detach(client, execution, interrupted, global).await?;
+        }
+        return Ok(exit);
     }
+    if executions.len() > 1 {
+        return replicas::follow(
+            client,
+            executions,
+            arguments,
+            global,
+            interruptions,
+            interrupted,
+        )
+        .await;
+    }
+    let Some(execution) = executions.pop() else {
+        return Err(empty());
+    };
     let mut agent = match session.local() {
         Some(local) => Some(local.start_agent(client, &label).await?),
         None => None,
@@ -266,13 +293,13 @@ async fn run(
     told
 }
 
-/// Creates the execution. An interruption meanwhile is remembered: the server may have accepted
+/// Creates the execution, or several where it is replicated. An interruption meanwhile is remembered: the server may have accepted
 /// it already, so it must be canceled and not forgotten.
 async fn create(
     client: &Client,
     request: CreateExecutionRequest,
     interruptions: &mut Interruptions,
-) -> Result<(Execution, bool), Error> {
+) -> Result<(Vec<Execution>, bool), Error> {
     let call = client.call(async || client.executions().create_execution(request.clone()).await);
     let mut call = std::pin::pin!(call);
     let mut interrupted = false;
@@ -286,10 +313,18 @@ async fn create(
             }
         }
     };
-    match response.execution {
-        Some(execution) => Ok((execution, interrupted)),
-        None => Err(Error::Corrupt("the server sent an empty answer".to_owned())),
+    let mut executions = response.replicas;
+    if executions.is_empty() {
+        executions.extend(response.execution);
     }
+    match executions.is_empty() {
+        true => Err(empty()),
+        false => Ok((executions, interrupted)),
+    }
+}
+
+fn empty() -> Error {
+    Error::Corrupt("the server sent an empty answer".to_owned())
 }
 
 async fn detach(

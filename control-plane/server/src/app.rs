@@ -30,7 +30,7 @@ pub(crate) use caller::{Access, Caller};
 pub(crate) use children::{MAX_INSTANCES, NewChild, Requirement, StartChildren};
 pub(crate) use credentials::CredentialChange;
 pub(crate) use error::{Error, Violation};
-pub(crate) use executions::{Known, NewRun, Source};
+pub(crate) use executions::{Known, NewRun, REPLICAS, Source};
 pub(crate) use explain::{Explanation, Reason};
 pub(crate) use hub::Hub;
 pub(crate) use logs::{LogItem, LogRange};

@@ -12,7 +12,10 @@ pub(crate) mod upload;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use muster_core::{
@@ -82,6 +85,8 @@ pub(crate) struct Link {
     pub(crate) ingests: Arc<Ingests>,
     /// Ends all streams when the server stops.
     pub(crate) drain: CancellationToken,
+    /// Renewals came that could not be stored.
+    missed: AtomicBool,
 }
 
 impl Link {
@@ -90,6 +95,7 @@ impl Link {
             sessions: Mutex::default(),
             ingests: Arc::default(),
             drain: CancellationToken::new(),
+            missed: AtomicBool::new(false),
         }
     }
 
@@ -220,6 +226,16 @@ impl Link {
     /// Takes note that an agent lives.
     fn hear_of(&self, agent: AgentId) {
         self.lock().seen.insert(agent);
+    }
+
+    /// Takes note that an agent lives and its leases could not be renewed.
+    pub(crate) fn miss_renewals(&self) {
+        self.missed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether leases could not be renewed since the last call.
+    pub(crate) fn take_missed_renewals(&self) -> bool {
+        self.missed.swap(false, Ordering::Relaxed)
     }
 
     /// Agents that were heard of since the last call.

@@ -91,13 +91,18 @@ async fn tick(ticks: &mut Interval, stop: &CancellationToken) -> bool {
 }
 
 /// Ends attempts whose agent was not heard of, unless it is this process or its database that
-/// was away: then every lease gets a whole grace period first.
+/// was away, or could not store what it heard: then every lease gets a whole grace period first.
 async fn look_at_leases(app: &Arc<App>, looked: &mut Timestamp) -> Result<(), Error> {
     let away = app.clock.now().duration_since(*looked);
     let bearable = SignedDuration::try_from(app.config.renew_interval).unwrap_or_default();
-    if away > bearable {
+    let missed = app.link.take_missed_renewals();
+    if missed || away > bearable {
         tracing::warn!(seconds = away.as_secs(), "leases could not be renewed");
-        grant_grace(app).await?;
+        if let Err(error) = grant_grace(app).await {
+            // The next look grants it.
+            app.link.miss_renewals();
+            return Err(error);
+        }
     } else {
         expire_leases(app).await?;
     }

@@ -112,6 +112,8 @@ pub struct Target {
     pub matches: BTreeMap<String, Vec<String>>,
     /// None of these labels with any of the values.
     pub not: BTreeMap<String, Vec<String>>,
+    /// Labels for each of whose values it is run once.
+    pub replicate: Vec<String>,
 }
 
 /// A compiled workflow.
@@ -135,9 +137,26 @@ pub struct Compiled {
     pub concurrency: Option<Concurrency>,
     /// What the workflow asks for and has no effect.
     pub warnings: Vec<Problem>,
+    /// Nothing of it but what expressions in the pod may ask of the execution is its own: see
+    /// [`Compiled::of`].
+    common: bool,
     /// The workflow as it is run, a YAML document: templates merged, parameters put in. Values of
     /// sensitive parameters are hidden; nothing when it can not be shown without them.
     pub resolved: Option<String>,
+}
+
+impl Compiled {
+    /// What the same input gives for another execution, without compiling it again; `None` when the
+    /// workflow has asked for what is the execution's own.
+    #[must_use]
+    pub fn of(&self, execution: &ExecutionInfo) -> Option<Self> {
+        if !self.common || !execution.variables.is_empty() {
+            return None;
+        }
+        let mut compiled = self.clone();
+        scope::set_execution(&mut compiled.plan.context, execution);
+        Some(compiled)
+    }
 }
 
 /// What is shown in the place of a sensitive value.
@@ -316,6 +335,8 @@ fn build(
     }
 
     let secret = config::secret(&input.workflow.spec.config, input.config);
+    // Their names are made of the id.
+    let common = base.is_common() && pod.claims.is_empty();
     let resolved = resolved(input, &base, &config, &secret, &spec);
     let plan = Plan {
         version: PLAN_VERSION,
@@ -341,6 +362,7 @@ fn build(
         policy,
         concurrency,
         warnings: warnings.0.clone(),
+        common,
         resolved,
     })
 }

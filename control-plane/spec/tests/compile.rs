@@ -68,25 +68,38 @@ fn run(
     templates: &[Template],
     config: &[(&str, &str)],
 ) -> Result<Compiled, Problems> {
+    run_as(&execution(7), workflow, templates, config)
+}
+
+/// An execution of a number.
+fn execution(number: u64) -> ExecutionInfo {
+    ExecutionInfo {
+        id: format!("0190a6f{}", number - 7),
+        name: format!("whole-{number}"),
+        number,
+        scheduled_at: format!("2026-01-02T03:04:{:02}Z", number - 2),
+        tags: BTreeMap::from([("by".to_owned(), "hand".to_owned())]),
+        ..ExecutionInfo::default()
+    }
+}
+
+fn run_as(
+    execution: &ExecutionInfo,
+    workflow: &Workflow,
+    templates: &[Template],
+    config: &[(&str, &str)],
+) -> Result<Compiled, Problems> {
     let config: BTreeMap<String, String> = config
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
-    let execution = ExecutionInfo {
-        id: "0190a6f0".to_owned(),
-        name: "whole-7".to_owned(),
-        number: 7,
-        scheduled_at: "2026-01-02T03:04:05Z".to_owned(),
-        tags: BTreeMap::from([("by".to_owned(), "hand".to_owned())]),
-        ..ExecutionInfo::default()
-    };
     compile(&Input {
         workflow,
         templates,
         global: None,
         config: &config,
         undeclared: Undeclared::Refused,
-        execution: &execution,
+        execution,
     })
 }
 
@@ -131,6 +144,51 @@ fn most_of_the_language_compiles() {
         serde_json::from_str::<muster_spec::plan::Plan>(&again).unwrap(),
         compiled.plan
     );
+}
+
+/// What a workflow compiles to for another execution, taken over from a first one; nothing when it
+/// has to be compiled again.
+fn taken_over(fields: &str) -> Option<Compiled> {
+    let workflow = spec(fields);
+    let first = run(&workflow, &[], &[]).unwrap_or_else(|e| panic!("{e}"));
+    let again = run_as(&execution(12), &workflow, &[], &[]).unwrap_or_else(|e| panic!("{e}"));
+    let taken = first.of(&execution(12));
+    // Where it is taken over it is what a compiler would have made.
+    assert!(
+        taken.is_none() || taken.as_ref() == Some(&again),
+        "{fields}"
+    );
+    taken
+}
+
+#[test]
+fn what_asks_nothing_of_its_execution_is_compiled_once() {
+    let common = [
+        "steps: [{shell: 'true'}]",
+        "config: {url: {default: x}}\nsteps: [{shell: 'curl {{ config.url }} {{ workflow.name }}'}]",
+        "steps: [{shell: 'echo {{ env.HOME }}', condition: passed}]",
+        "steps: [{run: {image: 'x:1', env: [{name: A, value: '{{ labels.team }}{{ 1 + 1 }}'}]}}]",
+        "steps: [{parallel: {count: 3, shell: 'echo {{ index }}'}}]",
+    ];
+    for fields in common {
+        let compiled = taken_over(fields).unwrap_or_else(|| panic!("{fields}"));
+        assert_eq!(compiled.plan.context["execution"]["number"], 12);
+    }
+    let own = [
+        "steps: [{shell: 'echo {{ execution.number }}'}]",
+        "steps: [{shell: 'true', condition: 'execution.number > 10'}]",
+        "steps: [{shell: 'echo {{ execution.id == resource.id }}'}]",
+        "steps: [{shell: 'echo {{ resource.root }}'}]",
+        "steps: [{shell: 'echo {{ date(\"2006\") }}'}]",
+        "steps: [{shell: 'echo {{ len(execution) }}'}]",
+        "execution: {tags: {id: '{{ execution.name }}'}}\nsteps: [{shell: 'true'}]",
+        "config: {of: {default: '{{ execution.number }}'}}\nsteps: [{shell: 'echo {{ config.of }}'}]",
+        "pvcs: {data: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}\nsteps: [{shell: 'true'}]",
+        "steps: [{parallel: {count: 3, shell: 'echo {{ execution.id }}'}}]",
+    ];
+    for fields in own {
+        assert!(taken_over(fields).is_none(), "{fields}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, SqlErr};
 use sqlx::Error as SqlxError;
 
-use super::Error;
+use super::{Error, Unwritable};
 
 /// What an error says about the transaction that it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,10 @@ pub(crate) enum Certainty {
     Contention,
     /// Rolled back or never begun, because the database can not work now.
     Unavailable,
+    /// Rolled back, because the database takes no changes now.
+    Unwritable(Unwritable),
+    /// Rolled back, because a file of SQLite could not be used; it does not say why.
+    Disk,
     /// The connection broke. During a commit nobody knows whether it happened.
     Unknown,
     /// The database refused the statement.
@@ -48,7 +52,10 @@ impl Certainty {
             SqlxError::Io(_)
             | SqlxError::Tls(_)
             | SqlxError::Protocol(_)
-            | SqlxError::WorkerCrashed => Self::Unknown,
+            | SqlxError::WorkerCrashed
+            // An earlier transaction of the connection has not ended the way it should.
+            | SqlxError::InvalidSavePointStatement
+            | SqlxError::BeginFailed => Self::Unknown,
             SqlxError::PoolTimedOut | SqlxError::PoolClosed => Self::Unavailable,
             _ => Self::Refused,
         }
@@ -59,8 +66,14 @@ impl Certainty {
         match code & 0xff {
             // BUSY, LOCKED
             5 | 6 => Self::Contention,
-            // NOMEM, READONLY, IOERR, FULL, CANTOPEN
-            7 | 8 | 10 | 13 | 14 => Self::Unavailable,
+            // NOMEM
+            7 => Self::Unavailable,
+            // READONLY
+            8 => Self::Unwritable(Unwritable::ReadOnly),
+            // FULL
+            13 => Self::Unwritable(Unwritable::Full),
+            // IOERR, CANTOPEN
+            10 | 14 => Self::Disk,
             _ => Self::Refused,
         }
     }
@@ -73,8 +86,12 @@ impl Certainty {
             "57P01" | "57P02" => Self::Unknown,
             // statement_completion_unknown
             "40003" => Self::Unknown,
-            // query_canceled (a timeout), cannot_connect_now, read_only_sql_transaction
-            "57014" | "57P03" | "25006" => Self::Unavailable,
+            // query_canceled (a timeout), cannot_connect_now
+            "57014" | "57P03" => Self::Unavailable,
+            // read_only_sql_transaction
+            "25006" => Self::Unwritable(Unwritable::ReadOnly),
+            // disk_full
+            "53100" => Self::Unwritable(Unwritable::Full),
             // connection exceptions, insufficient resources, system errors
             _ if code.starts_with("08") => Self::Unknown,
             _ if code.starts_with("53") || code.starts_with("58") => Self::Unavailable,
@@ -86,8 +103,15 @@ impl Certainty {
 /// Gives an error of the database the meaning that it has for the caller of `operation`.
 pub(crate) fn convert(operation: &'static str, error: DbErr) -> Error {
     match Certainty::of(&error) {
-        Certainty::Contention | Certainty::Unavailable | Certainty::Unknown => Error::Unavailable {
+        Certainty::Contention | Certainty::Unavailable | Certainty::Disk | Certainty::Unknown => {
+            Error::Unavailable {
+                operation,
+                source: error.into(),
+            }
+        }
+        Certainty::Unwritable(why) => Error::Unwritable {
             operation,
+            why,
             source: error.into(),
         },
         Certainty::Refused if is_unfit_text(&error) => {
@@ -128,11 +152,14 @@ mod tests {
     #[test]
     fn contention_is_told_from_an_outage_and_from_a_refusal() {
         assert_eq!(Certainty::of_postgres("40001"), Certainty::Contention);
-        assert_eq!(Certainty::of_postgres("53100"), Certainty::Unavailable);
+        let full = Certainty::Unwritable(Unwritable::Full);
+        assert_eq!(Certainty::of_postgres("53100"), full);
+        assert_eq!(Certainty::of_postgres("53200"), Certainty::Unavailable);
         assert_eq!(Certainty::of_postgres("08006"), Certainty::Unknown);
         assert_eq!(Certainty::of_postgres("23505"), Certainty::Refused);
         assert_eq!(Certainty::of_sqlite(517), Certainty::Contention);
-        assert_eq!(Certainty::of_sqlite(13), Certainty::Unavailable);
+        assert_eq!(Certainty::of_sqlite(13), full);
+        assert_eq!(Certainty::of_sqlite(778), Certainty::Disk);
         assert_eq!(Certainty::of_sqlite(2067), Certainty::Refused);
     }
 

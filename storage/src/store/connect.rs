@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -36,6 +36,8 @@ pub(super) struct Connections {
     pub(super) writer: DatabaseConnection,
     pub(super) reader: DatabaseConnection,
     pub(super) suspicion: Suspicion,
+    /// The file of a SQLite database.
+    pub(super) file: Option<PathBuf>,
 }
 
 pub(super) async fn connect(url: &str, options: &Options) -> Result<Connections, Error> {
@@ -75,9 +77,14 @@ async fn sqlite(path: &Path, options: &Options) -> Result<Connections, Error> {
         let reason = "the file can not be opened as a SQLite database; name another file, or check its permissions and its disk";
         refuse(place.clone(), reason, Some(error.into()))
     };
+    let suspicion = Suspicion::new();
+    let doubts = suspicion.clone();
     // One connection writes: with several, writers wait in sleeps for each other.
     let writer = open_sqlite(
-        &pool(options, 1),
+        &pool(options, 1).before_acquire(move |_, _| {
+            let good = doubts.is_writer_good();
+            Box::pin(async move { Ok(good) })
+        }),
         &settings.clone().journal_mode(SqliteJournalMode::Wal),
     )
     .await
@@ -91,7 +98,8 @@ async fn sqlite(path: &Path, options: &Options) -> Result<Connections, Error> {
     Ok(Connections {
         writer: SqlxSqliteConnector::from_sqlx_sqlite_pool(writer),
         reader: SqlxSqliteConnector::from_sqlx_sqlite_pool(reader),
-        suspicion: Suspicion::new(),
+        suspicion,
+        file: Some(path.to_owned()),
     })
 }
 
@@ -173,6 +181,7 @@ async fn postgres(url: &str, options: &Options) -> Result<Connections, Error> {
         writer: connection.clone(),
         reader: connection,
         suspicion,
+        file: None,
     })
 }
 

@@ -1,10 +1,13 @@
 //! Doubt about pooled connections: after one was found broken, the others are tried before they
 //! are used, for a while. After a restart of the database all of them are broken.
+//!
+//! The one connection of SQLite that writes is replaced after a fault: SQLite may have ended its
+//! transaction by itself, which the connection does not know of, and then it begins no other one.
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -18,6 +21,8 @@ pub(crate) struct Suspicion {
     since: Instant,
     /// Milliseconds after `since` at which the doubt ends.
     until: Arc<AtomicU64>,
+    /// The connection that writes has to be replaced.
+    replace: Arc<AtomicBool>,
 }
 
 impl Suspicion {
@@ -25,6 +30,7 @@ impl Suspicion {
         Self {
             since: Instant::now(),
             until: Arc::default(),
+            replace: Arc::default(),
         }
     }
 
@@ -33,6 +39,16 @@ impl Suspicion {
         let until = self.since.elapsed() + LASTS;
         let until = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
         self.until.store(until, Ordering::Relaxed);
+    }
+
+    /// The connection that writes met a fault.
+    pub(crate) fn replace_writer(&self) {
+        self.replace.store(true, Ordering::Release);
+    }
+
+    /// Whether the connection that writes is good; one that is not is asked about once.
+    pub(super) fn is_writer_good(&self) -> bool {
+        !self.replace.swap(false, Ordering::AcqRel)
     }
 
     pub(super) fn holds(&self) -> bool {
@@ -52,5 +68,9 @@ mod tests {
         let pool = suspicion.clone();
         suspicion.raise();
         assert!(pool.holds());
+        assert!(pool.is_writer_good());
+        suspicion.replace_writer();
+        assert!(!pool.is_writer_good());
+        assert!(pool.is_writer_good(), "it was replaced");
     }
 }

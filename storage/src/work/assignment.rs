@@ -1,40 +1,31 @@
 //! What an agent holds: found for reconciliation, and renewed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use muster_core::{execution::Lease, id::AttemptId};
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::Expr,
-};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
 use uuid::Uuid;
 
-use super::{Assignment, Live, Work};
+use super::{
+    Assignment, Live, Work,
+    lease::{LiveOf, Renewal},
+};
 use crate::{
     Error,
     attempt::{self, Attempt},
-    entity::{attempt as attempt_row, execution as execution_row},
-    execution, queue, time,
+    entity::{self, attempt as attempt_row, execution as execution_row},
+    execution, queue,
     transaction::Failure,
 };
 
 /// How many ids go into one statement.
-const CHUNK: usize = 1000;
+pub(super) const CHUNK: usize = 1000;
 
 impl Work<'_> {
     pub(super) async fn load_live(&self) -> Result<Vec<Live>, Error> {
-        self.store
-            .snapshot("list_live_attempts", |tx| async move {
-                let rows = attempt_row::Entity::find()
-                    .filter(attempt::is_live())
-                    .filter(attempt_row::Column::AgentId.eq(self.agent.as_uuid()))
-                    .order_by_asc(attempt_row::Column::Id)
-                    .all(&*tx)
-                    .await?;
-                with_executions(&*tx, rows).await
-            })
-            .await
+        let call = LiveOf(self.agent);
+        self.store.gathers().live.call(self.store, call).await
     }
 
     pub(super) async fn load_assignments(
@@ -111,50 +102,12 @@ impl Work<'_> {
         if leases.is_empty() {
             return Ok(Vec::new());
         }
-        // In one order for all, so that renewals can not wait for each other in a circle.
-        let mut ids: Vec<AttemptId> = leases.iter().map(|lease| lease.attempt).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let ids = &ids;
-        let renewed = self
-            .store
-            .transaction("renew_leases", |tx| async move {
-                let mut renewed = BTreeSet::new();
-                for ids in ids.chunks(CHUNK) {
-                    let mine = || {
-                        attempt::is_live()
-                            .add(attempt_row::Column::AgentId.eq(self.agent.as_uuid()))
-                            .add(attempt_row::Column::Id.is_in(uuids(ids)))
-                    };
-                    attempt_row::Entity::update_many()
-                        .col_expr(
-                            attempt_row::Column::LeaseExpireTime,
-                            Expr::value(time::millis(until)),
-                        )
-                        .col_expr(
-                            attempt_row::Column::LoseTime,
-                            Expr::col(attempt_row::Column::LostAfter).add(time::millis(until)),
-                        )
-                        .filter(mine())
-                        .exec(&*tx)
-                        .await?;
-                    let live: Vec<(Uuid, i64)> = attempt_row::Entity::find()
-                        .select_only()
-                        .column(attempt_row::Column::Id)
-                        .column(attempt_row::Column::Epoch)
-                        .filter(mine())
-                        .into_tuple()
-                        .all(&*tx)
-                        .await?;
-                    renewed.extend(live);
-                }
-                Ok(renewed)
-            })
-            .await?;
-        let lost = leases.iter().copied();
-        Ok(lost
-            .filter(|lease| !renewed.contains(&(lease.attempt.as_uuid(), lease.epoch)))
-            .collect())
+        let call = Renewal {
+            agent: self.agent,
+            leases: leases.to_vec(),
+            until,
+        };
+        self.store.gathers().renewals.call(self.store, call).await
     }
 }
 
@@ -162,14 +115,17 @@ fn uuids(ids: &[AttemptId]) -> impl Iterator<Item = Uuid> + '_ {
     ids.iter().map(|id| id.as_uuid())
 }
 
-async fn with_executions<C: ConnectionTrait>(
+pub(super) async fn with_executions<C: ConnectionTrait>(
     db: &C,
     rows: Vec<attempt_row::Model>,
 ) -> Result<Vec<Live>, Failure> {
     let mut executions = BTreeMap::new();
     for rows in rows.chunks(CHUNK) {
         let found = execution_row::Entity::find()
-            .filter(execution_row::Column::Id.is_in(rows.iter().map(|row| row.execution_id)))
+            .filter(
+                execution_row::Column::Id
+                    .is_in(entity::padded(rows.iter().map(|row| row.execution_id))),
+            )
             .all(db)
             .await?;
         executions.extend(found.into_iter().map(|row| (row.id, row)));

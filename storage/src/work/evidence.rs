@@ -65,6 +65,34 @@ impl Work<'_> {
             .await
     }
 
+    pub(super) async fn leave_gap(&self, lease: Lease, to: i64) -> Result<Appended, Error> {
+        let now = self.store.clock().now();
+        self.store
+            .transaction("skip_log", |tx| async move {
+                let mut held = Held::lock(&*tx, Some(self.agent), lease.attempt, now).await?;
+                if !takes_log(&held.attempt, lease)? {
+                    return Ok(Appended::Refused);
+                }
+                let durable = held.attempt.log_offset;
+                if to <= durable {
+                    return Ok(Appended::Stored { durable });
+                }
+                attempt_row::Entity::update_many()
+                    .col_expr(attempt_row::Column::LogOffset, Expr::value(to))
+                    .filter(attempt_row::Column::Id.eq(lease.attempt.as_uuid()))
+                    .exec(&*tx)
+                    .await?;
+                let text = format!(
+                    "bytes {durable} to {to} of the log are lost: its pod had dropped them when they \
+                     were durable, before this database was restored"
+                );
+                held.change.event("LOG_GAP", &text);
+                held.change.save(&*tx).await?;
+                Ok(Appended::Stored { durable: to })
+            })
+            .await
+    }
+
     pub(super) async fn store_artifact(
         &self,
         lease: Lease,

@@ -144,6 +144,7 @@ impl World<'_> {
             attempt: attempt.to_owned(),
             epoch,
             chunks: Vec::new(),
+            first_offset: 0,
         };
         let bytes = log.to_vec();
         let (sender, requests) = mpsc::unbounded_channel();

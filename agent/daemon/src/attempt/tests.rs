@@ -99,6 +99,21 @@ fn after_a_restart_the_sequence_goes_on_from_the_server() {
 }
 
 #[test]
+fn what_the_server_has_forgotten_is_told_again() {
+    let attempt = attempt();
+    attempt.progress(progress(1));
+    let told = attempt.report().expect("there is news").sequence;
+    attempt.acknowledge(told);
+    attempt.durable(100);
+    assert!(attempt.report().is_none());
+    // An older copy of its database was restored.
+    attempt.resume(told - 1, 40);
+    assert_eq!(attempt.report().map(|report| report.sequence), Some(told));
+    attempt.begin_log(40);
+    assert_eq!(attempt.durable_offset(), 40);
+}
+
+#[test]
 fn a_snapshot_from_before_the_reconciliation_gets_a_number_that_counts() {
     let attempt = attempt();
     attempt.progress(progress(1));

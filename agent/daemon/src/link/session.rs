@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    ops::RangeInclusive,
     sync::Arc,
     time::Duration,
 };
@@ -23,14 +24,17 @@ use tonic::{Status, Streaming};
 use super::{Ended, channel::Channels, incoming};
 use crate::{attempt::End, context::Context, convert};
 
-/// Versions of the protocol that this agent speaks.
-const PROTOCOL: u32 = 1;
+/// Versions of the protocol that this agent speaks: the newest, and the one before it for servers
+/// that are not updated yet.
+const PROTOCOLS: RangeInclusive<u32> = 1..=2;
 /// How long a server may take to answer the hello.
 const WELCOME_LIMIT: Duration = Duration::from_secs(20);
 /// How long a server that hears no more may take to end its side of a stream.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(5);
 /// How often to renew when the server does not say.
 const RENEW_INTERVAL: Duration = Duration::from_secs(10);
+/// After how many renewals a report that is not acknowledged is told again.
+const RESEND_AFTER: u32 = 2;
 /// Most attempts in one message.
 const MAX_NAMED: usize = 10_000;
 /// Messages that wait for the connection.
@@ -38,8 +42,8 @@ const OUTBOX: usize = 16;
 
 /// What this stream has sent and heard.
 pub(super) struct Session {
-    /// Sequence of the newest report sent, by attempt.
-    pub(super) sent: HashMap<AttemptId, i64>,
+    /// Sequence of the newest report sent, and when, by attempt.
+    pub(super) sent: HashMap<AttemptId, (i64, Instant)>,
     /// The slots last asked for.
     pub(super) slots: Option<Credit>,
     /// Attempts to give back.
@@ -221,8 +225,8 @@ fn lost(why: &str, lived: bool) -> Ended {
 fn hello(context: &Context) -> AgentHello {
     let config = &context.config;
     AgentHello {
-        min_protocol: PROTOCOL,
-        max_protocol: PROTOCOL,
+        min_protocol: *PROTOCOLS.start(),
+        max_protocol: *PROTOCOLS.end(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         session: context.session.to_string(),
         labels: config.labels.clone().into_iter().collect(),
@@ -276,10 +280,14 @@ fn has_news(context: &Context, session: &Session) -> bool {
             .any(|attempt| unsent(session, attempt).is_some() || attempt.declined().is_some())
 }
 
-/// The sequence of a report that this stream has not sent.
+/// The sequence of a report that this stream has not sent, or that the server has not acknowledged
+/// for long: it may have had no room to store it.
 fn unsent(session: &Session, attempt: &crate::attempt::Attempt) -> Option<i64> {
     let newest = attempt.unreported()?;
-    (session.sent.get(&attempt.id) != Some(&newest)).then_some(newest)
+    let waits = session.sent.get(&attempt.id).is_some_and(|(sent, at)| {
+        *sent == newest && at.elapsed() < session.renew_interval * RESEND_AFTER
+    });
+    (!waits).then_some(newest)
 }
 
 /// The next message, the most urgent first.
@@ -300,7 +308,8 @@ fn next(context: &Context, session: &mut Session) -> Option<Out> {
             continue;
         }
         if let Some(report) = attempt.report() {
-            session.sent.insert(attempt.id, report.sequence);
+            let sent = (report.sequence, Instant::now());
+            session.sent.insert(attempt.id, sent);
             return Some(Out::Report(report));
         }
     }

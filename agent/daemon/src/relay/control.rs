@@ -86,9 +86,9 @@ async fn greet(
         return Err(io::ErrorKind::TimedOut.into());
     }
     let mut orders = attempt.orders(number);
-    // What the conductor has dropped was durable.
+    // What the conductor has dropped was durable, and the server is told should it not be any more.
+    attempt.drop_log(hello.log_start);
     orders.durable = orders.durable.max(hello.log_start);
-    attempt.durable(orders.durable);
     let welcome = AgentWelcome {
         plan,
         log_offset: orders.durable,

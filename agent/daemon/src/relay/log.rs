@@ -89,7 +89,11 @@ async fn try_open(
 ) -> Result<(mpsc::Sender<StreamLogRequest>, Streaming<StreamLogResponse>), tonic::Status> {
     let (outbox, requests) = mpsc::channel(OUTBOX);
     // There is room for the first one.
-    if outbox.try_send(request(attempt, Vec::new())).is_err() {
+    let hello = StreamLogRequest {
+        first_offset: convert::signed(attempt.log_start()),
+        ..request(attempt, Vec::new())
+    };
+    if outbox.try_send(hello).is_err() {
         return Err(tonic::Status::unavailable(
             "the stream ended before it began",
         ));
@@ -102,7 +106,7 @@ async fn try_open(
         .message()
         .await?
         .ok_or_else(|| tonic::Status::unavailable("the server ended the log stream"))?;
-    attempt.durable(convert::unsigned(first.durable_offset));
+    attempt.begin_log(convert::unsigned(first.durable_offset));
     Ok((outbox, responses))
 }
 
@@ -111,6 +115,7 @@ fn request(attempt: &Attempt, chunks: Vec<LogChunk>) -> StreamLogRequest {
         attempt: attempt.id.to_string(),
         epoch: attempt.epoch,
         chunks,
+        first_offset: 0,
     }
 }
 

@@ -12,9 +12,9 @@ use muster_agent::{
 };
 use muster_core::id::{AttemptId, ExecutionId};
 use muster_proto::{
-    runner::v1::{agent_message::Message as Heard, conductor_hello::Purpose},
+    runner::v1::{ConductorHello, agent_message::Message as Heard, conductor_hello::Purpose},
     v1::{
-        Assignment, AttemptOrder, AttemptRef, CancelAttempt, LeasesRenewed, Refusal,
+        Assignment, AttemptOrder, AttemptRef, AttemptReport, CancelAttempt, LeasesRenewed, Refusal,
         attempt_order::Action, attempt_report::Phase, execution::State,
         link_request::Message as Told, link_response::Message as Say, refusal::Reason,
     },
@@ -26,7 +26,7 @@ use crate::{
     TOKEN,
     conductor::{Connection, Given, hello},
     eventually,
-    server::{PATIENCE, Server},
+    server::{PATIENCE, Server, Store},
 };
 
 /// Stands in the conductor's place: tells the test what it got, and stays.
@@ -277,6 +277,107 @@ async fn a_killed_server_costs_no_byte_and_no_report() {
         .await;
     assert!(completed.sequence > unacknowledged.sequence);
     assert_eq!(run.server.store.log(&work.attempt), "one\ntwo\n");
+}
+
+/// Brings a log the way that a conductor does which has dropped what is below `start`: it begins where
+/// it is told to, as far as it can, and connects anew when the connection ends.
+async fn bring(given: &Given, attempt: &str, text: &str, start: usize) -> Connection {
+    let hello = ConductorHello {
+        log_start: start as u64,
+        log_end: text.len() as u64,
+        ..hello(given, attempt, Purpose::Control, true)
+    };
+    loop {
+        let (mut control, welcome) = Connection::greet(given, hello.clone()).await;
+        let from = usize::try_from(welcome.log_offset).expect("short");
+        let from = from.max(start);
+        control.log(from as u64, &text[from..]).await;
+        while let Some(heard) = control.heard().await {
+            if matches!(heard, Heard::Acknowledge(ack) if ack.log_offset == text.len() as u64) {
+                return control;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_has_lost_what_it_acknowledged_gets_it_again() {
+    let mut run = Run::start(STANDIN).await;
+    let mut link = run.server.welcome(Vec::new()).await;
+    let work = assignment();
+    link.assign(work.clone()).await;
+    let given = run.given(&work).await;
+    let (mut control, _) = Connection::control(&given, &work.attempt, false).await;
+    control.progress(1).await;
+    control.log(0, "one\n").await;
+    control.log(4, "two\n").await;
+    control.durable(8).await;
+    let running = link.report(|report| report.phase() == Phase::Running).await;
+    link.acknowledge(&running).await;
+    let (address, store) = run.server.kill().await;
+    drop(link);
+
+    // Of its database an older copy was restored.
+    let logs = |store: &Store, change: fn(&mut Vec<u8>)| {
+        change(
+            store
+                .logs
+                .lock()
+                .expect("no panic")
+                .entry(work.attempt.clone())
+                .or_default(),
+        );
+    };
+    logs(&store, |log| log.truncate(4));
+    run.server = Server::start_at(address, store);
+    let adopt = AttemptOrder {
+        sequence: running.sequence - 1,
+        log_offset: 4,
+        ..order(&work, Action::Adopt)
+    };
+    let mut link = run.server.welcome(vec![adopt]).await;
+    let again = link.report(|report| report.phase() == Phase::Running).await;
+    assert_eq!(again.sequence, running.sequence);
+    link.acknowledge(&again).await;
+    drop(control);
+    let text = "one\ntwo\nthree\n";
+    let control = bring(&given, &work.attempt, text, 0).await;
+    assert_eq!(run.server.store.log(&work.attempt), text);
+
+    // Again, and now it has dropped what was acknowledged: the server hears from where it can go on.
+    drop(control);
+    let (address, store) = run.server.kill().await;
+    drop(link);
+    logs(&store, |log| log.truncate(4));
+    run.server = Server::start_at(address, store);
+    let adopt = AttemptOrder {
+        sequence: running.sequence,
+        log_offset: 4,
+        ..order(&work, Action::Adopt)
+    };
+    let link = run.server.welcome(vec![adopt]).await;
+    let text = "one\ntwo\nthree\nfour\n";
+    let _control = bring(&given, &work.attempt, text, 8).await;
+    assert_eq!(
+        run.server.store.log(&work.attempt),
+        "one\n????three\nfour\n"
+    );
+    drop(link);
+}
+
+#[tokio::test]
+async fn a_report_that_nobody_acknowledges_is_told_again_on_the_same_stream() {
+    let mut run = Run::start(STANDIN).await;
+    let mut link = run.server.welcome(Vec::new()).await;
+    let work = assignment();
+    link.assign(work.clone()).await;
+    let preparing = |report: &AttemptReport| report.phase() == Phase::Preparing;
+    let told = link.report(preparing).await;
+    // The server had no room to store it, but for the leases.
+    let again = link.report(preparing).await;
+    assert_eq!(again.sequence, told.sequence);
+    link.acknowledge(&again).await;
+    run.given(&work).await;
 }
 
 #[tokio::test]

@@ -40,6 +40,13 @@ pub(crate) struct Store {
 }
 
 impl Store {
+    /// The bytes of a log below `first` that are not here are not to be had any more.
+    fn skip(&self, attempt: &str, first: usize) {
+        let mut logs = self.logs.lock().expect("no panic");
+        let log = logs.entry(attempt.to_owned()).or_default();
+        log.resize(log.len().max(first), b'?');
+    }
+
     pub(crate) fn log(&self, attempt: &str) -> String {
         let logs = self.logs.lock().expect("no panic");
         String::from_utf8_lossy(logs.get(attempt).map_or(&[], Vec::as_slice)).into_owned()
@@ -316,6 +323,8 @@ impl AgentLinkService for Service {
         let store = Arc::clone(&self.store);
         let (responses, outgoing) = mpsc::channel(64);
         tokio::spawn(async move {
+            let first_offset = usize::try_from(first.first_offset).expect("it is small");
+            store.skip(&first.attempt, first_offset);
             let say = |store: &Store| {
                 let durable = store.durable(&first.attempt);
                 let durable_offset = i64::try_from(durable).expect("it is small");

@@ -40,8 +40,13 @@ pub(super) fn request(
     };
     let target = match session.local() {
         Some(_) => Some(target(&[(LocalAgent::LABEL.to_owned(), label.to_owned())])),
-        None if arguments.options.target.is_empty() => None,
-        None => Some(target(&arguments.options.target)),
+        None if arguments.options.target.is_empty() && arguments.options.replicate.is_empty() => {
+            None
+        }
+        None => Some(Target {
+            replicate: arguments.options.replicate.clone(),
+            ..target(&arguments.options.target)
+        }),
     };
     let request_id = arguments.options.request_id.unwrap_or_else(Uuid::new_v4);
     Ok(CreateExecutionRequest {

@@ -434,7 +434,7 @@ fn pinned(agent: &Agent, parent: &Execution, spread: bool) -> Option<Target> {
     let matches = [(Agent::NAME_LABEL.to_owned(), vec![agent.name.clone()])];
     Some(Target {
         matches: matches.into(),
-        not: BTreeMap::new(),
+        ..Target::default()
     })
 }
 

@@ -39,6 +39,15 @@ pub(crate) enum Error {
     /// It may work later.
     #[error("the server can not do this now; try again")]
     Unavailable(#[source] storage::Error),
+    /// The database takes no changes; reading goes on.
+    #[error("{why}, so nothing was changed; try again when that is mended")]
+    Unwritable {
+        /// Why not.
+        why: storage::Unwritable,
+        /// What the database said.
+        #[source]
+        source: storage::Error,
+    },
     /// This server stops; another one, or the next one, can do it.
     #[error("the server stops; try again")]
     Stopping,
@@ -109,6 +118,7 @@ impl From<storage::Error> for Error {
             E::QuotaExceeded(text) => Self::LimitReached(text),
             E::RequestIdReused { .. } => Self::invalid("request_id", error.to_string()),
             E::Unavailable { .. } | E::CommitUnknown { .. } => Self::Unavailable(error),
+            E::Unwritable { why, .. } => Self::Unwritable { why, source: error },
             E::UnknownSchema { .. } | E::Configuration { .. } | E::Internal { .. } => {
                 Self::Internal(error.into())
             }

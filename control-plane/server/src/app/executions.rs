@@ -3,8 +3,9 @@
 mod earlier;
 mod known;
 mod loaded;
+mod replicas;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use muster_core::{
@@ -31,12 +32,13 @@ use super::{Access, App, Caller, Error, children::Hold};
 use crate::config::{DEFAULT_QUEUE_WAIT, MAX_PAIRS};
 pub(crate) use known::Known;
 pub(super) use loaded::Loaded;
+pub(crate) use replicas::REPLICAS;
 
 /// What is shown in the place of a sensitive value.
 const HIDDEN: &str = "********";
 
 /// What is to be run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Source {
     /// A stored workflow, by name.
     Stored(String),
@@ -66,7 +68,7 @@ pub(crate) enum Source {
 }
 
 /// A wanted execution.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct NewRun {
     pub(crate) source: Source,
     pub(crate) config: BTreeMap<String, String>,
@@ -81,20 +83,28 @@ pub(crate) struct NewRun {
 pub(super) const GENERATION_PRIORITY: i32 = 1;
 
 impl App {
-    /// Accepts a run. When this returns, the execution is durable.
+    /// Accepts a run. When this returns, the execution is durable. There are several when the target
+    /// is to be replicated.
     pub(crate) async fn create_execution(
         &self,
         caller: &Caller,
         project: &str,
         mut new: NewRun,
         request: Option<&Request>,
-    ) -> Result<Details, Error> {
+    ) -> Result<Vec<Details>, Error> {
         let project = self.project(caller, project, Access::Write).await?;
         let executions = self.store.executions(project.id);
+        let mut earlier = None;
         if let Some(request) = request
-            && let Some(earlier) = executions.replay(request).await?
+            && let Some(found) = executions.replay(request).await?
         {
-            return Ok(executions.details(earlier.id).await?);
+            let found = executions.details(found.id).await?;
+            let all = self.replicas_of(&project, &found).await?;
+            if all.is_empty() {
+                return Ok(vec![found]);
+            }
+            // Some of them may be missing.
+            earlier = Some(all);
         }
         new = self.again(project.id, new).await?;
         let loaded = self.load(project.id, &new.source).await?;
@@ -107,10 +117,20 @@ impl App {
                 return Err(Error::invalid(field, text));
             }
         }
+        let targets = self.replicas(&project, &new, &loaded).await;
+        if let (Some(earlier), Err(_gone)) = (&mut earlier, &targets) {
+            return Ok(std::mem::take(earlier));
+        }
+        let targets = targets?;
+        if !targets.is_empty() {
+            return self
+                .accept_replicas(&caller.name, &project, new, &loaded, targets, request)
+                .await;
+        }
         let details = self
             .accept(&caller.name, &project, &new, &loaded, None, request)
             .await?;
-        Ok(details)
+        Ok(vec![details])
     }
 
     /// Compiles and stores a run.
@@ -124,14 +144,26 @@ impl App {
         request: Option<&Request>,
     ) -> Result<Details, Error> {
         let executions = self.store.executions(project.id);
-        self.try_out(loaded, new)?;
+        let known = self.try_out(loaded, new)?;
         let identity = executions.reserve(&loaded.workflow.metadata.name).await?;
-        let compiled = compile(loaded, new, &identity)?;
+        let known = known.and_then(|known| known.of(&info(new, &identity)));
+        let compiled = match known {
+            Some(mut compiled) => {
+                add_warnings(loaded, &mut compiled);
+                compiled
+            }
+            None => compile(loaded, new, &identity)?,
+        };
         let cancels = compiled
             .concurrency
             .as_ref()
             .is_some_and(|concurrency| concurrency.cancel_in_progress);
         let mut record = record(creator, new, loaded, compiled, identity)?;
+        if !record.target.replicate.is_empty() {
+            let text =
+                "a member of a suite runs once: say how often by `matrix`, with a `target` each";
+            return Err(Error::invalid("target.replicate", text));
+        }
         record.policy = record
             .policy
             .over(project.settings.policy)
@@ -161,25 +193,32 @@ impl App {
         })
     }
 
-    /// Compiles a run before a number is taken, so that a bad manifest takes none.
-    fn try_out(&self, loaded: &Loaded, new: &NewRun) -> Result<(), Error> {
+    /// Compiles a run before a number is taken, so that a bad manifest takes none. Returns what an
+    /// earlier run of the same has come to, where that is known.
+    fn try_out(&self, loaded: &Loaded, new: &NewRun) -> Result<Option<Arc<Compiled>>, Error> {
         let stored = loaded.alone();
-        let is_known = |revision| self.known.has_compiled(revision, &new.config, &new.tags);
-        if stored.is_some_and(is_known) {
-            return Ok(());
+        if let Some(revision) = stored
+            && let Some(known) = self.known.compiled(revision, new)
+        {
+            return Ok(known);
         }
-        let trial = Identity {
+        let compiled = compile_alone(loaded, new, &self.trial_identity(loaded))?;
+        if let Some(revision) = stored {
+            let workflow = &loaded.workflow;
+            self.known.keep_compiled(revision, workflow, new, compiled);
+        }
+        Ok(None)
+    }
+
+    /// The identity of an execution that is compiled to see what comes of it.
+    fn trial_identity(&self, loaded: &Loaded) -> Identity {
+        Identity {
             id: ExecutionId::generate(),
             workflow: loaded.workflow.metadata.name.clone(),
             number: 1,
             display_name: format!("{}-1", loaded.workflow.metadata.name),
             create_time: self.clock.now(),
-        };
-        compile(loaded, new, &trial)?;
-        if let Some(revision) = stored {
-            self.known.compiled(revision, &new.config, &new.tags);
         }
-        Ok(())
     }
 
     /// Ends older executions of the group of a new one, the oldest first, as far as they are too
@@ -393,15 +432,33 @@ pub(super) fn deadline(identity: &Identity, wait: Duration) -> Option<jiff::Time
         .and_then(|wait| identity.create_time.checked_add(wait).ok())
 }
 
-fn compile(loaded: &Loaded, new: &NewRun, identity: &Identity) -> Result<Compiled, Error> {
-    let execution = ExecutionInfo {
+/// What expressions may ask of an execution.
+fn info(new: &NewRun, identity: &Identity) -> ExecutionInfo {
+    ExecutionInfo {
         id: identity.id.to_string(),
         name: identity.display_name.clone(),
         number: u64::try_from(identity.number).unwrap_or(0),
         scheduled_at: identity.create_time.to_string(),
         tags: new.tags.clone(),
         ..ExecutionInfo::default()
-    };
+    }
+}
+
+fn compile(loaded: &Loaded, new: &NewRun, identity: &Identity) -> Result<Compiled, Error> {
+    let mut compiled = compile_alone(loaded, new, identity)?;
+    add_warnings(loaded, &mut compiled);
+    Ok(compiled)
+}
+
+/// Puts what is to be said of what was loaded before what is to be said of the workflow.
+fn add_warnings(loaded: &Loaded, compiled: &mut Compiled) {
+    let of_request = loaded.request.iter().flat_map(|it| &it.warnings);
+    let before: Vec<Problem> = loaded.warnings.iter().chain(of_request).cloned().collect();
+    compiled.warnings.splice(0..0, before);
+}
+
+fn compile_alone(loaded: &Loaded, new: &NewRun, identity: &Identity) -> Result<Compiled, Error> {
+    let execution = info(new, identity);
     let input = Input {
         workflow: &loaded.workflow,
         templates: &loaded.templates,
@@ -414,13 +471,10 @@ fn compile(loaded: &Loaded, new: &NewRun, identity: &Identity) -> Result<Compile
     if let Some(unsupported) = unsupported.filter(|problems| !problems.is_empty()) {
         return Err(Problems(unsupported).into());
     }
-    let mut compiled = compile::compile(&input).map_err(|problems| match &loaded.request {
+    let compiled = compile::compile(&input).map_err(|problems| match &loaded.request {
         Some(document) => document.all_placed(problems),
         None => problems,
     })?;
-    let of_request = loaded.request.iter().flat_map(|it| &it.warnings);
-    let before: Vec<Problem> = loaded.warnings.iter().chain(of_request).cloned().collect();
-    compiled.warnings.splice(0..0, before);
     Ok(compiled)
 }
 
@@ -440,6 +494,7 @@ pub(super) fn target(compiled: Option<compile::Target>) -> Target {
     compiled.map_or_else(Target::default, |target| Target {
         matches: target.matches,
         not: target.not,
+        replicate: target.replicate,
     })
 }
 

@@ -220,12 +220,13 @@ fn target(record: Target) -> v1::Target {
     v1::Target {
         r#match: values(record.matches),
         not: values(record.not),
+        replicate: record.replicate,
     }
 }
 
 /// A target as a caller gives it; one without labels is none.
 pub(super) fn read_target(given: v1::Target) -> Result<Option<Target>, Error> {
-    if given.r#match.is_empty() && given.not.is_empty() {
+    if given.r#match.is_empty() && given.not.is_empty() && given.replicate.is_empty() {
         return Ok(None);
     }
     let values = |field: &str, map: HashMap<String, v1::LabelValues>| {
@@ -242,6 +243,7 @@ pub(super) fn read_target(given: v1::Target) -> Result<Option<Target>, Error> {
     Ok(Some(Target {
         matches: values("match", given.r#match)?,
         not: values("not", given.not)?,
+        replicate: given.replicate,
     }))
 }
 

@@ -17,7 +17,7 @@ use muster_storage::execution::Filter;
 use tonic::{Request, Response, Status};
 
 use super::{Answers, Api, convert, name, page, request::Content};
-use crate::app::{App, Caller, Error, NewRun, Source};
+use crate::app::{App, Caller, Error, NewRun, REPLICAS, Source};
 
 /// How often a watcher looks without a word from anybody: another replica may write.
 const POLL: Duration = Duration::from_secs(2);
@@ -36,8 +36,20 @@ impl ExecutionService for Api {
             .app
             .create_execution(&caller, &project, new, request.as_ref())
             .await?;
+        let mut replicas: Vec<_> = made
+            .into_iter()
+            .map(|one| convert::details(&project, one))
+            .collect();
+        let execution = replicas.first().cloned();
+        let replicated = execution
+            .as_ref()
+            .is_some_and(|first| first.tags.contains_key(REPLICAS));
+        if !replicated {
+            replicas.clear();
+        }
         Ok(Response::new(CreateExecutionResponse {
-            execution: Some(convert::details(&project, made)),
+            execution,
+            replicas,
         }))
     }
 
@@ -310,6 +322,7 @@ fn content(message: &CreateExecutionRequest) -> Content {
                 .iter()
                 .map(|(label, values)| format!("!{label}={:?}", values.values)),
         )
+        .chain(target.replicate.iter().map(|label| format!("*{label}")))
         .collect();
     labels.sort();
     let wait = message.queue_policy.and_then(|policy| policy.max_wait);

@@ -220,7 +220,7 @@ async fn take_log(
         attempt,
         epoch: first.epoch,
     };
-    let log = app.open_log(agent.id, lease).await?;
+    let log = app.open_log(agent.id, lease, first.first_offset).await?;
     let tell = |durable| {
         answers.send(Ok(StreamLogResponse {
             durable_offset: durable,

@@ -2,6 +2,7 @@
 //! are `google.rpc` messages (AIP-193).
 
 use muster_proto::v1::refusal::Reason;
+use muster_storage::Unwritable;
 use prost::Message;
 use tonic::{Code, Status};
 
@@ -69,6 +70,14 @@ impl From<Error> for Status {
             Error::Unavailable(source) => {
                 tracing::warn!(error = %chain(source), "a call could not be served");
                 (Code::Unavailable, "UNAVAILABLE")
+            }
+            Error::Unwritable { why, source } => {
+                tracing::warn!(error = %chain(source), "a change could not be stored");
+                let reason = match why {
+                    Unwritable::Full => "DATABASE_FULL",
+                    Unwritable::ReadOnly => "DATABASE_READ_ONLY",
+                };
+                (Code::Unavailable, reason)
             }
             Error::Stopping => (Code::Unavailable, "STOPPING"),
             Error::Internal(source) => {

@@ -101,7 +101,7 @@ async fn give(app: &App, takers: &[Taker], room: u32) -> Result<usize, Error> {
     for work in claimed.assignments {
         let agent = work.attempt.agent;
         metrics::counter!(crate::metrics::ASSIGNMENTS).increment(1);
-        tracing::info!(
+        tracing::debug!(
             agent = work.attempt.agent_name,
             execution = work.execution.display_name,
             attempt = %work.attempt.id,

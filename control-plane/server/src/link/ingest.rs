@@ -12,6 +12,7 @@ use muster_core::{
 };
 use muster_proto::v1::LogChunk;
 use muster_storage::{
+    self as storage,
     attempt::Status,
     execution::LogSummary,
     work::{Appended, DurableLog, NewSegment},
@@ -155,7 +156,12 @@ impl Ingest {
             blob: blob.key,
             blob_size: i64::try_from(blob.size).unwrap_or(i64::MAX),
         };
-        match app.store.agent(self.agent).append_log(&new).await? {
+        let appended = app.store.agent(self.agent).append_log(&new).await;
+        if appended.as_ref().is_err_and(storage::Error::is_retryable) {
+            // No row names it, and the bytes come again under another key.
+            drop_blob(app, &key).await;
+        }
+        match appended? {
             Appended::Stored { durable } => {
                 let bytes = u64::try_from(self.end - self.durable).unwrap_or(0);
                 metrics::counter!(crate::metrics::LOG_BYTES).increment(bytes);
@@ -190,15 +196,27 @@ async fn drop_blob(app: &App, key: &str) {
 }
 
 impl App {
-    /// Opens the log of an attempt for a new stream, which must go on at the durable offset.
+    /// Opens the log of an attempt for a new stream, which must go on at the durable offset. What is
+    /// below `first` is not to be had any more.
     pub(crate) async fn open_log(
         &self,
         agent: AgentId,
         lease: Lease,
+        first: i64,
     ) -> Result<Arc<tokio::sync::Mutex<Ingest>>, Error> {
-        let attempt = self.store.agent(agent).attempt(lease.attempt).await?;
+        let work = self.store.agent(agent);
+        let mut attempt = work.attempt(lease.attempt).await?;
         if attempt.epoch != lease.epoch || attempt.status != Status::Live {
             return Err(Error::LeaseLost { epoch: lease.epoch });
+        }
+        if first > attempt.log_offset {
+            tracing::warn!(attempt = %lease.attempt, durable = attempt.log_offset, first, "a part of a log is lost");
+            match work.skip_log(lease, first).await? {
+                Appended::Stored { durable } | Appended::Elsewhere { durable } => {
+                    attempt.log_offset = durable;
+                }
+                Appended::Refused => return Err(Error::LeaseLost { epoch: lease.epoch }),
+            }
         }
         if let Some(known) = self.link.ingests.get(lease.attempt) {
             let mut ingest = known.lock().await;

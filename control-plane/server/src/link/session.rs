@@ -10,6 +10,7 @@ pub(crate) mod report;
 mod say;
 
 use std::{
+    ops::RangeInclusive,
     sync::{Arc, atomic::AtomicU32},
     time::Duration,
 };
@@ -40,8 +41,10 @@ use crate::{
     config::{Config, MAX_PAIRS},
 };
 
-/// The only protocol version so far.
-const PROTOCOL: u32 = 1;
+/// Versions of the protocol that are served: the newest, and the one before it for agents that are
+/// not updated yet. Since version 2 an agent tells a report again on the same stream when it is not
+/// acknowledged.
+const PROTOCOLS: RangeInclusive<u32> = 1..=2;
 /// Most attempts in one hello or renewal.
 const MAX_ATTEMPTS: usize = 10_000;
 /// Most reports of a stream that wait for the database; the next ones wait in the stream.
@@ -66,6 +69,8 @@ struct Stage {
     orders: Arc<Notify>,
     /// The process at the other end.
     session: SessionId,
+    /// The version of the protocol that both ends speak.
+    protocol: u32,
     /// How often it has said what no agent should say.
     offences: AtomicU32,
 }
@@ -95,12 +100,20 @@ pub(crate) fn serve(
         stop: CancellationToken::new(),
         orders: Arc::default(),
         session: SessionId::generate(),
+        protocol: *PROTOCOLS.start(),
         offences: AtomicU32::new(0),
     };
+    let served = Arc::clone(app);
     let run = async move {
         match stage.run(requests).await {
             Ok(()) => tracing::info!("the agent's stream ended"),
-            Err(error) => tracing::warn!(%error, "the agent's stream broke"),
+            Err(error) => {
+                tracing::warn!(%error, "the agent's stream broke");
+                if matches!(error, Error::Unavailable(_) | Error::Unwritable { .. }) {
+                    // The agent is here, and its leases were not renewed.
+                    served.link.miss_renewals();
+                }
+            }
         }
     };
     app.tasks.spawn(run.instrument(span));
@@ -125,8 +138,11 @@ impl Stage {
             Ok(Some(Err(status))) => return self.refuse_broken(&status).await,
             Ok(None) | Err(_) => return Ok(()),
         };
-        let session = match self.check(&hello) {
-            Ok(session) => session,
+        let session = match Self::check(&hello) {
+            Ok((protocol, session)) => {
+                self.protocol = protocol;
+                session
+            }
             Err((reason, message)) => return self.refuse(reason, &message).await,
         };
         let id = self.agent.id;
@@ -152,10 +168,13 @@ impl Stage {
         result
     }
 
-    fn check(&self, hello: &AgentHello) -> Result<SessionId, (Reason, String)> {
-        if hello.min_protocol > PROTOCOL || hello.max_protocol < PROTOCOL {
+    /// The version that both ends speak, and the process at the other end.
+    fn check(hello: &AgentHello) -> Result<(u32, SessionId), (Reason, String)> {
+        let (oldest, newest) = (*PROTOCOLS.start(), *PROTOCOLS.end());
+        let protocol = newest.min(hello.max_protocol);
+        if protocol < oldest.max(hello.min_protocol) {
             let text = format!(
-                "this server speaks protocol {PROTOCOL}, the agent {} to {}: update the older one",
+                "this server speaks protocol {oldest} to {newest}, the agent {} to {}: update the older one",
                 hello.min_protocol, hello.max_protocol
             );
             return Err((Reason::UnsupportedProtocol, text));
@@ -185,6 +204,7 @@ impl Stage {
         hello
             .session
             .parse()
+            .map(|session| (protocol, session))
             .map_err(|error| (Reason::Invalid, format!("session: {error}")))
     }
 
@@ -204,7 +224,7 @@ impl Stage {
         }
         let orders = self.reconcile(&hello.attempts).await?;
         self.say(Message::Welcome(Welcome {
-            protocol: PROTOCOL,
+            protocol: self.protocol,
             lease_duration: duration(self.app.config.lease_duration),
             renew_interval: duration(self.app.config.renew_interval),
             orders,
@@ -234,6 +254,9 @@ impl Stage {
         let (stop, drain) = (self.stop.clone(), self.app.link.drain.clone());
         let told = Arc::clone(&self.orders);
         let mut orders = self.app.config.order_interval.map(tokio::time::interval);
+        // How many of the reports wait for logs first. Those are for the object store to hold up, not
+        // for them to hold up others; there are few more of them than attempts of the agent.
+        let mut endings = 0_usize;
         loop {
             let orders_due = async {
                 match &mut orders {
@@ -251,11 +274,17 @@ impl Stage {
                 }
                 () = orders_due => self.repeat_orders().await?,
                 () = told.notified() => self.repeat_orders().await?,
-                Some(heard) = reports.next(), if !reports.is_empty() => self.answer(heard).await?,
-                request = requests.next(), if reports.len() < MOST_REPORTS => match request {
+                Some(heard) = reports.next(), if !reports.is_empty() => {
+                    endings = endings.saturating_sub(usize::from(heard.is_ending()));
+                    self.answer(heard).await?;
+                }
+                request = requests.next(), if reports.len() < MOST_REPORTS + endings.min(MAX_ATTEMPTS) => match request {
                     Some(Ok(request)) => match self.hear(request).await? {
                         Flow::On => {}
-                        Flow::Told(report) => reports.push(self.tell(report)),
+                        Flow::Told(report) => {
+                            endings += usize::from(hear::is_ending(&report));
+                            reports.push(self.tell(report));
+                        }
                         Flow::End => return Ok(()),
                     },
                     Some(Err(status)) => return self.refuse_broken(&status).await,
@@ -313,6 +342,7 @@ impl Stage {
             // Not answered: the agent renews again, and leases get a grace period.
             Err(error) if error.is_retryable() => {
                 tracing::warn!(%error, "leases can not be renewed now");
+                self.app.link.miss_renewals();
                 return Ok(());
             }
             Err(error) => return Err(error.into()),

@@ -51,10 +51,58 @@ impl Agent {
         session: &str,
         attempts: Vec<AttemptRef>,
     ) -> (Self, Welcome) {
-        let mut agent = Self::open(fixture, token, session, attempts).await;
-        match agent.hear().await {
-            link_response::Message::Welcome(welcome) => (agent, welcome),
+        let hello = Self::hello(session, attempts);
+        let connected = Self::try_to_connect(fixture, token, hello).await;
+        connected.expect("a welcome")
+    }
+
+    /// Connects as a new process that has room for this many attempts.
+    pub(crate) async fn connect_with(
+        fixture: &Fixture,
+        token: &str,
+        capacity: u32,
+    ) -> (Self, Welcome) {
+        let hello = AgentHello {
+            capacity,
+            ..Self::hello(&uuid::Uuid::now_v7().to_string(), Vec::new())
+        };
+        let connected = Self::try_to_connect(fixture, token, hello).await;
+        connected.expect("a welcome")
+    }
+
+    /// Connects and hears the welcome; none when the server can not give it now.
+    pub(crate) async fn try_to_connect(
+        fixture: &Fixture,
+        token: &str,
+        hello: AgentHello,
+    ) -> Option<(Self, Welcome)> {
+        let mut agent = Self::open(fixture, token, hello).await.ok()?;
+        match agent.try_hear().await? {
+            link_response::Message::Welcome(welcome) => Some((agent, welcome)),
             other => panic!("no welcome: {other:?}"),
+        }
+    }
+
+    /// Says hello and hears the first word.
+    pub(crate) async fn say_hello(
+        fixture: &Fixture,
+        token: &str,
+        hello: AgentHello,
+    ) -> Option<link_response::Message> {
+        let agent = Self::open(fixture, token, hello).await;
+        agent.expect("the token is good").try_hear().await
+    }
+
+    /// What a process with this id and these attempts says first.
+    pub(crate) fn hello(session: &str, attempts: Vec<AttemptRef>) -> AgentHello {
+        AgentHello {
+            min_protocol: 1,
+            max_protocol: 2,
+            session: session.to_owned(),
+            capacity: 4,
+            backend: "process".to_owned(),
+            attempts,
+            ..AgentHello::default()
         }
     }
 
@@ -64,44 +112,29 @@ impl Agent {
         token: &str,
         session: &str,
     ) -> Option<link_response::Message> {
-        let mut agent = Self::open(fixture, token, session, Vec::new()).await;
-        agent.try_hear().await
+        Self::say_hello(fixture, token, Self::hello(session, Vec::new())).await
     }
 
-    async fn open(
-        fixture: &Fixture,
-        token: &str,
-        session: &str,
-        attempts: Vec<AttemptRef>,
-    ) -> Self {
+    async fn open(fixture: &Fixture, token: &str, hello: AgentHello) -> Result<Self, Status> {
         let mut clients = fixture.clients(token).await;
         let (requests, receiver) = mpsc::channel(64);
-        let hello = AgentHello {
-            min_protocol: 1,
-            max_protocol: 1,
-            session: session.to_owned(),
-            capacity: 4,
-            backend: "process".to_owned(),
-            attempts,
-            ..AgentHello::default()
-        };
         let first = LinkRequest {
             message: Some(Message::Hello(hello)),
         };
         requests.send(first).await.expect("there is space");
         let stream = ReceiverStream::new(receiver);
-        let answers = clients
-            .link
-            .link(stream)
-            .await
-            .expect("the token is good")
-            .into_inner();
-        Self {
+        let answers = clients.link.link(stream).await?.into_inner();
+        Ok(Self {
             clients,
             requests,
             answers,
             sequence: 0,
-        }
+        })
+    }
+
+    /// It has reported this often before, on other streams.
+    pub(crate) fn after(&mut self, sequence: i64) {
+        self.sequence = sequence;
     }
 
     pub(crate) async fn say(&self, message: Message) {
@@ -168,6 +201,12 @@ impl Agent {
 
     /// Reports that every step passed, with this log.
     pub(crate) async fn complete(&mut self, work: &Assignment, log: &[u8]) {
+        let report = self.completed(work, log);
+        self.send_report(report).await;
+    }
+
+    /// The report that every step passed, with this log.
+    pub(crate) fn completed(&mut self, work: &Assignment, log: &[u8]) -> AttemptReport {
         let mut report = self.report_of(work, Phase::Completed);
         report.steps = vec![StepResult {
             reference: "s1".to_owned(),
@@ -183,7 +222,7 @@ impl Agent {
             log_sha256: sha256(log),
             ..Completion::default()
         });
-        self.send_report(report).await;
+        report
     }
 
     /// Sends log bytes in chunks of 1,000 from an offset on; returns what is durable at the end.
@@ -193,33 +232,17 @@ impl Agent {
         from: usize,
         log: &[u8],
     ) -> Result<i64, Status> {
-        let first = StreamLogRequest {
-            attempt: work.attempt.clone(),
-            epoch: work.epoch,
-            chunks: Vec::new(),
-        };
-        let mut messages = vec![first.clone()];
-        let mut offset = from;
-        for data in log.chunks(1000) {
-            let chunk = LogChunk {
-                offset: i64::try_from(offset).expect("short"),
-                data: data.to_vec().into(),
-                step: "s1".to_owned(),
-                ..LogChunk::default()
-            };
-            offset += data.len();
-            messages.push(StreamLogRequest {
-                chunks: vec![chunk],
-                ..first.clone()
-            });
-        }
-        let stream = tokio_stream::iter(messages);
-        let mut answers = self.clients.link.stream_log(stream).await?.into_inner();
-        let mut durable = 0;
-        while let Some(answer) = answers.message().await? {
-            durable = answer.durable_offset;
-        }
-        Ok(durable)
+        self.clients.send_log(work, from, log, 0).await
+    }
+
+    /// The same for a log of which everything before is not to be had any more.
+    pub(crate) async fn log_after(
+        &mut self,
+        work: &Assignment,
+        from: usize,
+        log: &[u8],
+    ) -> Result<i64, Status> {
+        self.clients.send_log(work, from, log, from).await
     }
 
     pub(crate) async fn artifact(
@@ -256,5 +279,47 @@ impl Agent {
             .upload_artifact(stream)
             .await?
             .into_inner())
+    }
+}
+
+impl Clients {
+    /// Sends log bytes in chunks of 1,000 from an offset on; returns what is durable at the end. What
+    /// is below `first` is not to be had any more.
+    pub(crate) async fn send_log(
+        &mut self,
+        work: &Assignment,
+        from: usize,
+        log: &[u8],
+        first: usize,
+    ) -> Result<i64, Status> {
+        let opening = StreamLogRequest {
+            attempt: work.attempt.clone(),
+            epoch: work.epoch,
+            first_offset: i64::try_from(first).expect("short"),
+            ..StreamLogRequest::default()
+        };
+        let mut messages = vec![opening.clone()];
+        let mut offset = from;
+        for data in log.chunks(1000) {
+            let chunk = LogChunk {
+                offset: i64::try_from(offset).expect("short"),
+                data: data.to_vec().into(),
+                step: "s1".to_owned(),
+                ..LogChunk::default()
+            };
+            offset += data.len();
+            messages.push(StreamLogRequest {
+                chunks: vec![chunk],
+                first_offset: 0,
+                ..opening.clone()
+            });
+        }
+        let stream = tokio_stream::iter(messages);
+        let mut answers = self.link.stream_log(stream).await?.into_inner();
+        let mut durable = 0;
+        while let Some(answer) = answers.message().await? {
+            durable = answer.durable_offset;
+        }
+        Ok(durable)
     }
 }

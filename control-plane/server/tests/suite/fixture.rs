@@ -5,13 +5,14 @@ use std::{collections::HashMap, time::Duration};
 use muster_core::clock::Clock;
 use muster_proto::v1::{
     CreateAgentRequest, CreateExecutionRequest, CreateProjectRequest, CreateTokenRequest,
-    Execution, InlineWorkflow, agent_link_service_client::AgentLinkServiceClient,
-    agent_service_client::AgentServiceClient, artifact_service_client::ArtifactServiceClient,
-    create_execution_request::Source, credential_service_client::CredentialServiceClient,
-    execution::State, execution_service_client::ExecutionServiceClient,
-    log_service_client::LogServiceClient, project_service_client::ProjectServiceClient,
-    queue_service_client::QueueServiceClient, template_service_client::TemplateServiceClient,
-    token::Role, workflow_service_client::WorkflowServiceClient,
+    Execution, InlineWorkflow, RotateAgentTokenRequest,
+    agent_link_service_client::AgentLinkServiceClient, agent_service_client::AgentServiceClient,
+    artifact_service_client::ArtifactServiceClient, create_execution_request::Source,
+    credential_service_client::CredentialServiceClient, execution::State,
+    execution_service_client::ExecutionServiceClient, log_service_client::LogServiceClient,
+    project_service_client::ProjectServiceClient, queue_service_client::QueueServiceClient,
+    template_service_client::TemplateServiceClient, token::Role,
+    workflow_service_client::WorkflowServiceClient,
 };
 use muster_server::{Config, Server};
 use tonic::{
@@ -130,6 +131,21 @@ impl Fixture {
         Self { dir, server, admin }
     }
 
+    /// The same with other settings; something is done while no server runs.
+    pub(crate) async fn restart_with(
+        self,
+        clock: Clock,
+        change: impl FnOnce(&mut Config),
+        meanwhile: impl FnOnce(),
+    ) -> Self {
+        let Self { dir, server, admin } = self;
+        server.stop().await;
+        meanwhile();
+        let server = Self::serve(dir.path(), clock, change).await;
+        assert!(server.admin_token().is_none(), "the token is written once");
+        Self { dir, server, admin }
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.server.address())
     }
@@ -176,6 +192,16 @@ impl Fixture {
             .await
             .expect("it can be made");
         made.into_inner().secret
+    }
+
+    /// A new token of an agent that is there.
+    pub(crate) async fn new_token_of(&self, name: &str) -> String {
+        let rotate = RotateAgentTokenRequest {
+            name: format!("agents/{name}"),
+            ..RotateAgentTokenRequest::default()
+        };
+        let made = self.admin().await.agents.rotate_agent_token(rotate).await;
+        made.expect("it can be made").into_inner().token
     }
 
     /// The token of a new agent.

@@ -14,7 +14,12 @@ use super::{
     fixture::{Clients, Fixture, WORKFLOW, run, run_text},
 };
 
-async fn read_log(clients: &mut Clients, name: &str, follow: bool) -> (Vec<u8>, Option<bool>) {
+/// Reads a log, which must have no gap: its bytes, and whether it is complete once it has ended.
+pub(crate) async fn read_log(
+    clients: &mut Clients,
+    name: &str,
+    follow: bool,
+) -> (Vec<u8>, Option<bool>) {
     let request = ReadLogRequest {
         name: name.to_owned(),
         follow,

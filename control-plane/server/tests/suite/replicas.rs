@@ -1,5 +1,4 @@
-//! Two servers of one PostgreSQL database. Runs where `MUSTER_TEST_POSTGRES` is the URL of a server;
-//! with `MUSTER_TEST_REQUIRE_SERVERS=1` it fails where that is not set.
+//! Two servers of one PostgreSQL database, where one is given (`postgres`).
 
 use std::time::{Duration, Instant};
 
@@ -7,46 +6,12 @@ use muster_proto::v1::{
     CancelExecutionRequest, Credit, DrainAgentRequest, attempt_report::Phase, execution::State,
     link_request::Message, link_response, refusal::Reason,
 };
-use sqlx::{Connection as _, Executor as _};
 
 use super::{
     agent::Agent,
     fixture::{Fixture, WORKFLOW, run, run_text},
+    postgres::{database, drop_database},
 };
-
-/// A database of its own for a test, dropped by the next one's name never meeting it.
-async fn database() -> Option<String> {
-    let variable = "MUSTER_TEST_POSTGRES";
-    let server = std::env::var(variable).ok().filter(|url| !url.is_empty());
-    let required = std::env::var("MUSTER_TEST_REQUIRE_SERVERS").is_ok_and(|on| on == "1");
-    assert!(
-        server.is_some() || !required,
-        "{variable} is not set, but servers are required"
-    );
-    let server = server?;
-    let name = format!("muster_test_{}", uuid::Uuid::now_v7().simple());
-    let mut admin = sqlx::PgConnection::connect(&server)
-        .await
-        .expect("PostgreSQL");
-    let create = format!("CREATE DATABASE {name}");
-    let create = sqlx::AssertSqlSafe(create);
-    admin.execute(create).await.expect("a database");
-    let (address, query) = server.split_once('?').unwrap_or((&server, ""));
-    let (scheme, rest) = address.split_once("://").expect("a URL");
-    let host = rest.split('/').next().expect("a host");
-    Some(format!("{scheme}://{host}/{name}?{query}"))
-}
-
-async fn drop_database(url: &str) {
-    let server = std::env::var("MUSTER_TEST_POSTGRES").expect("it is set");
-    let name = url.rsplit_once('/').expect("a URL").1;
-    let name = name.split('?').next().expect("a name");
-    let mut admin = sqlx::PgConnection::connect(&server)
-        .await
-        .expect("PostgreSQL");
-    let drop = sqlx::AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"));
-    admin.execute(drop).await.expect("dropped");
-}
 
 /// Two servers on one database; the second one has the first one's tokens.
 async fn pair() -> Option<(String, Fixture, Fixture)> {

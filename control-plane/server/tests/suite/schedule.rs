@@ -5,10 +5,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use muster_core::clock::Clock;
 use muster_proto::v1::{
-    CancelExecutionRequest, CordonAgentRequest, Credit, DrainAgentRequest, ExplainExecutionRequest,
-    ExplainExecutionResponse, GetQueueRequest, PauseProjectRequest, PauseQueueRequest, Project,
-    ResumeProjectRequest, ResumeQueueRequest, UncordonAgentRequest, UpdateProjectRequest,
-    attempt_report::Phase, execution::State, link_request::Message, link_response, refusal::Reason,
+    CancelExecutionRequest, CordonAgentRequest, Credit, DrainAgentRequest, Execution,
+    ExplainExecutionRequest, ExplainExecutionResponse, GetQueueRequest, PauseProjectRequest,
+    PauseQueueRequest, Project, ResumeProjectRequest, ResumeQueueRequest, Target,
+    UncordonAgentRequest, UpdateProjectRequest, attempt_report::Phase, execution::State,
+    link_request::Message, link_response, refusal::Reason,
 };
 use tonic::Code;
 
@@ -70,6 +71,45 @@ async fn what_waits_is_told_why_and_which_agents_were_refused() {
     };
     let missing = admin.executions.explain_execution(missing).await;
     assert_eq!(missing.expect_err("not there").code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_replicated_run_is_made_once_for_each_value_that_agents_have() {
+    let fixture = Fixture::start().await;
+    let mut admin = fixture.admin().await;
+    let replicated = format!("{WORKFLOW}  execution: {{target: {{replicate: [region]}}}}\n");
+    let refused = admin.executions.create_execution(run_text(&replicated));
+    let refused = refused.await.expect_err("there is no agent");
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().contains("muster agents"), "{refused}");
+    for name in ["west", "east"] {
+        fixture.agent(name).await;
+    }
+    let mut request = run_text(&replicated);
+    request.request_id = uuid::Uuid::new_v4().to_string();
+    let made = admin.executions.create_execution(request.clone()).await;
+    let made = made.expect("it is accepted").into_inner();
+    let regions = made.replicas.iter().map(|one| {
+        let target = one.target.as_ref().expect("a target");
+        assert!(target.replicate.is_empty());
+        target.r#match["region"].values.join(" ")
+    });
+    assert_eq!(regions.collect::<Vec<_>>(), ["east", "west"]);
+    assert_eq!(made.execution, made.replicas.first().cloned());
+    let again = admin.executions.create_execution(request.clone()).await;
+    let names =
+        |all: &[Execution]| -> Vec<String> { all.iter().map(|one| one.name.clone()).collect() };
+    let again = again.expect("it is a repeat").into_inner();
+    assert_eq!(names(&again.replicas), names(&made.replicas));
+    assert_eq!(admin.queued().await, 2);
+    // Another target in the request wins.
+    request.request_id = uuid::Uuid::new_v4().to_string();
+    request.target = Some(Target {
+        r#match: made.replicas[0].target.clone().expect("a target").r#match,
+        ..Target::default()
+    });
+    let alone = admin.executions.create_execution(request).await;
+    assert_eq!(alone.expect("it is accepted").into_inner().replicas, []);
 }
 
 #[tokio::test]

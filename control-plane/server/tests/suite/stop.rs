@@ -37,7 +37,7 @@ async fn a_stop_tells_agents_to_go_keeps_what_came_and_is_held_up_by_no_stream()
     let first = StreamLogRequest {
         attempt: work.attempt.clone(),
         epoch: work.epoch,
-        chunks: Vec::new(),
+        ..StreamLogRequest::default()
     };
     let (sender, receiver) = mpsc::channel(4);
     sender.send(first.clone()).await.expect("there is space");

@@ -134,6 +134,7 @@ pub fn child(input: &Child<'_>) -> Result<Compiled, Problems> {
         policy,
         concurrency,
         warnings: warnings.0,
+        common: false,
         resolved: None,
     })
 }

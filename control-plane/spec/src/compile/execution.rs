@@ -58,5 +58,6 @@ pub fn target(target: &schema::Target) -> Target {
     Target {
         matches: texts(&target.matches),
         not: texts(&target.not),
+        replicate: target.replicate.iter().map(|it| it.text.clone()).collect(),
     }
 }

@@ -1,6 +1,7 @@
 //! The variables that are known when a workflow is compiled, and which others may be known
 //! later, in the pod.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, json};
@@ -10,7 +11,7 @@ use crate::schema::Spec;
 use crate::suggest;
 
 use super::resolve::Stage;
-use super::{Input, Mode};
+use super::{ExecutionInfo, Input, Mode};
 
 /// The parameters of a document.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +41,8 @@ pub(super) type Late = BTreeMap<String, Expression>;
 pub(super) struct Base {
     variables: Map<String, Value>,
     given: BTreeMap<String, Value>,
+    /// Something was asked for that another execution of the same workflow has otherwise.
+    own_asked: Cell<bool>,
     /// A template is looked at by itself: what workflow uses it is not known.
     alone: bool,
 }
@@ -56,6 +59,9 @@ const EXECUTION: [&str; 9] = [
     "runningContext",
     "lineage",
 ];
+
+/// Variables that each execution has its own of.
+const OWN: [&str; 3] = ["execution", "resource", "pvcs"];
 
 /// Of `execution.lineage`: which execution it was begun again from.
 const LINEAGE: [&str; 3] = ["baseId", "rootId", "attempt"];
@@ -185,6 +191,7 @@ impl Base {
         let mut base = Self {
             variables,
             given: execution.variables.clone(),
+            own_asked: Cell::new(false),
             alone: mode == Mode::Template,
         };
         let mut tags = super::execution::tags(input, &input.workflow.spec);
@@ -192,6 +199,11 @@ impl Base {
         tags.retain(|_, value| !value.contains("{{"));
         base.set_tags(&tags);
         base
+    }
+
+    /// Whether what was resolved is the same for another execution with the same values.
+    pub(super) fn is_common(&self) -> bool {
+        self.given.is_empty() && !self.own_asked.get()
     }
 
     /// Sets `execution.tags`; whether they were others.
@@ -203,6 +215,26 @@ impl Base {
         let new = execution["tags"] != tags;
         execution["tags"] = tags;
         new
+    }
+}
+
+/// Puts the values of another execution into a context, for [`Base::is_common`] ones.
+pub(super) fn set_execution(context: &mut BTreeMap<String, Value>, info: &ExecutionInfo) {
+    if let Some(execution) = context.get_mut("execution") {
+        for (name, value) in [
+            ("id", json!(info.id)),
+            ("groupId", json!(info.id)),
+            ("name", json!(info.name)),
+            ("number", json!(info.number)),
+            ("scheduledAt", json!(info.scheduled_at)),
+        ] {
+            execution[name] = value;
+        }
+        execution["lineage"]["rootId"] = json!(info.id);
+    }
+    if let Some(resource) = context.get_mut("resource") {
+        resource["id"] = json!(info.id);
+        resource["root"] = json!(info.id);
     }
 }
 
@@ -365,6 +397,9 @@ impl Scope for Document<'_> {
         if EMPTY.contains(&root) && !rest.is_empty() {
             return Lookup::Known(Value::from(""));
         }
+        if OWN.contains(&root) {
+            self.base.own_asked.set(true);
+        }
         match self.base.variables.get(root) {
             // Properties are taken of the whole by the caller.
             Some(value) if rest.is_empty() => Lookup::Known(value.clone()),
@@ -376,7 +411,10 @@ impl Scope for Document<'_> {
 
     fn function(&self, name: &str, arguments: &[Value]) -> Lookup {
         match name {
-            "date" => date(self.base.variables.get("execution"), arguments),
+            "date" => {
+                self.base.own_asked.set(true);
+                date(self.base.variables.get("execution"), arguments)
+            }
             _ => Lookup::Unknown,
         }
     }

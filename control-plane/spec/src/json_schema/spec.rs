@@ -318,7 +318,15 @@ fn target() -> Value {
                     "Labels that the agent must not have, with any of the values.",
                 ),
             ),
-            ("replicate", anything("Not supported yet: refused.")),
+            (
+                "replicate",
+                json!({
+                    "description": "Labels for each of whose values among the agents that match it is run \
+                        once. Of an execution alone.",
+                    "type": "array",
+                    "items": {"type": "string"},
+                }),
+            ),
         ],
     )
 }

@@ -136,7 +136,7 @@ impl Member {
             tarball,
             target: object
                 .take("target")
-                .and_then(|found| Target::read(reader, &found)),
+                .and_then(|found| Target::read_of_child(reader, &found)),
         };
         if member.name.is_some() == member.selector.is_some() {
             let message = match member.name.is_some() {

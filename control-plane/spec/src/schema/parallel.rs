@@ -49,7 +49,7 @@ impl Parallel {
         let uses = TemplateRef::read_uses(reader, &mut object);
         let target = object
             .take("target")
-            .and_then(|found| Target::read(reader, &found));
+            .and_then(|found| Target::read_of_child(reader, &found));
         let own = Step::read_operations(reader, &mut object);
         let known = "workers know the parameters of their workflow";
         object.without_effect(reader, "config", known);

@@ -94,6 +94,9 @@ pub struct Target {
     pub matches: BTreeMap<String, Vec<Text>>,
     /// Labels that an agent must not have, with any of the values.
     pub not: BTreeMap<String, Vec<Text>>,
+    /// Labels for each of whose values it is run once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replicate: Vec<Text>,
 }
 
 impl Spec {
@@ -229,13 +232,28 @@ impl Execution {
 }
 
 impl Target {
-    /// Reads the field `target`.
+    /// Reads the field `target` of an execution.
     pub(super) fn read(reader: &mut Reader, found: &Found<'_>) -> Option<Self> {
+        let mut object = found.object(reader)?;
+        let replicate = object.take("replicate");
+        let replicate = replicate.map(|found| found.text_list(reader));
+        let target = Self {
+            matches: labels(reader, &mut object, "match"),
+            not: labels(reader, &mut object, "not"),
+            replicate: replicate.unwrap_or_default(),
+        };
+        object.finish(reader);
+        Some(target)
+    }
+
+    /// Reads the field `target` of what an execution starts: `matrix` says how often that is.
+    pub(super) fn read_of_child(reader: &mut Reader, found: &Found<'_>) -> Option<Self> {
         let mut object = found.object(reader)?;
         object.unsupported(reader, &["replicate"]);
         let target = Self {
             matches: labels(reader, &mut object, "match"),
             not: labels(reader, &mut object, "not"),
+            replicate: Vec::new(),
         };
         object.finish(reader);
         Some(target)

@@ -213,7 +213,8 @@ impl Execution {
 impl Target {
     pub(super) fn visit(&mut self, visitor: &mut dyn Visitor) {
         let values = self.matches.values_mut().chain(self.not.values_mut());
-        each(values.flatten(), |text| visitor.early(text));
+        let texts = values.flatten().chain(&mut self.replicate);
+        each(texts, |text| visitor.early(text));
     }
 }
 

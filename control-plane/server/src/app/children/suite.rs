@@ -57,7 +57,7 @@ impl App {
                 let matches = [(SESSION_LABEL.to_owned(), session.clone())];
                 Some(Target {
                     matches: matches.into(),
-                    not: BTreeMap::new(),
+                    ..Target::default()
                 })
             }
             None => target,

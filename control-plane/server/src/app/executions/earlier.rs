@@ -69,7 +69,11 @@ impl App {
             matches.remove(SESSION_LABEL);
             let not = earlier.target.not;
             let said = !matches.is_empty() || !not.is_empty();
-            new.target = said.then_some(Target { matches, not });
+            new.target = said.then_some(Target {
+                matches,
+                not,
+                replicate: Vec::new(),
+            });
         }
         Ok(new)
     }

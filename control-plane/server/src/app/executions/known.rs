@@ -1,17 +1,24 @@
-//! What is known of stored workflows: their documents, and that they compile. Revisions never
+//! What is known of stored workflows: their documents, and what they compile to. Revisions never
 //! change, so this can not be wrong; what is forgotten is worked out again.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, hash_map::RandomState},
+    collections::{BTreeMap, HashMap, hash_map::RandomState},
     hash::BuildHasher as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use muster_spec::schema::Workflow;
+use muster_spec::{
+    compile::{Compiled, Undeclared},
+    schema::Workflow,
+};
 use uuid::Uuid;
+
+use super::NewRun;
 
 /// How much is known at most; all is forgotten at once.
 const MOST: usize = 2000;
+/// The same of compiled ones, which are larger.
+const MOST_COMPILED: usize = 200;
 /// Documents that are kept have at most so many bytes.
 const LARGEST: usize = 64 << 10;
 
@@ -28,7 +35,7 @@ pub(crate) struct Known {
 #[derive(Debug, Default)]
 struct All {
     workflows: HashMap<Revision, Arc<Workflow>>,
-    compiled: HashSet<(Revision, u64)>,
+    compiled: HashMap<(Revision, u64), Ran>,
 }
 
 impl Known {
@@ -53,30 +60,60 @@ impl Known {
         all.workflows.insert(revision, Arc::clone(workflow));
     }
 
-    /// Whether a revision was compiled with these values before. Two values that only look the same
-    /// cost a number that stays unused, no more.
-    pub(super) fn has_compiled(
-        &self,
-        revision: Revision,
-        config: &BTreeMap<String, String>,
-        tags: &BTreeMap<String, String>,
-    ) -> bool {
-        let values = self.hasher.hash_one((config, tags));
-        self.lock().compiled.contains(&(revision, values))
-    }
-
-    /// Takes note that it was.
+    /// What came of compiling a revision with these values before: nothing when it was not, or
+    /// nothing is kept of it. The inner value is what other executions may have of it.
     pub(super) fn compiled(
         &self,
         revision: Revision,
-        config: &BTreeMap<String, String>,
-        tags: &BTreeMap<String, String>,
+        new: &NewRun,
+    ) -> Option<Option<Arc<Compiled>>> {
+        let key = (revision, self.hasher.hash_one((&new.config, &new.tags)));
+        let all = self.lock();
+        let known = all.compiled.get(&key)?;
+        known.is_of(new).then(|| known.compiled.clone())
+    }
+
+    /// Keeps what came of compiling a revision with these values.
+    pub(super) fn keep_compiled(
+        &self,
+        revision: Revision,
+        workflow: &Workflow,
+        new: &NewRun,
+        compiled: Compiled,
     ) {
-        let values = self.hasher.hash_one((config, tags));
+        let key = (revision, self.hasher.hash_one((&new.config, &new.tags)));
+        let sensitive = workflow.spec.config.values().any(|it| it.sensitive);
+        let values = new.config.iter().chain(&new.tags);
+        let size: usize = values.map(|(name, value)| name.len() + value.len()).sum();
+        if size > LARGEST {
+            return;
+        }
+        let known = Ran {
+            config: new.config.clone(),
+            tags: new.tags.clone(),
+            undeclared: new.undeclared,
+            // Secrets are not kept longer than they are needed.
+            compiled: (!sensitive).then(|| Arc::new(compiled)),
+        };
         let mut all = self.lock();
-        if all.compiled.len() >= MOST {
+        if all.compiled.len() >= MOST_COMPILED {
             all.compiled.clear();
         }
-        all.compiled.insert((revision, values));
+        all.compiled.insert(key, known);
+    }
+}
+
+/// A workflow that was compiled, and with which values.
+#[derive(Debug)]
+struct Ran {
+    config: BTreeMap<String, String>,
+    tags: BTreeMap<String, String>,
+    undeclared: Undeclared,
+    compiled: Option<Arc<Compiled>>,
+}
+
+impl Ran {
+    fn is_of(&self, new: &NewRun) -> bool {
+        self.config == new.config && self.tags == new.tags && self.undeclared == new.undeclared
     }
 }

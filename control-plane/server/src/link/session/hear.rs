@@ -9,6 +9,9 @@ use muster_storage::work::{Progress, Report, Reported};
 use super::Stage;
 use crate::app::Error;
 
+/// The first version of the protocol whose agents tell a report again that is not acknowledged.
+const TELLS_AGAIN: u32 = 2;
+
 /// A report on its way into the database.
 pub(super) type Telling = BoxFuture<'static, Heard>;
 
@@ -21,12 +24,24 @@ pub(super) struct Heard {
     result: Result<Reported, muster_storage::Error>,
 }
 
+impl Heard {
+    /// Whether the report ended its attempt.
+    pub(super) const fn is_ending(&self) -> bool {
+        self.over
+    }
+}
+
+/// Whether a report ends its attempt: its log has to be stored first.
+pub(super) const fn is_ending(report: &Report) -> bool {
+    matches!(report.progress, Progress::Completed(_) | Progress::Lost)
+}
+
 impl Stage {
     /// Begins to store a report. Those of an attempt are stored in the order of these calls; one that
     /// ends its attempt comes when its log is stored, and none of that attempt comes after it.
     pub(super) fn tell(&self, mut report: Report) -> Telling {
         let (lease, sequence) = (report.lease, report.sequence);
-        let over = matches!(report.progress, Progress::Completed(_) | Progress::Lost);
+        let over = is_ending(&report);
         let heard = move |result| Heard {
             lease,
             sequence,
@@ -77,6 +92,10 @@ impl Stage {
             // Not acknowledged: the agent tells it again.
             Err(error) if error.is_retryable() => {
                 tracing::warn!(attempt, %error, "a report can not be stored now");
+                if self.protocol < TELLS_AGAIN {
+                    // It does so on its next stream alone.
+                    self.stop.cancel();
+                }
             }
             Err(error) => return Err(error.into()),
         }

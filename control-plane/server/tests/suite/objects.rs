@@ -1,0 +1,297 @@
+//! An object store that is slow or away: each run waits for its own log, and for nobody else's. Runs
+//! where `MUSTER_TEST_S3` is a URL for `Blobs`, with `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`;
+//! with `MUSTER_TEST_REQUIRE_SERVERS=1` it fails where that is not set.
+
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
+
+use muster_proto::v1::{
+    Assignment, AttemptRef, LogChunk, RenewLeases, StreamLogRequest, StreamLogResponse,
+    attempt_report::Phase, execution::State, link_request::Message, link_response,
+};
+use muster_storage::blob::{Credentials, Options};
+use muster_tests::proxy::{Proxy, Wire};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Streaming};
+
+use super::{
+    agent::{Agent, sha256},
+    fixture::{Fixture, run},
+    link::read_log,
+    postgres::given,
+};
+
+/// More attempts than one stream has reports on their way into the database.
+const MANY: u32 = 80;
+const LEASE: Duration = Duration::from_secs(8);
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server whose blobs are in an object store behind a wire.
+async fn behind_a_wire() -> Option<(Proxy, Fixture)> {
+    let url = given("MUSTER_TEST_S3")?;
+    let (before, rest) = url
+        .split_once("endpoint=http://")
+        .expect("a plain endpoint");
+    let (address, after) = rest.split_once('&').expect("more parameters");
+    let bucket = before.trim_end_matches('?');
+    let server = address.parse().expect("an address");
+    let proxy = Proxy::before(server).await.expect("a port");
+    let prefix = uuid::Uuid::now_v7().simple().to_string();
+    let url = format!(
+        "{bucket}/{prefix}?endpoint=http://{}&{after}",
+        proxy.address
+    );
+    let variable = |name| std::env::var(name).expect("the credential is given");
+    let credentials = Credentials {
+        access_key_id: variable("AWS_ACCESS_KEY_ID"),
+        secret_access_key: variable("AWS_SECRET_ACCESS_KEY"),
+        session_token: None,
+    };
+    let fixture = Fixture::start_with(|config| {
+        config.blobs = Some(url);
+        config.blob_options = Options {
+            credentials: Some(credentials),
+        };
+        config.lease_duration = LEASE;
+        config.renew_interval = LEASE / 2;
+        // Whose lease ends loses it at once.
+        config.recovery.lost_agent_after_ms = Some(0);
+    })
+    .await;
+    Some((proxy, fixture))
+}
+
+/// A log that stays open for more.
+struct OpenLog {
+    first: StreamLogRequest,
+    sender: mpsc::Sender<StreamLogRequest>,
+    answers: Streaming<StreamLogResponse>,
+    sent: usize,
+}
+
+impl OpenLog {
+    async fn open(agent: &mut Agent, work: &Assignment, from: usize) -> Self {
+        let first = StreamLogRequest {
+            attempt: work.attempt.clone(),
+            epoch: work.epoch,
+            ..StreamLogRequest::default()
+        };
+        let (sender, receiver) = mpsc::channel(64);
+        sender.send(first.clone()).await.expect("there is space");
+        let opened = agent.clients.link.stream_log(ReceiverStream::new(receiver));
+        let mut log = Self {
+            first,
+            sender,
+            answers: opened.await.expect("it is taken").into_inner(),
+            sent: from,
+        };
+        assert_eq!(log.durable().await, i64::try_from(from).ok());
+        log
+    }
+
+    async fn send(&mut self, data: &[u8]) {
+        let chunk = LogChunk {
+            offset: i64::try_from(self.sent).expect("short"),
+            data: data.to_vec().into(),
+            step: "s1".to_owned(),
+            ..LogChunk::default()
+        };
+        self.sent += data.len();
+        let message = StreamLogRequest {
+            chunks: vec![chunk],
+            ..self.first.clone()
+        };
+        self.sender.send(message).await.expect("there is space");
+    }
+
+    /// The next word on what is durable; none when the server gave up.
+    async fn durable(&mut self) -> Option<i64> {
+        let answer = tokio::time::timeout(PATIENCE, self.answers.message()).await;
+        match answer.expect("it answers in time") {
+            Ok(answer) => answer.map(|answer| answer.durable_offset),
+            Err(status) => {
+                assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+                None
+            }
+        }
+    }
+}
+
+/// Renews leases and waits until they are renewed, whatever else is said meanwhile.
+async fn renew(agent: &mut Agent, works: &[&Assignment]) {
+    static SEQUENCE: AtomicI64 = AtomicI64::new(1);
+    let sequence = SEQUENCE.fetch_add(1, Ordering::Relaxed);
+    let attempts = works.iter().map(|work| AttemptRef {
+        attempt: work.attempt.clone(),
+        epoch: work.epoch,
+    });
+    let renewal = RenewLeases {
+        sequence,
+        attempts: attempts.collect(),
+    };
+    agent.say(Message::Renew(renewal)).await;
+    loop {
+        match agent.hear().await {
+            link_response::Message::Renewed(renewed) if renewed.sequence == sequence => {
+                assert_eq!(renewed.lost, Vec::new());
+                return;
+            }
+            link_response::Message::Refusal(refusal) => panic!("{refusal:?}"),
+            _ => {}
+        }
+    }
+}
+
+fn name(work: &Assignment) -> String {
+    format!("projects/default/executions/{}", work.execution)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_does_not_answer_holds_up_nobody_but_those_whose_log_waits_for_it() {
+    let Some((proxy, fixture)) = behind_a_wire().await else {
+        return;
+    };
+    let mut admin = fixture.admin().await;
+    let token = fixture.agent("east").await;
+    let (mut agent, _) = Agent::connect_with(&fixture, &token, MANY + 1).await;
+    // Many whose ends will wait for the store, and one that has nothing to wait for.
+    let (mut works, mut logs) = (Vec::new(), Vec::new());
+    for _ in 0..=MANY {
+        admin.create(run()).await;
+        works.push(agent.work().await);
+        renew(&mut agent, &works.iter().collect::<Vec<_>>()).await;
+    }
+    for work in &works[1..] {
+        agent.report(work, Phase::Running).await;
+        logs.push(OpenLog::open(&mut agent, work, 0).await);
+    }
+    let all: Vec<&Assignment> = works.iter().collect();
+    renew(&mut agent, &all).await;
+    proxy.set(Wire::Silent);
+    for (work, log) in works[1..].iter().zip(&mut logs) {
+        log.send(b"the end").await;
+        let report = agent.completed(work, b"the end");
+        agent.say(Message::Report(report)).await;
+    }
+    // Longer than a lease: only renewals that are heard keep it.
+    let lease = Instant::now() + LEASE + LEASE / 4;
+    while Instant::now() < lease {
+        renew(&mut agent, &all).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    // Another run goes its whole way meanwhile.
+    agent.report(&works[0], Phase::Running).await;
+    agent.complete(&works[0], b"").await;
+    assert_eq!(
+        admin.finished(&name(&works[0])).await.state(),
+        State::Passed
+    );
+    let held = admin.get(&name(&works[1])).await;
+    assert_eq!(held.state(), State::Running, "its log is not stored");
+    renew(&mut agent, &all[1..]).await;
+
+    proxy.set(Wire::Whole);
+    for work in &works[1..] {
+        let done = admin.finished(&name(work)).await;
+        assert_eq!((done.state(), done.attempts.len()), (State::Passed, 1));
+        let (log, complete) = read_log(&mut admin, &name(work), false).await;
+        assert_eq!((log.as_slice(), complete), (&b"the end"[..], Some(true)));
+    }
+    fixture.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_store_is_away_logs_wait_where_they_are_and_come_whole_after() {
+    let Some((proxy, fixture)) = behind_a_wire().await else {
+        return;
+    };
+    let mut admin = fixture.admin().await;
+    let token = fixture.agent("east").await;
+    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
+    let made = admin.create(run()).await;
+    let work = agent.work().await;
+    agent.report(&work, Phase::Running).await;
+    let text: Vec<u8> = (0..2_000_000_u32).map(|n| (n % 241) as u8).collect();
+    let before = agent.log(&work, 0, &text[..700_000]).await;
+    assert_eq!(before.expect("it is stored"), 700_000);
+
+    proxy.set(Wire::Cut);
+    let mut log = OpenLog::open(&mut agent, &work, 700_000).await;
+    for data in text[700_000..1_200_000].chunks(50_000) {
+        log.send(data).await;
+    }
+    let refused = loop {
+        // Leases and reports do not wait.
+        tokio::select! {
+            durable = log.durable() => break durable,
+            () = async {
+                renew(&mut agent, &[&work]).await;
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            } => {}
+        }
+    };
+    assert_eq!(refused, None, "what is not stored is not acknowledged");
+    agent.report(&work, Phase::Finishing).await;
+    assert_eq!(admin.get(&made.name).await.state(), State::Finishing);
+    let second = admin.create(run()).await;
+    let short = agent.work().await;
+    agent.report(&short, Phase::Running).await;
+    agent.complete(&short, b"").await;
+    assert_eq!(admin.finished(&second.name).await.state(), State::Passed);
+
+    proxy.set(Wire::Whole);
+    let after = agent.log(&work, 700_000, &text[700_000..]).await;
+    assert_eq!(after.expect("it is stored"), 2_000_000);
+    agent.complete(&work, &text).await;
+    let done = admin.finished(&made.name).await;
+    assert_eq!((done.state(), done.attempts.len()), (State::Passed, 1));
+    let (log, complete) = read_log(&mut admin, &made.name, false).await;
+    assert_eq!((sha256(&log), complete), (sha256(&text), Some(true)));
+    fixture.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_store_makes_logs_late_and_neither_short_nor_leases_lost() {
+    let Some((proxy, fixture)) = behind_a_wire().await else {
+        return;
+    };
+    let mut admin = fixture.admin().await;
+    let token = fixture.agent("east").await;
+    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
+    let mut runs = Vec::new();
+    for _ in 0..4 {
+        let made = admin.create(run()).await;
+        let work = agent.work().await;
+        agent.report(&work, Phase::Running).await;
+        runs.push((made, work));
+    }
+    proxy.set(Wire::Slow(Duration::from_secs(1)));
+    let text: Vec<u8> = (0..600_000_u32).map(|n| (n % 239) as u8).collect();
+    let logs = runs.iter().map(|(_, work)| {
+        let (mut clients, work, text) = (agent.clients.clone(), work.clone(), text.clone());
+        tokio::spawn(async move { clients.send_log(&work, 0, &text, 0).await })
+    });
+    let logs: Vec<_> = logs.collect();
+    let begun = Instant::now();
+    let works: Vec<&Assignment> = runs.iter().map(|(_, work)| work).collect();
+    while logs.iter().any(|log| !log.is_finished()) || begun.elapsed() < LEASE {
+        renew(&mut agent, &works).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    for log in logs {
+        let durable = log.await.expect("no panic").expect("it is stored");
+        assert_eq!(durable, 600_000);
+    }
+    proxy.set(Wire::Whole);
+    for (made, work) in &runs {
+        agent.complete(work, &text).await;
+        let done = admin.finished(&made.name).await;
+        assert_eq!((done.state(), done.attempts.len()), (State::Passed, 1));
+        assert!(done.log.expect("a log").complete);
+    }
+    fixture.server.stop().await;
+}

@@ -1,0 +1,264 @@
+//! A wire that can be cut: a TCP proxy between two programs, which a test lets carry, delay, hold
+//! or drop what they say to each other. It knows nothing of what they say, but for a word that it
+//! may wait for.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+};
+
+/// How a wire is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wire {
+    /// It carries everything at once.
+    Whole,
+    /// Everything that is said through it takes this long.
+    Slow(Duration),
+    /// It carries nothing, and nobody is told.
+    Silent,
+    /// Connections are closed, and no new ones are taken.
+    Cut,
+    /// Whole until clients say a word for the so-manyth time, from when it is set; then the other side
+    /// hears that word and answers, and the connection is closed before a byte of the answer is
+    /// carried. So it is with every later one.
+    CutAfter(&'static str, u64),
+    /// The same, but the word is not carried.
+    CutBefore(&'static str, u64),
+}
+
+/// A proxy on loopback, for as long as this lives.
+#[derive(Debug)]
+pub struct Proxy {
+    /// Where it listens.
+    pub address: SocketAddr,
+    wire: watch::Sender<Wire>,
+    words: Arc<AtomicU64>,
+    cuts: Arc<AtomicU64>,
+    _tasks: JoinSet<()>,
+}
+
+impl Proxy {
+    /// Starts a proxy before a server.
+    ///
+    /// # Errors
+    ///
+    /// When no port is free.
+    pub async fn before(server: SocketAddr) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let address = listener.local_addr()?;
+        let wire = watch::Sender::new(Wire::Whole);
+        let (words, cuts) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(
+            listener,
+            server,
+            wire.clone(),
+            Arc::clone(&words),
+            Arc::clone(&cuts),
+        ));
+        Ok(Self {
+            address,
+            wire,
+            words,
+            cuts,
+            _tasks: tasks,
+        })
+    }
+
+    /// From now on the wire is like this, for connections that are there and for new ones.
+    pub fn set(&self, wire: Wire) {
+        self.words.store(0, Ordering::SeqCst);
+        self.wire.send_replace(wire);
+    }
+
+    /// How often it was cut for a word.
+    #[must_use]
+    pub fn cuts(&self) -> u64 {
+        self.cuts.load(Ordering::SeqCst)
+    }
+}
+
+/// One direction of a connection.
+struct Direction {
+    wire: watch::Receiver<Wire>,
+    /// What a client says; else what it hears.
+    up: bool,
+    words: Arc<AtomicU64>,
+    cuts: Arc<AtomicU64>,
+    /// The word was said on this connection: what comes back is not carried.
+    said: watch::Sender<bool>,
+}
+
+async fn accept(
+    listener: TcpListener,
+    server: SocketAddr,
+    wire: watch::Sender<Wire>,
+    words: Arc<AtomicU64>,
+    cuts: Arc<AtomicU64>,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok((client, _)) = listener.accept().await else {
+            continue;
+        };
+        while connections.try_join_next().is_some() {}
+        if *wire.borrow() == Wire::Cut {
+            continue;
+        }
+        let direction = |up, said: &watch::Sender<bool>| Direction {
+            wire: wire.subscribe(),
+            up,
+            words: Arc::clone(&words),
+            cuts: Arc::clone(&cuts),
+            said: said.clone(),
+        };
+        let said = watch::Sender::new(false);
+        let (up, down) = (direction(true, &said), direction(false, &said));
+        connections.spawn(serve(client, server, wire.subscribe(), up, down));
+    }
+}
+
+async fn serve(
+    client: TcpStream,
+    server: SocketAddr,
+    mut wire: watch::Receiver<Wire>,
+    up: Direction,
+    down: Direction,
+) {
+    let Ok(server) = TcpStream::connect(server).await else {
+        return;
+    };
+    for stream in [&client, &server] {
+        // Nothing is held back that the test did not ask for.
+        stream.set_nodelay(true).ok();
+    }
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    tokio::select! {
+        // Both directions end together, as those of a connection that breaks.
+        () = up.carry(from_client, to_server) => {}
+        () = down.carry(from_server, to_client) => {}
+        _ = wire.wait_for(|wire| *wire == Wire::Cut) => {}
+    }
+}
+
+impl Direction {
+    async fn carry(mut self, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
+        let mut piece = vec![0; 64 << 10];
+        // The end of what was said before, in case a word is said in two pieces.
+        let mut before = Vec::new();
+        loop {
+            let Ok(size @ 1..) = from.read(&mut piece).await else {
+                return;
+            };
+            let wire = self.wire.borrow_and_update().clone();
+            match wire {
+                Wire::Whole => {}
+                Wire::Cut => return,
+                Wire::Slow(time) => tokio::time::sleep(time).await,
+                Wire::Silent => {
+                    let lasting = self.wire.wait_for(|wire| *wire != Wire::Silent);
+                    if lasting.await.is_err() {
+                        return;
+                    }
+                }
+                Wire::CutAfter(word, nth) if self.up => {
+                    if self.is_said(word, nth, &mut before, &piece[..size]) {
+                        self.said.send_replace(true);
+                    }
+                }
+                Wire::CutBefore(word, nth) if self.up => {
+                    if self.is_said(word, nth, &mut before, &piece[..size]) {
+                        return;
+                    }
+                }
+                Wire::CutAfter(..) | Wire::CutBefore(..) => {}
+            }
+            if !self.up && *self.said.borrow() {
+                // The other side has heard the word and answers it.
+                return;
+            }
+            if to.write_all(&piece[..size]).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Direction {
+    /// Whether a word is said for the `nth` time, or a later one, with this piece.
+    fn is_said(&self, word: &str, nth: u64, before: &mut Vec<u8>, piece: &[u8]) -> bool {
+        before.extend_from_slice(piece);
+        let word = word.as_bytes();
+        let found = before.windows(word.len().max(1)).any(|part| part == word);
+        let rest = match found {
+            true => before.len(),
+            false => before.len().saturating_sub(word.len().saturating_sub(1)),
+        };
+        before.drain(..rest);
+        let cut = found && self.words.fetch_add(1, Ordering::SeqCst) + 1 >= nth;
+        if cut {
+            self.cuts.fetch_add(1, Ordering::SeqCst);
+        }
+        cut
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that answers each piece with the same.
+    async fn echo() -> SocketAddr {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let (mut read, mut write) = stream.split();
+                    tokio::io::copy(&mut read, &mut write).await.ok();
+                });
+            }
+        });
+        address
+    }
+
+    async fn say(stream: &mut TcpStream, word: &[u8]) -> Option<Vec<u8>> {
+        stream.write_all(word).await.ok()?;
+        let mut heard = vec![0; word.len()];
+        stream.read_exact(&mut heard).await.ok()?;
+        Some(heard)
+    }
+
+    #[tokio::test]
+    async fn a_wire_carries_is_cut_for_a_word_and_carries_again() {
+        let proxy = Proxy::before(echo().await).await.expect("a proxy");
+        let mut stream = TcpStream::connect(proxy.address).await.expect("it listens");
+        assert_eq!(say(&mut stream, b"one").await.as_deref(), Some(&b"one"[..]));
+        for wire in [Wire::CutAfter("COMMIT", 2), Wire::CutBefore("COMMIT", 2)] {
+            proxy.set(wire);
+            let first = say(&mut stream, b"COMMIT").await;
+            assert!(first.is_some(), "it is not the second time yet");
+            let mut stream = TcpStream::connect(proxy.address).await.expect("it listens");
+            assert_eq!(say(&mut stream, b"COM").await.as_deref(), Some(&b"COM"[..]));
+            assert_eq!(say(&mut stream, b"MIT").await, None);
+        }
+        assert_eq!(proxy.cuts(), 2);
+        proxy.set(Wire::Cut);
+        assert_eq!(say(&mut stream, b"two").await, None);
+        proxy.set(Wire::Slow(Duration::from_millis(1)));
+        let mut stream = TcpStream::connect(proxy.address).await.expect("it listens");
+        assert_eq!(say(&mut stream, b"two").await.as_deref(), Some(&b"two"[..]));
+    }
+}
