@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How many files the workflow leaves: their upload takes seconds.
-const FILES: usize = 600;
+const FILES: usize = 150;
 
 fn leaving() -> String {
     format!(
