@@ -205,7 +205,7 @@ impl Reader {
             name: self.name.clone(),
             offset: self.offset,
             follow: true,
-            step: String::new(),
+            ..ReadLogRequest::default()
         };
         let mut stream = self.client.logs().read_log(request).await?.into_inner();
         loop {

@@ -6,7 +6,8 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::{
     Error, Store,
-    entity::log_segment as row,
+    entity::{attempt as attempt_row, log_segment as row},
+    error::Kind,
     execution::{self, LogSummary},
     page,
 };
@@ -70,6 +71,38 @@ impl Logs<'_> {
             .await
     }
 
+    /// Returns how far the log of one attempt of an execution is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] for the execution, or the attempt with this epoch.
+    pub async fn head_of(&self, execution: ExecutionId, epoch: i64) -> Result<Head, Error> {
+        self.store
+            .snapshot("get_attempt_log_head", |tx| async move {
+                let executions = self.store.executions(self.project);
+                let found = executions.load(&*tx, execution).await?;
+                let attempt = attempt_row::Entity::find()
+                    .filter(attempt_row::Column::ExecutionId.eq(execution.as_uuid()))
+                    .filter(attempt_row::Column::Epoch.eq(epoch))
+                    .one(&*tx)
+                    .await?
+                    .ok_or_else(|| Error::NotFound {
+                        kind: Kind::Attempt,
+                        id: format!("{execution}/{epoch}"),
+                    })?;
+                let is_newest = epoch == found.lifecycle.last_epoch;
+                Ok(Head {
+                    attempt: Some(attempt.id.into()),
+                    ended: attempt.log_ended,
+                    summary: match is_newest && found.log.complete {
+                        true => found.log,
+                        false => summary(attempt),
+                    },
+                })
+            })
+            .await
+    }
+
     /// Returns segments of an attempt's log in order, beginning with the one that holds `from`.
     ///
     /// # Errors
@@ -108,6 +141,16 @@ impl Logs<'_> {
                 Ok(rows.into_iter().map(record).collect())
             })
             .await
+    }
+}
+
+/// What is known of the log of an attempt that is not the last word of its execution: its record
+/// says how long it is, and the server compares digests only of what counts.
+fn summary(attempt: attempt_row::Model) -> LogSummary {
+    LogSummary {
+        size: attempt.log_offset,
+        sha256: attempt.log_sha256,
+        complete: false,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, ensure};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 
 use crate::{
     agent::LABEL,
@@ -123,6 +123,26 @@ impl Installation {
     pub async fn kill_process(&self, helpers: &Namespace) -> anyhow::Result<()> {
         let running = container::running(&self.own, "agent").await?;
         container::kill_all_processes(&running, helpers).await
+    }
+
+    /// Sets how many pods the agent has, 0 or 1, and waits until it is so.
+    ///
+    /// # Errors
+    ///
+    /// When the cluster refuses, or it does not become so.
+    pub async fn scale(&self, replicas: i32) -> anyhow::Result<()> {
+        let scale = serde_json::json!({"spec": {"replicas": replicas}});
+        let deployments = self.own.api::<Deployment>();
+        let (how, patch) = (PatchParams::default(), Patch::Merge(&scale));
+        deployments.patch("muster-agent", &how, &patch).await?;
+        if replicas == 0 {
+            self.kill_pod().await?;
+        }
+        wait::until("the agent's pods", async || {
+            let pods = self.own.api::<Pod>().list(&ListParams::default()).await?;
+            Ok((i32::try_from(pods.items.len())? == replicas).then_some(()))
+        })
+        .await
     }
 
     /// Waits until the Deployment is available.

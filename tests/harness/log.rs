@@ -23,9 +23,19 @@ impl Log {
     ///
     /// When there is a gap, an overlap, or no end.
     pub async fn read(client: &Client, execution: &str) -> anyhow::Result<Self> {
+        Self::of_attempt(client, execution, 0).await
+    }
+
+    /// Reads the whole log of one attempt, by its epoch; 0 for the newest one.
+    ///
+    /// # Errors
+    ///
+    /// When there is a gap, an overlap, or no end.
+    pub async fn of_attempt(client: &Client, execution: &str, epoch: i64) -> anyhow::Result<Self> {
         let request = ReadLogRequest {
             name: execution.to_owned(),
             follow: true,
+            attempt: epoch,
             ..ReadLogRequest::default()
         };
         let mut stream = client.logs().read_log(request).await?.into_inner();

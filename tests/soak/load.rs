@@ -45,9 +45,7 @@ pub(crate) async fn run(
             while Instant::now() < end {
                 let shape = Shape::any(&mut dice);
                 let name = submit(fleet, shape, end + DRAIN).await?;
-                let mut all = submitted.lock().unwrap_or_else(PoisonError::into_inner);
-                all.insert(name.clone(), shape);
-                drop(all);
+                note(submitted, &name, shape);
                 report.submitted();
                 follow(fleet, &name, shape, end + DRAIN).await?;
                 report.ended();
@@ -61,6 +59,12 @@ pub(crate) async fn run(
     Ok(submitted
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Remembers what was accepted.
+fn note(submitted: &Mutex<Submitted>, name: &str, shape: Shape) {
+    let mut all = submitted.lock().unwrap_or_else(PoisonError::into_inner);
+    all.insert(name.to_owned(), shape);
 }
 
 /// Submits one, whatever becomes of the servers meanwhile; returns its name.

@@ -27,9 +27,10 @@ const NONE: [(&str, &str); 4] = [
          GROUP BY e.id HAVING count(v.execution_id) <> 1) AS broken",
     ),
     (
-        "executions with two results",
-        "SELECT count(*) FROM (SELECT execution_id FROM attempts WHERE status = 'completed' \
-         GROUP BY execution_id HAVING count(*) > 1) AS broken",
+        "executions with more results than they were tried again for",
+        "SELECT count(*) FROM executions e WHERE \
+         (SELECT count(*) FROM attempts a WHERE a.execution_id = e.id AND a.status = 'completed') > 1 + \
+         (SELECT count(*) FROM execution_events v WHERE v.execution_id = e.id AND v.kind = 'ATTEMPT_FAILED')",
     ),
     (
         "attempts that are still live",

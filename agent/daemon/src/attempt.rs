@@ -99,6 +99,18 @@ enum Stage {
     Lost,
 }
 
+/// How far a result is told whose lease is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Late {
+    /// Its lease is not lost, as far as is known.
+    #[default]
+    No,
+    /// It is to be told.
+    Waits,
+    /// It was told, and heard or not.
+    Told,
+}
+
 #[derive(Debug, Default)]
 struct State {
     work: Option<Arc<Work>>,
@@ -145,6 +157,7 @@ struct State {
     stop_after: Option<Duration>,
     /// Why it is given back, as `(reason, message)`.
     declined: Option<(&'static str, String)>,
+    late: Late,
     end: Option<End>,
 }
 
@@ -456,9 +469,14 @@ impl Attempt {
 
     /// The snapshot to report, if the server does not have it.
     pub(crate) fn report(&self) -> Option<AttemptReport> {
-        let state = self.lock();
-        (state.end.is_none() && state.sequence > state.committed)
-            .then(|| snapshot::report(self, &state))
+        let mut state = self.lock();
+        if state.end.is_some() || state.sequence <= state.committed {
+            return None;
+        }
+        if state.late == Late::Waits {
+            state.late = Late::Told;
+        }
+        Some(snapshot::report(self, &state))
     }
 
     /// The sequence of the snapshot that the server does not have.

@@ -29,6 +29,7 @@ Examples:
   muster logs smoke-3 -f                follow it until it is complete
   muster logs smoke-3 --step build      only one step, by id, name or reference
   muster logs smoke-3 --tail 20 --timestamps
+  muster logs smoke-3 --attempt 1       an earlier attempt, before it was tried again
 
 On a terminal, colours stay and other escape sequences go; --raw leaves every byte. Into a file or
 a pipe the bytes always go as they are.";
@@ -46,6 +47,9 @@ pub(crate) struct Arguments {
     /// Only what this step printed: its id, name or reference such as s2.1
     #[arg(long, value_name = "STEP")]
     step: Option<String>,
+    /// Only the log of this attempt, by its number in `muster get`; else the newest one
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    attempt: Option<u32>,
     /// Leave every byte as it is, even on a terminal
     #[arg(long)]
     raw: bool,
@@ -77,6 +81,7 @@ async fn print(client: &Client, arguments: &Arguments, global: &Global) -> Resul
         offset: 0,
         follow: arguments.follow,
         step: step(client, arguments).await?,
+        attempt: arguments.attempt.map_or(0, i64::from),
     };
     let mut printer = Printer {
         filter: (global.stdout().interactive && !arguments.raw).then(Filter::default),
@@ -102,8 +107,10 @@ async fn print(client: &Client, arguments: &Arguments, global: &Global) -> Resul
     }
     let end = read(client, &mut request, |chunk| printer.print(&chunk)).await?;
     printer.finish()?;
+    // Of an earlier attempt nobody compares the digest; what is missing is told where it is.
     if let Some(end) = end
         && arguments.follow
+        && arguments.attempt.is_none()
         && !end.complete
     {
         super::note(global, "the log is not complete");

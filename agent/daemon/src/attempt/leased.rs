@@ -6,7 +6,7 @@ use std::time::Duration;
 use muster_core::policy::DISCONNECTED;
 use tokio::time::Instant;
 
-use super::{Attempt, Past, Stage, State};
+use super::{Attempt, End, Late, Past, Stage, State};
 use crate::{journal::Entry, lease::Leases};
 
 impl Attempt {
@@ -95,6 +95,24 @@ impl Attempt {
             expired
         });
         expired
+    }
+
+    /// The server says that its lease is lost. What runs is killed. A result that is here is told
+    /// once more, though it does not count: the server keeps it for people. Its log can not follow.
+    pub(crate) fn lease_lost(&self) {
+        self.update(|state| {
+            match (&state.stage, state.late) {
+                (Stage::Completed(_), Late::No) => {
+                    state.late = Late::Waits;
+                    state.log_is_over = true;
+                    return true;
+                }
+                // Its report is on its way to the stream.
+                (Stage::Completed(_), Late::Waits) => {}
+                _ => state.end = Some(End::Killed),
+            }
+            false
+        });
     }
 
     /// It is given back, if the server was told nothing of it yet; else it is lost.

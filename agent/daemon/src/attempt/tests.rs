@@ -145,6 +145,29 @@ fn a_committed_last_report_ends_the_attempt() {
 }
 
 #[test]
+fn a_result_whose_lease_is_lost_is_told_once_and_what_runs_is_killed() {
+    let attempt = attempt();
+    attempt.progress(progress(1));
+    attempt.lease_lost();
+    assert_eq!(attempt.end(), Some(End::Killed));
+
+    let attempt = self::attempt();
+    attempt.completed(record(10));
+    assert_eq!(phase(&attempt), Some(Phase::Finishing));
+    attempt.lease_lost();
+    // Said again before the report has gone out.
+    attempt.lease_lost();
+    assert_eq!(attempt.end(), None);
+    let late = attempt.report().expect("a report");
+    assert_eq!(late.phase(), Phase::Completed);
+    let record = late.completion.expect("its record");
+    assert_eq!(record.outcome(), execution::State::Passed);
+    // Whatever the server says of it now, it is over.
+    attempt.lease_lost();
+    assert_eq!(attempt.end(), Some(End::Killed));
+}
+
+#[test]
 fn a_forced_cancel_replaces_an_orderly_one_and_not_the_reverse() {
     let attempt = attempt();
     let order = |force| CancelAttempt {

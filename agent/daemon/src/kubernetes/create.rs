@@ -14,6 +14,7 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
 };
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::{
     Shared, claim,
@@ -32,6 +33,8 @@ use crate::{
 };
 
 const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
+/// How long the API server may say that the agent's own role does not allow what it needs.
+const FORBIDDEN_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Makes the Job of an attempt, unless it is there. Retries what may pass.
 pub(super) async fn create(
@@ -41,10 +44,17 @@ pub(super) async fn create(
     work: &Work,
 ) -> Result<(), Denied> {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(15));
+    let begin = Instant::now();
     while !attempt.is_done() {
         match Box::pin(try_create(context, shared, attempt, work)).await {
             Ok(()) => return Ok(()),
-            Err(Failed::Denied(denied)) => return Err(denied),
+            Err(Failed::Denied(denied)) => {
+                let patience = patience(denied.reason, shared.settings.start_deadline);
+                if begin.elapsed() >= patience {
+                    return Err(denied);
+                }
+                attempt.preparing(denied.reason, &denied.message);
+            }
             Err(Failed::Passing(message)) => {
                 tracing::warn!(attempt = %attempt.id, message, "cannot make a Job yet");
                 attempt.preparing("CLUSTER_UNAVAILABLE", &message);
@@ -70,6 +80,22 @@ impl From<Trouble> for Failed {
             Trouble::Passing(source) => Self::Passing(source.to_string()),
         }
     }
+}
+
+/// How long a refusal of this kind may last: room comes when others end, and an API server that has
+/// just started does not know yet what its roles allow.
+fn patience(reason: &str, start_deadline: Duration) -> Duration {
+    match reason {
+        "QUOTA" => start_deadline,
+        "FORBIDDEN" => FORBIDDEN_PATIENCE,
+        _ => Duration::ZERO,
+    }
+}
+
+/// Whether a pod that the Job's controller may not make now may come later: that controller tries
+/// again, and no role of ours decides what it may do.
+pub(super) fn may_pass(refusal: &str) -> bool {
+    matches!(refusal, "QUOTA" | "FORBIDDEN")
 }
 
 /// The kind of a refusal, by the API server's words.

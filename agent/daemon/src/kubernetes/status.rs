@@ -21,6 +21,13 @@ const CONFIG_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a pod may take to end after its grace time, before its node counts as lost.
 const NODE_DEADLINE: Duration = Duration::from_secs(60);
 
+/// Words of a container's runtime for a start that somebody else broke off.
+const BROKEN_OFF: [&str; 3] = [
+    "context canceled",
+    "context deadline exceeded",
+    "error while dialing",
+];
+
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
@@ -96,6 +103,11 @@ impl Tracker {
         let status = pod.status.clone().unwrap_or_default();
         self.note_disruption(pod);
         let containers = status.container_statuses.unwrap_or_default();
+        if let Some(message) = containers.iter().find_map(broken_off) {
+            let reason = "DISRUPTED".to_owned();
+            notices.push(Notice::Lost { reason, message });
+            return notices;
+        }
         for told in containers.iter().filter(|told| told.name != CONDUCTOR) {
             notices.extend(self.container(told, now, limits).map(Notice::Container));
         }
@@ -296,6 +308,21 @@ impl Tracker {
         }
         ("CONDUCTOR_EXITED".to_owned(), message)
     }
+}
+
+/// What the node says of a container whose start it broke off, because a part of the node itself was
+/// stopped meanwhile: nothing of it has run, and no other try follows in this pod.
+fn broken_off(told: &Told) -> Option<String> {
+    let ended = told.state.as_ref()?.terminated.as_ref()?;
+    let said = ended.message.as_deref().unwrap_or_default();
+    let broken = ended.reason.as_deref() == Some("StartError")
+        && BROKEN_OFF.iter().any(|words| said.contains(words));
+    broken.then(|| {
+        format!(
+            "the start of the container '{}' was broken off: {said}",
+            told.name
+        )
+    })
 }
 
 /// What a container waits for, when that is more than its turn.

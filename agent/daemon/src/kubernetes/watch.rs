@@ -22,7 +22,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::{
     Shared,
-    create::refusal,
+    create::{may_pass, refusal},
     job,
     status::{self, Limits, Notice, Tracker},
 };
@@ -329,7 +329,10 @@ impl Watch {
             || message.contains("denied")
             || message.contains("is invalid")
         {
-            attempt.lost(refusal(403, message), message);
+            match refusal(403, message) {
+                passing if may_pass(passing) => attempt.preparing(passing, message),
+                reason => attempt.lost(reason, message),
+            }
         } else {
             attempt.preparing("POD_NOT_CREATED", message);
         }

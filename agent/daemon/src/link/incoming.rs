@@ -67,15 +67,18 @@ pub(super) fn order(context: &Arc<Context>, session: &Session, order: AttemptOrd
         tracing::warn!(attempt = order.attempt, "an order names no attempt");
         return;
     };
-    let end = match order.action() {
-        Action::Adopt => return adopt(context, session, id, order),
-        Action::Kill => End::Killed,
-        Action::Forget => End::Committed,
-        Action::Unspecified => return,
+    let action = order.action();
+    if matches!(action, Action::Adopt) {
+        return adopt(context, session, id, order);
+    }
+    let Some(attempt) = known(context, &order.attempt, Some(order.epoch)) else {
+        return;
     };
-    if let Some(attempt) = known(context, &order.attempt, Some(order.epoch)) {
-        tracing::info!(attempt = %id, ?end, "ordered to end an attempt");
-        attempt.finish(end);
+    tracing::info!(attempt = %id, ?action, "ordered to end an attempt");
+    match action {
+        Action::Kill => attempt.lease_lost(),
+        Action::Forget => attempt.finish(End::Committed),
+        Action::Adopt | Action::Unspecified => {}
     }
 }
 
@@ -173,7 +176,7 @@ fn renewed_leases(context: &Context, session: &mut Session, renewed: &LeasesRene
     for lost in &renewed.lost {
         if let Some(attempt) = known(context, &lost.attempt, Some(lost.epoch)) {
             tracing::warn!(attempt = %attempt.id, "the lease is lost, killing the attempt");
-            attempt.finish(End::Killed);
+            attempt.lease_lost();
         }
     }
 }
@@ -183,7 +186,7 @@ fn refused(context: &Context, refusal: &Refusal) -> Option<Ended> {
         Reason::LeaseLost => {
             if let Some(attempt) = known(context, &refusal.attempt, Some(refusal.epoch)) {
                 tracing::warn!(attempt = %attempt.id, message = refusal.message, "the lease is lost, killing the attempt");
-                attempt.finish(End::Killed);
+                attempt.lease_lost();
             }
             None
         }

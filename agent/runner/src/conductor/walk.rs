@@ -1,8 +1,15 @@
 //! Walking the plan: conditions, tries, timeouts, nesting, and what it all comes to.
 
 use std::{
-    cell::RefCell, collections::BTreeMap, fs, future::Future, io::Read as _, path::Path, pin::Pin,
-    rc::Rc, time::Duration,
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    fs,
+    future::Future,
+    io::Read as _,
+    path::Path,
+    pin::Pin,
+    rc::Rc,
+    time::Duration,
 };
 
 use muster_proto::runner::v1::{Outcome, StepState, StepStatus};
@@ -45,6 +52,7 @@ pub(super) async fn walk(run: Rc<Run>, halt: Halt) -> Ended {
         lasting: RefCell::default(),
         first_failure: RefCell::default(),
         last_failure: RefCell::default(),
+        told: Cell::new(false),
         run: Rc::clone(&run),
     };
     if let Err(error) = make_outputs(&run) {
@@ -55,7 +63,10 @@ pub(super) async fn walk(run: Rc<Run>, halt: Halt) -> Ended {
         .steps(&run.plan.steps, true, &Limits::new(halt.clone()))
         .await;
     stop_services(&run, walk.lasting.take()).await;
-    if let Some(cancel) = halt.canceled() {
+    let canceled_by = halt
+        .canceled()
+        .filter(|cancel| verdict != Verdict::Passed || !walk.is_too_late(cancel));
+    if let Some(cancel) = canceled_by {
         // What went wrong before it was ready says nothing of its end.
         let why = walk.last_failure.take().filter(|_| !run.board.is_ready());
         return canceled(cancel, why);
@@ -153,9 +164,17 @@ struct Walk {
     first_failure: RefCell<Option<String>>,
     /// The newest failure behind which something was tried again, in words.
     last_failure: RefCell<Option<String>>,
+    /// A step was told of a cancel, and may have done something else for it.
+    told: Cell<bool>,
 }
 
 impl Walk {
+    /// Whether a stop from outside came when all steps had been done, and nothing but artifacts was
+    /// left: it changes nothing. One who cancels a run is told that it is canceled.
+    fn is_too_late(&self, cancel: &Cancel) -> bool {
+        cancel.outcome == Outcome::Aborted && !self.told.get()
+    }
+
     /// Walks the steps of one group, in which `passed` is about these steps alone. Returns
     /// what those that count came to.
     fn steps<'a>(
@@ -176,6 +195,7 @@ impl Walk {
                 };
                 // A cancel is a failure for conditions, so that `after` steps can tell.
                 let canceled = limits.is_canceled();
+                self.told.set(self.told.get() || canceled);
                 let passed = passed && verdict == Verdict::Passed && !canceled;
                 verdict = verdict.max(self.step(step, passed, &limits).await);
             }
@@ -225,6 +245,12 @@ impl Walk {
             return self.finish(step, &name, 1, Err(stopped)).await;
         }
         let (tries, result) = self.tries(step, passed, limits).await;
+        // Of the steps in a group each tells for itself.
+        let does =
+            |one: &Operation| !matches!(one, Operation::Steps { .. } | Operation::Artifacts(_));
+        if limits.is_canceled() && step.operations.iter().any(does) {
+            self.told.set(true);
+        }
         let result = self.artifacts(step, &sight, limits, result).await;
         self.finish(step, &name, tries, result).await
     }

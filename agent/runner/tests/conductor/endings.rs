@@ -7,10 +7,11 @@ use muster_proto::runner::v1::{
     StepState::{Canceled, Failed, Passed, TimedOut},
     agent_message::Message,
 };
+use muster_spec::plan::Step;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    agent::Manner,
+    agent::{Heard, Manner},
     plan::{Changed as _, exec, group, keep, plan, script_in, shell, step},
     run::{Run, below, runs},
 };
@@ -339,6 +340,43 @@ async fn sigterm_to_the_conductor_is_a_cancel_by_the_infrastructure() {
     kill_process(Pid::from_raw(run.pid()).unwrap(), Signal::TERM).unwrap();
     run.ends_as(Outcome::Aborted).await;
     assert_eq!(run.output("s2"), "after\n");
+}
+
+/// Starts a plan and waits until its artifacts can not be sent; lets them go when the conductor was
+/// told to end.
+async fn ended_while_it_keeps(steps: Vec<Step>) -> Run {
+    let manner = Manner {
+        artifact_cuts: u32::MAX,
+        ..Manner::default()
+    };
+    let run = Run::with(&plan(steps), manner, &[]);
+    let held = |heard: &Heard| heard.remarks().contains("trying again");
+    run.agent.until("artifacts that wait", held).await;
+    kill_process(Pid::from_raw(run.pid()).unwrap(), Signal::TERM).unwrap();
+    run.agent.manner().artifact_cuts = 0;
+    run
+}
+
+#[tokio::test]
+async fn sigterm_while_artifacts_of_the_last_step_are_on_their_way_changes_nothing() {
+    let kept = shell("s1", "mkdir out; echo kept > out/kept");
+    let mut run = ended_while_it_keeps(vec![kept.and(keep(Some(0), "out", &["*"]))]).await;
+    run.ends_as(Outcome::Passed).await;
+    run.passed("s1");
+    assert_eq!(run.agent.heard().artifacts["kept"], b"kept\n");
+}
+
+#[tokio::test]
+async fn sigterm_before_a_step_that_would_follow_is_never_a_pass() {
+    let kept = shell("s1", "mkdir out; echo kept > out/kept");
+    let steps = vec![
+        kept.and(keep(Some(0), "out", &["*"])),
+        shell("s2", "echo never").optional(),
+    ];
+    let mut run = ended_while_it_keeps(steps).await;
+    run.ends_as(Outcome::Aborted).await;
+    assert_eq!(run.output("s2"), "");
+    assert_eq!(run.agent.heard().artifacts["kept"], b"kept\n");
 }
 
 #[tokio::test]

@@ -27,6 +27,8 @@ pub(crate) struct LogRange {
     pub(crate) follow: bool,
     /// Only of this step and those below it; empty for all.
     pub(crate) step: String,
+    /// Epoch of the attempt; none for the newest one, and for each that follows it.
+    pub(crate) epoch: Option<i64>,
 }
 
 /// What a reader gets.
@@ -51,6 +53,7 @@ struct Reader {
     project: ProjectId,
     execution: ExecutionId,
     attempt: Option<AttemptId>,
+    epoch: Option<i64>,
     /// The next byte wanted.
     at: i64,
     step: String,
@@ -61,7 +64,7 @@ struct Reader {
 struct Gone;
 
 impl App {
-    /// Reads the newest log of an execution.
+    /// Reads the newest log of an execution, or that of one of its attempts.
     pub(crate) async fn read_log(
         self: &Arc<Self>,
         caller: &Caller,
@@ -77,6 +80,7 @@ impl App {
             project: project.id,
             execution: found.id,
             attempt: None,
+            epoch: range.epoch,
             at: range.offset,
             step: range.step,
             sender,
@@ -95,12 +99,11 @@ impl Reader {
     async fn run(&mut self, follow: bool) -> Result<(), Error> {
         let mut changed = self.app.hub.watch_execution(self.execution);
         loop {
-            let head = self
-                .app
-                .store
-                .logs(self.project)
-                .head(self.execution)
-                .await?;
+            let logs = self.app.store.logs(self.project);
+            let head = match self.epoch {
+                Some(epoch) => logs.head_of(self.execution, epoch).await?,
+                None => logs.head(self.execution).await?,
+            };
             if let Some(attempt) = head.attempt {
                 if self.attempt.is_some_and(|known| known != attempt) {
                     // It was queued again: the new attempt's log begins anew.

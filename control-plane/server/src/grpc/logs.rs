@@ -23,7 +23,11 @@ impl LogService for Api {
         if message.offset < 0 {
             return Err(Error::invalid("offset", "must not be negative").into());
         }
+        if message.attempt < 0 {
+            return Err(Error::invalid("attempt", "must not be negative").into());
+        }
         let range = LogRange {
+            epoch: (message.attempt > 0).then_some(message.attempt),
             offset: message.offset,
             follow: message.follow,
             step: message.step,

@@ -11,7 +11,7 @@ use tonic::Code;
 
 use super::{
     agent::{Agent, sha256},
-    fixture::{Clients, Fixture, run},
+    fixture::{Clients, Fixture, WORKFLOW, run, run_text},
 };
 
 /// Reads a log, which must have no gap: its bytes, and whether it is complete once it has ended.
@@ -172,6 +172,56 @@ async fn a_log_that_is_short_of_what_the_conductor_told_is_not_complete() {
     assert_eq!(&*chunk.data, b"half");
     assert_eq!((gap.offset, gap.size_bytes), (4, 6));
     assert_eq!((end.size_bytes, end.complete), (10, false));
+}
+
+#[tokio::test]
+async fn the_log_of_an_earlier_attempt_can_still_be_read() {
+    let fixture = Fixture::start().await;
+    let mut admin = fixture.admin().await;
+    let token = fixture.agent("east").await;
+    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
+    let policy = "  execution: {recovery: {interrupted: rerun}}\n";
+    let made = admin.create(run_text(&format!("{WORKFLOW}{policy}"))).await;
+    let first = agent.work().await;
+    agent.report(&first, Phase::Running).await;
+    agent.log(&first, 0, b"first").await.expect("it takes it");
+    let mut lost = agent.report_of(&first, Phase::Lost);
+    lost.reason = "EVICTED".to_owned();
+    agent.send_report(lost).await;
+    let second = agent.work().await;
+    assert_eq!(second.epoch, 2);
+    agent.log(&second, 0, b"second").await.expect("it takes it");
+    agent.complete(&second, b"second").await;
+    admin.finished(&made.name).await;
+
+    for (attempt, log, complete) in [
+        (0, &b"second"[..], true),
+        (1, b"first", false),
+        (2, b"second", true),
+    ] {
+        let request = ReadLogRequest {
+            name: made.name.clone(),
+            follow: true,
+            attempt,
+            ..ReadLogRequest::default()
+        };
+        let items = admin.logs.read_log(request).await.expect("it is there");
+        let items: Vec<_> = items.into_inner().collect().await;
+        let items = items.into_iter().map(|item| item.expect("no error").item);
+        let items: Vec<_> = items.collect();
+        let [Some(Item::Chunk(chunk)), Some(Item::End(end))] = &items[..] else {
+            panic!("attempt {attempt}: {items:?}");
+        };
+        assert_eq!((&*chunk.data, end.complete), (log, complete));
+    }
+    let request = ReadLogRequest {
+        name: made.name,
+        attempt: 3,
+        ..ReadLogRequest::default()
+    };
+    let items = admin.logs.read_log(request).await.expect("a stream");
+    let item = items.into_inner().next().await.expect("a word");
+    assert_eq!(item.expect_err("no attempt").code(), Code::NotFound);
 }
 
 #[tokio::test]

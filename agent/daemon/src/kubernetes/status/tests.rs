@@ -186,3 +186,26 @@ fn words_of_kubernetes_become_reasons() {
     assert_eq!(upper_snake("SchedulingGated"), "SCHEDULING_GATED");
     assert_eq!(upper_snake("OutOfcpu"), "OUT_OFCPU");
 }
+
+#[test]
+fn a_start_that_the_node_broke_off_is_no_end_of_a_step() {
+    let ended = |message: &str| {
+        let state =
+            json!({"terminated": {"exitCode": 128, "reason": "StartError", "message": message}});
+        pod(json!({"phase": "Running", "containerStatuses": [told("step-1", state)]}))
+    };
+    let now = Instant::now();
+    let broken =
+        ended("failed to create containerd task: failed to create shim task: context canceled");
+    let notices = Tracker::new(now).observe(&broken, now, LIMITS);
+    let [Notice::Lost { reason, message }] = &notices[..] else {
+        panic!("{notices:?}");
+    };
+    assert_eq!(reason, "DISRUPTED");
+    assert!(
+        message.contains("step-1") && message.contains("context canceled"),
+        "{message}"
+    );
+    let wrong = ended("exec: \"/no/such\": stat /no/such: no such file or directory");
+    assert!(is_over(&wrong, Duration::ZERO));
+}

@@ -1,0 +1,124 @@
+//! Nodes and the API server: gone for a while, or drained.
+
+use anyhow::{Context as _, ensure};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::{
+    Api, ResourceExt as _,
+    api::{EvictParams, ListParams},
+};
+use muster_proto::v1::{execution::State, step_result::State as Step};
+use muster_tests::{log::Log, wait};
+
+use crate::{
+    ground::{Ground, expect_one_attempt},
+    workflow::{counting, expect_every_line},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kubelet_that_is_away_until_its_node_is_not_ready_ends_nothing() -> anyhow::Result<()> {
+    let Some(ground) = Ground::open(&[]).await? else {
+        return Ok(());
+    };
+    let run = ground.start(&counting(70, "interrupted: rerun")).await?;
+    run.prints("line 3\n").await?;
+    let gone = ground.chaos.kill(&ground.cluster, "kubelet")?;
+    node_is(&ground, false).await?;
+    gone.end()?;
+    node_is(&ground, true).await?;
+    run.ends_as(State::Passed).await?;
+    expect_one_attempt(&run).await?;
+    expect_every_line(&run, 70).await?;
+    ground.agent.tests.expect_clean().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_is_away_ends_nothing_and_new_work_waits_for_it() -> anyhow::Result<()> {
+    let Some(ground) = Ground::open(&[]).await? else {
+        return Ok(());
+    };
+    let run = ground.start(&counting(40, "")).await?;
+    run.prints("line 3\n").await?;
+    let gone = ground.chaos.kill(&ground.cluster, "apiserver")?;
+    let waiting = ground.start(&counting(3, "")).await?;
+    // Longer than the agent waits before it looks for pods that it misses.
+    run.prints("line 30\n").await?;
+    let state = waiting.now().await?.state();
+    ensure!(
+        matches!(state, State::Assigned | State::Preparing),
+        "{state:?}"
+    );
+    gone.end()?;
+    for (run, lines) in [(&run, 40), (&waiting, 3)] {
+        run.ends_as(State::Passed).await?;
+        expect_one_attempt(run).await?;
+        expect_every_line(run, lines).await?;
+    }
+    ground.agent.tests.expect_clean().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_evicted_pod_is_tried_again_by_policy_and_both_attempts_can_be_seen()
+-> anyhow::Result<()> {
+    let Some(ground) = Ground::open(&[]).await? else {
+        return Ok(());
+    };
+    let run = ground.start(&counting(20, "interrupted: rerun")).await?;
+    run.prints("line 3\n").await?;
+    evict(&ground).await?;
+    let execution = run.ends_as(State::Passed).await?;
+    let [first, _] = &execution.attempts[..] else {
+        anyhow::bail!("{:?}", execution.attempts);
+    };
+    ensure!(first.reason == "EVICTED", "{first:?}");
+    let step = first
+        .steps
+        .first()
+        .context("no step of the first attempt")?;
+    ensure!(
+        !matches!(step.state(), Step::Passed | Step::Failed),
+        "{step:?}"
+    );
+    expect_every_line(&run, 20).await?;
+    let earlier = Log::of_attempt(&ground.server.client, &run.name, 1).await?;
+    ensure!(earlier.text().contains("line 3\n"), "{}", earlier.text());
+    ensure!(!earlier.text().contains("line 20\n"), "{}", earlier.text());
+    ground.agent.tests.expect_clean().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_evicted_pod_is_never_a_failed_test() -> anyhow::Result<()> {
+    let Some(ground) = Ground::open(&[]).await? else {
+        return Ok(());
+    };
+    let run = ground.start(&counting(20, "testRetries: 3")).await?;
+    run.prints("line 3\n").await?;
+    evict(&ground).await?;
+    let execution = run.ends_as(State::Aborted).await?;
+    ensure!(execution.reason == "EVICTED", "{execution:?}");
+    expect_one_attempt(&run).await?;
+    ground.agent.tests.expect_clean().await
+}
+
+/// Evicts the only pod of a test, as a drain of its node does.
+async fn evict(ground: &Ground) -> anyhow::Result<()> {
+    let pods = ground.agent.tests.api::<Pod>();
+    let list = pods.list(&ListParams::default()).await?;
+    let pod = list.items.first().context("no pod")?;
+    pods.evict(&pod.name_any(), &EvictParams::default()).await?;
+    Ok(())
+}
+
+/// Waits until the only node is ready, or is not.
+async fn node_is(ground: &Ground, ready: bool) -> anyhow::Result<()> {
+    let nodes: Api<Node> = Api::all(ground.cluster.client().await?);
+    wait::until("the node's condition", async || {
+        let list = nodes.list(&ListParams::default()).await?;
+        let node = list.items.first().context("no node")?;
+        let status = node.status.clone().unwrap_or_default();
+        let mut conditions = status.conditions.into_iter().flatten();
+        let condition = conditions.find(|condition| condition.type_ == "Ready");
+        let is = condition.is_some_and(|condition| condition.status == "True");
+        Ok((is == ready).then_some(()))
+    })
+    .await
+}

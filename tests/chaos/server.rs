@@ -1,0 +1,26 @@
+//! Agent and server are killed while a cluster works for them.
+
+use muster_proto::v1::execution::State;
+use muster_tests::namespace::Namespace;
+
+use crate::{
+    ground::{Ground, expect_one_attempt},
+    workflow::{counting, expect_every_line},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agent_and_server_that_are_killed_together_lose_no_line() -> anyhow::Result<()> {
+    let Some(mut ground) = Ground::open(&[]).await? else {
+        return Ok(());
+    };
+    let helpers = Namespace::create(&ground.cluster, "privileged").await?;
+    let run = ground.start(&counting(40, "")).await?;
+    run.prints("line 3\n").await?;
+    ground.server.kill()?;
+    ground.agent.kill_process(&helpers).await?;
+    ground.server.restart().await?;
+    run.ends_as(State::Passed).await?;
+    expect_one_attempt(&run).await?;
+    expect_every_line(&run, 40).await?;
+    ground.agent.tests.expect_clean().await
+}
