@@ -294,28 +294,24 @@ async fn a_read_only_postgresql_refuses_what_is_new_and_ends_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_of_postgresql_refuses_what_is_new_and_ends_nothing() {
-    let Some(space) = postgres::Tablespace::mount(32 << 20).await else {
+    let Some(small) = postgres::SmallServer::start(32 << 20).await else {
         return;
     };
-    let words = format!("TABLESPACE {}", space.name);
-    let url = postgres::database_with(&words).await.expect("a server");
     let clock = clock();
     let fixture = Fixture::start_at(clock.clone(), |config| {
         slow_leases(config);
-        config.database = Some(url.clone());
+        config.database = Some(small.url.clone());
     })
     .await;
     let mut outage = Outage::prepare(&fixture, &clock).await;
-    space.disk.fill().expect("it is full");
+    small.disk.fill().expect("it is full");
     let status = outage.submit_until_refused().await;
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     assert_eq!(reason(&status), Some("DATABASE_FULL"), "{status:?}");
     // Small changes may still have room where rows are.
     outage.pass(Duration::from_secs(3)).await;
     outage.renew().await;
-    space.disk.free().expect("it was full");
+    small.disk.free().expect("it was full");
     outage.go_on().await;
     fixture.server.stop().await;
-    postgres::drop_database(&url).await;
-    space.drop().await;
 }

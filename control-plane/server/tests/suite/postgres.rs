@@ -1,7 +1,12 @@
 //! Databases of PostgreSQL for tests. They run where `MUSTER_TEST_POSTGRES` is the URL of a server;
 //! with `MUSTER_TEST_REQUIRE_SERVERS=1` they fail where that is not set.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::{
+    net::Ipv4Addr,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
 
 use muster_tests::disk::Disk;
 use sqlx::{Connection as _, Executor as _};
@@ -24,14 +29,9 @@ pub(crate) fn given(variable: &str) -> Option<String> {
 
 /// A database of its own for a test, dropped by the next one's name never meeting it.
 pub(crate) async fn database() -> Option<String> {
-    database_with("").await
-}
-
-/// The same, made with more words.
-pub(crate) async fn database_with(words: &str) -> Option<String> {
     let server = server()?;
     let name = format!("muster_test_{}", uuid::Uuid::now_v7().simple());
-    execute(&server, &format!("CREATE DATABASE {name} {words}")).await;
+    execute(&server, &format!("CREATE DATABASE {name}")).await;
     let (address, query) = server.split_once('?').unwrap_or((&server, ""));
     let (scheme, rest) = address.split_once("://").expect("a URL");
     let host = rest.split('/').next().expect("a host");
@@ -48,7 +48,7 @@ pub(crate) async fn drop_database(url: &str) {
     let server = server().expect("it is set");
     execute(
         &server,
-        &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", name(url)),
+        &format!("DROP DATABASE {} WITH (FORCE)", name(url)),
     )
     .await;
 }
@@ -74,41 +74,103 @@ pub(crate) async fn make_read_only(url: &str, read_only: bool) {
     execute(&server, &end).await;
 }
 
-/// A place for databases on a small disk of its own.
-pub(crate) struct Tablespace {
-    pub(crate) name: String,
+/// A PostgreSQL server of one test alone, with a place for databases on a small disk. Not on the
+/// server that others use: a full disk keeps all its databases from being made and dropped.
+pub(crate) struct SmallServer {
+    server: Child,
+    /// A database on that disk.
+    pub(crate) url: String,
     pub(crate) disk: Disk,
     _folder: tempfile::TempDir,
 }
 
-impl Tablespace {
-    /// Makes one, where the server is on this machine and this user can mount.
-    pub(crate) async fn mount(bytes: u64) -> Option<Self> {
-        let server = server()?;
+impl SmallServer {
+    /// Starts one, where PostgreSQL is installed and this user can mount.
+    pub(crate) async fn start(bytes: u64) -> Option<Self> {
+        server()?;
+        let Some(programs) = programs() else {
+            let required = std::env::var("MUSTER_TEST_REQUIRE_SERVERS").is_ok_and(|on| on == "1");
+            assert!(
+                !required,
+                "PostgreSQL is not installed, but servers are required"
+            );
+            return None;
+        };
         let folder = tempfile::tempdir().expect("a directory");
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(folder.path(), open).expect("its owner is here");
-        let disk = Disk::mount(&folder.path().join("disk"), bytes).expect("a disk")?;
-        // Whoever the server runs as: it makes a directory of its own there.
-        let open = std::fs::Permissions::from_mode(0o777);
-        std::fs::set_permissions(disk.path(), open).expect("its owner is here");
-        let location = disk.path().join("space");
-        let name = format!("muster_space_{}", uuid::Uuid::now_v7().simple());
-        let make = format!("COPY (SELECT 1) TO PROGRAM 'mkdir {}'", location.display());
-        execute(&server, &make).await;
-        let make = format!("CREATE TABLESPACE {name} LOCATION '{}'", location.display());
-        execute(&server, &make).await;
-        Some(Self {
-            name,
+        let (disk, data) = (folder.path().join("disk"), folder.path().join("data"));
+        let disk = Disk::mount(&disk, bytes).expect("a disk")?;
+        let space = disk.path().join("space");
+        for owned in [&data, &space] {
+            let made = Command::new("install")
+                .args(["-d", "-o", "postgres", "-g", "postgres", "-m", "0700"])
+                .arg(owned)
+                .status();
+            assert!(made.expect("it runs").success(), "{owned:?} is made");
+        }
+        let made = as_postgres(&programs.join("initdb"), &data)
+            .args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync"])
+            .stdout(Stdio::null())
+            .status();
+        assert!(made.expect("it runs").success(), "a cluster is made");
+        let port = muster_tests::port::free(Ipv4Addr::LOCALHOST.into()).expect("a port");
+        let sockets = format!("unix_socket_directories={}", data.display());
+        let server = as_postgres(&programs.join("postgres"), &data)
+            .args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"])
+            .args(["-c", &format!("port={port}"), "-c", &sockets])
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it runs");
+        let mut small = Self {
+            server,
+            url: format!("postgres://postgres@127.0.0.1:{port}/postgres"),
             disk,
             _folder: folder,
+        };
+        muster_tests::wait::until("PostgreSQL answers", async || {
+            Ok(sqlx::PgConnection::connect(&small.url).await.ok())
         })
+        .await
+        .expect("it starts");
+        let make = format!("CREATE TABLESPACE small LOCATION '{}'", space.display());
+        execute(&small.url, &make).await;
+        execute(&small.url, "CREATE DATABASE muster TABLESPACE small").await;
+        small.url = format!("postgres://postgres@127.0.0.1:{port}/muster");
+        Some(small)
     }
+}
 
-    pub(crate) async fn drop(self) {
-        let server = server().expect("it is set");
-        execute(&server, &format!("DROP TABLESPACE {}", self.name)).await;
+impl Drop for SmallServer {
+    fn drop(&mut self) {
+        self.server.kill().ok();
+        self.server.wait().ok();
     }
+}
+
+/// Where the newest PostgreSQL of this machine has its programs.
+fn programs() -> Option<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
+    let programs = versions.filter_map(|version| Some(version.ok()?.path().join("bin")));
+    programs.filter(|bin| bin.join("initdb").exists()).max()
+}
+
+/// A program of PostgreSQL, which does not run as root.
+fn as_postgres(program: &Path, data: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command
+        .args([
+            "--reuid",
+            "postgres",
+            "--regid",
+            "postgres",
+            "--clear-groups",
+        ])
+        .arg(program)
+        .arg("-D")
+        .arg(data)
+        .current_dir(data);
+    command
 }
 
 /// Waits until a database takes no changes from those who connect now.
