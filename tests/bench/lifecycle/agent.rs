@@ -219,7 +219,13 @@ impl Agent {
                 _ = renew.tick() => {
                     sequence += 1;
                     let attempts = self.refs();
-                    vec![Message::Renew(RenewLeases { sequence, attempts })]
+                    let mut said = vec![Message::Renew(RenewLeases { sequence, attempts })];
+                    // Again, as agents do with what is not acknowledged; and who was busy when all
+                    // were released has not told at all.
+                    if !self.done.hold.load(Ordering::SeqCst) {
+                        said.extend(self.results());
+                    }
+                    said
                 }
             };
             for message in said {
@@ -241,7 +247,9 @@ impl Agent {
                 }
             }
             Some(link_response::Message::ReportAck(ack)) if ack.sequence == 2 => {
-                self.held.remove(&ack.attempt);
+                if self.held.remove(&ack.attempt).is_none() {
+                    return Vec::new();
+                }
                 self.done.count(&self.done.completed);
                 vec![self.credit()]
             }

@@ -58,16 +58,16 @@ async fn flood_waits_for_a_slow_agent_with_bounded_memory_and_disk() {
     let options = ["--spool-limit", limit.as_str()];
     let mut run = Run::with(&plan(vec![shell("s1", script)]), manner, &options);
     let spool = run.path("muster/spool");
-    let mut size = 0;
-    for _ in 0..100 {
+    let expected = 4 * MIB - 65_536..5 * MIB;
+    for _ in 0..600 {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        let held = folder_size(&spool);
-        if held > 0 && held == size {
+        if folder_size(&spool) >= expected.start {
             break;
         }
-        size = held;
     }
-    let expected = 4 * MIB - 65_536..5 * MIB;
+    // It is full, and stays as it is.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let size = folder_size(&spool);
     assert!(expected.contains(&size), "{size} bytes wait");
     assert!(!run.path("data/end").exists(), "the test did not wait");
     let status = fs::read_to_string(format!("/proc/{}/status", run.pid())).unwrap();
