@@ -89,7 +89,7 @@ impl Queue<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::RequestIdReused`](crate::Error::RequestIdReused).
+    /// [`Error::RequestIdReused`].
     pub async fn hold(&self, pause: Option<&str>, request: Option<&Request>) -> Result<(), Error> {
         self.set_pause(pause, request).await
     }
