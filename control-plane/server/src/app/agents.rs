@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use muster_core::{id::AgentId, name, policy::Interrupted};
+use muster_core::{
+    id::{AgentId, ProjectId},
+    name,
+    policy::Interrupted,
+};
 use muster_storage::{
     Page, Request,
     agent::{Agent, Cordon, NewAgent},
@@ -14,7 +18,17 @@ use crate::{
     token::{Holder, generate, hash},
 };
 
+/// Most agents of a project that are looked at together.
+const MOST_AGENTS: u32 = 1000;
+
 impl App {
+    /// The agents that may serve a project, by name.
+    pub(super) async fn agents_of(&self, project: ProjectId) -> Result<Vec<Agent>, Error> {
+        let mut agents = self.store.agents().list(None, MOST_AGENTS).await?.items;
+        agents.retain(|agent| agent.projects.is_empty() || agent.projects.contains(&project));
+        Ok(agents)
+    }
+
     /// Makes an agent. The token is given only to the first of equal requests.
     pub(crate) async fn create_agent(
         &self,

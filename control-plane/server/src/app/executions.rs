@@ -38,7 +38,7 @@ pub(crate) use replicas::REPLICAS;
 const HIDDEN: &str = "********";
 
 /// What is to be run.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) enum Source {
     /// A stored workflow, by name.
     Stored(String),
@@ -68,7 +68,7 @@ pub(crate) enum Source {
 }
 
 /// A wanted execution.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct NewRun {
     pub(crate) source: Source,
     pub(crate) config: BTreeMap<String, String>,
@@ -94,17 +94,16 @@ impl App {
     ) -> Result<Vec<Details>, Error> {
         let project = self.project(caller, project, Access::Write).await?;
         let executions = self.store.executions(project.id);
-        let mut earlier = None;
+        let mut earlier = Vec::new();
         if let Some(request) = request
             && let Some(found) = executions.replay(request).await?
         {
             let found = executions.details(found.id).await?;
-            let all = self.replicas_of(&project, &found).await?;
-            if all.is_empty() {
+            earlier = self.replicas_of(&project, &found).await?;
+            if earlier.is_empty() {
                 return Ok(vec![found]);
             }
             // Some of them may be missing.
-            earlier = Some(all);
         }
         new = self.again(project.id, new).await?;
         let loaded = self.load(project.id, &new.source).await?;
@@ -117,11 +116,11 @@ impl App {
                 return Err(Error::invalid(field, text));
             }
         }
-        let targets = self.replicas(&project, &new, &loaded).await;
-        if let (Some(earlier), Err(_gone)) = (&mut earlier, &targets) {
-            return Ok(std::mem::take(earlier));
-        }
-        let targets = targets?;
+        let targets = match self.replicas(&project, &new, &loaded).await {
+            // The agents are gone that it was replicated over.
+            Err(_) if !earlier.is_empty() => return Ok(earlier),
+            targets => targets?,
+        };
         if !targets.is_empty() {
             return self
                 .accept_replicas(&caller.name, &project, new, &loaded, targets, request)
@@ -144,16 +143,14 @@ impl App {
         request: Option<&Request>,
     ) -> Result<Details, Error> {
         let executions = self.store.executions(project.id);
-        let known = self.try_out(loaded, new)?;
+        let tried = self.try_out(loaded, new)?;
         let identity = executions.reserve(&loaded.workflow.metadata.name).await?;
-        let known = known.and_then(|known| known.of(&info(new, &identity)));
-        let compiled = match known {
-            Some(mut compiled) => {
-                add_warnings(loaded, &mut compiled);
-                compiled
-            }
+        let taken_over = tried.and_then(|tried| tried.of(&info(new, &identity)));
+        let mut compiled = match taken_over {
+            Some(compiled) => compiled,
             None => compile(loaded, new, &identity)?,
         };
+        add_warnings(loaded, &mut compiled);
         let cancels = compiled
             .concurrency
             .as_ref()
@@ -193,8 +190,8 @@ impl App {
         })
     }
 
-    /// Compiles a run before a number is taken, so that a bad manifest takes none. Returns what an
-    /// earlier run of the same has come to, where that is known.
+    /// Compiles a run before a number is taken, so that a bad manifest takes none; what an earlier run
+    /// of the same came to stands for it. Nothing of what holds secrets is kept for a later one.
     fn try_out(&self, loaded: &Loaded, new: &NewRun) -> Result<Option<Arc<Compiled>>, Error> {
         let stored = loaded.alone();
         if let Some(revision) = stored
@@ -202,12 +199,12 @@ impl App {
         {
             return Ok(known);
         }
-        let compiled = compile_alone(loaded, new, &self.trial_identity(loaded))?;
+        let compiled = Arc::new(compile(loaded, new, &self.trial_identity(loaded))?);
         if let Some(revision) = stored {
             let workflow = &loaded.workflow;
-            self.known.keep_compiled(revision, workflow, new, compiled);
+            self.known.keep_compiled(revision, workflow, new, &compiled);
         }
-        Ok(None)
+        Ok(Some(compiled))
     }
 
     /// The identity of an execution that is compiled to see what comes of it.
@@ -444,12 +441,6 @@ fn info(new: &NewRun, identity: &Identity) -> ExecutionInfo {
     }
 }
 
-fn compile(loaded: &Loaded, new: &NewRun, identity: &Identity) -> Result<Compiled, Error> {
-    let mut compiled = compile_alone(loaded, new, identity)?;
-    add_warnings(loaded, &mut compiled);
-    Ok(compiled)
-}
-
 /// Puts what is to be said of what was loaded before what is to be said of the workflow.
 fn add_warnings(loaded: &Loaded, compiled: &mut Compiled) {
     let of_request = loaded.request.iter().flat_map(|it| &it.warnings);
@@ -457,7 +448,7 @@ fn add_warnings(loaded: &Loaded, compiled: &mut Compiled) {
     compiled.warnings.splice(0..0, before);
 }
 
-fn compile_alone(loaded: &Loaded, new: &NewRun, identity: &Identity) -> Result<Compiled, Error> {
+fn compile(loaded: &Loaded, new: &NewRun, identity: &Identity) -> Result<Compiled, Error> {
     let execution = info(new, identity);
     let input = Input {
         workflow: &loaded.workflow,
@@ -471,11 +462,10 @@ fn compile_alone(loaded: &Loaded, new: &NewRun, identity: &Identity) -> Result<C
     if let Some(unsupported) = unsupported.filter(|problems| !problems.is_empty()) {
         return Err(Problems(unsupported).into());
     }
-    let compiled = compile::compile(&input).map_err(|problems| match &loaded.request {
-        Some(document) => document.all_placed(problems),
-        None => problems,
-    })?;
-    Ok(compiled)
+    compile::compile(&input).map_err(|problems| match &loaded.request {
+        Some(document) => document.all_placed(problems).into(),
+        None => problems.into(),
+    })
 }
 
 impl NewRun {

@@ -17,8 +17,6 @@ use super::{Access, App, Caller, Error};
 /// How long an agent of another server may be silent until it counts as away: what is heard of it
 /// is noted every half minute.
 const SILENCE: SignedDuration = SignedDuration::from_secs(90);
-/// Most agents that are told of.
-const MOST_AGENTS: u32 = 1000;
 
 /// Why an execution is where it is.
 #[derive(Debug)]
@@ -83,12 +81,9 @@ impl App {
         }
         let standing = executions.standing(&execution).await?;
         let held = self.get_queue().await?;
-        let page = self.store.agents().list(None, MOST_AGENTS).await?;
-        let serving = page
-            .items
-            .iter()
-            .filter(|agent| agent.projects.is_empty() || agent.projects.contains(&project.id));
+        let serving = self.agents_of(project.id).await?;
         let agents: Vec<Verdict> = serving
+            .iter()
             .map(|agent| Verdict {
                 agent: agent.name.clone(),
                 refused: self.refusal(agent, &execution, now),

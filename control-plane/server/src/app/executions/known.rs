@@ -79,7 +79,7 @@ impl Known {
         revision: Revision,
         workflow: &Workflow,
         new: &NewRun,
-        compiled: Compiled,
+        compiled: &Arc<Compiled>,
     ) {
         let key = (revision, self.hasher.hash_one((&new.config, &new.tags)));
         let sensitive = workflow.spec.config.values().any(|it| it.sensitive);
@@ -93,7 +93,7 @@ impl Known {
             tags: new.tags.clone(),
             undeclared: new.undeclared,
             // Secrets are not kept longer than they are needed.
-            compiled: (!sensitive).then(|| Arc::new(compiled)),
+            compiled: (!sensitive).then(|| Arc::clone(compiled)),
         };
         let mut all = self.lock();
         if all.compiled.len() >= MOST_COMPILED {

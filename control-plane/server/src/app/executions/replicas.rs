@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use muster_spec::schema::Spec;
 use muster_storage::{
     Request,
+    agent::Agent,
     execution::{Details, Filter, Target},
     project::Project,
 };
@@ -17,8 +18,6 @@ use super::{App, Error, Loaded, NewRun, compile, target};
 pub(crate) const REPLICAS: &str = "muster.dev/replicas";
 /// Most executions of one request.
 const MOST: usize = 100;
-/// Most agents that are looked at.
-const MOST_AGENTS: u32 = 1000;
 
 impl App {
     /// The targets of a run that is to be replicated; nothing for one that is not.
@@ -29,6 +28,7 @@ impl App {
         loaded: &Loaded,
     ) -> Result<Vec<Target>, Error> {
         let wanted = match &new.target {
+            Some(target) if target.replicate.is_empty() => return Ok(Vec::new()),
             Some(target) => target.clone(),
             None if says_so(loaded) => {
                 target(compile(loaded, new, &self.trial_identity(loaded))?.target)
@@ -38,12 +38,9 @@ impl App {
         if wanted.replicate.is_empty() {
             return Ok(Vec::new());
         }
-        let agents = self.store.agents().list(None, MOST_AGENTS).await?.items;
-        let serving = agents
-            .iter()
-            .filter(|agent| agent.projects.is_empty() || agent.projects.contains(&project.id));
+        let agents = self.agents_of(project.id).await?;
         let labels: Vec<BTreeMap<String, String>> =
-            serving.map(|agent| agent.target_labels()).collect();
+            agents.iter().map(Agent::target_labels).collect();
         let targets = wanted.spread(&labels);
         let labels = wanted.replicate.join(", ");
         match targets.len() {
@@ -67,14 +64,13 @@ impl App {
         &self,
         creator: &str,
         project: &Project,
-        new: NewRun,
+        mut new: NewRun,
         loaded: &Loaded,
         targets: Vec<Target>,
         request: Option<&Request>,
     ) -> Result<Vec<Details>, Error> {
         let group = request.map_or_else(Uuid::now_v7, |request| request.id);
         let mut made = Vec::with_capacity(targets.len());
-        let mut new = new;
         new.tags.insert(REPLICAS.to_owned(), group.to_string());
         for (index, target) in targets.into_iter().enumerate() {
             let part = request.map(|request| part(request, index, &target));
