@@ -24,7 +24,7 @@ pub(crate) mod token;
 use std::fmt::Write as _;
 
 use sea_orm::{
-    ConnectionTrait, DbBackend, DbErr, EntityTrait, IdenStatic, Iterable as _, ModelTrait as _,
+    ConnectionTrait, DbBackend, DbErr, EntityTrait, IdenStatic, Iterable as _, ModelTrait,
     Statement, Value,
 };
 
@@ -133,6 +133,16 @@ where
         updated += db.execute_raw(statement).await?.rows_affected();
     }
     Ok(updated)
+}
+
+/// The values of a row for [`update_all`]: of its key, then of what changes.
+pub(crate) fn change<M: ModelTrait>(
+    row: &M,
+    key: <M::Entity as EntityTrait>::Column,
+    columns: &[<M::Entity as EntityTrait>::Column],
+) -> Vec<Value> {
+    let columns = std::iter::once(&key).chain(columns);
+    columns.map(|column| row.get(*column)).collect()
 }
 
 /// `UPDATE … FROM (VALUES …)`, in words that both databases know: the columns of values are named

@@ -18,8 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     Error, Unwritable,
-    agent::Agents,
-    agent::{Arrival, ByToken, SessionOf},
+    agent::{Agents, Arrival, ByToken, SessionOf},
     artifact::Artifacts,
     credential::{self, Credentials},
     execution::{Executions, Numbered, Wanted},

@@ -241,11 +241,10 @@ async fn run(
                 }
             })?;
     if arguments.options.detach {
-        let mut exit = Exit::Success;
         for execution in executions {
-            exit = detach(client, execution, interrupted, global).await?;
+            detach(client, execution, interrupted, global).await?;
         }
-        return Ok(exit);
+        return Ok(Exit::Success);
     }
     if executions.len() > 1 {
         return replicas::follow(
@@ -293,8 +292,8 @@ async fn run(
     told
 }
 
-/// Creates the execution, or several where it is replicated. An interruption meanwhile is remembered: the server may have accepted
-/// it already, so it must be canceled and not forgotten.
+/// Creates the execution, or several where it is replicated. An interruption meanwhile is remembered:
+/// the server may have accepted it already, so it must be canceled and not forgotten.
 async fn create(
     client: &Client,
     request: CreateExecutionRequest,
@@ -332,7 +331,7 @@ async fn detach(
     execution: Execution,
     interrupted: bool,
     global: &Global,
-) -> Result<Exit, Error> {
+) -> Result<(), Error> {
     if interrupted {
         super::cancel::cancel(client, execution.name, false, "interrupted").await?;
         return Err(Error::Interrupted);
@@ -352,7 +351,7 @@ async fn detach(
             ),
         );
     }
-    Ok(Exit::Success)
+    Ok(())
 }
 
 fn open_view(execution: Execution, arguments: &Arguments, global: &Global, local: bool) -> View {

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use muster_core::id::{AgentId, SessionId};
-use sea_orm::{ColumnTrait, EntityTrait, ModelTrait, QueryFilter, QueryOrder, QuerySelect, Value};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
 use super::{Agent, MOST_SUPERSEDED, Told, record, row, running};
@@ -80,21 +80,14 @@ impl Gathered for Arrival {
                     let held = running.get(&id).copied().unwrap_or(0);
                     answers.push(Ok(Some(record(row.clone(), held)?)));
                 }
-                let values = changed.iter().filter_map(|id| rows.get(id)).map(values);
-                let key = [row::Column::Id];
-                entity::update_all::<row::Entity, _>(&*tx, &key, &CHANGING, values.collect())
-                    .await?;
+                let changed = changed.iter().filter_map(|id| rows.get(id));
+                let changed = changed.map(|row| entity::change(row, row::Column::Id, &CHANGING));
+                let (key, changed) = ([row::Column::Id], changed.collect());
+                entity::update_all::<row::Entity, _>(&*tx, &key, &CHANGING, changed).await?;
                 Ok(answers)
             })
             .await
     }
-}
-
-fn values(row: &row::Model) -> Vec<Value> {
-    let changing = CHANGING.iter().map(|column| row.get(*column));
-    std::iter::once(row.get(row::Column::Id))
-        .chain(changing)
-        .collect()
 }
 
 /// Gives a process the place of an agent; whether it may have it.

@@ -9,8 +9,8 @@ use muster_core::{
     policy::{Ending, Verdict},
 };
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, ModelTrait, QueryFilter, QueryOrder, QuerySelect,
-    QueryTrait, Value,
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+    Value,
 };
 use uuid::Uuid;
 
@@ -286,7 +286,7 @@ pub(crate) async fn save_all<C: ConnectionTrait>(
     let (mut steps, mut outputs): (Vec<Vec<Value>>, Vec<Vec<Value>>) = (Vec::new(), Vec::new());
     for held in all {
         let execution: Value = held.change.id().as_uuid().into();
-        attempts.push(attempt_values(&held.attempt));
+        attempts.push(entity::change(&held.attempt, row::Column::Id, &CHANGING));
         steps.extend(held.steps.map(|json| vec![execution.clone(), json.into()]));
         outputs.extend(held.outputs.map(|json| vec![execution, json.into()]));
         changes.push(held.change);
@@ -301,13 +301,6 @@ pub(crate) async fn save_all<C: ConnectionTrait>(
         entity::update_all::<steps_row::Entity, _>(db, &key, &[column], rows).await?;
     }
     execution::save_all(db, changes).await
-}
-
-fn attempt_values(row: &row::Model) -> Vec<Value> {
-    let values = CHANGING.iter().map(|column| row.get(*column));
-    std::iter::once(row.get(row::Column::Id))
-        .chain(values)
-        .collect()
 }
 
 pub(crate) fn lease(row: &row::Model) -> Lease {
@@ -338,7 +331,7 @@ pub(crate) async fn save_attempt<C: ConnectionTrait>(
     db: &C,
     row: &row::Model,
 ) -> Result<(), Failure> {
-    let rows = vec![attempt_values(row)];
+    let rows = vec![entity::change(row, row::Column::Id, &CHANGING)];
     entity::update_all::<row::Entity, _>(db, &[row::Column::Id], &CHANGING, rows).await?;
     Ok(())
 }

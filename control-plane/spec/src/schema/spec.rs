@@ -237,26 +237,24 @@ impl Target {
         let mut object = found.object(reader)?;
         let replicate = object.take("replicate");
         let replicate = replicate.map(|found| found.text_list(reader));
-        let target = Self {
-            matches: labels(reader, &mut object, "match"),
-            not: labels(reader, &mut object, "not"),
-            replicate: replicate.unwrap_or_default(),
-        };
-        object.finish(reader);
-        Some(target)
+        Some(Self::labels(reader, object, replicate.unwrap_or_default()))
     }
 
     /// Reads the field `target` of what an execution starts: `matrix` says how often that is.
     pub(super) fn read_of_child(reader: &mut Reader, found: &Found<'_>) -> Option<Self> {
         let mut object = found.object(reader)?;
         object.unsupported(reader, &["replicate"]);
+        Some(Self::labels(reader, object, Vec::new()))
+    }
+
+    fn labels(reader: &mut Reader, mut object: Object<'_>, replicate: Vec<Text>) -> Self {
         let target = Self {
             matches: labels(reader, &mut object, "match"),
             not: labels(reader, &mut object, "not"),
-            replicate: Vec::new(),
+            replicate,
         };
         object.finish(reader);
-        Some(target)
+        target
     }
 }
 
