@@ -8,12 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use muster_proto::v1::execution::State;
 use muster_tests::{
     agent::Agent,
     control_plane::{ControlPlane, Options},
-    proxy::{Proxy, Wire},
+    given::object_store_behind_a_wire,
+    proxy::Wire,
 };
 
 /// What a server on an object store has from its environment.
@@ -32,31 +33,9 @@ spec:
       while [ $i -lt 50 ]; do echo "line $i"; sleep 0.2; i=$((i+1)); done
 "#;
 
-/// The object store that is given, behind a wire: its URL is that of the wire.
-async fn wire() -> anyhow::Result<Option<(Proxy, String)>> {
-    let variable = "MUSTER_TEST_S3";
-    let Some(url) = std::env::var(variable).ok().filter(|url| !url.is_empty()) else {
-        let required = std::env::var("MUSTER_TEST_REQUIRE_SERVERS").is_ok_and(|on| on == "1");
-        ensure!(!required, "{variable} is not set, but servers are required");
-        return Ok(None);
-    };
-    let (before, rest) = url
-        .split_once("endpoint=http://")
-        .context("a plain endpoint")?;
-    let (address, after) = rest.split_once('&').context("more parameters")?;
-    let proxy = Proxy::before(address.parse()?).await?;
-    let url = format!(
-        "{}/{}?endpoint=http://{}&{after}",
-        before.trim_end_matches('?'),
-        uuid::Uuid::now_v7().simple(),
-        proxy.address
-    );
-    Ok(Some((proxy, url)))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn logs_wait_in_their_spools_while_the_object_store_is_away() -> anyhow::Result<()> {
-    let Some((proxy, url)) = wire().await? else {
+    let Some((proxy, url)) = object_store_behind_a_wire().await? else {
         return Ok(());
     };
     let lease = ["--lease-duration", "6s", "--renew-interval", "2s"];

@@ -4,6 +4,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, bail, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, ResourceExt as _, api::ListParams};
 use muster_proto::v1::{ExecutionEvent, ListExecutionEventsRequest};
 use muster_tests::{
     chaos::Chaos,
@@ -16,6 +18,8 @@ use tokio::sync::{Mutex, MutexGuard};
 
 /// Set to 1 to make a missing program for faults a failure.
 const REQUIRE_VARIABLE: &str = "MUSTER_TEST_REQUIRE_CHAOS";
+/// A lease that is over soon.
+pub(crate) const SHORT_LEASE: [&str; 4] = ["--lease-duration", "9s", "--renew-interval", "3s"];
 /// Most clusters that are used.
 const MOST: usize = 4;
 
@@ -72,6 +76,14 @@ impl Ground {
     pub(crate) async fn start(&self, manifest: &str) -> anyhow::Result<Run> {
         let run = self.server.client.start(manifest, None).await;
         run.context("the server refused the workflow")
+    }
+
+    /// The name of the only pod of a test, and where it is.
+    pub(crate) async fn only_pod(&self) -> anyhow::Result<(Api<Pod>, String)> {
+        let pods = self.agent.tests.api::<Pod>();
+        let list = pods.list(&ListParams::default()).await?;
+        let name = list.items.first().context("no pod")?.name_any();
+        Ok((pods, name))
     }
 
     /// The history of an execution.

@@ -8,12 +8,9 @@ use muster_tests::{agent::Agent, wait};
 use tokio::time::sleep;
 
 use crate::{
-    ground::{Ground, expect_one_attempt},
+    ground::{Ground, SHORT_LEASE, expect_one_attempt},
     workflow::{counting, expect_every_line},
 };
-
-/// A lease that is over soon.
-const SHORT_LEASE: [&str; 4] = ["--lease-duration", "9s", "--renew-interval", "3s"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_cut_for_less_than_a_lease_changes_nothing() -> anyhow::Result<()> {

@@ -1,9 +1,9 @@
 //! Nodes and the API server: gone for a while, or drained.
 
 use anyhow::{Context as _, ensure};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Node;
 use kube::{
-    Api, ResourceExt as _,
+    Api,
     api::{EvictParams, ListParams},
 };
 use muster_proto::v1::{execution::State, step_result::State as Step};
@@ -101,10 +101,8 @@ async fn an_evicted_pod_is_never_a_failed_test() -> anyhow::Result<()> {
 
 /// Evicts the only pod of a test, as a drain of its node does.
 async fn evict(ground: &Ground) -> anyhow::Result<()> {
-    let pods = ground.agent.tests.api::<Pod>();
-    let list = pods.list(&ListParams::default()).await?;
-    let pod = list.items.first().context("no pod")?;
-    pods.evict(&pod.name_any(), &EvictParams::default()).await?;
+    let (pods, pod) = ground.only_pod().await?;
+    pods.evict(&pod, &EvictParams::default()).await?;
     Ok(())
 }
 

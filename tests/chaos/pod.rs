@@ -1,16 +1,13 @@
 //! Pods and conductors that are taken away, and an agent that never comes back.
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{bail, ensure};
 use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    ResourceExt as _,
-    api::{DeleteParams, ListParams},
-};
+use kube::api::{DeleteParams, ListParams};
 use muster_proto::v1::execution::State;
 use muster_tests::{container, namespace::Namespace, wait};
 
 use crate::{
-    ground::{Ground, expect_one_attempt},
+    ground::{Ground, SHORT_LEASE, expect_one_attempt},
     workflow::counting,
 };
 
@@ -115,8 +112,7 @@ async fn a_conductor_that_is_killed_is_the_infrastructure_and_what_was_printed_s
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_of_an_agent_that_is_gone_end_by_themselves_and_the_next_one_removes_them()
 -> anyhow::Result<()> {
-    let lease = ["--lease-duration", "9s", "--renew-interval", "3s"];
-    let Some(ground) = Ground::open(&lease).await? else {
+    let Some(ground) = Ground::open(&SHORT_LEASE).await? else {
         return Ok(());
     };
     let manifest = counting(600, "lostAgentAfter: 5s").replace(
@@ -145,9 +141,7 @@ async fn pods_of_an_agent_that_is_gone_end_by_themselves_and_the_next_one_remove
 
 /// Deletes the only pod of a test.
 async fn delete(ground: &Ground, how: &DeleteParams) -> anyhow::Result<()> {
-    let pods = ground.agent.tests.api::<Pod>();
-    let list = pods.list(&ListParams::default()).await?;
-    let pod = list.items.first().context("no pod")?;
-    pods.delete(&pod.name_any(), how).await?;
+    let (pods, pod) = ground.only_pod().await?;
+    pods.delete(&pod, how).await?;
     Ok(())
 }

@@ -13,6 +13,7 @@ pub mod control_plane;
 pub mod database;
 pub mod digest;
 pub mod disk;
+pub mod given;
 pub mod image;
 pub mod installation;
 pub mod kubectl;

@@ -64,10 +64,7 @@ impl Template {
 
     /// Sets up a database on PostgreSQL, where one is given.
     pub(crate) fn postgres() -> anyhow::Result<Option<Self>> {
-        let Some(server) = std::env::var(POSTGRES).ok().filter(|url| !url.is_empty()) else {
-            let required = std::env::var("MUSTER_TEST_REQUIRE_SERVERS").is_ok_and(|on| on == "1");
-            anyhow::ensure!(!required, "{POSTGRES} is not set, but servers are required");
-            eprintln!("skipped: {POSTGRES} is not set");
+        let Some(server) = muster_tests::given::server(POSTGRES)? else {
             return Ok(None);
         };
         let name = format!("muster_sim_{}", uuid::Uuid::now_v7().simple());

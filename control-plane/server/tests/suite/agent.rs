@@ -93,6 +93,15 @@ impl Agent {
         agent.expect("the token is good").try_hear().await
     }
 
+    /// Leases as an agent tells that it holds them.
+    pub(crate) fn held(works: &[&Assignment]) -> Vec<AttemptRef> {
+        let held = works.iter().map(|work| AttemptRef {
+            attempt: work.attempt.clone(),
+            epoch: work.epoch,
+        });
+        held.collect()
+    }
+
     /// What a process with this id and these attempts says first.
     pub(crate) fn hello(session: &str, attempts: Vec<AttemptRef>) -> AgentHello {
         AgentHello {

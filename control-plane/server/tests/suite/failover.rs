@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use muster_proto::v1::{
-    Assignment, AttemptRef, CreateExecutionRequest, Credit, ListExecutionEventsRequest,
-    ListExecutionsRequest, Welcome, attempt_order::Action, attempt_report::Phase, execution::State,
-    link_request::Message, link_response,
+    Assignment, CreateExecutionRequest, Credit, ListExecutionEventsRequest, ListExecutionsRequest,
+    Welcome, attempt_order::Action, attempt_report::Phase, execution::State, link_request::Message,
+    link_response,
 };
 use muster_tests::proxy::{Proxy, Wire};
 use tonic::Code;
@@ -73,13 +73,7 @@ impl Wired {
 
     /// Connects as the same process, which holds this; again where the database is away.
     async fn connect(&self, held: &[&Assignment]) -> (Agent, Welcome) {
-        let held: Vec<AttemptRef> = held
-            .iter()
-            .map(|work| AttemptRef {
-                attempt: work.attempt.clone(),
-                epoch: work.epoch,
-            })
-            .collect();
+        let held = Agent::held(held);
         let connected = async {
             loop {
                 let hello = Agent::hello(&self.session, held.clone());

@@ -8,11 +8,14 @@ use std::{
 };
 
 use muster_proto::v1::{
-    Assignment, AttemptRef, LogChunk, RenewLeases, StreamLogRequest, StreamLogResponse,
-    attempt_report::Phase, execution::State, link_request::Message, link_response,
+    Assignment, LogChunk, RenewLeases, StreamLogRequest, StreamLogResponse, attempt_report::Phase,
+    execution::State, link_request::Message, link_response,
 };
 use muster_storage::blob::{Credentials, Options};
-use muster_tests::proxy::{Proxy, Wire};
+use muster_tests::{
+    given::object_store_behind_a_wire,
+    proxy::{Proxy, Wire},
+};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
@@ -21,7 +24,6 @@ use super::{
     agent::{Agent, sha256},
     fixture::{Fixture, run},
     link::read_log,
-    postgres::given,
 };
 
 /// More attempts than one stream has reports on their way into the database.
@@ -32,19 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server whose blobs are in an object store behind a wire.
 async fn behind_a_wire() -> Option<(Proxy, Fixture)> {
-    let url = given("MUSTER_TEST_S3")?;
-    let (before, rest) = url
-        .split_once("endpoint=http://")
-        .expect("a plain endpoint");
-    let (address, after) = rest.split_once('&').expect("more parameters");
-    let bucket = before.trim_end_matches('?');
-    let server = address.parse().expect("an address");
-    let proxy = Proxy::before(server).await.expect("a port");
-    let prefix = uuid::Uuid::now_v7().simple().to_string();
-    let url = format!(
-        "{bucket}/{prefix}?endpoint=http://{}&{after}",
-        proxy.address
-    );
+    let given = object_store_behind_a_wire().await;
+    let (proxy, url) = given.expect("it is given where it is required")?;
     let variable = |name| std::env::var(name).expect("the credential is given");
     let credentials = Credentials {
         access_key_id: variable("AWS_ACCESS_KEY_ID"),
@@ -125,13 +116,9 @@ impl OpenLog {
 async fn renew(agent: &mut Agent, works: &[&Assignment]) {
     static SEQUENCE: AtomicI64 = AtomicI64::new(1);
     let sequence = SEQUENCE.fetch_add(1, Ordering::Relaxed);
-    let attempts = works.iter().map(|work| AttemptRef {
-        attempt: work.attempt.clone(),
-        epoch: work.epoch,
-    });
     let renewal = RenewLeases {
         sequence,
-        attempts: attempts.collect(),
+        attempts: Agent::held(works),
     };
     agent.say(Message::Renew(renewal)).await;
     loop {

@@ -100,14 +100,10 @@ impl Outage {
     /// Renews the leases of both attempts; whether that was answered, and what is lost then.
     async fn renew(&mut self) -> Option<Vec<AttemptRef>> {
         self.renewal += 1;
-        let attempts = [&self.begun, &self.waiting].map(|work| AttemptRef {
-            attempt: work.attempt.clone(),
-            epoch: work.epoch,
-        });
         self.agent
             .say(Message::Renew(RenewLeases {
                 sequence: self.renewal,
-                attempts: attempts.into(),
+                attempts: Agent::held(&[&self.begun, &self.waiting]),
             }))
             .await;
         // What no server can read is refused at once, after all that was said before it.
@@ -250,11 +246,8 @@ async fn a_broken_disk_of_sqlite_is_named_and_a_repaired_one_goes_on() {
         })
         .await;
     let token = fixture.new_token_of("east").await;
-    let held = [&begun, &waiting].map(|work| AttemptRef {
-        attempt: work.attempt.clone(),
-        epoch: work.epoch,
-    });
-    let (mut agent, _) = Agent::connect(&fixture, &token, held.into()).await;
+    let held = Agent::held(&[&begun, &waiting]);
+    let (mut agent, _) = Agent::connect(&fixture, &token, held).await;
     agent.after(10);
     let mut outage = Outage {
         clock,

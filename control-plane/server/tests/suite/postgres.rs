@@ -8,23 +8,12 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use muster_tests::disk::Disk;
+use muster_tests::{disk::Disk, given};
 use sqlx::{Connection as _, Executor as _};
 
 /// The server, where one is given.
 pub(crate) fn server() -> Option<String> {
-    given("MUSTER_TEST_POSTGRES")
-}
-
-/// The value of a variable that names a server.
-pub(crate) fn given(variable: &str) -> Option<String> {
-    let server = std::env::var(variable).ok().filter(|url| !url.is_empty());
-    let required = std::env::var("MUSTER_TEST_REQUIRE_SERVERS").is_ok_and(|on| on == "1");
-    assert!(
-        server.is_some() || !required,
-        "{variable} is not set, but servers are required"
-    );
-    server
+    given::server("MUSTER_TEST_POSTGRES").expect("it is given where it is required")
 }
 
 /// A database of its own for a test, dropped by the next one's name never meeting it.
@@ -89,9 +78,8 @@ impl SmallServer {
     pub(crate) async fn start(bytes: u64) -> Option<Self> {
         server()?;
         let Some(programs) = programs() else {
-            let required = std::env::var("MUSTER_TEST_REQUIRE_SERVERS").is_ok_and(|on| on == "1");
             assert!(
-                !required,
+                !given::is_required(),
                 "PostgreSQL is not installed, but servers are required"
             );
             return None;

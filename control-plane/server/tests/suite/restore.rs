@@ -4,9 +4,8 @@ use std::collections::HashSet;
 
 use muster_core::clock::Clock;
 use muster_proto::v1::{
-    Assignment, AttemptRef, Execution, GetExecutionRequest, ListExecutionEventsRequest,
-    ReadLogRequest, attempt_order::Action, attempt_report::Phase, execution::State,
-    read_log_response::Item,
+    Assignment, Execution, GetExecutionRequest, ListExecutionEventsRequest, ReadLogRequest,
+    attempt_order::Action, attempt_report::Phase, execution::State, read_log_response::Item,
 };
 use sqlx::{Connection as _, Executor as _};
 use tonic::Code;
@@ -37,14 +36,6 @@ async fn begin(fixture: &Fixture, agent: &mut Agent) -> (Execution, Assignment) 
     let work = agent.work().await;
     agent.report(&work, Phase::Running).await;
     (made, work)
-}
-
-fn held(works: &[&Assignment]) -> Vec<AttemptRef> {
-    let held = works.iter().map(|work| AttemptRef {
-        attempt: work.attempt.clone(),
-        epoch: work.epoch,
-    });
-    held.collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,7 +81,7 @@ async fn a_restored_backup_takes_up_what_it_knows_and_ends_what_it_does_not() {
         )
         .await;
     let mut admin = fixture.admin().await;
-    let known = held(&[&keeping, &cutting, &unknown]);
+    let known = Agent::held(&[&keeping, &cutting, &unknown]);
     let (mut agent, welcome) = Agent::connect_as(&fixture, &token, &session, known).await;
     let order = |work: &Assignment| {
         let orders = welcome.orders.iter();

@@ -38,6 +38,26 @@ fn verdict<'a>(explained: &'a ExplainExecutionResponse, agent: &str) -> Option<&
     hindrance.map(|one| one.reason.as_str())
 }
 
+/// An agent asks for work and does not get the execution, for this reason and in these words.
+async fn is_held(
+    clients: &mut Clients,
+    agent: &Agent,
+    made: &Execution,
+    reason: &str,
+    words: &str,
+) {
+    let credit = Credit {
+        slots: 4,
+        exempt: 0,
+    };
+    agent.say(Message::Credit(credit)).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let explained = explain(clients, &made.name).await;
+    assert_eq!(reasons(&explained), [reason]);
+    let message = &explained.hindrances[0].message;
+    assert!(message.contains(words), "{message}");
+}
+
 #[tokio::test]
 async fn what_waits_is_told_why_and_which_agents_were_refused() {
     let fixture = Fixture::start().await;
@@ -125,16 +145,14 @@ async fn a_paused_project_begins_nothing_and_says_so() {
     };
     admin.projects.pause_project(pause).await.expect("paused");
     let made = admin.create(run()).await;
-    let credit = Credit {
-        slots: 4,
-        exempt: 0,
-    };
-    agent.say(Message::Credit(credit)).await;
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    let explained = explain(&mut admin, &made.name).await;
-    assert_eq!(reasons(&explained), ["PROJECT_PAUSED"]);
-    let message = &explained.hindrances[0].message;
-    assert!(message.contains("an incident (by admin)"), "{message}");
+    is_held(
+        &mut admin,
+        &agent,
+        &made,
+        "PROJECT_PAUSED",
+        "an incident (by admin)",
+    )
+    .await;
     let resume = ResumeProjectRequest {
         name: "projects/default".to_owned(),
         ..ResumeProjectRequest::default()
@@ -163,19 +181,14 @@ async fn a_paused_queue_gives_nothing_out_and_says_so() {
     assert_eq!(code, Code::PermissionDenied);
     admin.queue.pause_queue(pause).await.expect("paused");
     let made = admin.create(run()).await;
-    let credit = Credit {
-        slots: 4,
-        exempt: 0,
-    };
-    agent.say(Message::Credit(credit)).await;
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    let explained = explain(&mut admin, &made.name).await;
-    assert_eq!(reasons(&explained), ["QUEUE_PAUSED"]);
-    let message = &explained.hindrances[0].message;
-    assert!(
-        message.contains("the registry moves (by admin)"),
-        "{message}"
-    );
+    is_held(
+        &mut admin,
+        &agent,
+        &made,
+        "QUEUE_PAUSED",
+        "the registry moves (by admin)",
+    )
+    .await;
     let told = member.queue.get_queue(GetQueueRequest {}).await;
     let told = told.expect("told").into_inner().queue.expect("it");
     assert!(told.paused, "{told:?}");

@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use muster_core::clock::Clock;
 use muster_proto::v1::{
-    AttemptRef, ListExecutionEventsRequest, LogChunk, RenewLeases, StreamLogRequest,
-    attempt_report::Phase, execution::State, link_request::Message, link_response,
+    ListExecutionEventsRequest, LogChunk, RenewLeases, StreamLogRequest, attempt_report::Phase,
+    execution::State, link_request::Message, link_response,
 };
 
 use super::{
@@ -71,10 +71,7 @@ async fn no_deadline_and_no_order_depends_on_the_clock_of_an_agent() {
             clock.advance(MINUTE);
             let renewal = RenewLeases {
                 sequence,
-                attempts: vec![AttemptRef {
-                    attempt: work.attempt.clone(),
-                    epoch: work.epoch,
-                }],
+                attempts: Agent::held(&[&work]),
             };
             agent.say(Message::Renew(renewal)).await;
             match agent.hear().await {
