@@ -29,11 +29,13 @@ use crate::{
     server::{PATIENCE, Server, Store},
 };
 
-/// Stands in the conductor's place: tells the test what it got, and stays.
+/// Stands in the conductor's place: tells the test what it got, and stays. It keeps its command line,
+/// by which an agent finds a conductor that another process has started and not yet written down.
 pub(crate) const STANDIN: &str = r#"
 printf '%s\n' "$MUSTER_AGENT_SOCKET" "$MUSTER_ATTEMPT_TOKEN" "$$" > given.draft
 mv given.draft given
-exec sleep 600
+sleep 600 &
+wait
 "#;
 
 pub(crate) fn config(server: &Server, runs: &Path, script: &str) -> Config {
