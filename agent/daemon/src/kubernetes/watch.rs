@@ -233,11 +233,15 @@ impl Watch {
         if std::mem::replace(&mut watched.asked, true) {
             return;
         }
+        let deletion = absent::Deletion {
+            asked: watched.pod.as_ref().and_then(absent::deletion_asked),
+            disruption: watched.tracker.disruption(),
+        };
         self.context.spawn(absent::why(
             Arc::clone(&self.shared),
             self.namespace.clone(),
             attempt,
-            watched.tracker.disruption(),
+            deletion,
         ));
     }
 

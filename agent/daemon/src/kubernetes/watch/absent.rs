@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{
     batch::v1::{Job, JobCondition},
     core::v1::Pod,
@@ -32,26 +33,52 @@ pub(super) struct Absence {
     pub(super) disruption: Option<(String, String)>,
 }
 
+/// What is known of a pod that is being deleted.
+pub(super) struct Deletion {
+    /// When that was asked for, by the cluster's clock.
+    pub(super) asked: Option<Timestamp>,
+    /// Why it was disrupted.
+    pub(super) disruption: Option<(String, String)>,
+}
+
+/// When the deletion of a pod was asked for, by the cluster's clock; none when it was not.
+pub(super) fn deletion_asked(pod: &Pod) -> Option<Timestamp> {
+    let metadata = &pod.metadata;
+    let end = metadata.deletion_timestamp.as_ref()?.0;
+    let grace = metadata.deletion_grace_period_seconds.unwrap_or(0);
+    end.checked_sub(SignedDuration::from_secs(grace)).ok()
+}
+
 /// Finds out why a pod is being deleted, while it still ends in an orderly way.
 pub(super) async fn why(
     shared: Arc<Shared>,
     namespace: String,
     attempt: Arc<Attempt>,
-    disruption: Option<(String, String)>,
+    deletion: Deletion,
 ) {
-    let (reason, message) = match disruption {
+    let (reason, message) = match deletion.disruption {
         Some(known) => known,
         None => {
             let jobs: Api<Job> = shared.api(&namespace);
             let found = limited(jobs.get(&job::name(attempt.id))).await;
-            deletion(found.ok().as_ref())
+            cause(found.ok().as_ref(), deletion.asked)
         }
     };
     attempt.stopped(&reason, &message);
 }
 
-/// Why a pod was deleted, as far as its Job tells.
-fn deletion(found: Option<&Job>) -> (String, String) {
+/// Why a pod was deleted, as far as its Job tells. The Job's controller deletes the pod of a Job
+/// whose time is over before it says so: then the time of the deletion tells.
+fn cause(found: Option<&Job>, asked: Option<Timestamp>) -> (String, String) {
+    if let Some(job) = found
+        && failed(job).is_none()
+        && asked
+            .zip(time_is_over(job))
+            .is_some_and(|(at, end)| at >= end)
+    {
+        let message = "the Job was active longer than specified deadline";
+        return ("DEADLINE_EXCEEDED".to_owned(), message.to_owned());
+    }
     let (reason, message) = match found.and_then(failed) {
         Some(condition) if condition.reason.as_deref() == Some("DeadlineExceeded") => {
             let words = condition.message.as_deref();
@@ -102,15 +129,15 @@ fn verdict(
     start_deadline: Duration,
 ) -> Option<(String, String)> {
     let words = |reason: &str, message: &str| Some((reason.to_owned(), message.to_owned()));
-    let deletion = deletion(found);
-    if deletion.0 == "DEADLINE_EXCEEDED" {
-        return Some(deletion);
+    let cause = cause(found, None);
+    if cause.0 == "DEADLINE_EXCEEDED" {
+        return Some(cause);
     }
     if absence.disruption.is_some() {
         return absence.disruption;
     }
     if absence.seen {
-        return Some(deletion);
+        return Some(cause);
     }
     match found {
         None if waited >= YOUNG => {
@@ -127,6 +154,13 @@ fn verdict(
         ),
         Some(_) => None,
     }
+}
+
+/// When `activeDeadlineSeconds` of a Job are over, by the cluster's clock; none without them.
+fn time_is_over(job: &Job) -> Option<Timestamp> {
+    let seconds = job.spec.as_ref()?.active_deadline_seconds?;
+    let start = job.status.as_ref()?.start_time.as_ref()?.0;
+    start.checked_add(SignedDuration::from_secs(seconds)).ok()
 }
 
 fn failed(job: &Job) -> Option<&JobCondition> {
@@ -167,6 +201,27 @@ mod tests {
         assert_eq!(found.as_deref(), Some("DEADLINE_EXCEEDED"));
         let found = reason(Some(&job("BackoffLimitExceeded")), absence(true), 0);
         assert_eq!(found.as_deref(), Some("POD_DELETED"));
+    }
+
+    #[test]
+    fn a_pod_that_is_deleted_when_its_time_is_over_has_met_its_deadline() {
+        let job: Job = serde_json::from_value(json!({
+            "spec": {"activeDeadlineSeconds": 30, "template": {}},
+            "status": {"startTime": "2026-11-27T10:00:00Z"},
+        }))
+        .expect("a Job");
+        let pod = |at: &str, grace| -> Pod {
+            let metadata = json!({"deletionTimestamp": at, "deletionGracePeriodSeconds": grace});
+            serde_json::from_value(json!({"metadata": metadata})).expect("a pod")
+        };
+        let reason = |pod: &Pod| cause(Some(&job), deletion_asked(pod)).0;
+        assert_eq!(
+            reason(&pod("2026-11-27T10:01:00Z", 30)),
+            "DEADLINE_EXCEEDED"
+        );
+        // It ends after the deadline; what deleted it did so before.
+        assert_eq!(reason(&pod("2026-11-27T10:00:59Z", 30)), "POD_DELETED");
+        assert_eq!(reason(&Pod::default()), "POD_DELETED");
     }
 
     #[test]
