@@ -5,11 +5,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use muster_core::clock::Clock;
 use muster_proto::v1::{
-    CancelExecutionRequest, CordonAgentRequest, Credit, DrainAgentRequest, Execution,
-    ExplainExecutionRequest, ExplainExecutionResponse, GetQueueRequest, PauseProjectRequest,
-    PauseQueueRequest, Project, ResumeProjectRequest, ResumeQueueRequest, Target,
-    UncordonAgentRequest, UpdateProjectRequest, attempt_report::Phase, execution::State,
-    link_request::Message, link_response, refusal::Reason,
+    CancelExecutionRequest, CordonAgentRequest, CreateExecutionRequest, Credit, DrainAgentRequest,
+    Execution, ExplainExecutionRequest, ExplainExecutionResponse, GetQueueRequest,
+    PauseProjectRequest, PauseQueueRequest, Project, ResumeProjectRequest, ResumeQueueRequest,
+    Target, UncordonAgentRequest, UpdateProjectRequest, attempt_report::Phase,
+    create_execution_request::Source, execution::State, link_request::Message, link_response,
+    refusal::Reason,
 };
 use tonic::Code;
 
@@ -122,6 +123,24 @@ async fn a_replicated_run_is_made_once_for_each_value_that_agents_have() {
     let again = again.expect("it is a repeat").into_inner();
     assert_eq!(names(&again.replicas), names(&made.replicas));
     assert_eq!(admin.queued().await, 2);
+    // One of them run again is none of them.
+    let rerun = CreateExecutionRequest {
+        source: Some(Source::Execution(made.replicas[1].name.clone())),
+        ..run()
+    };
+    let rerun = admin.executions.create_execution(rerun).await;
+    let rerun = rerun.expect("it is accepted").into_inner();
+    assert_eq!(rerun.replicas, []);
+    assert!(
+        !rerun
+            .execution
+            .expect("an execution")
+            .tags
+            .contains_key("muster.dev/replicas")
+    );
+    let again = admin.executions.create_execution(request.clone()).await;
+    let again = again.expect("it is a repeat").into_inner();
+    assert_eq!(names(&again.replicas), names(&made.replicas));
     // Another target in the request wins.
     request.request_id = uuid::Uuid::new_v4().to_string();
     request.target = Some(Target {

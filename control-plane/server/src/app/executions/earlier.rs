@@ -4,7 +4,7 @@ use muster_core::id::ProjectId;
 use muster_spec::compile::Undeclared;
 use muster_storage::execution::{Execution, Role, Target};
 
-use super::{HIDDEN, NewRun, Source};
+use super::{HIDDEN, NewRun, REPLICAS, Source};
 use crate::app::{App, Error, children::SESSION_LABEL};
 
 /// How the address of an archive begins that a suite has put aside for its members.
@@ -61,7 +61,10 @@ impl App {
             new.config.insert(name, value);
         }
         for (name, value) in earlier.tags {
-            new.tags.entry(name).or_insert(value);
+            // It was not asked for together with those that it ran beside.
+            if name != REPLICAS {
+                new.tags.entry(name).or_insert(value);
+            }
         }
         if new.target.is_none() {
             let mut matches = earlier.target.matches;
