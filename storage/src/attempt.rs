@@ -12,7 +12,7 @@ use sea_orm::{Condition, sea_query::Expr};
 
 use crate::{entity::attempt as row, execution::StepResult, text, time, transaction::Failure};
 
-pub(crate) use held::{Held, find, lease, save_all, save_attempt};
+pub(crate) use held::{Held, find, lease, save_all};
 
 /// One placement of an execution on one agent.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -37,14 +37,20 @@ where
     insert_all::<E, C>(db, vec![row]).await
 }
 
-/// How many rows a statement carries. Few sizes, so that the databases know the statements from
-/// the last time: to read one with thousands of values costs more than to do it.
-const SIZES: [usize; 4] = [64, 16, 4, 1];
+/// Most rows that a statement carries.
+const MOST: usize = 64;
 
-/// Cuts rows into as few parts of these sizes as there can be.
-fn parts<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+/// Cuts rows into parts for a statement each. Those of PostgreSQL have few sizes, so that its
+/// connections know them from the last time: to read one with thousands of values costs more than to
+/// do it. The one of SQLite that writes knows all sizes.
+fn parts<T>(backend: DbBackend, mut rows: &[T]) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
-        let size = SIZES.into_iter().find(|size| *size <= rows.len())?;
+        let most = rows.len().min(MOST);
+        let size = match backend {
+            _ if most == 0 => return None,
+            DbBackend::Postgres => 1 << most.ilog2(),
+            _ => most,
+        };
         let (part, rest) = rows.split_at(size);
         rows = rest;
         Some(part)
@@ -65,19 +71,25 @@ pub(crate) fn padded<T: Copy>(ids: impl IntoIterator<Item = T>) -> Vec<T> {
     ids
 }
 
-/// Inserts rows in few statements.
+/// Inserts rows in few statements. Columns that no row has a value for are left out: none that may be
+/// NULL has another default.
 pub(crate) async fn insert_all<E, C>(db: &C, rows: Vec<E::Model>) -> Result<(), DbErr>
 where
     E: EntityTrait,
     C: ConnectionTrait,
 {
-    let columns: Vec<E::Column> = E::Column::iter().collect();
-    for rows in parts(&rows) {
-        let values = rows
-            .iter()
-            .flat_map(|row| columns.iter().map(|column| row.get(*column)));
-        let values: Vec<Value> = values.collect();
-        let backend = db.get_database_backend();
+    let backend = db.get_database_backend();
+    for rows in parts(backend, &rows) {
+        let all: Vec<(E::Column, Vec<Value>)> = E::Column::iter()
+            .map(|column| (column, rows.iter().map(|row| row.get(column)).collect()))
+            .filter(|(_, values): &(_, Vec<Value>)| values.iter().any(|it| *it != it.as_null()))
+            .collect();
+        let columns: Vec<E::Column> = all.iter().map(|(column, _)| *column).collect();
+        let mut all: Vec<_> = all.into_iter().map(|(_, of)| of.into_iter()).collect();
+        let mut values = Vec::with_capacity(rows.len() * columns.len());
+        for _ in rows {
+            values.extend(all.iter_mut().filter_map(Iterator::next));
+        }
         let sql = insert_sql::<E>(backend, &columns, rows.len());
         let statement = Statement::from_sql_and_values(backend, sql, values);
         db.execute_raw(statement).await?;
@@ -112,6 +124,34 @@ fn values(sql: &mut String, backend: DbBackend, width: usize, rows: usize) {
     }
 }
 
+/// A column that can change, and how to see that it has.
+pub(crate) type Changing<M> = (
+    <<M as ModelTrait>::Entity as EntityTrait>::Column,
+    fn(&M, &M) -> bool,
+);
+
+/// The columns of a table that can change, each with its field.
+macro_rules! changing {
+    ($table:ident: $($column:ident $field:ident),+ $(,)?) => {
+        [$((
+            $table::Column::$column,
+            |old: &$table::Model, new: &$table::Model| old.$field != new.$field,
+        )),+]
+    };
+}
+pub(crate) use changing;
+
+/// The columns that have changed in one of these rows, of which each is given as it was and as it is.
+pub(crate) fn changed<'a, M: ModelTrait + 'a>(
+    all: &[Changing<M>],
+    rows: impl Iterator<Item = (&'a M, &'a M)> + Clone,
+) -> Vec<<M::Entity as EntityTrait>::Column> {
+    let has_changed =
+        |(_, differs): &&Changing<M>| rows.clone().any(|(old, new)| differs(old, new));
+    let changed = all.iter().filter(has_changed);
+    changed.map(|(column, _)| *column).collect()
+}
+
 /// Updates rows, each with values of its own, in few statements. Each item has the values of `key`,
 /// then those of `columns`. Returns how many rows were updated.
 pub(crate) async fn update_all<E, C>(
@@ -124,15 +164,26 @@ where
     E: EntityTrait,
     C: ConnectionTrait,
 {
+    if columns.is_empty() {
+        return Ok(0);
+    }
+    let backend = db.get_database_backend();
     let mut updated = 0;
-    for rows in parts(&rows) {
-        let backend = db.get_database_backend();
-        let sql = update::<E>(backend, key, columns, rows.len());
-        let values: Vec<Value> = rows.iter().flatten().cloned().collect();
+    let mut rows = rows.into_iter();
+    loop {
+        let mut part: Vec<Vec<Value>> = rows.by_ref().take(MOST).collect();
+        let Some(last) = part.last().cloned() else {
+            return Ok(updated);
+        };
+        if backend == DbBackend::Postgres {
+            // A row that is named twice is updated once.
+            part.resize(part.len().next_power_of_two(), last);
+        }
+        let sql = update::<E>(backend, key, columns, part.len());
+        let values: Vec<Value> = part.into_iter().flatten().collect();
         let statement = Statement::from_sql_and_values(backend, sql, values);
         updated += db.execute_raw(statement).await?.rows_affected();
     }
-    Ok(updated)
 }
 
 /// The values of a row for [`update_all`]: of its key, then of what changes.
@@ -184,10 +235,16 @@ mod tests {
     #[test]
     fn rows_are_cut_into_parts_of_few_sizes() {
         let rows: Vec<u32> = (0..151).collect();
-        let sizes: Vec<usize> = parts(&rows).map(<[u32]>::len).collect();
-        assert_eq!(sizes, [64, 64, 16, 4, 1, 1, 1]);
-        assert_eq!(parts(&rows).flatten().copied().collect::<Vec<_>>(), rows);
-        assert_eq!(parts::<u32>(&[]).count(), 0);
+        for (backend, expected) in [
+            (DbBackend::Postgres, &[64, 64, 16, 4, 2, 1][..]),
+            (DbBackend::Sqlite, &[64, 64, 23]),
+        ] {
+            let sizes: Vec<usize> = parts(backend, &rows).map(<[u32]>::len).collect();
+            assert_eq!(sizes, expected);
+            let all = parts(backend, &rows).flatten().copied();
+            assert_eq!(all.collect::<Vec<_>>(), rows);
+            assert_eq!(parts::<u32>(backend, &[]).count(), 0);
+        }
     }
 
     #[test]
@@ -204,6 +261,6 @@ mod tests {
     fn no_part_has_more_values_than_a_statement_takes() {
         // SQLite takes 32,766, PostgreSQL 65,535.
         let widest = execution::Column::iter().count();
-        assert!(widest * SIZES[0] < 32_766, "{widest} columns");
+        assert!(widest * MOST < 32_766, "{widest} columns");
     }
 }

@@ -8,6 +8,7 @@ mod lane;
 mod list;
 mod pause;
 mod quota;
+mod recent;
 mod row;
 mod standing;
 mod step;
@@ -22,14 +23,16 @@ use muster_core::{
     policy::{Policy, Spent},
 };
 
-use crate::{Error, Page, Request, Store, Written, attempt::Attempt};
+use crate::{Error, Page, Request, Store, Written, attempt::Attempt, error::Source};
 
 pub(crate) use cancel::end_steps;
 pub use child::{Child, Origin, Role};
+use create::PlanOf;
 pub(crate) use create::{Numbered, Wanted};
 pub(crate) use list::{newest_attempt, steps};
 pub use muster_core::target::Target;
-pub(crate) use row::{Change, record, save_all};
+pub(crate) use recent::Recent;
+pub(crate) use row::{Change, Saved, record, save_all};
 pub use standing::{MOST_COUNTED, Standing};
 pub use step::{StepOutput, StepResult, StepState};
 pub(crate) use step::{end, reset};
@@ -146,7 +149,8 @@ pub struct Identity {
 /// An execution to be accepted.
 #[derive(Debug, Clone)]
 pub struct NewExecution {
-    /// What it is called, from [`Executions::reserve`].
+    /// What it is called, from [`Executions::reserve`], or [`Identity::unnumbered`] for
+    /// [`Executions::create_next`].
     pub identity: Identity,
     /// Revision of the stored workflow; 0 for an inline manifest.
     pub workflow_revision: i64,
@@ -270,7 +274,23 @@ impl Executions<'_> {
         new: NewExecution,
         request: Option<&Request>,
     ) -> Result<Written<Execution>, Error> {
-        self.accept(new, request).await
+        self.accept(new, None, request).await
+    }
+
+    /// The same for an execution that gets the next number of its workflow in the same transaction,
+    /// so that none stays unused. The plan is what `plan` gives for its number, and may be asked for
+    /// more than once, while the transaction waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`Executions::create`]; [`Error::NotFound`] when the project is not there.
+    pub async fn create_next(
+        &self,
+        new: NewExecution,
+        plan: impl Fn(&Identity) -> Result<Bytes, Source> + Send + Sync + 'static,
+        request: Option<&Request>,
+    ) -> Result<Written<Execution>, Error> {
+        self.accept(new, Some(PlanOf::new(plan)), request).await
     }
 
     /// Returns where a queued execution stands.

@@ -10,6 +10,7 @@ mod m20261126_000005_add_resolved;
 mod m20261126_000006_add_credentials;
 mod m20261127_000007_add_scheduling;
 mod m20261127_000008_add_missing_artifacts;
+mod m20261127_000009_lighten_executions;
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
@@ -25,7 +26,7 @@ use crate::{Error, transaction::Failure};
 const ADVISORY_LOCK: i64 = 0x006d_7573_7465_7201;
 
 /// A migration that is nothing but statements. Words in capitals between @ are types that differ
-/// between the databases.
+/// between the databases; what stands behind `@POSTGRES@` in a line is for PostgreSQL alone.
 struct Sql {
     /// Its file's name.
     name: &'static str,
@@ -49,10 +50,9 @@ impl MigrationTrait for Sql {
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager
-            .get_connection()
-            .execute_unprepared(self.down)
-            .await?;
+        let db = manager.get_connection();
+        let sql = dialect(self.down, db.get_database_backend());
+        db.execute_unprepared(&sql).await?;
         Ok(())
     }
 
@@ -74,6 +74,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000006_add_credentials::MIGRATION),
             Box::new(m20261127_000007_add_scheduling::MIGRATION),
             Box::new(m20261127_000008_add_missing_artifacts::MIGRATION),
+            Box::new(m20261127_000009_lighten_executions::MIGRATION),
         ]
     }
 }
@@ -143,6 +144,8 @@ fn dialect(sql: &str, backend: DbBackend) -> String {
         // Ordered by bytes in both, whatever the locale of the database is.
         .replace("@NAME@", pick("text COLLATE \"C\"", "text"))
         .replace("@TABLE@", pick("", "STRICT"))
+        // The rest of the line is a comment.
+        .replace("@POSTGRES@", pick("", "--"))
 }
 
 #[cfg(test)]

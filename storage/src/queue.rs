@@ -298,7 +298,7 @@ impl Queue<'_> {
                 let lifecycle = held.change.lifecycle()?;
                 let newest = held.attempt.epoch == lifecycle.last_epoch;
                 if !newest || !lifecycle.state.is_terminal() {
-                    attempt::save_attempt(&*tx, &held.attempt).await?;
+                    held.save_attempt(&*tx).await?;
                     return Ok(held.change.unchanged()?.execution);
                 }
                 held.change.log(summary);

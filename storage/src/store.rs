@@ -2,6 +2,7 @@
 //!
 //! How a connection is made is in `store/connect.rs`.
 
+mod checkpoint;
 mod connect;
 mod disk;
 mod suspicion;
@@ -21,7 +22,7 @@ use crate::{
     agent::{Agents, Arrival, ByToken, SessionOf},
     artifact::Artifacts,
     credential::{self, Credentials},
-    execution::{Executions, Numbered, Wanted},
+    execution::{Executions, Numbered, Recent, Wanted},
     gather::Gather,
     log::Logs,
     manifest::{self, Manifests},
@@ -62,6 +63,7 @@ pub struct Store {
     clock: Clock,
     turns: Arc<queue::Turns>,
     gathers: Arc<Gathers>,
+    recent: Arc<Recent>,
     /// Who this server is among those of the database.
     speaker: Uuid,
 }
@@ -93,7 +95,8 @@ impl Store {
     /// [`Error::Configuration`] for a URL that can not be used, [`Error::UnknownSchema`] when a
     /// newer program has migrated the database; then nothing is changed.
     pub async fn connect(url: &str, options: &Options) -> Result<Self, Error> {
-        let connections = connect::connect(url, options).await?;
+        let recent = Arc::<Recent>::default();
+        let connections = connect::connect(url, options, &recent).await?;
         migration::run(&connections.writer)
             .await
             .map_err(|failure| failure.name("migrate the database"))?;
@@ -102,6 +105,7 @@ impl Store {
             clock: options.clock.clone(),
             turns: Arc::default(),
             gathers: Arc::default(),
+            recent,
             speaker: Uuid::new_v4(),
         })
     }
@@ -129,10 +133,20 @@ impl Store {
 
     /// Ends all connections, after what they do now.
     pub async fn close(self) {
+        if let Some(checkpoints) = &self.connections.checkpoints {
+            checkpoints.close().await;
+        }
         for connection in [&self.connections.reader, &self.connections.writer] {
             if let Err(error) = connection.close_by_ref().await {
                 tracing::warn!(%error, "closing the database failed");
             }
+        }
+    }
+
+    /// Something was committed.
+    pub(crate) fn committed(&self) {
+        if let Some(checkpoints) = &self.connections.checkpoints {
+            checkpoints.want();
         }
     }
 
@@ -155,6 +169,10 @@ impl Store {
 
     pub(crate) fn turns(&self) -> &queue::Turns {
         &self.turns
+    }
+
+    pub(crate) fn recent(&self) -> &Recent {
+        &self.recent
     }
 
     pub(crate) fn gathers(&self) -> &Gathers {

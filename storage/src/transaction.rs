@@ -177,7 +177,10 @@ impl Store {
         };
         match result {
             Ok(value) => match tx.commit().await {
-                Ok(()) => Ok(value),
+                Ok(()) => {
+                    self.committed();
+                    Ok(value)
+                }
                 Err(error) => {
                     let unknown = Certainty::of(&error) == Certainty::Unknown;
                     let failure = Failure::from(error);

@@ -4,6 +4,7 @@
 mod build;
 mod builtin;
 mod child;
+mod common;
 mod config;
 mod container;
 mod credential;
@@ -26,6 +27,7 @@ mod weight;
 
 pub use builtin::{all as builtin_templates, template as builtin_template};
 pub use child::{Child, child};
+pub use common::Common;
 pub use config::check as check_value;
 pub use credential::MAX_CREDENTIALS;
 pub use execution::target;
@@ -138,25 +140,11 @@ pub struct Compiled {
     /// What the workflow asks for and has no effect.
     pub warnings: Vec<Problem>,
     /// Nothing of it but what expressions in the pod may ask of the execution is its own: see
-    /// [`Compiled::of`].
+    /// [`Common`].
     common: bool,
     /// The workflow as it is run, a YAML document: templates merged, parameters put in. Values of
     /// sensitive parameters are hidden; nothing when it can not be shown without them.
     pub resolved: Option<String>,
-}
-
-impl Compiled {
-    /// What the same input gives for another execution, without compiling it again; `None` when the
-    /// workflow has asked for what is the execution's own.
-    #[must_use]
-    pub fn of(&self, execution: &ExecutionInfo) -> Option<Self> {
-        if !self.common || !execution.variables.is_empty() {
-            return None;
-        }
-        let mut compiled = self.clone();
-        scope::set_execution(&mut compiled.plan.context, execution);
-        Some(compiled)
-    }
 }
 
 /// What is shown in the place of a sensitive value.

@@ -17,9 +17,11 @@ use uuid::Uuid;
 use super::Status;
 use crate::{
     Error,
-    entity::{self, attempt as row, execution as execution_row, execution_steps as steps_row},
+    entity::{
+        self, Changing, attempt as row, execution as execution_row, execution_steps as steps_row,
+    },
     error::Kind,
-    execution::{self, Change, Changed, Execution, StepOutput, StepResult},
+    execution::{self, Change, Changed, Recent, Saved, StepOutput, StepResult},
     text, time,
     transaction::Failure,
 };
@@ -29,6 +31,8 @@ use crate::{
 pub(crate) struct Held {
     pub(crate) change: Change,
     pub(crate) attempt: row::Model,
+    /// The attempt as it was read.
+    read: row::Model,
     now: Timestamp,
     /// Results of the steps that are to be written, as JSON.
     steps: Option<String>,
@@ -55,6 +59,7 @@ impl Held {
     /// attempts are of one execution, one of them is missing.
     pub(crate) async fn lock_all<C: ConnectionTrait>(
         db: &C,
+        recent: &Recent,
         ids: &BTreeSet<Uuid>,
         now: Timestamp,
     ) -> Result<BTreeMap<AttemptId, Self>, Failure> {
@@ -68,9 +73,8 @@ impl Held {
         let executions = execution_row::Entity::find()
             .filter(execution_row::Column::Id.in_subquery(of_attempts))
             .order_by_asc(execution_row::Column::Id)
-            .lock_exclusive()
-            .all(db)
-            .await?;
+            .lock_exclusive();
+        let executions = recent.locked(db, executions).await?;
         let attempts = row::Entity::find()
             .filter(row::Column::Id.is_in(ids.iter().copied()))
             .order_by_asc(row::Column::Id)
@@ -103,9 +107,10 @@ impl Held {
         Ok(Self::new(change, attempt, now))
     }
 
-    const fn new(change: Change, attempt: row::Model, now: Timestamp) -> Self {
+    fn new(change: Change, attempt: row::Model, now: Timestamp) -> Self {
         Self {
             change,
+            read: attempt.clone(),
             attempt,
             now,
             steps: None,
@@ -245,10 +250,15 @@ impl Held {
         Ok(())
     }
 
+    /// Writes the attempt alone.
+    pub(crate) async fn save_attempt<C: ConnectionTrait>(&self, db: &C) -> Result<(), Failure> {
+        save_attempts(db, std::slice::from_ref(self)).await
+    }
+
     /// Writes both rows and the history.
     pub(crate) async fn save<C: ConnectionTrait>(mut self, db: &C) -> Result<Changed, Failure> {
         let effects = self.change.take_effects();
-        let execution = save_all(db, vec![self])
+        let Saved { execution, .. } = save_all(db, vec![self])
             .await?
             .pop()
             .ok_or_else(|| Failure::internal("save an attempt", "nothing was saved"))?;
@@ -257,42 +267,39 @@ impl Held {
 }
 
 /// What can change of an attempt, apart from its lease's end and its log's offset.
-const CHANGING: [row::Column; 15] = [
-    row::Column::Status,
-    row::Column::Phase,
-    row::Column::Sequence,
-    row::Column::StartTime,
-    row::Column::FinishTime,
-    row::Column::Reason,
-    row::Column::Message,
-    row::Column::LogSize,
-    row::Column::LogSha256,
-    row::Column::LogEnded,
-    row::Column::Address,
-    row::Column::Ready,
-    row::Column::StepsJson,
-    row::Column::LostAfter,
-    row::Column::LoseTime,
-];
+const CHANGING: [Changing<row::Model>; 15] = entity::changing!(row:
+    Status status,
+    Phase phase,
+    Sequence sequence,
+    StartTime start_time,
+    FinishTime finish_time,
+    Reason reason,
+    Message message,
+    LogSize log_size,
+    LogSha256 log_sha256,
+    LogEnded log_ended,
+    Address address,
+    Ready ready,
+    StepsJson steps_json,
+    LostAfter lost_after,
+    LoseTime lose_time,
+);
 
-/// Writes attempts, their executions and the history, a statement for each table. The caller
-/// bounds their number. Returns the executions in the same order.
+/// Writes attempts, their executions and the history as far as they have changed, a statement for
+/// each table. The caller bounds their number. Returns the executions in the same order.
 pub(crate) async fn save_all<C: ConnectionTrait>(
     db: &C,
     all: Vec<Held>,
-) -> Result<Vec<Execution>, Failure> {
+) -> Result<Vec<Saved>, Failure> {
+    save_attempts(db, &all).await?;
     let mut changes = Vec::with_capacity(all.len());
-    let mut attempts = Vec::with_capacity(all.len());
     let (mut steps, mut outputs): (Vec<Vec<Value>>, Vec<Vec<Value>>) = (Vec::new(), Vec::new());
     for held in all {
         let execution: Value = held.change.id().as_uuid().into();
-        attempts.push(entity::change(&held.attempt, row::Column::Id, &CHANGING));
         steps.extend(held.steps.map(|json| vec![execution.clone(), json.into()]));
         outputs.extend(held.outputs.map(|json| vec![execution, json.into()]));
         changes.push(held.change);
     }
-    let key = [row::Column::Id];
-    entity::update_all::<row::Entity, _>(db, &key, &CHANGING, attempts).await?;
     let key = [steps_row::Column::ExecutionId];
     for (column, rows) in [
         (steps_row::Column::StepsJson, steps),
@@ -301,6 +308,17 @@ pub(crate) async fn save_all<C: ConnectionTrait>(
         entity::update_all::<steps_row::Entity, _>(db, &key, &[column], rows).await?;
     }
     execution::save_all(db, changes).await
+}
+
+async fn save_attempts<C: ConnectionTrait>(db: &C, all: &[Held]) -> Result<(), Failure> {
+    let rows = all.iter().map(|held| (&held.read, &held.attempt));
+    let columns = entity::changed(&CHANGING, rows);
+    let rows = all
+        .iter()
+        .map(|held| entity::change(&held.attempt, row::Column::Id, &columns));
+    let rows = rows.collect();
+    entity::update_all::<row::Entity, _>(db, &[row::Column::Id], &columns, rows).await?;
+    Ok(())
 }
 
 pub(crate) fn lease(row: &row::Model) -> Lease {
@@ -324,14 +342,4 @@ pub(crate) async fn find<C: ConnectionTrait>(
         .one(db)
         .await?
         .ok_or_else(|| Error::not_found(Kind::Attempt, id).into())
-}
-
-/// Writes an attempt alone.
-pub(crate) async fn save_attempt<C: ConnectionTrait>(
-    db: &C,
-    row: &row::Model,
-) -> Result<(), Failure> {
-    let rows = vec![entity::change(row, row::Column::Id, &CHANGING)];
-    entity::update_all::<row::Entity, _>(db, &[row::Column::Id], &CHANGING, rows).await?;
-    Ok(())
 }

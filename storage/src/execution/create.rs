@@ -1,8 +1,10 @@
 //! Accepting executions: the number, then everything in one transaction. Those that come at the
 //! same time are accepted together.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
+use bytes::Bytes;
+use jiff::Timestamp;
 use muster_core::{
     execution::{Lifecycle, State},
     id::{ExecutionId, ProjectId},
@@ -21,7 +23,7 @@ use crate::{
         execution_plan as plan_row, execution_source as source_row, execution_steps as steps_row,
         execution_tag as tag_row, request as request_row,
     },
-    error::Kind,
+    error::{Kind, Source},
     gather::Gathered,
     number, request, text, time,
     transaction::Failure,
@@ -42,7 +44,20 @@ pub(crate) struct Numbered {
 pub(crate) struct Wanted {
     project: ProjectId,
     new: NewExecution,
+    /// How its plan follows from its number, when it has none yet.
+    plan: Option<PlanOf>,
     request: Option<Request>,
+}
+
+/// How a plan follows from what its execution is called.
+pub(super) struct PlanOf(Box<Plan>);
+
+type Plan = dyn Fn(&Identity) -> Result<Bytes, Source> + Send + Sync;
+
+impl fmt::Debug for PlanOf {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("PlanOf")
+    }
 }
 
 impl Gathered for Numbered {
@@ -53,24 +68,34 @@ impl Gathered for Numbered {
     async fn all(store: &Store, calls: &[Self]) -> Result<Vec<Result<i64, Error>>, Error> {
         store
             .transaction(Self::OPERATION, |tx| async move {
-                let mut counts: BTreeMap<(ProjectId, &str), i64> = BTreeMap::new();
-                for call in calls {
-                    *counts.entry((call.project, &call.workflow)).or_default() += 1;
-                }
-                let mut next = BTreeMap::new();
-                for ((project, workflow), count) in counts {
-                    let last = advance(&*tx, project, workflow, count).await?;
-                    next.insert((project, workflow), last - count);
-                }
-                let numbers = calls.iter().map(|call| {
-                    let last = next.entry((call.project, &call.workflow)).or_default();
-                    *last += 1;
-                    Ok(*last)
-                });
-                Ok(numbers.collect())
+                let wanted = calls.iter().map(|call| (call.project, &*call.workflow));
+                let numbers = numbers(&*tx, wanted).await?;
+                Ok(numbers.into_iter().map(Ok).collect())
             })
             .await
     }
+}
+
+/// Takes a number for each of these, in their order.
+async fn numbers<'a, C: ConnectionTrait>(
+    db: &C,
+    wanted: impl Iterator<Item = (ProjectId, &'a str)> + Clone,
+) -> Result<Vec<i64>, Failure> {
+    let mut counts: BTreeMap<(ProjectId, &str), i64> = BTreeMap::new();
+    for key in wanted.clone() {
+        *counts.entry(key).or_default() += 1;
+    }
+    let mut next = BTreeMap::new();
+    for ((project, workflow), count) in counts {
+        let last = advance(db, project, workflow, count).await?;
+        next.insert((project, workflow), last - count);
+    }
+    let numbers = wanted.map(|key| {
+        let last = next.entry(key).or_default();
+        *last += 1;
+        *last
+    });
+    Ok(numbers.collect())
 }
 
 /// Takes the next numbers of a workflow; the last one of them.
@@ -116,35 +141,81 @@ impl Gathered for Wanted {
                 let requests = calls.iter().map(|call| call.request.as_ref());
                 let mut replays = request::replays(requests, db).await?.into_iter();
                 let mut quotas = Quotas::default();
+                // Nothing stands for those that are accepted.
                 let mut answers = Vec::with_capacity(calls.len());
-                let mut parts = Parts::default();
+                let mut accepted = Vec::with_capacity(calls.len());
                 for call in calls {
                     let replay = match replays.next().unwrap_or(Ok(None)) {
                         Ok(replay) => replay,
                         Err(refused) => {
-                            answers.push(Err(refused));
+                            answers.push(Some(Err(refused)));
                             continue;
                         }
                     };
                     if let Some(replay) = replay {
                         let executions = store.executions(call.project);
                         let earlier = executions.load(db, replay.resource.into()).await?;
-                        answers.push(Ok(Written::replayed(earlier)));
+                        answers.push(Some(Ok(Written::replayed(earlier))));
                         continue;
                     }
                     if call.new.origin.is_none()
                         && let Err(refused) = quotas.admit(db, call.project, now).await?
                     {
-                        answers.push(Err(refused));
+                        answers.push(Some(Err(refused)));
                         continue;
                     }
-                    answers.push(Ok(Written::new(parts.add(call)?)));
+                    answers.push(None);
+                    accepted.push(call);
                 }
-                parts.insert(db, calls).await?;
-                Ok(answers)
+                let (made, new) = insert(db, &accepted).await?;
+                let mut made = made.into_iter();
+                let answers = answers.into_iter().map(|answer| {
+                    let made = || made.next().map(|made| Ok(Written::new(made)));
+                    let missing = || Error::internal(Self::OPERATION, "one was not made");
+                    answer.or_else(made).unwrap_or_else(|| Err(missing()))
+                });
+                Ok((answers.collect(), new))
             })
             .await
+            .map(|(answers, new)| {
+                for (row, plan) in new {
+                    store.recent().keep_new(Arc::new(row), plan);
+                }
+                answers
+            })
     }
+}
+
+/// Rows of executions, each with its plan.
+type Rows = Vec<(execution_row::Model, Bytes)>;
+
+/// Inserts new executions, with numbers for those that have none yet.
+async fn insert<C: ConnectionTrait>(
+    db: &C,
+    calls: &[&Wanted],
+) -> Result<(Vec<Execution>, Rows), Failure> {
+    let unnumbered = calls.iter().filter(|call| call.plan.is_some());
+    let wanted = unnumbered.map(|call| (call.project, &*call.new.identity.workflow));
+    let mut numbers = numbers(db, wanted).await?.into_iter();
+    let mut parts = Parts::default();
+    let mut made = Vec::with_capacity(calls.len());
+    for call in calls {
+        let identity = &call.new.identity;
+        made.push(match (&call.plan, numbers.as_slice().first().copied()) {
+            (Some(PlanOf(plan)), Some(number)) => {
+                let _taken = numbers.next();
+                let identity = identity.numbered(number);
+                let plan = plan(&identity)
+                    .map_err(|source| Failure::internal(Wanted::OPERATION, source))?;
+                parts.add(call, &identity, plan)?
+            }
+            _ => parts.add(call, identity, call.new.plan.clone())?,
+        });
+    }
+    let plans = parts.plans.iter().map(|it| Bytes::from(it.plan.clone()));
+    let rows = parts.executions.iter().cloned().zip(plans).collect();
+    parts.insert(db, calls).await?;
+    Ok((made, rows))
 }
 
 /// The rows of new executions.
@@ -161,15 +232,20 @@ struct Parts {
 
 impl Parts {
     /// Adds the rows of one; returns how it will be read.
-    fn add(&mut self, call: &Wanted) -> Result<Execution, Failure> {
-        let (new, id) = (&call.new, call.new.identity.id.as_uuid());
-        let now = new.identity.create_time;
+    fn add(
+        &mut self,
+        call: &Wanted,
+        identity: &Identity,
+        plan: Bytes,
+    ) -> Result<Execution, Failure> {
+        let (new, id) = (&call.new, identity.id.as_uuid());
+        let now = identity.create_time;
         if let Some(request) = &call.request {
             self.requests.push(request.row(id, 1, now));
         }
         self.plans.push(plan_row::Model {
             execution_id: id,
-            plan: new.plan.to_vec(),
+            plan: plan.to_vec(),
             resolved: new.resolved.clone(),
         });
         self.steps.push(steps_row::Model {
@@ -196,12 +272,12 @@ impl Parts {
             kind: "QUEUED".to_owned(),
             message: format!("accepted from {}", text::message(&new.creator)),
         });
-        let row = new_row(call.project, new)?;
+        let row = new_row(call.project, new, identity)?;
         self.executions.push(row.clone());
         row::record(row)
     }
 
-    async fn insert<C: ConnectionTrait>(self, db: &C, calls: &[Wanted]) -> Result<(), Failure> {
+    async fn insert<C: ConnectionTrait>(self, db: &C, calls: &[&Wanted]) -> Result<(), Failure> {
         // Before the change itself, so that the same request at the same moment waits here and then
         // finds what the first one did.
         entity::insert_all::<request_row::Entity, _>(db, self.requests)
@@ -232,6 +308,36 @@ impl Parts {
     }
 }
 
+impl Identity {
+    /// What an execution is called that gets its number when it is accepted.
+    #[must_use]
+    pub fn unnumbered(id: ExecutionId, workflow: &str, create_time: Timestamp) -> Self {
+        Self {
+            id,
+            workflow: workflow.to_owned(),
+            number: 0,
+            display_name: String::new(),
+            create_time,
+        }
+    }
+
+    fn numbered(&self, number: i64) -> Self {
+        Self {
+            number,
+            display_name: format!("{}-{number}", self.workflow),
+            ..self.clone()
+        }
+    }
+}
+
+impl PlanOf {
+    pub(super) fn new(
+        plan: impl Fn(&Identity) -> Result<Bytes, Source> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Box::new(plan))
+    }
+}
+
 impl Executions<'_> {
     pub(super) async fn reserve_number(&self, workflow: &str) -> Result<Identity, Error> {
         let now = self.store.clock().now();
@@ -241,13 +347,8 @@ impl Executions<'_> {
             workflow: workflow.to_owned(),
         };
         let number = self.store.gathers().numbers.call(self.store, call).await?;
-        Ok(Identity {
-            id,
-            workflow: workflow.to_owned(),
-            number,
-            display_name: format!("{workflow}-{number}"),
-            create_time: now,
-        })
+        let identity = Identity::unnumbered(id, workflow, now);
+        Ok(identity.numbered(number))
     }
 
     pub(super) async fn find_replay(&self, request: &Request) -> Result<Option<Execution>, Error> {
@@ -265,6 +366,7 @@ impl Executions<'_> {
     pub(super) async fn accept(
         &self,
         new: NewExecution,
+        plan: Option<PlanOf>,
         request: Option<&Request>,
     ) -> Result<Written<Execution>, Error> {
         if new.tags.len() > MOST_TAGS {
@@ -274,25 +376,30 @@ impl Executions<'_> {
         let call = Wanted {
             project: self.project,
             new,
+            plan,
             request: request.cloned(),
         };
         self.store.gathers().creates.call(self.store, call).await
     }
 }
 
-fn new_row(project: ProjectId, new: &NewExecution) -> Result<execution_row::Model, Failure> {
+fn new_row(
+    project: ProjectId,
+    new: &NewExecution,
+    identity: &Identity,
+) -> Result<execution_row::Model, Failure> {
     let Lifecycle {
         state, last_epoch, ..
     } = Lifecycle::default();
     debug_assert_eq!(state, State::Queued);
     let origin = new.origin.as_ref();
     let mut row = execution_row::Model {
-        id: new.identity.id.as_uuid(),
+        id: identity.id.as_uuid(),
         project_id: project.as_uuid(),
-        workflow: new.identity.workflow.clone(),
+        workflow: identity.workflow.clone(),
         workflow_revision: new.workflow_revision,
-        number: new.identity.number,
-        display_name: new.identity.display_name.clone(),
+        number: identity.number,
+        display_name: identity.display_name.clone(),
         revision: 1,
         state: state.as_str().to_owned(),
         lease_attempt_id: None,
@@ -308,7 +415,7 @@ fn new_row(project: ProjectId, new: &NewExecution) -> Result<execution_row::Mode
         warnings_json: text::encode(&new.warnings)?,
         queue_rank: -i64::from(new.priority),
         creator: text::message(&new.creator),
-        create_time: time::millis(new.identity.create_time),
+        create_time: time::millis(identity.create_time),
         assign_time: None,
         start_time: None,
         finish_time: None,

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, btree_map::Entry};
 use jiff::{SignedDuration, Timestamp};
 use muster_core::id::ProjectId;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect, Select,
+    ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
+    QuerySelect, Select,
     sea_query::{Expr, LockType},
 };
 
@@ -102,14 +103,34 @@ async fn load<C: ConnectionTrait>(
     let mut made = None;
     if let Some(most) = limited.max_per_minute {
         let since = now.checked_sub(SignedDuration::from_mins(1)).unwrap_or(now);
-        let recent = of_project().filter(row::Column::CreateTime.gt(time::millis(since)));
-        made = Some(left(db, recent, most).await?);
+        made = Some(left_since(db, of_project(), most, time::millis(since)).await?);
     }
     Ok(Some(Left {
         project: limited,
         queued,
         made,
     }))
+}
+
+/// How many more there may be after a moment. The newest ones are looked at, as many as the quota:
+/// ids are in the order in which executions are made.
+async fn left_since<C: ConnectionTrait>(
+    db: &C,
+    query: Select<row::Entity>,
+    most: i32,
+    since: i64,
+) -> Result<u64, Failure> {
+    let most = u64::try_from(most).unwrap_or(0);
+    let newest: Vec<i64> = query
+        .select_only()
+        .column(row::Column::CreateTime)
+        .order_by_desc(row::Column::Id)
+        .limit(most)
+        .into_tuple()
+        .all(db)
+        .await?;
+    let made = newest.iter().filter(|time| **time > since).count();
+    Ok(most.saturating_sub(u64::try_from(made).unwrap_or(u64::MAX)))
 }
 
 /// How many more there may be; no more than the quota are counted.

@@ -2,7 +2,7 @@
 //!
 //! Which transition follows is decided by `muster_core::execution` alone.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use muster_core::{
@@ -18,7 +18,7 @@ use sea_orm::{
 use super::{Changed, Concurrency, Execution, LogSummary, child, lane};
 use crate::{
     Error,
-    entity::{self, execution as row, execution_event as event_row},
+    entity::{self, Changing, execution as row, execution_event as event_row},
     error::Kind,
     number::{signed, unsigned},
     text, time,
@@ -31,6 +31,8 @@ const MOST_AVOIDED: usize = 8;
 /// An execution that is being changed in a transaction which holds its row.
 #[derive(Debug)]
 pub(crate) struct Change {
+    /// As it was read.
+    read: Arc<row::Model>,
     row: row::Model,
     effects: Vec<Effect>,
     now: Timestamp,
@@ -51,7 +53,7 @@ impl Change {
             .one(db)
             .await?
             .ok_or_else(|| Error::not_found(Kind::Execution, id))?;
-        Ok(Self::new(row, now))
+        Ok(Self::new(Arc::new(row), now))
     }
 
     /// Locks an execution that the caller has come to by one of its attempts.
@@ -65,13 +67,14 @@ impl Change {
             .one(db)
             .await?
             .ok_or_else(|| Error::not_found(Kind::Execution, id))?;
-        Ok(Self::new(row, now))
+        Ok(Self::new(Arc::new(row), now))
     }
 
     /// Takes a row that the transaction has locked already.
-    pub(crate) const fn new(row: row::Model, now: Timestamp) -> Self {
+    pub(crate) fn new(read: Arc<row::Model>, now: Timestamp) -> Self {
         Self {
-            row,
+            row: (*read).clone(),
+            read,
             effects: Vec::new(),
             now,
             events: Vec::new(),
@@ -240,7 +243,7 @@ impl Change {
     pub(crate) async fn save<C: ConnectionTrait>(mut self, db: &C) -> Result<Changed, Failure> {
         let effects = self.take_effects();
         let mut saved = save_all(db, vec![self]).await?;
-        let execution = saved
+        let Saved { execution, .. } = saved
             .pop()
             .ok_or_else(|| Failure::internal("save an execution", "nothing was saved"))?;
         Ok(Changed { execution, effects })
@@ -256,64 +259,75 @@ impl Change {
 }
 
 /// What can change of an execution.
-const CHANGING: [row::Column; 27] = [
-    row::Column::Revision,
-    row::Column::State,
-    row::Column::LeaseAttemptId,
-    row::Column::LeaseEpoch,
-    row::Column::Stop,
-    row::Column::StopCause,
-    row::Column::PauseSequence,
-    row::Column::PauseWanted,
-    row::Column::LastEpoch,
-    row::Column::Reason,
-    row::Column::Message,
-    row::Column::WarningsJson,
-    row::Column::AssignTime,
-    row::Column::StartTime,
-    row::Column::FinishTime,
-    row::Column::LogSize,
-    row::Column::LogSha256,
-    row::Column::LogComplete,
-    row::Column::ArtifactCount,
-    row::Column::EventCount,
-    row::Column::Lane,
-    row::Column::AvoidJson,
-    row::Column::InfrastructureRetries,
-    row::Column::TestRetries,
-    row::Column::LostAgents,
-    row::Column::StageDeadline,
-    row::Column::RunLeft,
-];
+const CHANGING: [Changing<row::Model>; 27] = entity::changing!(row:
+    Revision revision,
+    State state,
+    LeaseAttemptId lease_attempt_id,
+    LeaseEpoch lease_epoch,
+    Stop stop,
+    StopCause stop_cause,
+    PauseSequence pause_sequence,
+    PauseWanted pause_wanted,
+    LastEpoch last_epoch,
+    Reason reason,
+    Message message,
+    WarningsJson warnings_json,
+    AssignTime assign_time,
+    StartTime start_time,
+    FinishTime finish_time,
+    LogSize log_size,
+    LogSha256 log_sha256,
+    LogComplete log_complete,
+    ArtifactCount artifact_count,
+    EventCount event_count,
+    Lane lane,
+    AvoidJson avoid_json,
+    InfrastructureRetries infrastructure_retries,
+    TestRetries test_retries,
+    LostAgents lost_agents,
+    StageDeadline stage_deadline,
+    RunLeft run_left,
+);
 
-/// Writes rows on top of the revisions that were read, and their events: two statements for all.
-/// The caller bounds their number. Returns the executions in the same order.
+/// An execution as it was written.
+#[derive(Debug)]
+pub(crate) struct Saved {
+    pub(crate) execution: Execution,
+    /// For [`Recent`](super::Recent), once it is committed.
+    pub(crate) row: Arc<row::Model>,
+}
+
+/// Writes rows on top of the revisions that were read, as far as they have changed, and their events:
+/// two statements for all. The caller bounds their number. Returns the executions in the same order.
 pub(crate) async fn save_all<C: ConnectionTrait>(
     db: &C,
-    changes: Vec<Change>,
-) -> Result<Vec<Execution>, Failure> {
-    let mut saved = Vec::with_capacity(changes.len());
+    mut changes: Vec<Change>,
+) -> Result<Vec<Saved>, Failure> {
     let mut events = Vec::new();
-    let mut rows = Vec::with_capacity(changes.len());
-    for mut change in changes {
-        let read = change.row.revision;
+    for change in &mut changes {
         change.row.revision += 1;
-        events.extend(change.events);
-        rows.push((read, change.row));
+        events.append(&mut change.events);
     }
-    let updates = rows.iter().map(|(read, row)| -> Vec<Value> {
-        let key = [row.get(row::Column::Id), (*read).into()];
-        let values = CHANGING.iter().map(|column| row.get(*column));
-        key.into_iter().chain(values).collect()
-    });
+    let rows = changes.iter().map(|change| (&*change.read, &change.row));
+    let columns = entity::changed(&CHANGING, rows);
+    let updates = changes
+        .iter()
+        .map(|Change { read, row, .. }| -> Vec<Value> {
+            let key = [row.get(row::Column::Id), read.revision.into()];
+            let values = columns.iter().map(|column| row.get(*column));
+            key.into_iter().chain(values).collect()
+        });
     let updates: Vec<Vec<Value>> = updates.collect();
     let key = [row::Column::Id, row::Column::Revision];
-    let updated = entity::update_all::<row::Entity, _>(db, &key, &CHANGING, updates).await?;
-    for (_, row) in rows {
-        saved.push(record(row)?);
+    let updated = entity::update_all::<row::Entity, _>(db, &key, &columns, updates).await?;
+    let mut saved = Vec::with_capacity(changes.len());
+    for change in changes {
+        let row = Arc::new(change.row);
+        let execution = record((*row).clone())?;
+        saved.push(Saved { execution, row });
     }
     if updated != saved.len() as u64 {
-        let first = saved.first().map(|it| it.id.to_string());
+        let first = saved.first().map(|it| it.execution.id.to_string());
         return Err(Error::Conflict {
             kind: Kind::Execution,
             id: first.unwrap_or_default(),

@@ -1,6 +1,9 @@
 //! From grants to leases, for several agents in one transaction.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -23,7 +26,7 @@ use crate::{
         self, agent as agent_row, attempt as attempt_row, execution as execution_row,
         execution_plan as plan_row, project as project_row,
     },
-    execution::{self, Change},
+    execution::{self, Change, Recent, Saved},
     time,
     transaction::Failure,
     work::Assignment,
@@ -56,15 +59,22 @@ impl Queue<'_> {
                 claimed.gone.dedup();
                 claimed.cordoned.dedup();
                 let projects = Limits::lock(&*tx, grants).await?;
-                let rows = lock(&*tx, wanted.keys().copied()).await?;
+                let recent = self.store.recent();
+                let rows = lock(&*tx, recent, wanted.keys().copied()).await?;
                 let rows = projects.admit(&*tx, rows).await?;
                 let pairs = rows
                     .into_iter()
                     .filter_map(|row| Some((*wanted.get(&row.id)?, row)));
-                claimed.assignments = assign(&*tx, pairs.collect(), lease_expire_time, now).await?;
-                Ok(claimed)
+                let pairs = pairs.collect();
+                let assigned = assign(&*tx, recent, pairs, lease_expire_time, now).await?;
+                claimed.assignments = assigned.0;
+                Ok((claimed, assigned.1))
             })
             .await
+            .map(|(claimed, rows)| {
+                self.store.recent().keep_all(rows);
+                claimed
+            })
     }
 }
 
@@ -113,8 +123,8 @@ impl Limits {
     async fn admit<C: ConnectionTrait>(
         mut self,
         db: &C,
-        rows: Vec<execution_row::Model>,
-    ) -> Result<Vec<execution_row::Model>, Failure> {
+        rows: Vec<Arc<execution_row::Model>>,
+    ) -> Result<Vec<Arc<execution_row::Model>>, Failure> {
         let mut groups: HashMap<(Uuid, String), u32> = HashMap::new();
         let mut admitted = Vec::with_capacity(rows.len());
         for row in rows {
@@ -164,9 +174,10 @@ async fn lock_group<C: ConnectionTrait>(db: &C, row: &execution_row::Model) -> R
 /// parent that has ended waits for the sweep that ends it.
 async fn lock<C: ConnectionTrait>(
     db: &C,
+    recent: &Recent,
     ids: impl Iterator<Item = Uuid>,
-) -> Result<Vec<execution_row::Model>, Failure> {
-    Ok(execution_row::Entity::find()
+) -> Result<Vec<Arc<execution_row::Model>>, Failure> {
+    let query = execution_row::Entity::find()
         .filter(execution_row::Column::Id.is_in(entity::padded(ids)))
         .filter(Expr::cust("state = 'queued'"))
         .filter(Expr::cust(
@@ -175,21 +186,21 @@ async fn lock<C: ConnectionTrait>(
         ))
         .order_by_asc(execution_row::Column::QueueRank)
         .order_by_asc(execution_row::Column::Id)
-        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
-        .all(db)
-        .await?)
+        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked);
+    recent.locked(db, query).await
 }
 
 async fn assign<C: ConnectionTrait>(
     db: &C,
-    pairs: Vec<(&agent_row::Model, execution_row::Model)>,
+    recent: &Recent,
+    pairs: Vec<(&agent_row::Model, Arc<execution_row::Model>)>,
     lease_expire_time: Timestamp,
     now: Timestamp,
-) -> Result<Vec<Assignment>, Failure> {
+) -> Result<(Vec<Assignment>, Vec<Arc<execution_row::Model>>), Failure> {
     let mut changes = Vec::with_capacity(pairs.len());
     let mut attempts = Vec::with_capacity(pairs.len());
     for (agent, row) in pairs {
-        if let Err(error) = execution::record(row.clone()) {
+        if let Err(error) = execution::record((*row).clone()) {
             // One that is damaged does not keep the others from their agents.
             tracing::error!(execution = %row.id, ?error, "an execution in the queue can not be read");
             continue;
@@ -205,12 +216,22 @@ async fn assign<C: ConnectionTrait>(
         attempts.push(new_attempt(&change, lease, agent, lease_expire_time, now));
         changes.push(change);
     }
-    let executions = execution::save_all(db, changes).await?;
+    let saved = execution::save_all(db, changes).await?;
     entity::insert_all::<attempt_row::Entity, _>(db, attempts.clone()).await?;
-    let mut plans = plans(db, executions.iter().map(|item| item.id.as_uuid())).await?;
-    let names = project_names(db, executions.iter().map(|item| item.project)).await?;
-    let mut assignments = Vec::with_capacity(executions.len());
-    for (attempt, execution) in attempts.into_iter().zip(executions) {
+    let mut plans = BTreeMap::new();
+    let mut unknown = Vec::new();
+    for id in saved.iter().map(|saved| saved.row.id) {
+        match recent.plan(id) {
+            Some(plan) => _ = plans.insert(id, plan),
+            None => unknown.push(id),
+        }
+    }
+    plans.extend(self::plans(db, unknown.into_iter()).await?);
+    let names = project_names(db, saved.iter().map(|it| it.execution.project)).await?;
+    let mut assignments = Vec::with_capacity(saved.len());
+    let mut rows = Vec::with_capacity(saved.len());
+    for (attempt, Saved { execution, row }) in attempts.into_iter().zip(saved) {
+        rows.push(row);
         assignments.push(Assignment {
             attempt: attempt::record(attempt)?,
             project_name: names.get(&execution.project).cloned().unwrap_or_default(),
@@ -218,7 +239,7 @@ async fn assign<C: ConnectionTrait>(
             execution,
         });
     }
-    Ok(assignments)
+    Ok((assignments, rows))
 }
 
 fn new_attempt(
@@ -260,10 +281,14 @@ pub(crate) async fn plans<C: ConnectionTrait>(
     db: &C,
     executions: impl Iterator<Item = Uuid>,
 ) -> Result<BTreeMap<Uuid, Bytes>, Failure> {
+    let executions = entity::padded(executions);
+    if executions.is_empty() {
+        return Ok(BTreeMap::new());
+    }
     let rows: Vec<(Uuid, Vec<u8>)> = plan_row::Entity::find()
         .select_only()
         .columns([plan_row::Column::ExecutionId, plan_row::Column::Plan])
-        .filter(plan_row::Column::ExecutionId.is_in(entity::padded(executions)))
+        .filter(plan_row::Column::ExecutionId.is_in(executions))
         .into_tuple()
         .all(db)
         .await?;

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,8 +15,8 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous},
 };
 
-use super::{Options, suspicion::Suspicion};
-use crate::{Error, error::Source};
+use super::{Options, checkpoint::Checkpoints, suspicion::Suspicion};
+use crate::{Error, error::Source, execution::Recent};
 
 /// How long SQLite waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,6 +26,16 @@ const BUSY_PAUSE: Duration = Duration::from_millis(20);
 const STATEMENT_TIMEOUT: &str = "30s";
 /// How many statements a connection remembers.
 const STATEMENTS: usize = 400;
+/// The same of the connection that writes to SQLite, which has one for each number of rows.
+const WRITES: usize = 1500;
+/// How much of the file the connection that writes to SQLite keeps, in KiB; negative says that it is no number of
+/// pages.
+const CACHE: &str = "-16384";
+/// How many pages of 4 KiB SQLite's log has before a commit writes them to their places, which is done
+/// beside the commits before that.
+const CHECKPOINT: &str = "16384";
+/// How many rows SQLite reads ahead of who takes them: what a transaction for many reads at most.
+const ROWS: usize = 512;
 /// A connection that was idle for longer is tried before it is used.
 const PING_AFTER: Duration = Duration::from_secs(2);
 /// How long a transaction of a client that hangs may hold its locks.
@@ -36,16 +47,24 @@ pub(super) struct Connections {
     pub(super) writer: DatabaseConnection,
     pub(super) reader: DatabaseConnection,
     pub(super) suspicion: Suspicion,
+    /// For SQLite.
+    pub(super) checkpoints: Option<Checkpoints>,
     /// The file of a SQLite database.
     pub(super) file: Option<PathBuf>,
 }
 
-pub(super) async fn connect(url: &str, options: &Options) -> Result<Connections, Error> {
+/// Connects. `recent` is cleared with each new connection: an older copy of the database may be
+/// behind it.
+pub(super) async fn connect(
+    url: &str,
+    options: &Options,
+    recent: &Arc<Recent>,
+) -> Result<Connections, Error> {
     if let Some(path) = url.strip_prefix("sqlite://") {
-        return sqlite(Path::new(path), options).await;
+        return sqlite(Path::new(path), options, recent).await;
     }
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        return postgres(url, options).await;
+        return postgres(url, options, recent).await;
     }
     Err(refuse(
         place(url),
@@ -54,7 +73,11 @@ pub(super) async fn connect(url: &str, options: &Options) -> Result<Connections,
     ))
 }
 
-async fn sqlite(path: &Path, options: &Options) -> Result<Connections, Error> {
+async fn sqlite(
+    path: &Path,
+    options: &Options,
+    recent: &Arc<Recent>,
+) -> Result<Connections, Error> {
     let place = format!("sqlite://{}", path.display());
     if !path.is_absolute() {
         let reason = "the path is not absolute; write sqlite:/// and the whole path";
@@ -72,6 +95,7 @@ async fn sqlite(path: &Path, options: &Options) -> Result<Connections, Error> {
         .foreign_keys(true)
         .pragma("temp_store", "memory")
         .statement_cache_capacity(STATEMENTS)
+        .row_buffer_size(ROWS)
         .disable_statement_logging();
     let failed = |error: sqlx::Error| {
         let reason = "the file can not be opened as a SQLite database; name another file, or check its permissions and its disk";
@@ -81,21 +105,28 @@ async fn sqlite(path: &Path, options: &Options) -> Result<Connections, Error> {
     let doubts = suspicion.clone();
     // One connection writes: with several, writers wait in sleeps for each other.
     let writer = open_sqlite(
-        &pool(options, 1).before_acquire(move |_, _| {
+        &pool(options, 1, recent).before_acquire(move |_, _| {
             let good = doubts.is_writer_good();
             Box::pin(async move { Ok(good) })
         }),
-        &settings.clone().journal_mode(SqliteJournalMode::Wal),
+        &settings
+            .clone()
+            .journal_mode(SqliteJournalMode::Wal)
+            .statement_cache_capacity(WRITES)
+            .pragma("cache_size", CACHE)
+            .pragma("wal_autocheckpoint", CHECKPOINT),
     )
     .await
     .map_err(failed)?;
     let reader = open_sqlite(
-        &pool(options, options.max_connections.max(1)),
-        &settings.pragma("query_only", "on"),
+        &pool(options, options.max_connections.max(1), recent),
+        &settings.clone().pragma("query_only", "on"),
     )
     .await
     .map_err(failed)?;
+    let keeper = pool(options, 1, recent).connect_lazy_with(settings.clone());
     Ok(Connections {
+        checkpoints: Some(Checkpoints::start(keeper)),
         writer: SqlxSqliteConnector::from_sqlx_sqlite_pool(writer),
         reader: SqlxSqliteConnector::from_sqlx_sqlite_pool(reader),
         suspicion,
@@ -141,7 +172,11 @@ fn make_private_file(path: &Path) -> io::Result<()> {
         .map(drop)
 }
 
-async fn postgres(url: &str, options: &Options) -> Result<Connections, Error> {
+async fn postgres(
+    url: &str,
+    options: &Options,
+    recent: &Arc<Recent>,
+) -> Result<Connections, Error> {
     let place = place(url);
     let settings: PgConnectOptions = url.parse().map_err(|error: sqlx::Error| {
         let reason = "not a URL of PostgreSQL; use postgres://user:password@host:5432/database";
@@ -160,7 +195,7 @@ async fn postgres(url: &str, options: &Options) -> Result<Connections, Error> {
         .disable_statement_logging();
     let suspicion = Suspicion::new();
     let doubts = suspicion.clone();
-    let pool = pool::<Postgres>(options, options.max_connections.max(2))
+    let pool = pool::<Postgres>(options, options.max_connections.max(2), recent)
         .before_acquire(move |connection, about| {
             let try_it = about.idle_for > PING_AFTER || doubts.holds();
             Box::pin(async move {
@@ -178,6 +213,7 @@ async fn postgres(url: &str, options: &Options) -> Result<Connections, Error> {
         })?;
     let connection = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
     Ok(Connections {
+        checkpoints: None,
         writer: connection.clone(),
         reader: connection,
         suspicion,
@@ -215,8 +251,13 @@ fn postgres_cure(error: &sqlx::Error) -> &'static str {
     }
 }
 
-fn pool<DB: sqlx::Database>(options: &Options, size: u32) -> PoolOptions<DB> {
+fn pool<DB: sqlx::Database>(options: &Options, size: u32, recent: &Arc<Recent>) -> PoolOptions<DB> {
+    let recent = Arc::clone(recent);
     PoolOptions::new()
+        .after_connect(move |_, _| {
+            recent.clear();
+            Box::pin(async { Ok(()) })
+        })
         .max_connections(size)
         .acquire_timeout(options.acquire_timeout)
         // A ping before each use would double the round trips.

@@ -15,7 +15,7 @@ use crate::{
     Error, Store,
     attempt::{self, Held, Status},
     error::Kind,
-    execution::{self, Changed, Execution},
+    execution::{self, Changed, Saved},
     gather::Gathered,
     text, time,
     transaction::{Failure, Tx},
@@ -55,7 +55,7 @@ impl Gathered for Told {
         let ids = &ids;
         store
             .transaction(Self::OPERATION, |tx| async move {
-                let mut all = Held::lock_all(&*tx, ids, now).await?;
+                let mut all = Held::lock_all(&*tx, store.recent(), ids, now).await?;
                 let mut answers = Vec::with_capacity(calls.len());
                 let mut changed = BTreeSet::new();
                 for told in calls {
@@ -76,14 +76,13 @@ impl Gathered for Told {
                 }
                 all.retain(|attempt, _| changed.contains(attempt));
                 let (ids, held): (Vec<AttemptId>, Vec<Held>) = all.into_iter().unzip();
-                let executions = attempt::save_all(&*tx, held).await?;
-                let executions: BTreeMap<AttemptId, Execution> =
-                    ids.into_iter().zip(executions).collect();
+                let saved = attempt::save_all(&*tx, held).await?;
+                let saved: BTreeMap<AttemptId, Saved> = ids.into_iter().zip(saved).collect();
                 let answers = answers.into_iter().map(|(attempt, answer)| {
-                    Ok(match (answer?, executions.get(&attempt)) {
+                    Ok(match (answer?, saved.get(&attempt)) {
                         (Answer::Known(known) | Answer::Kept(known), _) => known,
-                        (Answer::Changes { effects, log_ended }, Some(execution)) => {
-                            let execution = execution.clone();
+                        (Answer::Changes { effects, log_ended }, Some(saved)) => {
+                            let execution = saved.execution.clone();
                             Reported::Applied {
                                 changed: Box::new(Changed { execution, effects }),
                                 log_ended,
@@ -92,9 +91,16 @@ impl Gathered for Told {
                         (Answer::Changes { .. }, None) => return Err(unsaved(attempt)),
                     })
                 });
-                Ok(answers.collect())
+                let answers = answers.collect();
+                Ok((answers, saved))
             })
             .await
+            .map(|(answers, saved)| {
+                store
+                    .recent()
+                    .keep_all(saved.into_values().map(|saved| saved.row));
+                answers
+            })
     }
 }
 

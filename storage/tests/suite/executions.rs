@@ -2,19 +2,26 @@
 
 use std::collections::BTreeSet;
 
-use muster_core::execution::{Effect, State, Stop};
+use bytes::Bytes;
+use muster_core::{
+    execution::{Effect, Phase, State, Stop},
+    id::{ExecutionId, ProjectId},
+};
 use muster_storage::{
-    Error,
-    execution::{Filter, StepState},
+    Error, Request, Store,
+    execution::{Filter, Identity, NewExecution, StepState},
+    work::Reported,
 };
 
-use crate::fixture::{Database, map, new_execution, request};
+use crate::fixture::{Database, at, map, new_execution, request};
 
 on_every_database!(
     an_accepted_execution_is_stored_whole,
     a_repeated_request_accepts_one_execution,
     numbers_count_from_one_for_each_workflow,
     numbers_are_given_once_to_writers_of_several_servers,
+    a_number_is_taken_with_the_execution_that_gets_it,
+    what_another_server_has_changed_is_read_again,
     a_list_shows_what_its_filter_asks_for,
     pages_are_stable_while_executions_arrive,
     a_cancel_in_the_queue_ends_it_at_once,
@@ -143,6 +150,78 @@ async fn numbers_are_given_once_to_writers_of_several_servers(db: Database) {
         .map(|identity| identity.expect("contention is retried").number)
         .collect();
     assert_eq!(numbers, (1..=60).collect());
+}
+
+async fn a_number_is_taken_with_the_execution_that_gets_it(db: Database) {
+    let create = |store: Store, request: Option<Request>, project| async move {
+        let id = ExecutionId::generate();
+        let identity = Identity::unnumbered(id, "w", store.clock().now());
+        let new = NewExecution {
+            plan: Bytes::new(),
+            ..new_execution(identity)
+        };
+        let plan = |identity: &Identity| Ok(Bytes::from(format!("plan of {}", identity.number)));
+        let executions = store.executions(project);
+        executions.create_next(new, plan, request.as_ref()).await
+    };
+    // Several servers, some calls with the same request.
+    let repeated = request("CreateExecution", 1);
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..3 {
+        let store = db.another_store().await;
+        for call in 0..20 {
+            let request = (call % 5 == 0).then(|| repeated.clone());
+            let request = request.unwrap_or_else(|| self::request("CreateExecution", 1));
+            calls.spawn(create(store.clone(), Some(request), db.project));
+        }
+    }
+    let mut numbers = BTreeSet::new();
+    for written in calls.join_all().await {
+        let made = written.expect("contention is retried").value;
+        let number = made.number;
+        assert_eq!(made.display_name, format!("w-{number}"));
+        let plan = db.store.executions(db.project).plan(made.id).await;
+        let plan = plan.expect("a plan");
+        assert_eq!(plan, format!("plan of {number}").as_bytes());
+        numbers.insert(number);
+    }
+    // Those that were made already have taken none: 48 and the one that all the others are.
+    assert_eq!(numbers, (1..=49).collect());
+    let missing = create(db.store.clone(), None, ProjectId::generate()).await;
+    assert!(missing.expect_err("no project").is_not_found());
+}
+
+async fn what_another_server_has_changed_is_read_again(db: Database) {
+    let other = db.another_store().await;
+    // Known to this server: made here.
+    let canceled = db.submit("w").await;
+    let paused = db.submit("w").await;
+    let executions = other.executions(db.project);
+    let word = "elsewhere";
+    let ended = executions.cancel(canceled.id, Stop::Orderly, word, None);
+    ended.await.expect("canceled");
+    executions
+        .pause(paused.id, word, None)
+        .await
+        .expect("paused");
+    let agent = db.new_agent("a").await;
+    let given = db.store.agent(agent).claim(&db.claim(9)).await;
+    let given = given.expect("a claim");
+    assert_eq!(given.len(), 1, "one of them is over");
+    let execution = &given[0].execution;
+    assert_eq!(execution.id, paused.id);
+    assert!(execution.lifecycle.pause.paused, "what the other one wrote");
+    assert_eq!(given[0].plan, &b"{\"version\":1}"[..]);
+    // Known to both: the other one reports, then this one again.
+    let lease = given[0].attempt.lease();
+    let first = other.agent(agent).report(at(lease, 1, Phase::Preparing));
+    first.await.expect("told there");
+    let second = db.store.agent(agent).report(at(lease, 2, Phase::Running));
+    let Reported::Applied { changed, .. } = second.await.expect("told here") else {
+        panic!("it is new");
+    };
+    let read = other.executions(db.project).get(paused.id).await;
+    assert_eq!(changed.execution, read.expect("it is there"));
 }
 
 async fn a_list_shows_what_its_filter_asks_for(db: Database) {

@@ -372,7 +372,7 @@ fn find<'a>(plan: &'a Plan, start: &StartChildren) -> Result<Wanted<'a>, Error> 
                     target: member
                         .target
                         .as_ref()
-                        .map(|given| target(Some(compile::target(given)))),
+                        .map(|given| target(Some(&compile::target(given)))),
                 })
         }
         _ => None,
@@ -471,7 +471,7 @@ fn record(
         tags: BTreeMap::new(),
         labels: parent.execution.labels.clone(),
         config: BTreeMap::new(),
-        target: pinned.unwrap_or_else(|| target(compiled.target)),
+        target: pinned.unwrap_or_else(|| target(compiled.target.as_ref())),
         warnings: compiled.warnings.iter().map(ToString::to_string).collect(),
         priority: generation,
         creator: parent.execution.creator.clone(),

@@ -14,9 +14,9 @@ use muster_core::{
     policy::{Interrupted, LostAgent, Policy},
 };
 use muster_spec::{
-    compile::{self, Compiled, ExecutionInfo, Input, Undeclared},
+    compile::{self, Common, Compiled, ExecutionInfo, Input, Undeclared},
     plan::{Operation, Plan, Step},
-    problem::{Problem, Problems},
+    problem::Problems,
     schema::{self, Workflow},
 };
 use muster_storage::{
@@ -143,19 +143,28 @@ impl App {
         request: Option<&Request>,
     ) -> Result<Details, Error> {
         let executions = self.store.executions(project.id);
-        let tried = self.try_out(loaded, new)?;
-        let identity = executions.reserve(&loaded.workflow.metadata.name).await?;
-        let taken_over = tried.and_then(|tried| tried.of(&info(new, &identity)));
-        let mut compiled = match taken_over {
-            Some(compiled) => compiled,
-            None => compile(loaded, new, &identity)?,
+        let name = &loaded.workflow.metadata.name;
+        let common = self.try_out(loaded, new)?;
+        let (mut record, cancels) = match &common {
+            Some(common) => {
+                let id = ExecutionId::generate();
+                let identity = Identity::unnumbered(id, name, self.clock.now());
+                let compiled = common.compiled();
+                let record = record(creator, new, loaded, compiled, identity);
+                (record, cancels(compiled))
+            }
+            None => {
+                let identity = executions.reserve(name).await?;
+                let compiled = compile(loaded, new, &identity)?;
+                let plan = serde_json::to_vec(&compiled.plan);
+                let plan = plan.map_err(|error| Error::Internal(error.into()))?;
+                let record = NewExecution {
+                    plan: plan.into(),
+                    ..record(creator, new, loaded, &compiled, identity)
+                };
+                (record, cancels(&compiled))
+            }
         };
-        add_warnings(loaded, &mut compiled);
-        let cancels = compiled
-            .concurrency
-            .as_ref()
-            .is_some_and(|concurrency| concurrency.cancel_in_progress);
-        let mut record = record(creator, new, loaded, compiled, identity)?;
         if !record.target.replicate.is_empty() {
             let text =
                 "a member of a suite runs once: say how often by `matrix`, with a `target` each";
@@ -172,7 +181,17 @@ impl App {
             record.source = None;
         }
         let steps = record.steps.clone();
-        let written = executions.create(record, request).await?;
+        let written = match common {
+            Some(common) => {
+                let given = info(new, &record.identity);
+                let plan = move |identity: &Identity| {
+                    let info = named(given.clone(), identity);
+                    Ok(Bytes::from(common.plan(&info)?))
+                };
+                executions.create_next(record, plan, request).await?
+            }
+            None => executions.create(record, request).await?,
+        };
         if written.replayed {
             return Ok(executions.details(written.value.id).await?);
         }
@@ -191,20 +210,23 @@ impl App {
     }
 
     /// Compiles a run before a number is taken, so that a bad manifest takes none; what an earlier run
-    /// of the same came to stands for it. Nothing of what holds secrets is kept for a later one.
-    fn try_out(&self, loaded: &Loaded, new: &NewRun) -> Result<Option<Arc<Compiled>>, Error> {
+    /// of the same came to stands for it. Nothing when it has to be compiled for each execution. Of
+    /// what holds secrets nothing is kept for a later one.
+    fn try_out(&self, loaded: &Loaded, new: &NewRun) -> Result<Option<Arc<Common>>, Error> {
         let stored = loaded.alone();
         if let Some(revision) = stored
             && let Some(known) = self.known.compiled(revision, new)
         {
             return Ok(known);
         }
-        let compiled = Arc::new(compile(loaded, new, &self.trial_identity(loaded))?);
+        let compiled = compile(loaded, new, &self.trial_identity(loaded))?;
+        let common = Common::new(compiled).ok().map(Arc::new);
         if let Some(revision) = stored {
             let workflow = &loaded.workflow;
-            self.known.keep_compiled(revision, workflow, new, &compiled);
+            self.known
+                .keep_compiled(revision, workflow, new, common.as_ref());
         }
-        Ok(Some(compiled))
+        Ok(common)
     }
 
     /// The identity of an execution that is compiled to see what comes of it.
@@ -361,41 +383,48 @@ impl App {
     }
 }
 
+/// Whether it ends older ones of its concurrency group.
+fn cancels(compiled: &Compiled) -> bool {
+    let concurrency = compiled.concurrency.as_ref();
+    concurrency.is_some_and(|concurrency| concurrency.cancel_in_progress)
+}
+
+/// What is stored of a run, but its plan.
 fn record(
     creator: &str,
     new: &NewRun,
     loaded: &Loaded,
-    compiled: Compiled,
+    compiled: &Compiled,
     identity: Identity,
-) -> Result<NewExecution, Error> {
-    let plan = serde_json::to_vec(&compiled.plan).map_err(|error| Error::Internal(error.into()))?;
+) -> NewExecution {
     let wait = new.max_wait.or(compiled.queue);
     let wait = wait.unwrap_or(DEFAULT_QUEUE_WAIT);
-    Ok(NewExecution {
+    let concurrency = compiled.concurrency.as_ref();
+    NewExecution {
         origin: None,
         policy: policy(&compiled.policy),
-        concurrency: compiled.concurrency.map(|said| Concurrency {
-            group: said.group,
+        concurrency: concurrency.map(|said| Concurrency {
+            group: said.group.clone(),
             most: said.most,
         }),
         source: loaded.source.clone(),
-        resolved: compiled.resolved,
+        resolved: compiled.resolved.clone(),
         workflow_revision: loaded.revision,
         steps: steps(&compiled.plan),
-        tags: compiled.tags,
-        labels: compiled.labels,
+        tags: compiled.tags.clone(),
+        labels: compiled.labels.clone(),
         config: shown_config(&loaded.workflow, &new.config),
         target: new
             .target
             .clone()
-            .unwrap_or_else(|| target(compiled.target)),
-        warnings: compiled.warnings.iter().map(ToString::to_string).collect(),
+            .unwrap_or_else(|| target(compiled.target.as_ref())),
+        warnings: warnings(loaded, compiled),
         priority: 0,
         creator: creator.to_owned(),
         queue_deadline: deadline(&identity, wait),
-        plan: Bytes::from(plan),
+        plan: Bytes::new(),
         identity,
-    })
+    }
 }
 
 /// What a workflow says, in the words of the state machine.
@@ -433,19 +462,27 @@ pub(super) fn deadline(identity: &Identity, wait: Duration) -> Option<jiff::Time
 fn info(new: &NewRun, identity: &Identity) -> ExecutionInfo {
     ExecutionInfo {
         id: identity.id.to_string(),
-        name: identity.display_name.clone(),
-        number: u64::try_from(identity.number).unwrap_or(0),
         scheduled_at: identity.create_time.to_string(),
         tags: new.tags.clone(),
-        ..ExecutionInfo::default()
+        ..named(ExecutionInfo::default(), identity)
     }
 }
 
-/// Puts what is to be said of what was loaded before what is to be said of the workflow.
-fn add_warnings(loaded: &Loaded, compiled: &mut Compiled) {
+/// The same for an execution that is called so.
+fn named(info: ExecutionInfo, identity: &Identity) -> ExecutionInfo {
+    ExecutionInfo {
+        name: identity.display_name.clone(),
+        number: u64::try_from(identity.number).unwrap_or(0),
+        ..info
+    }
+}
+
+/// What is to be said of what was loaded, then what is to be said of the workflow.
+fn warnings(loaded: &Loaded, compiled: &Compiled) -> Vec<String> {
     let of_request = loaded.request.iter().flat_map(|it| &it.warnings);
-    let before: Vec<Problem> = loaded.warnings.iter().chain(of_request).cloned().collect();
-    compiled.warnings.splice(0..0, before);
+    let of_loaded = loaded.warnings.iter().chain(of_request);
+    let all = of_loaded.chain(&compiled.warnings);
+    all.map(ToString::to_string).collect()
 }
 
 fn compile(loaded: &Loaded, new: &NewRun, identity: &Identity) -> Result<Compiled, Error> {
@@ -475,16 +512,16 @@ impl NewRun {
         let given = std::mem::replace(&mut self.tags, document.tags.clone());
         self.tags.extend(given);
         if self.target.is_none() {
-            self.target = document.target().map(|it| target(Some(it)));
+            self.target = document.target().map(|it| target(Some(&it)));
         }
     }
 }
 
-pub(super) fn target(compiled: Option<compile::Target>) -> Target {
+pub(super) fn target(compiled: Option<&compile::Target>) -> Target {
     compiled.map_or_else(Target::default, |target| Target {
-        matches: target.matches,
-        not: target.not,
-        replicate: target.replicate,
+        matches: target.matches.clone(),
+        not: target.not.clone(),
+        replicate: target.replicate.clone(),
     })
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use muster_spec::{
-    compile::{Compiled, Undeclared},
+    compile::{Common, Undeclared},
     schema::Workflow,
 };
 use uuid::Uuid;
@@ -62,15 +62,11 @@ impl Known {
 
     /// What came of compiling a revision with these values before: nothing when it was not, or
     /// nothing is kept of it. The inner value is what other executions may have of it.
-    pub(super) fn compiled(
-        &self,
-        revision: Revision,
-        new: &NewRun,
-    ) -> Option<Option<Arc<Compiled>>> {
+    pub(super) fn compiled(&self, revision: Revision, new: &NewRun) -> Option<Option<Arc<Common>>> {
         let key = (revision, self.hasher.hash_one((&new.config, &new.tags)));
         let all = self.lock();
         let known = all.compiled.get(&key)?;
-        known.is_of(new).then(|| known.compiled.clone())
+        known.is_of(new).then(|| known.common.clone())
     }
 
     /// Keeps what came of compiling a revision with these values.
@@ -79,7 +75,7 @@ impl Known {
         revision: Revision,
         workflow: &Workflow,
         new: &NewRun,
-        compiled: &Arc<Compiled>,
+        common: Option<&Arc<Common>>,
     ) {
         let key = (revision, self.hasher.hash_one((&new.config, &new.tags)));
         let sensitive = workflow.spec.config.values().any(|it| it.sensitive);
@@ -93,7 +89,7 @@ impl Known {
             tags: new.tags.clone(),
             undeclared: new.undeclared,
             // Secrets are not kept longer than they are needed.
-            compiled: (!sensitive).then(|| Arc::clone(compiled)),
+            common: common.filter(|_| !sensitive).map(Arc::clone),
         };
         let mut all = self.lock();
         if all.compiled.len() >= MOST_COMPILED {
@@ -109,7 +105,7 @@ struct Ran {
     config: BTreeMap<String, String>,
     tags: BTreeMap<String, String>,
     undeclared: Undeclared,
-    compiled: Option<Arc<Compiled>>,
+    common: Option<Arc<Common>>,
 }
 
 impl Ran {

@@ -31,7 +31,8 @@ impl App {
             Some(target) if target.replicate.is_empty() => return Ok(Vec::new()),
             Some(target) => target.clone(),
             None if says_so(loaded) => {
-                target(compile(loaded, new, &self.trial_identity(loaded))?.target)
+                let compiled = compile(loaded, new, &self.trial_identity(loaded))?;
+                target(compiled.target.as_ref())
             }
             None => return Ok(Vec::new()),
         };
