@@ -392,7 +392,12 @@ measured!(
     sqlx::SqliteConnection,
     sqlx::sqlite::SqliteConnectOptions,
     "",
-    ["PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON"]
+    [
+        "PRAGMA synchronous = FULL",
+        "PRAGMA foreign_keys = ON",
+        "PRAGMA cache_size = -16384",
+        "PRAGMA wal_autocheckpoint = 4000"
+    ]
 );
 measured!(
     postgres,

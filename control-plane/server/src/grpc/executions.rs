@@ -2,15 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::future::join_all;
 use muster_core::{execution::Stop, id::ExecutionId};
 use muster_proto::v1::{
-    CancelExecutionRequest, CancelExecutionResponse, CreateExecutionRequest,
-    CreateExecutionResponse, ExplainExecutionRequest, ExplainExecutionResponse,
+    BatchCreateExecutionsRequest, BatchCreateExecutionsResponse, CancelExecutionRequest,
+    CancelExecutionResponse, CreateExecutionError, CreateExecutionRequest, CreateExecutionResponse,
+    CreateExecutionResult, Execution, ExplainExecutionRequest, ExplainExecutionResponse,
     GetExecutionRequest, GetExecutionResponse, GetExecutionWorkflowRequest,
     GetExecutionWorkflowResponse, ListExecutionEventsRequest, ListExecutionEventsResponse,
     ListExecutionsRequest, ListExecutionsResponse, PauseExecutionRequest, PauseExecutionResponse,
     ResumeExecutionRequest, ResumeExecutionResponse, WatchExecutionRequest, WatchExecutionResponse,
-    create_execution_request::Source as WireSource, execution_service_server::ExecutionService,
+    create_execution_request::Source as WireSource, create_execution_result,
+    execution_service_server::ExecutionService,
 };
 use muster_spec::compile::Undeclared;
 use muster_storage::execution::Filter;
@@ -21,6 +24,8 @@ use crate::app::{App, Caller, Error, NewRun, REPLICAS, Source};
 
 /// How often a watcher looks without a word from anybody: another replica may write.
 const POLL: Duration = Duration::from_secs(2);
+/// Most runs of one call.
+const MOST_RUNS: usize = 100;
 
 #[tonic::async_trait]
 impl ExecutionService for Api {
@@ -29,27 +34,33 @@ impl ExecutionService for Api {
         request: Request<CreateExecutionRequest>,
     ) -> Result<Response<CreateExecutionResponse>, Status> {
         let (caller, message) = self.authenticate(request).await?;
-        let project = name::project("parent", &message.parent)?.to_owned();
-        let request = content(&message).request(&caller, &message.request_id)?;
-        let new = read_run(message)?;
-        let made = self
-            .app
-            .create_execution(&caller, &project, new, request.as_ref())
-            .await?;
-        let mut replicas: Vec<_> = made
-            .into_iter()
-            .map(|one| convert::details(&project, one))
-            .collect();
-        let execution = replicas.first().cloned();
-        let replicated = execution
-            .as_ref()
-            .is_some_and(|first| first.tags.contains_key(REPLICAS));
-        if !replicated {
-            replicas.clear();
+        Ok(Response::new(create(&self.app, &caller, message).await?))
+    }
+
+    async fn batch_create_executions(
+        &self,
+        request: Request<BatchCreateExecutionsRequest>,
+    ) -> Result<Response<BatchCreateExecutionsResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        name::project("parent", &message.parent)?;
+        let count = message.requests.len();
+        if count == 0 || count > MOST_RUNS {
+            let text = format!("{count} runs: give 1 to {MOST_RUNS}");
+            return Err(Error::invalid("requests", text).into());
         }
-        Ok(Response::new(CreateExecutionResponse {
-            execution,
-            replicas,
+        let (caller, parent) = (&caller, &message.parent);
+        let results = message.requests.into_iter().map(async |mut run| {
+            if run.parent.is_empty() {
+                run.parent.clone_from(parent);
+            }
+            let created = match run.parent == *parent {
+                true => Box::pin(create(&self.app, caller, run)).await,
+                false => Err(Error::invalid("parent", "must be that of all")),
+            };
+            result(created)
+        });
+        Ok(Response::new(BatchCreateExecutionsResponse {
+            results: join_all(results).await,
         }))
     }
 
@@ -332,6 +343,45 @@ fn content(message: &CreateExecutionRequest) -> Content {
         .pairs(&message.config)
         .pairs(&message.tags)
         .field(labels.join("\n"))
+}
+
+/// Accepts one run.
+async fn create(
+    app: &App,
+    caller: &Caller,
+    message: CreateExecutionRequest,
+) -> Result<CreateExecutionResponse, Error> {
+    let project = name::project("parent", &message.parent)?.to_owned();
+    let request = content(&message).request(caller, &message.request_id)?;
+    let new = read_run(message)?;
+    let made = app
+        .create_execution(caller, &project, new, request.as_ref())
+        .await?;
+    let mut made = made.into_iter().map(|one| convert::details(&project, one));
+    let first = made.next();
+    let is_replica = |first: &&Execution| first.tags.contains_key(REPLICAS);
+    let replica = first.as_ref().filter(is_replica).cloned();
+    Ok(CreateExecutionResponse {
+        replicas: replica.into_iter().chain(made).collect(),
+        execution: first,
+    })
+}
+
+fn result(created: Result<CreateExecutionResponse, Error>) -> CreateExecutionResult {
+    let result = match created {
+        Ok(created) => create_execution_result::Result::Created(created),
+        Err(error) => {
+            let status = Status::from(error);
+            create_execution_result::Result::Error(CreateExecutionError {
+                code: status.code().into(),
+                message: status.message().to_owned(),
+                details: status.details().to_vec().into(),
+            })
+        }
+    };
+    CreateExecutionResult {
+        result: Some(result),
+    }
 }
 
 fn read_run(message: CreateExecutionRequest) -> Result<NewRun, Error> {

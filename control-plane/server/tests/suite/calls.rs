@@ -1,8 +1,10 @@
 //! Calls of people and programs.
 
 use muster_proto::v1::{
-    CancelExecutionRequest, CreateWorkflowRequest, ListExecutionsRequest, QueuePolicy,
-    UpdateWorkflowRequest, create_execution_request::Source, execution::State,
+    BatchCreateExecutionsRequest, CancelExecutionRequest, CreateExecutionRequest,
+    CreateExecutionResult, CreateWorkflowRequest, Execution, ListExecutionsRequest, QueuePolicy,
+    UpdateWorkflowRequest, create_execution_request::Source, create_execution_result,
+    execution::State,
 };
 use tonic::Code;
 
@@ -209,4 +211,82 @@ async fn an_oversized_message_is_refused_with_its_limit() {
         .await
         .expect_err("too large");
     assert!(status.message().contains("4194304"), "{}", status.message());
+}
+
+#[tokio::test]
+async fn runs_of_one_call_are_accepted_or_refused_each_by_itself() {
+    let fixture = Fixture::start().await;
+    let mut admin = fixture.admin().await;
+    let identified = CreateExecutionRequest {
+        parent: String::new(),
+        request_id: uuid::Uuid::now_v7().to_string(),
+        ..run()
+    };
+    let unknown = CreateExecutionRequest {
+        source: Some(Source::Workflow(
+            "projects/default/workflows/nothing".to_owned(),
+        )),
+        ..run()
+    };
+    let elsewhere = CreateExecutionRequest {
+        parent: "projects/elsewhere".to_owned(),
+        ..run()
+    };
+    let batch = |requests| BatchCreateExecutionsRequest {
+        parent: "projects/default".to_owned(),
+        requests,
+    };
+    let mut service = admin.executions.clone();
+    let mut created = async |requests| -> Vec<Result<Execution, (Code, String)>> {
+        let made = service.batch_create_executions(batch(requests)).await;
+        let results = made.expect("each has an answer").into_inner().results;
+        let result = |one: CreateExecutionResult| match one.result.expect("one of them") {
+            create_execution_result::Result::Created(made) => Ok(made.execution.expect("made")),
+            create_execution_result::Result::Error(error) => {
+                let details = String::from_utf8_lossy(&error.details).into_owned();
+                assert!(!error.message.is_empty());
+                Err((Code::from(error.code), details))
+            }
+        };
+        results.into_iter().map(result).collect()
+    };
+    let first = created(vec![run(), unknown, identified.clone(), elsewhere]).await;
+    assert!(first[0].is_ok());
+    let refused = first[1].as_ref().expect_err("no workflow of that name");
+    assert_eq!(refused.0, Code::NotFound);
+    assert!(refused.1.contains("NOT_FOUND"), "{}", refused.1);
+    let refused = first[3].as_ref().expect_err("another project");
+    assert_eq!(refused.0, Code::InvalidArgument);
+    assert!(refused.1.contains("parent"), "{}", refused.1);
+    assert_eq!(admin.queued().await, 2);
+    // The same request is the same execution, in a call of its own too.
+    let again = created(vec![identified.clone()]).await;
+    let name = |made: &Result<Execution, _>| made.as_ref().map(|made| made.name.clone()).ok();
+    assert_eq!(name(&again[0]), name(&first[2]));
+    let alone = CreateExecutionRequest {
+        parent: "projects/default".to_owned(),
+        ..identified
+    };
+    assert_eq!(Some(admin.create(alone).await.name), name(&first[2]));
+    for count in [0, 101] {
+        let refused = batch(vec![run(); count]);
+        let refused = admin.executions.batch_create_executions(refused).await;
+        let refused = refused.expect_err("too few or too many");
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert!(refused.message().contains("1 to 100"), "{refused}");
+    }
+    let all = created(vec![run(); 100]).await;
+    let numbers: std::collections::BTreeSet<i64> =
+        all.iter().flatten().map(|made| made.number).collect();
+    assert_eq!(numbers.len(), 100);
+    let mut stranger = fixture.member_of_new_project("other").await;
+    let refused = stranger
+        .executions
+        .batch_create_executions(batch(vec![run()]))
+        .await;
+    let refused = refused.expect("each has an answer").into_inner().results;
+    let Some(create_execution_result::Result::Error(error)) = &refused[0].result else {
+        panic!("another project's");
+    };
+    assert_eq!(Code::from(error.code), Code::NotFound);
 }
