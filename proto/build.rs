@@ -36,7 +36,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         let api = protox::compile(API, ["."])?;
         let descriptor = PathBuf::from(env::var("OUT_DIR")?).join("muster.v1.bin");
         let mut config = prost_build::Config::new();
-        config.skip_debug(SECRET);
+        config
+            .skip_debug(SECRET)
+            // It is much larger than what takes its place.
+            .boxed(".muster.v1.CreateExecutionResult.result.created");
         tonic_prost_build::configure()
             .bytes(".")
             .file_descriptor_set_path(&descriptor)

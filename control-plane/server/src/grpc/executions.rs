@@ -369,7 +369,7 @@ async fn create(
 
 fn result(created: Result<CreateExecutionResponse, Error>) -> CreateExecutionResult {
     let result = match created {
-        Ok(created) => create_execution_result::Result::Created(created),
+        Ok(created) => create_execution_result::Result::Created(created.into()),
         Err(error) => {
             let status = Status::from(error);
             create_execution_result::Result::Error(CreateExecutionError {
