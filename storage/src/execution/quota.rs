@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use jiff::{SignedDuration, Timestamp};
-use muster_core::id::ProjectId;
+use muster_core::id::{ExecutionId, ProjectId};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
-    QuerySelect, Select,
+    ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect, Select,
     sea_query::{Expr, LockType},
 };
+use uuid::Uuid;
 
 use crate::{
     Error,
@@ -17,6 +17,9 @@ use crate::{
     time,
     transaction::Failure,
 };
+
+/// In milliseconds.
+const MINUTE: u64 = 60_000;
 
 /// What is left of the quotas of projects, in a transaction that makes executions.
 ///
@@ -103,7 +106,11 @@ async fn load<C: ConnectionTrait>(
     let mut made = None;
     if let Some(most) = limited.max_per_minute {
         let since = now.checked_sub(SignedDuration::from_mins(1)).unwrap_or(now);
-        made = Some(left_since(db, of_project(), most, time::millis(since)).await?);
+        let recent = of_project()
+            // By the index of ids, or all that the project ever made would be read.
+            .filter(row::Column::Id.gt(recent_id()))
+            .filter(row::Column::CreateTime.gt(time::millis(since)));
+        made = Some(left(db, recent, most).await?);
     }
     Ok(Some(Left {
         project: limited,
@@ -112,25 +119,13 @@ async fn load<C: ConnectionTrait>(
     }))
 }
 
-/// How many more there may be after a moment. The newest ones are looked at, as many as the quota:
-/// ids are in the order in which executions are made.
-async fn left_since<C: ConnectionTrait>(
-    db: &C,
-    query: Select<row::Entity>,
-    most: i32,
-    since: i64,
-) -> Result<u64, Failure> {
-    let most = u64::try_from(most).unwrap_or(0);
-    let newest: Vec<i64> = query
-        .select_only()
-        .column(row::Column::CreateTime)
-        .order_by_desc(row::Column::Id)
-        .limit(most)
-        .into_tuple()
-        .all(db)
-        .await?;
-    let made = newest.iter().filter(|time| **time > since).count();
-    Ok(most.saturating_sub(u64::try_from(made).unwrap_or(u64::MAX)))
+/// An id below those of all executions that were made in the last minute: ids begin with the time, in
+/// milliseconds.
+fn recent_id() -> Uuid {
+    let (now, _) = ExecutionId::generate().as_uuid().as_u64_pair();
+    // One minute more for clocks of other servers.
+    let since = (now >> 16).saturating_sub(2 * MINUTE);
+    uuid::Builder::from_unix_timestamp_millis(since, &[0; 10]).into_uuid()
 }
 
 /// How many more there may be; no more than the quota are counted.
