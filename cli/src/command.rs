@@ -40,6 +40,7 @@ use crate::{
     error::Error,
     exit::{self, Exit},
     json,
+    memory::SmallPages,
     terminal::{Style, Terminal},
     trace::{self, Audience},
 };
@@ -55,12 +56,15 @@ const SHUTDOWN: Duration = Duration::from_secs(2);
 static WRITTEN: AtomicBool = AtomicBool::new(false);
 
 /// Runs the command.
-pub(crate) fn execute(cli: Cli) -> ExitCode {
+pub(crate) fn execute(cli: Cli, pages: SmallPages) -> ExitCode {
     let audience = match cli.command {
         Command::Server(_) | Command::Agent(_) => Audience::Operator,
         _ => Audience::User,
     };
     trace::install(&cli.global, audience);
+    if !is_childless_daemon(&cli.command) {
+        pages.end();
+    }
     let is_json = cli.global.json();
     let terminal = cli.global.stderr();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -84,6 +88,15 @@ pub(crate) fn execute(cli: Cli) -> ExitCode {
             }
             error.exit().into()
         }
+    }
+}
+
+/// Whether it runs for long and starts no processes.
+fn is_childless_daemon(command: &Command) -> bool {
+    match command {
+        Command::Server(_) => true,
+        Command::Agent(arguments) => arguments.is_for_cluster(),
+        _ => false,
     }
 }
 

@@ -11,6 +11,7 @@ mod files;
 mod follow;
 mod json;
 mod manifest;
+mod memory;
 mod place;
 mod report;
 mod signal;
@@ -30,8 +31,9 @@ fn main() -> ExitCode {
     if let Some(arguments) = command::runner::arguments() {
         return command::runner::run(arguments);
     }
+    let pages = memory::SmallPages::begin();
     let cli = arguments::parse();
     // An error means that one is installed already.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-    command::execute(cli)
+    command::execute(cli, pages)
 }

@@ -53,6 +53,13 @@ pub(crate) struct Arguments {
     kubernetes: KubernetesArguments,
 }
 
+impl Arguments {
+    /// Whether attempts are Jobs, and no processes of its own.
+    pub(crate) const fn is_for_cluster(&self) -> bool {
+        matches!(self.backend, Backend::Kubernetes)
+    }
+}
+
 /// What runs attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Backend {
