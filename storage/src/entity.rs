@@ -34,7 +34,7 @@ where
     E: EntityTrait,
     C: ConnectionTrait,
 {
-    insert_all::<E, C>(db, vec![row]).await
+    insert_all::<E, C>(db, &[row]).await
 }
 
 /// Most rows that a statement carries.
@@ -73,13 +73,13 @@ pub(crate) fn padded<T: Copy>(ids: impl IntoIterator<Item = T>) -> Vec<T> {
 
 /// Inserts rows in few statements. Columns that no row has a value for are left out: none that may be
 /// NULL has another default.
-pub(crate) async fn insert_all<E, C>(db: &C, rows: Vec<E::Model>) -> Result<(), DbErr>
+pub(crate) async fn insert_all<E, C>(db: &C, rows: &[E::Model]) -> Result<(), DbErr>
 where
     E: EntityTrait,
     C: ConnectionTrait,
 {
     let backend = db.get_database_backend();
-    for rows in parts(backend, &rows) {
+    for rows in parts(backend, rows) {
         let all: Vec<(E::Column, Vec<Value>)> = E::Column::iter()
             .map(|column| (column, rows.iter().map(|row| row.get(column)).collect()))
             .filter(|(_, values): &(_, Vec<Value>)| values.iter().any(|it| *it != it.as_null()))

@@ -396,7 +396,7 @@ measured!(
         "PRAGMA synchronous = FULL",
         "PRAGMA foreign_keys = ON",
         "PRAGMA cache_size = -16384",
-        "PRAGMA wal_autocheckpoint = 4000"
+        "PRAGMA wal_autocheckpoint = 16384"
     ]
 );
 measured!(

@@ -200,22 +200,21 @@ async fn insert<C: ConnectionTrait>(
     let mut parts = Parts::default();
     let mut made = Vec::with_capacity(calls.len());
     for call in calls {
-        let identity = &call.new.identity;
-        made.push(match (&call.plan, numbers.as_slice().first().copied()) {
-            (Some(PlanOf(plan)), Some(number)) => {
-                let _taken = numbers.next();
-                let identity = identity.numbered(number);
-                let plan = plan(&identity)
-                    .map_err(|source| Failure::internal(Wanted::OPERATION, source))?;
-                parts.add(call, &identity, plan)?
+        let (identity, plan) = match &call.plan {
+            Some(PlanOf(plan)) => {
+                let failed = |source: Source| Failure::internal(Wanted::OPERATION, source);
+                let number = numbers.next().ok_or_else(|| failed("no number".into()))?;
+                let identity = call.new.identity.numbered(number);
+                let plan = plan(&identity).map_err(failed)?;
+                (identity, plan)
             }
-            _ => parts.add(call, identity, call.new.plan.clone())?,
-        });
+            None => (call.new.identity.clone(), call.new.plan.clone()),
+        };
+        made.push(parts.add(call, &identity, plan)?);
     }
-    let plans = parts.plans.iter().map(|it| Bytes::from(it.plan.clone()));
-    let rows = parts.executions.iter().cloned().zip(plans).collect();
     parts.insert(db, calls).await?;
-    Ok((made, rows))
+    let plans = parts.plans.into_iter().map(|row| row.plan.into());
+    Ok((made, parts.executions.into_iter().zip(plans).collect()))
 }
 
 /// The rows of new executions.
@@ -245,7 +244,7 @@ impl Parts {
         }
         self.plans.push(plan_row::Model {
             execution_id: id,
-            plan: plan.to_vec(),
+            plan: plan.into(),
             resolved: new.resolved.clone(),
         });
         self.steps.push(steps_row::Model {
@@ -277,15 +276,15 @@ impl Parts {
         row::record(row)
     }
 
-    async fn insert<C: ConnectionTrait>(self, db: &C, calls: &[&Wanted]) -> Result<(), Failure> {
+    async fn insert<C: ConnectionTrait>(&self, db: &C, calls: &[&Wanted]) -> Result<(), Failure> {
         // Before the change itself, so that the same request at the same moment waits here and then
         // finds what the first one did.
-        entity::insert_all::<request_row::Entity, _>(db, self.requests)
+        entity::insert_all::<request_row::Entity, _>(db, &self.requests)
             .await
             .map_err(|error| Failure::from(error).again_on_unique())?;
         // Which one it was is known when each is tried by itself.
         let first = calls.first();
-        entity::insert_all::<execution_row::Entity, _>(db, self.executions)
+        entity::insert_all::<execution_row::Entity, _>(db, &self.executions)
             .await
             .map_err(|error| {
                 Failure::from(error)
@@ -299,11 +298,11 @@ impl Parts {
                         Error::not_found(Kind::Project, project)
                     })
             })?;
-        entity::insert_all::<plan_row::Entity, _>(db, self.plans).await?;
-        entity::insert_all::<steps_row::Entity, _>(db, self.steps).await?;
-        entity::insert_all::<tag_row::Entity, _>(db, self.tags).await?;
-        entity::insert_all::<source_row::Entity, _>(db, self.sources).await?;
-        entity::insert_all::<event_row::Entity, _>(db, self.events).await?;
+        entity::insert_all::<plan_row::Entity, _>(db, &self.plans).await?;
+        entity::insert_all::<steps_row::Entity, _>(db, &self.steps).await?;
+        entity::insert_all::<tag_row::Entity, _>(db, &self.tags).await?;
+        entity::insert_all::<source_row::Entity, _>(db, &self.sources).await?;
+        entity::insert_all::<event_row::Entity, _>(db, &self.events).await?;
         Ok(())
     }
 }

@@ -73,15 +73,13 @@ impl Recent {
     /// The row, when this is its revision.
     fn row(&self, id: Uuid, revision: i64) -> Option<Arc<row::Model>> {
         let all = self.lock();
-        let known = all.young.get(&id).or_else(|| all.old.get(&id))?;
+        let known = all.get(id)?;
         (known.row.revision == revision).then(|| Arc::clone(&known.row))
     }
 
     /// The plan of an execution.
     pub(crate) fn plan(&self, id: Uuid) -> Option<Bytes> {
-        let all = self.lock();
-        let known = all.young.get(&id).or_else(|| all.old.get(&id))?;
-        known.plan.clone()
+        self.lock().get(id)?.plan.clone()
     }
 
     /// Runs a query that locks executions, and reads those that are not known as they are now.
@@ -115,6 +113,10 @@ impl Recent {
 }
 
 impl Generations {
+    fn get(&self, id: Uuid) -> Option<&Known> {
+        self.young.get(&id).or_else(|| self.old.get(&id))
+    }
+
     fn keep(&mut self, known: Known) {
         if known.size() > LARGEST {
             return;

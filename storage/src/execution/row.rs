@@ -334,7 +334,7 @@ pub(crate) async fn save_all<C: ConnectionTrait>(
         }
         .into());
     }
-    entity::insert_all::<event_row::Entity, _>(db, events).await?;
+    entity::insert_all::<event_row::Entity, _>(db, &events).await?;
     Ok(saved)
 }
 

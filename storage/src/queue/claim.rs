@@ -217,7 +217,7 @@ async fn assign<C: ConnectionTrait>(
         changes.push(change);
     }
     let saved = execution::save_all(db, changes).await?;
-    entity::insert_all::<attempt_row::Entity, _>(db, attempts.clone()).await?;
+    entity::insert_all::<attempt_row::Entity, _>(db, &attempts).await?;
     let mut plans = BTreeMap::new();
     let mut unknown = Vec::new();
     for id in saved.iter().map(|saved| saved.row.id) {
