@@ -64,6 +64,7 @@ impl Store {
                 .query_one_raw(statement)
                 .await
                 .map_err(|error| error::convert("say_words", error))?;
+            metrics::counter!("muster_storage_words_said_total").increment(1);
         }
         Ok(())
     }
@@ -114,11 +115,28 @@ impl Words {
             let Some(notification) = heard else {
                 return Ok(Heard::Gap);
             };
-            if let Some(words) = read(notification.payload(), self.own) {
+            let told = read(notification.payload(), self.own);
+            let speaker = match told {
+                Told::ByOther(_) => "other",
+                Told::Itself => "itself",
+                Told::Unknown => "unknown",
+            };
+            metrics::counter!("muster_storage_words_heard_total", "speaker" => speaker)
+                .increment(1);
+            if let Told::ByOther(words) = told {
                 return Ok(Heard::Words(words));
             }
         }
     }
+}
+
+/// What a notification says.
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    ByOther(Vec<Word>),
+    Itself,
+    /// No server of this version says that.
+    Unknown,
 }
 
 /// Words as they travel: who speaks, then each word.
@@ -143,11 +161,15 @@ fn payloads(own: Uuid, words: &BTreeSet<Word>) -> Vec<String> {
     all
 }
 
-/// Words of another server. What a newer one says and this one does not know is left out.
-fn read(payload: &str, own: Uuid) -> Option<Vec<Word>> {
-    let (speaker, words) = payload.split_once(' ')?;
-    if Uuid::from_str(speaker).ok()? == own {
-        return None;
+/// Reads a payload. Words that a newer server says and this one does not know are left out.
+fn read(payload: &str, own: Uuid) -> Told {
+    let Some((speaker, words)) = payload.split_once(' ') else {
+        return Told::Unknown;
+    };
+    match Uuid::from_str(speaker) {
+        Ok(speaker) if speaker == own => return Told::Itself,
+        Ok(_) => {}
+        Err(_) => return Told::Unknown,
     }
     let words = words.split(' ').filter_map(|word| {
         let id = || Uuid::from_str(word.get(1..)?).ok();
@@ -158,7 +180,7 @@ fn read(payload: &str, own: Uuid) -> Option<Vec<Word>> {
             _ => None,
         }
     });
-    Some(words.collect())
+    Told::ByOther(words.collect())
 }
 
 #[cfg(test)]
@@ -179,19 +201,21 @@ mod tests {
         let other = Uuid::from_u128(2);
         let heard: BTreeSet<Word> = payloads
             .iter()
-            .filter_map(|payload| read(payload, other))
-            .flatten()
+            .flat_map(|payload| match read(payload, other) {
+                Told::ByOther(words) => words,
+                told => panic!("{told:?}"),
+            })
             .collect();
         assert_eq!(heard, words);
-        assert_eq!(read(&payloads[0], own), None, "nobody hears himself");
+        assert_eq!(read(&payloads[0], own), Told::Itself);
     }
 
     #[test]
     fn what_is_not_understood_is_left_out() {
         let speaker = Uuid::from_u128(2).simple();
         let heard = read(&format!("{speaker} z1 q a- "), Uuid::from_u128(1));
-        assert_eq!(heard, Some(vec![Word::Queue]));
-        assert_eq!(read("nonsense", Uuid::nil()), None);
-        assert_eq!(read("", Uuid::nil()), None);
+        assert_eq!(heard, Told::ByOther(vec![Word::Queue]));
+        assert_eq!(read("nonsense", Uuid::nil()), Told::Unknown);
+        assert_eq!(read("", Uuid::nil()), Told::Unknown);
     }
 }

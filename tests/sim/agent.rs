@@ -89,6 +89,8 @@ pub(crate) struct Process {
     greeted: BTreeMap<String, (i64, i64)>,
     /// How wrong its clock is, in milliseconds.
     pub(crate) skew: i64,
+    /// How often it has looked for a server by itself.
+    looks: usize,
 }
 
 impl Process {
@@ -121,7 +123,14 @@ impl Process {
             connected_at: 0,
             greeted: BTreeMap::new(),
             skew: 0,
+            looks: 0,
         }
+    }
+
+    /// Number of the server to connect to: another one each time, and not the same for all agents.
+    pub(crate) const fn next_server(&mut self) -> usize {
+        self.looks += 1;
+        self.agent + self.looks
     }
 
     fn capacity(&self) -> u32 {

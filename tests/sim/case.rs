@@ -6,20 +6,14 @@ use std::{
     fmt::Write as _,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, PoisonError,
+        Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use crate::{
-    crash::{CrashPoint, Transactions},
-    database::Template,
-    generator,
-    op::Op,
-    world::World,
-};
+use crate::{database::Template, generator, op::Op, world::World};
 
 /// First seed when nobody says which.
 const SEED: u64 = 1;
@@ -44,12 +38,8 @@ pub(crate) struct Report {
 
 /// Runs the operations in a fresh world, and ends it.
 pub(crate) fn run(template: &Template, ops: &[Op]) -> Result<Report, Failure> {
-    let recorder = Transactions::default();
-    let point = Arc::clone(&recorder.0);
     let mut at = 0;
-    let ran = catch_unwind(AssertUnwindSafe(|| {
-        metrics::with_local_recorder(&recorder, || play(template, &point, ops, &mut at))
-    }));
+    let ran = catch_unwind(AssertUnwindSafe(|| play(template, ops, &mut at)));
     let failed = |broken| Failure { at, broken };
     match ran {
         Ok(Ok(report)) => Ok(report),
@@ -62,13 +52,8 @@ pub(crate) fn run(template: &Template, ops: &[Op]) -> Result<Report, Failure> {
     }
 }
 
-fn play(
-    template: &Template,
-    point: &Arc<CrashPoint>,
-    ops: &[Op],
-    at: &mut usize,
-) -> anyhow::Result<Report> {
-    let mut world = World::begin(template, point)?;
+fn play(template: &Template, ops: &[Op], at: &mut usize) -> anyhow::Result<Report> {
+    let mut world = World::begin(template)?;
     for op in ops {
         world.apply(*op)?;
         *at += 1;
@@ -100,7 +85,7 @@ pub(crate) fn run_all(template: &Template, cases: u64) {
                         return;
                     }
                     let seed = first.wrapping_add(index);
-                    match run(template, &generator::operations(seed)) {
+                    match run(template, &generator::operations(seed, template.servers)) {
                         Ok(report) => lock(&deaths).extend(report.deaths),
                         Err(failure) => *lock(&failed) = Some((seed, failure)),
                     }
@@ -137,7 +122,7 @@ fn number(variable: &str, default: u64) -> u64 {
 
 /// What to show of a case that failed.
 fn describe(template: &Template, seed: u64, failure: Failure) -> String {
-    let ops = generator::operations(seed);
+    let ops = generator::operations(seed, template.servers);
     let mut text = format!("seed {seed}: {}\n", failure.broken);
     let _infallible = writeln!(
         text,

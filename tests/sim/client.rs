@@ -29,15 +29,18 @@ pub(crate) type Authed = InterceptedService<Channel, Bearer>;
 /// The clients of a caller.
 #[derive(Debug, Clone)]
 pub(crate) struct Clients {
+    /// Which server they speak to.
+    pub(crate) server: usize,
     pub(crate) executions: ExecutionServiceClient<Authed>,
     pub(crate) logs: LogServiceClient<Authed>,
 }
 
 impl Clients {
-    /// Clients on one connection.
-    pub(crate) fn new(channel: Channel, token: &str) -> Self {
+    /// Clients on one connection to a server.
+    pub(crate) fn new(server: usize, channel: Channel, token: &str) -> Self {
         let bearer = Bearer(token.to_owned());
         Self {
+            server,
             executions: ExecutionServiceClient::with_interceptor(channel.clone(), bearer.clone()),
             logs: LogServiceClient::with_interceptor(channel, bearer),
         }

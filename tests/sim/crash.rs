@@ -1,26 +1,19 @@
 //! Where a server dies: after a transaction, at once or some polls later.
 //!
-//! The store tells its metrics of each transaction that ended, on the thread that ran it. A
-//! recorder of this thread counts them, and unwinds out of the one that was chosen: it is
-//! committed, and nothing that follows from it happens.
+//! The store tells its metrics of each transaction that ended, on the thread that ran it. The
+//! recorder of a server ([`crate::measured`]) counts them here, which unwinds out of the one that
+//! was chosen: it is committed, and nothing that follows from it happens.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Mutex, PoisonError,
     atomic::{AtomicBool, AtomicU32, Ordering},
 };
-
-use metrics::{
-    Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
-};
-
-/// The store's histogram that has an entry for each transaction.
-const TRANSACTIONS: &str = "muster_storage_transaction_seconds";
 
 /// The server is dead, or dies now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Crashed;
 
-/// Counts transactions, and says when the server dies.
+/// Counts transactions of one server, and says when it dies.
 #[derive(Debug, Default)]
 pub(crate) struct CrashPoint {
     /// Transactions that have ended.
@@ -75,7 +68,8 @@ impl CrashPoint {
         left.map(drop).map_err(|_none_left| Crashed)
     }
 
-    fn transaction(&self, name: &str) {
+    /// A transaction has ended.
+    pub(crate) fn transaction(&self, name: &str) {
         let ended = self.ended.fetch_add(1, Ordering::SeqCst) + 1;
         if ended != self.last.load(Ordering::SeqCst) {
             return;
@@ -89,49 +83,5 @@ impl CrashPoint {
             // Past the panic hook: this is not a failure of anybody.
             std::panic::resume_unwind(Box::new(Crashed));
         }
-    }
-}
-
-/// The metrics of a thread, of which only transactions matter here.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Transactions(pub(crate) Arc<CrashPoint>);
-
-/// One use of the histogram.
-struct Transaction {
-    point: Arc<CrashPoint>,
-    name: String,
-}
-
-impl HistogramFn for Transaction {
-    fn record(&self, _seconds: f64) {
-        self.point.transaction(&self.name);
-    }
-}
-
-impl Recorder for Transactions {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
-        Counter::noop()
-    }
-
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
-    }
-
-    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-        if key.name() != TRANSACTIONS {
-            return Histogram::noop();
-        }
-        let mut labels = key.labels();
-        let name = labels.find(|label| label.key() == "operation");
-        Histogram::from_arc(Arc::new(Transaction {
-            point: Arc::clone(&self.0),
-            name: name.map_or_else(String::new, |label| label.value().to_owned()),
-        }))
     }
 }

@@ -3,10 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use anyhow::Context as _;
@@ -18,8 +15,8 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 use crate::{
     agent::{AGENTS, LEASE, RENEW},
     client::Bearer,
-    crash::{CrashPoint, Crashed},
-    life::{Life, Outcome},
+    crash::Crashed,
+    servers::{Outcome, Servers},
 };
 
 /// The variable that names a PostgreSQL server, as for the suite of the storage.
@@ -31,6 +28,8 @@ pub(crate) struct Template {
     dir: tempfile::TempDir,
     postgres: Option<Postgres>,
     cases: AtomicU32,
+    /// How many servers a case has.
+    pub(crate) servers: usize,
     pub(crate) admin: String,
     /// Tokens of the agents, in the order of [`AGENTS`].
     pub(crate) agents: Vec<String>,
@@ -59,44 +58,44 @@ pub(crate) fn clock() -> Clock {
 impl Template {
     /// Sets up a database on SQLite.
     pub(crate) fn sqlite() -> anyhow::Result<Self> {
-        Self::make(None)
+        Self::make(None, 1)
     }
 
-    /// Sets up a database on PostgreSQL, where one is given.
-    pub(crate) fn postgres() -> anyhow::Result<Option<Self>> {
+    /// Sets up a database on PostgreSQL, where one is given, for so many servers.
+    pub(crate) fn postgres(servers: usize) -> anyhow::Result<Option<Self>> {
         let Some(server) = muster_tests::given::server(POSTGRES)? else {
             return Ok(None);
         };
         let name = format!("muster_sim_{}", uuid::Uuid::now_v7().simple());
         execute(&server, &format!("CREATE DATABASE {name}"))?;
-        Self::make(Some(Postgres { server, name })).map(Some)
+        Self::make(Some(Postgres { server, name }), servers).map(Some)
     }
 
-    fn make(postgres: Option<Postgres>) -> anyhow::Result<Self> {
+    fn make(postgres: Option<Postgres>, servers: usize) -> anyhow::Result<Self> {
         let dir = directory()?;
-        let config = config(dir.path(), postgres.as_ref());
-        let point = Arc::new(CrashPoint::default());
-        let life = Life::begin(config, clock(), &point)?.map_err(|Crashed| no_crash())?;
+        let mut only = Servers::new(1, None);
+        only.start(0, config(dir.path(), postgres.as_ref(), 0), clock())?;
+        let channel = only.channel(0).ok_or_else(no_crash)?;
         let admin = fs::read_to_string(dir.path().join("admin-token"))?;
         let admin = admin.trim().to_owned();
-        let mut client =
-            AgentServiceClient::with_interceptor(life.channel(), Bearer(admin.clone()));
+        let mut client = AgentServiceClient::with_interceptor(channel, Bearer(admin.clone()));
         let mut agents = Vec::new();
         for (name, _) in AGENTS {
             let new = CreateAgentRequest {
                 agent_id: name.to_owned(),
                 ..CreateAgentRequest::default()
             };
-            match life.run(None, client.create_agent(new))? {
+            match only.run(0, None, client.create_agent(new))? {
                 Ok(Outcome::Done(made)) => agents.push(made?.into_inner().token),
                 Ok(Outcome::Left) | Err(Crashed) => return Err(no_crash()),
             }
         }
-        life.stop()?.map_err(|Crashed| no_crash())?;
+        only.stop(0)?;
         Ok(Self {
             dir,
             postgres,
             cases: AtomicU32::new(0),
+            servers,
             admin,
             agents,
         })
@@ -130,8 +129,8 @@ impl Drop for Template {
 
 impl Database {
     /// The set-up of a server on it.
-    pub(crate) fn config(&self) -> Config {
-        config(self.dir.path(), self.postgres.as_ref())
+    pub(crate) fn config(&self, server: usize) -> Config {
+        config(self.dir.path(), self.postgres.as_ref(), server)
     }
 }
 
@@ -145,8 +144,15 @@ fn no_crash() -> anyhow::Error {
     anyhow::anyhow!("the server died, which nobody wanted")
 }
 
-fn config(dir: &Path, postgres: Option<&Postgres>) -> Config {
-    let mut config = Config::new(dir.to_owned());
+/// Each server has a directory of its own, and one place for blobs with the others.
+fn config(dir: &Path, postgres: Option<&Postgres>, server: usize) -> Config {
+    let data_dir = match server {
+        0 => dir.to_owned(),
+        _ => dir.join(format!("server-{server}")),
+    };
+    let mut config = Config::new(data_dir);
+    config.blobs = Some(format!("file://{}", dir.join("blobs").display()));
+    config.credential_key_file = (server > 0).then(|| dir.join("credential-key"));
     config.listen.set_port(0);
     config.lease_duration = LEASE;
     config.renew_interval = RENEW;

@@ -78,8 +78,8 @@ const KINDS: [Kind; 26] = [
 /// Most operations of a case.
 const MOST: usize = 60;
 
-/// The operations of a seed.
-pub(crate) fn operations(seed: u64) -> Vec<Op> {
+/// The operations of a seed, for a world with so many servers.
+pub(crate) fn operations(seed: u64, servers: usize) -> Vec<Op> {
     let mut rng = StdRng::seed_from_u64(seed);
     let count = rng.random_range(12..MOST);
     let mut ops = vec![
@@ -89,10 +89,28 @@ pub(crate) fn operations(seed: u64) -> Vec<Op> {
         },
         Op::Time(1),
     ];
-    ops.extend((0..count).map(|_| operation(&mut rng)));
+    for _ in 0..count {
+        let op = operation(&mut rng);
+        if servers > 1 {
+            side_by_side(&mut rng, op, &mut ops);
+        } else {
+            ops.push(op);
+        }
+    }
     // Costly, so not always.
     ops.extend(rng.random_bool(0.3).then_some(Op::Fill));
     ops
+}
+
+/// An operation in a world with more than one server, about one of them. Mostly all of them run:
+/// what they do at the same time is why they are there.
+fn side_by_side(rng: &mut StdRng, op: Op, ops: &mut Vec<Op>) {
+    let server = rng.random();
+    ops.extend(rng.random_bool(0.4).then_some(Op::Server(server)));
+    ops.push(op);
+    if op == Op::Start {
+        ops.extend([Op::Server(server.wrapping_add(1)), Op::Start]);
+    }
 }
 
 fn operation(rng: &mut StdRng) -> Op {

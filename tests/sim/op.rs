@@ -136,13 +136,16 @@ pub(crate) enum Op {
         /// By how many minutes.
         minutes: i8,
     },
+    /// The next operations are about this server: it crashes, stops, starts, and takes calls, new
+    /// streams and logs while it runs; else another one takes them.
+    Server(u8),
     /// The server dies now.
     Crash,
     /// The server dies soon.
     CrashAfter {
         /// After this many transactions, from 1.
         transactions: u8,
-        /// And this many polls of its runtime.
+        /// And this many of its turns.
         polls: u8,
     },
     /// The server stops in order.

@@ -3,7 +3,7 @@
 //! Some are in histories written by hand, one for each promise; some are made in the database of a
 //! world that runs, behind the back of everybody.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use muster_core::execution::State;
 use sqlx::{Connection as _, Executor as _, SqliteConnection};
@@ -11,7 +11,6 @@ use sqlx::{Connection as _, Executor as _, SqliteConnection};
 use crate::{
     agent::{LEASE, millis},
     case::{Failure, shrink},
-    crash::Transactions,
     database::Template,
     invariant::{Invariants, at_the_end},
     ledger::{Ledger, Spoken, Submit},
@@ -295,30 +294,26 @@ fn an_execution_that_never_ends_is_seen() {
 /// Runs operations, then a statement on the database behind the server's back, and checks again.
 fn tamper(ops: &[Op], statement: &str) -> String {
     let template = Template::sqlite().expect("a database");
-    let recorder = Transactions::default();
-    let point = Arc::clone(&recorder.0);
-    metrics::with_local_recorder(&recorder, || {
-        let mut world = World::begin(&template, &point).expect("it begins");
-        for op in ops {
-            world.apply(*op).expect("nothing is broken yet");
-        }
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime");
-        let changed = runtime.block_on(async {
-            let mut connection = SqliteConnection::connect(&world.url()).await?;
-            let statement = sqlx::AssertSqlSafe(statement.to_owned());
-            let done = connection.execute(statement).await?;
-            connection.close().await?;
-            Ok::<_, sqlx::Error>(done.rows_affected())
-        });
-        assert_eq!(changed.expect("the statement works"), 1);
-        let end = world.apply(Op::Crash);
-        end.and_then(|()| world.end())
-            .expect_err("the fault is seen")
-            .to_string()
-    })
+    let mut world = World::begin(&template).expect("it begins");
+    for op in ops {
+        world.apply(*op).expect("nothing is broken yet");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let changed = runtime.block_on(async {
+        let mut connection = SqliteConnection::connect(&world.url()).await?;
+        let statement = sqlx::AssertSqlSafe(statement.to_owned());
+        let done = connection.execute(statement).await?;
+        connection.close().await?;
+        Ok::<_, sqlx::Error>(done.rows_affected())
+    });
+    assert_eq!(changed.expect("the statement works"), 1);
+    let end = world.apply(Op::Crash);
+    end.and_then(|()| world.end())
+        .expect_err("the fault is seen")
+        .to_string()
 }
 
 const SUBMIT: Op = Op::Submit {
@@ -353,25 +348,21 @@ fn a_slot_that_is_lost_is_seen_in_a_running_world() {
 #[test]
 fn a_stale_word_that_is_taken_is_seen() {
     let template = Template::sqlite().expect("a database");
-    let recorder = Transactions::default();
-    let point = Arc::clone(&recorder.0);
-    metrics::with_local_recorder(&recorder, || {
-        let mut world = World::begin(&template, &point).expect("it begins");
-        for op in [Op::Time(1), SUBMIT, Op::Time(1)] {
-            world.apply(op).expect("nothing is broken yet");
-        }
-        // The simulation takes the live epoch for an old one.
-        for spoken in world.ledger_mut().attempts.values_mut() {
-            spoken.epoch += 1;
-        }
-        let stale = Op::Stale {
-            agent: 1,
-            attempt: 0,
-            word: Word::Passed,
-        };
-        let fault = world.apply(stale).expect_err("the server takes it");
-        says(&fault.to_string(), "was not refused");
-    });
+    let mut world = World::begin(&template).expect("it begins");
+    for op in [Op::Time(1), SUBMIT, Op::Time(1)] {
+        world.apply(op).expect("nothing is broken yet");
+    }
+    // The simulation takes the live epoch for an old one.
+    for spoken in world.ledger_mut().attempts.values_mut() {
+        spoken.epoch += 1;
+    }
+    let stale = Op::Stale {
+        agent: 1,
+        attempt: 0,
+        word: Word::Passed,
+    };
+    let fault = world.apply(stale).expect_err("the server takes it");
+    says(&fault.to_string(), "was not refused");
 }
 
 #[test]

@@ -1,13 +1,10 @@
 //! Cases that are written down: outages of each side told apart, and a crash after every
 //! transaction of a whole life.
 
-use std::sync::Arc;
-
 use muster_core::execution::State;
 
 use crate::{
     case::{self, Report},
-    crash::Transactions,
     database::Template,
     generator,
     op::{End, LogFault, Loss, Op},
@@ -41,24 +38,20 @@ const fn network(up: bool, down: bool) -> Op {
 /// The only execution after operations, and again at the end of everything.
 pub(crate) fn play(ops: &[Op]) -> (Execution, Execution) {
     let template = Template::sqlite().expect("a database");
-    let recorder = Transactions::default();
-    let point = Arc::clone(&recorder.0);
-    metrics::with_local_recorder(&recorder, || {
-        let mut world = World::begin(&template, &point).expect("it begins");
-        for op in ops {
-            let done = world.apply(*op);
-            done.unwrap_or_else(|broken| panic!("{op:?}: {broken:#}"));
-        }
-        let mut only = || {
-            let sight = world.sight().expect("it can be read");
-            assert_eq!(sight.len(), 1);
-            sight.into_values().next().expect("there is one")
-        };
-        let after = only();
-        world.end().expect("nothing is broken");
+    let mut world = World::begin(&template).expect("it begins");
+    for op in ops {
+        let done = world.apply(*op);
+        done.unwrap_or_else(|broken| panic!("{op:?}: {broken:#}"));
+    }
+    let mut only = || {
         let sight = world.sight().expect("it can be read");
-        (after, sight.into_values().next().expect("there is one"))
-    })
+        assert_eq!(sight.len(), 1);
+        sight.into_values().next().expect("there is one")
+    };
+    let after = only();
+    world.end().expect("nothing is broken");
+    let sight = world.sight().expect("it can be read");
+    (after, sight.into_values().next().expect("there is one"))
 }
 
 fn statuses(execution: &Execution) -> Vec<(Status, &str)> {
@@ -244,8 +237,10 @@ fn promises_hold_after_a_crash_at_every_transaction() {
 #[test]
 fn a_seed_makes_one_case_and_another_seed_another_one() {
     for seed in 0..100 {
-        let ops = generator::operations(seed);
-        assert_eq!(ops, generator::operations(seed));
-        assert_ne!(ops, generator::operations(seed + 1));
+        for servers in [1, 2] {
+            let ops = generator::operations(seed, servers);
+            assert_eq!(ops, generator::operations(seed, servers));
+            assert_ne!(ops, generator::operations(seed + 1, servers));
+        }
     }
 }

@@ -13,7 +13,7 @@ use muster_proto::v1::{
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
-use crate::{client::Authed, life::Life};
+use crate::{client::Authed, servers::Servers};
 
 /// What came and is not heard yet; `closed` when nothing more comes.
 #[derive(Debug, Default)]
@@ -25,6 +25,8 @@ struct Inbox {
 /// A stream.
 #[derive(Debug)]
 pub(crate) struct Wire {
+    /// To which server.
+    pub(crate) server: usize,
     outbox: mpsc::UnboundedSender<LinkRequest>,
     inbox: Arc<Mutex<Inbox>>,
     /// What was said and did not arrive yet.
@@ -34,14 +36,15 @@ pub(crate) struct Wire {
 impl Wire {
     /// Opens a stream; it breaks when this is dropped.
     pub(crate) fn open(
-        life: &Life,
+        servers: &Servers,
+        server: usize,
         mut link: AgentLinkServiceClient<Authed>,
     ) -> anyhow::Result<Self> {
         let (outbox, requests) = mpsc::unbounded_channel();
         let inbox: Arc<Mutex<Inbox>> = Arc::default();
         let heard = Arc::downgrade(&inbox);
         let requests = UnboundedReceiverStream::new(requests);
-        life.spawn(async move {
+        servers.spawn(server, async move {
             let hear = |change: &mut dyn FnMut(&mut Inbox)| match heard.upgrade() {
                 None => false,
                 Some(inbox) => {
@@ -61,6 +64,7 @@ impl Wire {
             hear(&mut |inbox| inbox.closed = true);
         })?;
         Ok(Self {
+            server,
             outbox,
             inbox,
             delayed: Vec::new(),
@@ -102,6 +106,8 @@ impl Wire {
 /// A stream of a log that stays open.
 #[derive(Debug)]
 pub(crate) struct LogWire {
+    /// To which server.
+    pub(crate) server: usize,
     pub(crate) attempt: String,
     epoch: i64,
     outbox: mpsc::UnboundedSender<StreamLogRequest>,
@@ -116,7 +122,8 @@ pub(crate) struct LogWire {
 impl LogWire {
     /// Opens a stream.
     pub(crate) fn open(
-        life: &Life,
+        servers: &Servers,
+        server: usize,
         mut link: AgentLinkServiceClient<Authed>,
         attempt: &str,
         epoch: i64,
@@ -124,7 +131,7 @@ impl LogWire {
         let (outbox, requests) = mpsc::unbounded_channel();
         let (heard, answers) = mpsc::unbounded_channel();
         let requests = UnboundedReceiverStream::new(requests);
-        life.spawn(async move {
+        servers.spawn(server, async move {
             if let Ok(stream) = link.stream_log(requests).await {
                 let mut stream = stream.into_inner();
                 while let Ok(Some(answer)) = stream.message().await {
@@ -137,6 +144,7 @@ impl LogWire {
             let _gone = heard.send(None);
         })?;
         let wire = Self {
+            server,
             attempt: attempt.to_owned(),
             epoch,
             outbox,

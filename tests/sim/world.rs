@@ -1,5 +1,5 @@
-//! The simulated world: one server on one database, agents and callers, and the faults between
-//! them. It carries out operations one by one, and checks what must hold after each.
+//! The simulated world: servers on one database, agents and callers, and the faults between them.
+//! It carries out operations one by one, and checks what must hold after each.
 
 mod call;
 mod end;
@@ -7,7 +7,7 @@ mod log;
 mod stale;
 mod talk;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::anyhow;
 use muster_core::clock::Clock;
@@ -15,15 +15,15 @@ use muster_core::clock::Clock;
 use crate::{
     agent::{AGENTS, LEASE, Process, RENEW, millis},
     client::Clients,
-    crash::{CrashPoint, Crashed},
     database::{self, Database, Template},
+    herald::Herald,
     invariant::Invariants,
     ledger::Ledger,
-    life::Life,
     observer::Observer,
     op::{End, Op},
     pod::{Cluster, Stage},
     seen::Sight,
+    servers::Servers,
 };
 
 /// One second, the step of time.
@@ -34,8 +34,9 @@ pub(crate) struct World<'a> {
     template: &'a Template,
     database: Database,
     clock: Clock,
-    point: Arc<CrashPoint>,
-    life: Option<Life>,
+    servers: Servers,
+    /// The server that operations are about.
+    about: usize,
     observer: Observer,
     clusters: Vec<Cluster>,
     processes: Vec<Process>,
@@ -45,26 +46,30 @@ pub(crate) struct World<'a> {
     anonymous: u32,
     /// Makes what pods print different.
     salt: u64,
-    /// Operations after which it is waited again until the server has come to rest.
+    /// Operations after which it is waited again until the servers have come to rest.
     hurry: u8,
     /// Whether it is seen at the end that no slot is lost.
     fill: bool,
 }
 
 impl<'a> World<'a> {
-    /// A world in which a server runs and agents have just started.
-    pub(crate) fn begin(template: &'a Template, point: &Arc<CrashPoint>) -> anyhow::Result<Self> {
+    /// A world in which the servers run and agents have just started.
+    pub(crate) fn begin(template: &'a Template) -> anyhow::Result<Self> {
         let database = template.copy()?;
         let clock = database::clock();
-        let url = database.config().database_url();
+        let url = database.config(0).database_url();
         let observer = Observer::connect(&url, &clock)?;
+        let herald = match template.servers {
+            0 | 1 => None,
+            _ => Some(Herald::connect(&url)?),
+        };
         let clusters = vec![Cluster::new(); AGENTS.len()];
         let processes = clusters.iter().enumerate();
         let mut world = Self {
             template,
             database,
-            point: Arc::clone(point),
-            life: None,
+            servers: Servers::new(template.servers, herald),
+            about: 0,
             observer,
             processes: processes
                 .map(|(agent, cluster)| Process::start(agent, cluster))
@@ -78,7 +83,9 @@ impl<'a> World<'a> {
             fill: false,
             clock,
         };
-        world.start()?;
+        for server in 0..template.servers {
+            world.start(server)?;
+        }
         Ok(world)
     }
 
@@ -95,7 +102,7 @@ impl<'a> World<'a> {
             Op::Resume(execution) => self.pause(execution, false)?,
             Op::Connect { agent, half_open } => {
                 let index = self.process(agent);
-                self.connect(index, half_open)?;
+                self.connect(index, self.about, half_open)?;
                 self.exchange(index)?;
             }
             Op::Late(agent) => self.late(self.process(agent))?,
@@ -150,13 +157,26 @@ impl<'a> World<'a> {
                 let index = self.process(agent);
                 self.processes[index].skew = i64::from(minutes) * 60_000;
             }
-            Op::Crash => self.crashed(),
+            Op::Server(number) => {
+                self.about = self.servers.place(usize::from(number));
+                self.servers.begin_with(self.about);
+            }
+            Op::Crash => {
+                self.servers.crash(self.about);
+                self.bury();
+            }
             Op::CrashAfter {
                 transactions,
                 polls,
-            } => self.point.arm(u32::from(transactions), u32::from(polls)),
-            Op::Stop => self.stop()?,
-            Op::Start => self.start()?,
+            } => {
+                let (transactions, turns) = (u32::from(transactions), u32::from(polls));
+                self.servers.arm(self.about, transactions, turns);
+            }
+            Op::Stop => {
+                self.servers.stop(self.about)?;
+                self.bury();
+            }
+            Op::Start => self.start(self.about)?,
             Op::Fill => self.fill = true,
         }
         self.hurry = self.hurry.saturating_sub(1);
@@ -170,7 +190,7 @@ impl<'a> World<'a> {
 
     /// URL of its database.
     pub(crate) fn url(&self) -> String {
-        let url = self.database.config().database_url();
+        let url = self.database.config(0).database_url();
         url.replace("sqlite:///", "sqlite:/")
     }
 
@@ -181,7 +201,7 @@ impl<'a> World<'a> {
 
     /// Names of the transactions after which a server has died.
     pub(crate) fn deaths(&self) -> Vec<String> {
-        self.point.deaths()
+        self.servers.deaths()
     }
 
     /// Checks what must hold now.
@@ -208,68 +228,43 @@ impl<'a> World<'a> {
         held.get(index).map(|attempt| (*attempt).clone())
     }
 
-    fn clients(&self) -> Option<Clients> {
-        let life = self.life.as_ref()?;
-        Some(Clients::new(life.channel(), &self.template.admin))
+    /// A caller's way to a server or another one that runs.
+    fn clients(&self, server: usize) -> Option<Clients> {
+        let server = self.servers.running(server)?;
+        let channel = self.servers.channel(server)?;
+        Some(Clients::new(server, channel, &self.template.admin))
     }
 
-    /// Starts a server, unless one runs.
-    fn start(&mut self) -> anyhow::Result<()> {
-        if self.life.is_some() {
-            return Ok(());
+    /// Starts a server, unless it runs.
+    fn start(&mut self, server: usize) -> anyhow::Result<()> {
+        let config = self.database.config(server);
+        if self.servers.start(server, config, self.clock.clone())? {
+            self.ledger.server_start = self.now();
         }
-        match Life::begin(self.database.config(), self.clock.clone(), &self.point)? {
-            Ok(life) => {
-                self.life = Some(life);
-                self.ledger.server_start = self.now();
-                self.settle()
+        self.settle()
+    }
+
+    /// Streams to servers that have died or stopped are gone.
+    fn bury(&mut self) {
+        for server in self.servers.take_fallen() {
+            for process in &mut self.processes {
+                process.wire.take_if(|wire| wire.server == server);
+                process.half_open.retain(|wire| wire.server != server);
+                process.logs.retain(|log| log.server != server);
             }
-            Err(Crashed) => {
-                self.crashed();
-                Ok(())
-            }
-        }
-    }
-
-    fn stop(&mut self) -> anyhow::Result<()> {
-        if let Some(life) = self.life.take()
-            && life.stop()? == Err(Crashed)
-        {
-            self.point.disarm();
-        }
-        self.disconnect();
-        Ok(())
-    }
-
-    /// The server is dead.
-    fn crashed(&mut self) {
-        self.life = None;
-        self.point.disarm();
-        self.disconnect();
-    }
-
-    fn disconnect(&mut self) {
-        for process in &mut self.processes {
-            process.wire = None;
-            process.half_open.clear();
-            process.logs.clear();
         }
     }
 
     /// Waits until nothing happens any more, unless there is no time for that.
     fn settle(&mut self) -> anyhow::Result<()> {
-        if self.hurry > 0 {
-            return Ok(());
+        if self.hurry == 0 {
+            self.servers.settle()?;
         }
-        if let Some(life) = &self.life
-            && life.settle()? == Err(Crashed)
-        {
-            self.crashed();
-        }
+        self.bury();
         Ok(())
     }
 
-    /// A second passes: timers of the server, then agents, which connect, speak and send logs.
+    /// A second passes: timers of the servers, then agents, which connect, speak and send logs.
     fn tick(&mut self) -> anyhow::Result<()> {
         self.clock.advance(SECOND);
         self.pass()?;
@@ -283,7 +278,8 @@ impl<'a> World<'a> {
                 process.wire = None;
             }
             if process.wire.is_none() && process.up && process.down {
-                self.connect(index, false)?;
+                let server = process.next_server();
+                self.connect(index, server, false)?;
             }
             self.exchange(index)?;
             self.hear_logs(index)?;
@@ -293,23 +289,19 @@ impl<'a> World<'a> {
         self.check()
     }
 
-    /// The clock jumps: longer than agents may be silent is an outage of the server itself.
+    /// The clock jumps: longer than agents may be silent is an outage of the servers themselves.
     fn jump(&mut self, seconds: u8) -> anyhow::Result<()> {
         let time = SECOND * u32::from(seconds);
         self.clock.advance(time);
-        if time > RENEW && self.life.is_some() {
+        if time > RENEW && self.servers.running(0).is_some() {
             self.ledger.server_start = self.now();
         }
         self.pass()
     }
 
     fn pass(&mut self) -> anyhow::Result<()> {
-        if let Some(life) = &self.life
-            && life.pass(SECOND)? == Err(Crashed)
-        {
-            self.crashed();
-        }
-        Ok(())
+        self.servers.pass(SECOND)?;
+        self.settle()
     }
 
     fn network(&mut self, index: usize, up: bool, down: bool) -> anyhow::Result<()> {

@@ -9,7 +9,7 @@ use muster_proto::v1::{
 use tonic::{Code, Status};
 
 use super::World;
-use crate::{crash::Crashed, life::Outcome, op::Loss};
+use crate::{crash::Crashed, op::Loss, servers::Outcome};
 
 /// A workflow of one step, whose attempts are lost with their leases: a case does not last for
 /// minutes.
@@ -37,7 +37,7 @@ impl World<'_> {
                 format!("anonymous-{}", self.anonymous)
             }
         };
-        let Some(mut clients) = self.clients() else {
+        let Some(mut clients) = self.clients(self.about) else {
             return Ok(());
         };
         let known = &mut self.ledger.submits;
@@ -64,8 +64,9 @@ impl World<'_> {
             tags: [("submit".to_owned(), tag.clone())].into(),
             ..CreateExecutionRequest::default()
         };
+        let server = clients.server;
         let call = async move { clients.executions.create_execution(message).await };
-        let Some(answer) = self.call(loss, call)? else {
+        let Some(answer) = self.call(server, loss, call)? else {
             return Ok(());
         };
         let made = answer?.into_inner().execution;
@@ -94,7 +95,7 @@ impl World<'_> {
         force: bool,
         loss: Loss,
     ) -> anyhow::Result<()> {
-        let Some(mut clients) = self.clients() else {
+        let Some(mut clients) = self.clients(self.about) else {
             return Ok(());
         };
         let message = CancelExecutionRequest {
@@ -102,8 +103,9 @@ impl World<'_> {
             force,
             ..CancelExecutionRequest::default()
         };
+        let server = clients.server;
         let call = async move { clients.executions.cancel_execution(message).await };
-        match self.call(loss, call)? {
+        match self.call(server, loss, call)? {
             Some(answer) => self.told(answer?.into_inner().execution),
             None => Ok(()),
         }
@@ -117,10 +119,10 @@ impl World<'_> {
     }
 
     pub(super) fn pause_execution(&mut self, uid: &str, pause: bool) -> anyhow::Result<()> {
-        let Some(mut clients) = self.clients() else {
+        let Some(mut clients) = self.clients(self.about) else {
             return Ok(());
         };
-        let name = name(uid);
+        let (server, name) = (clients.server, name(uid));
         let call = async move {
             let executions = &mut clients.executions;
             if pause {
@@ -138,7 +140,7 @@ impl World<'_> {
             let answer = executions.resume_execution(message).await?;
             Ok::<_, Status>(answer.into_inner().execution)
         };
-        match self.call(Loss::Nothing, call)? {
+        match self.call(server, Loss::Nothing, call)? {
             Some(Ok(execution)) => self.told(execution),
             Some(Err(status)) if status.code() == Code::FailedPrecondition => Ok(()),
             Some(Err(status)) => Err(status.into()),
@@ -146,33 +148,23 @@ impl World<'_> {
         }
     }
 
-    /// Makes a call; its answer, unless that is lost.
+    /// Makes a call of a server; its answer, unless that is lost.
     pub(super) fn call<T>(
         &mut self,
+        server: usize,
         loss: Loss,
         call: impl Future<Output = T>,
     ) -> anyhow::Result<Option<T>> {
-        let Some(life) = &self.life else {
-            return Ok(None);
-        };
         let leave_after = match loss {
             Loss::HangUp(transactions) => Some(u32::from(transactions)),
             Loss::Nothing | Loss::Answer => None,
         };
-        match life.run(leave_after, call)? {
-            Ok(Outcome::Done(answer)) => {
-                self.settle()?;
-                Ok((loss != Loss::Answer).then_some(answer))
-            }
-            Ok(Outcome::Left) => {
-                self.settle()?;
-                Ok(None)
-            }
-            Err(Crashed) => {
-                self.crashed();
-                Ok(None)
-            }
-        }
+        let outcome = self.servers.run(server, leave_after, call)?;
+        self.settle()?;
+        Ok(match outcome {
+            Ok(Outcome::Done(answer)) => (loss != Loss::Answer).then_some(answer),
+            Ok(Outcome::Left) | Err(Crashed) => None,
+        })
     }
 
     /// An execution of all there are.

@@ -44,7 +44,9 @@ impl World<'_> {
         let sight = self.observer.look_closely()?.clone();
         self.check()?;
         invariant::at_the_end(&sight, &self.ledger).map_err(|broken| anyhow!(broken))?;
-        self.readers_agree(&sight)?;
+        for server in 0..self.servers.count() {
+            self.readers_agree(server, &sight)?;
+        }
         match self.fill {
             true => self.slots_are_free(),
             false => Ok(()),
@@ -53,8 +55,10 @@ impl World<'_> {
 
     fn heal(&mut self) -> anyhow::Result<()> {
         self.hurry = 0;
-        self.point.disarm();
-        self.start()?;
+        self.servers.disarm();
+        for server in 0..self.servers.count() {
+            self.start(server)?;
+        }
         for agent in 0..AGENTS.len() {
             let last = self
                 .processes
@@ -103,21 +107,20 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Those that get, list and read logs see what is stored.
-    fn readers_agree(&mut self, sight: &Sight) -> anyhow::Result<()> {
-        let Some(mut clients) = self.clients() else {
+    /// Those that get, list and read logs of a server see what is stored.
+    fn readers_agree(&mut self, server: usize, sight: &Sight) -> anyhow::Result<()> {
+        let Some(mut clients) = self.clients(server) else {
             bail!("no server runs");
         };
+        ensure!(clients.server == server, "server {server} does not run");
         let list = ListExecutionsRequest {
             parent: "projects/default".to_owned(),
             page_size: 100,
             ..ListExecutionsRequest::default()
         };
         let mut lister = clients.executions.clone();
-        let listed = self.call(
-            Loss::Nothing,
-            async move { lister.list_executions(list).await },
-        )?;
+        let call = async move { lister.list_executions(list).await };
+        let listed = self.call(server, Loss::Nothing, call)?;
         let listed = listed.ok_or_else(|| anyhow!("no list"))??.into_inner();
         let listed: Vec<_> = listed
             .executions
@@ -132,10 +135,8 @@ impl World<'_> {
         for (uid, execution) in sight {
             let get = GetExecutionRequest { name: name(uid) };
             let mut getter = clients.executions.clone();
-            let got = self.call(
-                Loss::Nothing,
-                async move { getter.get_execution(get).await },
-            )?;
+            let call = async move { getter.get_execution(get).await };
+            let got = self.call(server, Loss::Nothing, call)?;
             let got = got.ok_or_else(|| anyhow!("no answer"))??.into_inner();
             self.told(got.execution)?;
             let read = ReadLogRequest {
@@ -143,7 +144,7 @@ impl World<'_> {
                 ..ReadLogRequest::default()
             };
             let logs = &mut clients.logs;
-            let log = self.call(Loss::Nothing, async move {
+            let log = self.call(server, Loss::Nothing, async move {
                 let mut items = logs.read_log(read).await?.into_inner();
                 let (mut log, mut complete) = (Vec::new(), false);
                 while let Some(item) = items.message().await? {

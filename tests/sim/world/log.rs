@@ -78,7 +78,7 @@ impl World<'_> {
         let process = &self.processes[index];
         let (agent, whole) = (process.agent, process.up && process.down);
         let epoch = process.known.get(attempt).map(|known| known.epoch);
-        let (Some(life), Some(link), Some(epoch)) = (&self.life, self.link(agent), epoch) else {
+        let (Some((server, link)), Some(epoch)) = (self.link(agent, self.about), epoch) else {
             return Ok(());
         };
         if !whole || !process.welcomed {
@@ -86,7 +86,7 @@ impl World<'_> {
         }
         let open = process.logs.iter().any(|log| log.attempt == attempt);
         if anew || !open {
-            let wire = LogWire::open(life, link, attempt, epoch)?;
+            let wire = LogWire::open(&self.servers, server, link, attempt, epoch)?;
             self.processes[index].logs.push(wire);
             self.settle()?;
         }
@@ -137,7 +137,7 @@ impl World<'_> {
         fault: LogFault,
     ) -> anyhow::Result<Option<Result<i64, Status>>> {
         let agent = self.processes[index].agent;
-        let Some(mut link) = self.link(agent) else {
+        let Some((server, mut link)) = self.link(agent, self.about) else {
             return Ok(None);
         };
         let first = StreamLogRequest {
@@ -193,7 +193,7 @@ impl World<'_> {
             }
             Ok(durable)
         };
-        let Some(answer) = self.call(Loss::Nothing, call)? else {
+        let Some(answer) = self.call(server, Loss::Nothing, call)? else {
             return Ok(None);
         };
         if let Err(status) = &answer {

@@ -68,7 +68,8 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Says it and hears whether it is refused; `None` when the server died.
+    /// Says it and hears whether it is refused; `None` when the server died, or another process has
+    /// its place.
     fn say_stale(&mut self, index: usize, word: Out) -> anyhow::Result<Option<bool>> {
         let (attempt, epoch) = match &word {
             Out::Report(report) => (report.attempt.clone(), report.epoch),
@@ -100,7 +101,9 @@ impl World<'_> {
                 _ => self.take(index, message)?,
             }
         }
-        Ok(self.life.is_some().then_some(refused))
+        let process = &self.processes[index];
+        let heard = process.wire.is_some() && !process.superseded;
+        Ok(heard.then_some(refused))
     }
 }
 

@@ -15,8 +15,14 @@ use crate::{
 /// Rounds of hearing and saying after which two who speak only of each other are stopped.
 const ROUNDS: u32 = 12;
 impl World<'_> {
-    /// Opens a stream in the place of the one that a process has.
-    pub(super) fn connect(&mut self, index: usize, half_open: bool) -> anyhow::Result<()> {
+    /// Opens a stream in the place of the one that a process has, to a server or another one that
+    /// runs.
+    pub(super) fn connect(
+        &mut self,
+        index: usize,
+        server: usize,
+        half_open: bool,
+    ) -> anyhow::Result<()> {
         if self.processes[index].superseded {
             return Ok(());
         }
@@ -32,21 +38,25 @@ impl World<'_> {
             }
             self.processes[index].half_open.push(old);
         }
-        let (Some(life), Some(link)) = (&self.life, self.link(agent)) else {
+        let Some((server, link)) = self.link(agent, server) else {
             return Ok(());
         };
-        let wire = Wire::open(life, link)?;
+        let wire = Wire::open(&self.servers, server, link)?;
         self.processes[index].greet(wire, &self.ledger, now);
         self.settle()
     }
 
-    pub(super) fn link(&self, agent: usize) -> Option<AgentLinkServiceClient<Authed>> {
-        let channel = self.life.as_ref()?.channel();
+    /// An agent's way to a server or another one that runs, and which that is.
+    pub(super) fn link(
+        &self,
+        agent: usize,
+        server: usize,
+    ) -> Option<(usize, AgentLinkServiceClient<Authed>)> {
+        let server = self.servers.running(server)?;
+        let channel = self.servers.channel(server)?;
         let token = self.template.agents.get(agent)?.clone();
-        Some(AgentLinkServiceClient::with_interceptor(
-            channel,
-            Bearer(token),
-        ))
+        let link = AgentLinkServiceClient::with_interceptor(channel, Bearer(token));
+        Some((server, link))
     }
 
     /// What was said on streams that are broken arrives.
