@@ -298,6 +298,15 @@ fn tamper(ops: &[Op], statement: &str) -> String {
     for op in ops {
         world.apply(*op).expect("nothing is broken yet");
     }
+    meddle(&world, statement);
+    let end = world.apply(Op::Crash);
+    end.and_then(|()| world.end())
+        .expect_err("the fault is seen")
+        .to_string()
+}
+
+/// Changes one row of the database of a world.
+fn meddle(world: &World<'_>, statement: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -310,10 +319,6 @@ fn tamper(ops: &[Op], statement: &str) -> String {
         Ok::<_, sqlx::Error>(done.rows_affected())
     });
     assert_eq!(changed.expect("the statement works"), 1);
-    let end = world.apply(Op::Crash);
-    end.and_then(|()| world.end())
-        .expect_err("the fault is seen")
-        .to_string()
 }
 
 const SUBMIT: Op = Op::Submit {
@@ -363,6 +368,32 @@ fn a_stale_word_that_is_taken_is_seen() {
     };
     let fault = world.apply(stale).expect_err("the server takes it");
     says(&fault.to_string(), "was not refused");
+}
+
+/// Another server accepts the cancel of an execution that this one has written last; then its pod
+/// is gone.
+fn cancel_elsewhere(statement: &str) -> anyhow::Result<()> {
+    let template = Template::sqlite().expect("a database");
+    let mut world = World::begin(&template).expect("it begins");
+    for op in [Op::Time(1), SUBMIT, Op::Time(1)] {
+        world.apply(op).expect("nothing is broken yet");
+    }
+    meddle(&world, statement);
+    let sight = world.sight().expect("it can be read");
+    let canceled = sight.into_keys().map(|id| (id, 1));
+    world.ledger_mut().canceled.extend(canceled);
+    world.apply(Op::Vanish { agent: 1, pod: 0 })?;
+    world.apply(Op::Exchange(1))?;
+    world.end()
+}
+
+#[test]
+fn a_revision_that_two_servers_have_made_is_seen() {
+    let cancel = "UPDATE executions SET stop = 'orderly', stop_cause = 'caller'";
+    let one_more = format!("{cancel}, revision = revision + 1");
+    cancel_elsewhere(&one_more).expect("the server sees by the revision that it must read it");
+    let fault = cancel_elsewhere(cancel).expect_err("what it knows of this revision is not so");
+    says(&fault.to_string(), "its cancel was accepted at attempt 1");
 }
 
 #[test]

@@ -133,94 +133,117 @@ fn an_attempt_that_was_not_begun_is_queued_again() {
     assert_eq!(end.state, State::Passed);
 }
 
-/// Lives of three executions: one passes, one is canceled as it runs, one fails.
+/// Lives of three executions: one passes, one is canceled as it runs, one fails. What is about agents
+/// is about both: with two servers each may have its own, which gets what is submitted there.
 fn lives() -> Vec<Op> {
-    let submit = |request| Op::Submit {
-        request: Some(request),
-        loss: Loss::Nothing,
+    let submit = |request| {
+        let loss = Loss::Nothing;
+        vec![Op::Submit {
+            request: Some(request),
+            loss,
+        }]
     };
-    let cancel = |execution, force| Op::Cancel {
-        execution,
-        force,
-        loss: Loss::Nothing,
+    let cancel = |force| {
+        vec![Op::Cancel {
+            execution: 1,
+            force,
+            loss: Loss::Nothing,
+        }]
     };
-    let print = Op::Print {
-        agent: WEST,
-        pod: 0,
-        bytes: 1500,
+    let both = |op: &dyn Fn(u8) -> Op| vec![op(0), op(1)];
+    let walk = |end| both(&|agent| Op::Walk { agent, pod: 0, end });
+    let print = || {
+        let (pod, bytes) = (0, 1500);
+        both(&|agent| Op::Print { agent, pod, bytes })
     };
-    let relay = Op::Relay {
-        agent: WEST,
-        pod: 0,
-        fault: LogFault::Nothing,
+    let relay = || {
+        let (pod, fault) = (0, LogFault::Nothing);
+        both(&|agent| Op::Relay { agent, pod, fault })
     };
+    let exchange = || both(&Op::Exchange);
     let script = [
-        Op::Time(1),
+        vec![Op::Time(1)],
         submit(1),
-        Op::Time(1),
+        vec![Op::Time(1)],
         walk(End::Passed),
-        print,
-        Op::Time(2),
-        Op::Pause(0),
-        Op::Exchange(WEST),
-        Op::Resume(0),
-        Op::Exchange(WEST),
+        print(),
+        vec![Op::Time(2)],
+        vec![Op::Pause(0)],
+        exchange(),
+        vec![Op::Resume(0)],
+        exchange(),
         walk(End::Passed),
-        print,
-        relay,
+        print(),
+        relay(),
         walk(End::Passed),
-        Op::Exchange(WEST),
-        Op::Time(1),
+        exchange(),
+        vec![Op::Time(1)],
         submit(2),
         submit(1),
-        Op::Time(1),
+        vec![Op::Time(1)],
         walk(End::Passed),
-        Op::Exchange(WEST),
-        cancel(1, false),
-        Op::Exchange(WEST),
-        cancel(1, true),
+        exchange(),
+        cancel(false),
+        exchange(),
+        cancel(true),
         walk(End::Failed),
         walk(End::Failed),
-        Op::Exchange(WEST),
+        exchange(),
         submit(3),
-        Op::Break(WEST),
-        Op::Time(2),
+        both(&Op::Break),
+        vec![Op::Time(2)],
     ];
-    // Whoever died is back for the next one.
+    // Each is about another server than the one before, and whoever died is back for the next one.
     let mut ops = Vec::new();
-    for op in script {
-        ops.extend([op, Op::Start]);
+    for (number, wanted) in script.into_iter().enumerate() {
+        let (server, other) = if number % 2 == 0 { (0, 1) } else { (1, 0) };
+        ops.push(Op::Server(server));
+        ops.extend(wanted);
+        ops.extend([Op::Start, Op::Server(other), Op::Start]);
     }
     ops
 }
 
-#[test]
-fn promises_hold_after_a_crash_at_every_transaction() {
-    let template = Template::sqlite().expect("a database");
-    let lives = lives();
-    let crash_after = |transactions, polls| {
-        let crash = Op::CrashAfter {
-            transactions,
-            polls,
-        };
-        let ops = [&[crash], &lives[..]].concat();
-        let Report { deaths } = case::run(&template, &ops)
-            .unwrap_or_else(|failure| panic!("{crash:?}: {}", failure.broken));
-        deaths
+/// Lets a server die after a transaction of these lives; names of the transactions after which one
+/// did.
+fn die_after(template: &Template, server: u8, transactions: u8) -> Vec<String> {
+    // At once, and some way on to the next one.
+    let crash = Op::CrashAfter {
+        transactions,
+        polls: [0, 1, 3][usize::from(transactions) % 3],
     };
+    let ops = [&[Op::Server(server), crash], &lives()[..]].concat();
+    let Report { deaths } = case::run(template, &ops)
+        .unwrap_or_else(|failure| panic!("{crash:?} of {server}: {}", failure.broken));
+    deaths
+}
+
+/// Lets a server die after each of its transactions, in a case for each; names of them.
+fn die_after_each(template: &Template, server: u8) -> Vec<String> {
     let mut deaths = Vec::new();
     for transactions in 1.. {
-        // At once, and some way on to the next one.
-        let polls = [0, 1, 3][usize::from(transactions) % 3];
-        let died = crash_after(transactions, polls);
+        let died = die_after(template, server, transactions);
         if died.is_empty() {
             break;
         }
         deaths.extend(died);
     }
-    deaths.sort();
-    deaths.dedup();
-    for transaction in [
+    deaths
+}
+
+/// Somebody died after each of these.
+#[track_caller]
+fn assert_died(deaths: &[String], wanted: &[&str]) {
+    for transaction in wanted {
+        let there = deaths.iter().any(|name| name == transaction);
+        assert!(there, "nobody died after {transaction}: {deaths:?}");
+    }
+}
+
+#[test]
+fn promises_hold_after_a_crash_at_every_transaction() {
+    let template = Template::sqlite().expect("a database");
+    let wanted = [
         "append_log",
         "cancel_execution",
         "claim_executions",
@@ -228,10 +251,30 @@ fn promises_hold_after_a_crash_at_every_transaction() {
         "pause_execution",
         "record_reports",
         "renew_leases",
-    ] {
-        let there = deaths.iter().any(|name| name == transaction);
-        assert!(there, "nobody died after {transaction}: {deaths:?}");
-    }
+    ];
+    assert_died(&die_after_each(&template, 0), &wanted);
+}
+
+#[test]
+fn promises_hold_after_a_crash_of_one_of_two_servers_at_every_transaction() {
+    let Some(template) = Template::postgres(2).expect("a database") else {
+        return;
+    };
+    let template = &template;
+    let deaths = std::thread::scope(|scope| {
+        let both = [0, 1].map(|server| scope.spawn(move || die_after_each(template, server)));
+        let deaths = both.map(|deaths| deaths.join().expect("nothing is broken"));
+        deaths.concat()
+    });
+    let wanted = [
+        "append_log",
+        "claim_executions",
+        "create_executions",
+        "pause_execution",
+        "record_reports",
+        "renew_leases",
+    ];
+    assert_died(&deaths, &wanted);
 }
 
 #[test]
