@@ -58,7 +58,7 @@ impl<'a> World<'a> {
         let database = template.copy()?;
         let clock = database::clock();
         let url = database.config(0).database_url();
-        let observer = Observer::connect(&url, &clock)?;
+        let observer = Observer::connect(&url)?;
         let herald = match template.servers {
             0 | 1 => None,
             _ => Some(Herald::connect(&url)?),
