@@ -37,7 +37,7 @@ pub(crate) enum Error {
     #[error("{0}")]
     LimitReached(String),
     /// It may work later.
-    #[error("the server can not do this now; try again")]
+    #[error("the server can not reach its database or object store, or it is busy; try again")]
     Unavailable(#[source] storage::Error),
     /// The database takes no changes; reading goes on.
     #[error("{why}, so nothing was changed; try again when that is mended")]
