@@ -77,6 +77,13 @@ impl Recent {
         (known.row.revision == revision).then(|| Arc::clone(&known.row))
     }
 
+    /// Whether this is a row from here, which this server has written itself.
+    pub(crate) fn has(&self, row: &Arc<row::Model>) -> bool {
+        let all = self.lock();
+        let known = all.get(row.id);
+        known.is_some_and(|known| Arc::ptr_eq(&known.row, row))
+    }
+
     /// The plan of an execution.
     pub(crate) fn plan(&self, id: Uuid) -> Option<Bytes> {
         self.lock().get(id)?.plan.clone()

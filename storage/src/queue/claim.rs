@@ -78,17 +78,34 @@ impl Queue<'_> {
     }
 }
 
+/// What a claim asks of an agent.
+struct Agent {
+    id: Uuid,
+    name: String,
+    cordoned: bool,
+}
+
 /// The agents of grants, as they are now.
 async fn agents<C: ConnectionTrait>(
     db: &C,
     grants: &[Grant],
-) -> Result<HashMap<Uuid, agent_row::Model>, Failure> {
+) -> Result<HashMap<Uuid, Agent>, Failure> {
     let ids: BTreeSet<Uuid> = grants.iter().map(|grant| grant.agent.as_uuid()).collect();
-    let rows = agent_row::Entity::find()
+    let rows: Vec<(Uuid, String, bool)> = agent_row::Entity::find()
         .filter(agent_row::Column::Id.is_in(entity::padded(ids)))
+        .select_only()
+        .columns([
+            agent_row::Column::Id,
+            agent_row::Column::Name,
+            agent_row::Column::Cordoned,
+        ])
+        .into_tuple()
         .all(db)
         .await?;
-    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+    let agents = rows
+        .into_iter()
+        .map(|(id, name, cordoned)| Agent { id, name, cordoned });
+    Ok(agents.map(|agent| (agent.id, agent)).collect())
 }
 
 /// Quotas and concurrency groups, which count exactly: those who claim for the same project wait
@@ -193,14 +210,16 @@ async fn lock<C: ConnectionTrait>(
 async fn assign<C: ConnectionTrait>(
     db: &C,
     recent: &Recent,
-    pairs: Vec<(&agent_row::Model, Arc<execution_row::Model>)>,
+    pairs: Vec<(&Agent, Arc<execution_row::Model>)>,
     lease_expire_time: Timestamp,
     now: Timestamp,
 ) -> Result<(Vec<Assignment>, Vec<Arc<execution_row::Model>>), Failure> {
     let mut changes = Vec::with_capacity(pairs.len());
     let mut attempts = Vec::with_capacity(pairs.len());
     for (agent, row) in pairs {
-        if let Err(error) = execution::record((*row).clone()) {
+        if !recent.has(&row)
+            && let Err(error) = execution::record((*row).clone())
+        {
             // One that is damaged does not keep the others from their agents.
             tracing::error!(execution = %row.id, ?error, "an execution in the queue can not be read");
             continue;
@@ -245,7 +264,7 @@ async fn assign<C: ConnectionTrait>(
 fn new_attempt(
     change: &Change,
     lease: Lease,
-    agent: &agent_row::Model,
+    agent: &Agent,
     lease_expire_time: Timestamp,
     now: Timestamp,
 ) -> attempt_row::Model {
@@ -301,12 +320,15 @@ pub(crate) async fn project_names<C: ConnectionTrait>(
     projects: impl Iterator<Item = ProjectId>,
 ) -> Result<BTreeMap<ProjectId, String>, Failure> {
     let ids: BTreeSet<Uuid> = projects.map(ProjectId::as_uuid).collect();
-    let rows = project_row::Entity::find()
+    let rows: Vec<(Uuid, String)> = project_row::Entity::find()
         .filter(project_row::Column::Id.is_in(ids))
+        .select_only()
+        .columns([project_row::Column::Id, project_row::Column::Name])
+        .into_tuple()
         .all(db)
         .await?;
-    let rows = rows.into_iter();
-    Ok(rows
-        .map(|row| (ProjectId::from(row.id), row.name))
+    let names = rows.into_iter();
+    Ok(names
+        .map(|(id, name)| (ProjectId::from(id), name))
         .collect())
 }
