@@ -48,6 +48,7 @@ async fn on_a_cluster(cases: &[Case]) -> anyhow::Result<()> {
         return Ok(());
     };
     let client = &site.server.client;
+    conformance::pull_images(client).await?;
     let outcomes = conformance::run_all(client, &site.agent.name, Backend::Kubernetes, cases).await;
     show(&outcomes);
     conformance::expect_all(&outcomes)?;

@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt::Write as _,
     path::{Path, PathBuf},
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 
@@ -15,6 +16,7 @@ use muster_proto::v1::{
     execution::State,
 };
 use muster_spec::yaml::{self, Content, Limits, Node};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::{
@@ -30,8 +32,14 @@ pub const IMAGES_VARIABLE: &str = "MUSTER_TEST_IMAGES";
 
 /// Prefix of the annotations.
 const PREFIX: &str = "conformance.muster.dev/";
-/// Cases that run side by side.
-const SIDE_BY_SIDE: usize = 6;
+/// Cases that run side by side for each core, in all suites together: deadlines of manifests are in real
+/// time, and a cluster on this machine gives its pods what others leave.
+const FOR_EACH_CORE: usize = 3;
+
+static TURNS: LazyLock<Semaphore> = LazyLock::new(|| {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Semaphore::new(FOR_EACH_CORE * cores)
+});
 
 /// Where cases run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -278,6 +286,33 @@ fn documents(text: &str) -> anyhow::Result<Vec<Document>> {
     Ok(documents)
 }
 
+/// Runs a step with each image that manifests of somebody else may use, so that their deadlines
+/// do not count the time of a first pull.
+///
+/// # Errors
+///
+/// When one can not be pulled.
+pub async fn pull_images(client: &Client) -> anyhow::Result<()> {
+    let known = std::env::var(IMAGES_VARIABLE).unwrap_or_default();
+    let images: Vec<&str> = known.split(',').filter(|image| !image.is_empty()).collect();
+    if images.is_empty() {
+        return Ok(());
+    }
+    let steps = images.iter().map(|image| {
+        let run = serde_json::json!({"image": image, "shell": "true"});
+        serde_json::json!({"run": run})
+    });
+    let workflow = serde_json::json!({
+        "apiVersion": "testworkflows.testkube.io/v1",
+        "kind": "TestWorkflow",
+        "metadata": {"name": "images"},
+        "spec": {"steps": steps.collect::<Vec<_>>()},
+    });
+    let run = client.start(&workflow.to_string(), None).await?;
+    run.ends_as(State::Passed).await?;
+    Ok(())
+}
+
 /// Runs cases on the agent with this name, and compares.
 pub async fn run_all(
     client: &Client,
@@ -290,6 +325,7 @@ pub async fn run_all(
         .filter(|case| case.backends.iter().any(|name| name == backend.name()));
     let mut outcomes: Vec<(usize, Outcome)> = stream::iter(suited.enumerate())
         .map(|(index, case)| async move {
+            let _turn = TURNS.acquire().await;
             let started = Instant::now();
             let ended = run(client, agent, backend, case).await;
             let outcome = Outcome {
@@ -304,7 +340,7 @@ pub async fn run_all(
             };
             (index, outcome)
         })
-        .buffer_unordered(SIDE_BY_SIDE)
+        .buffer_unordered(usize::MAX)
         .collect()
         .await;
     outcomes.sort_by_key(|(index, _)| *index);
