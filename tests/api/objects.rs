@@ -44,6 +44,7 @@ async fn logs_wait_in_their_spools_while_the_object_store_is_away() -> anyhow::R
     let options = Options {
         arguments: arguments.into_iter().map(str::to_owned).collect(),
         variables: CREDENTIALS.into_iter().filter_map(given).collect(),
+        program: None,
     };
     let server = ControlPlane::start_as(Ipv4Addr::LOCALHOST.into(), options).await?;
     let _agent = Agent::on_this_machine(&server, "here").await?;

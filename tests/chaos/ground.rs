@@ -42,6 +42,15 @@ impl Ground {
     /// Waits for a cluster that no other test has and installs all of it. Returns nothing where
     /// there is no cluster, or no program for faults.
     pub(crate) async fn open(arguments: &[&str]) -> anyhow::Result<Option<Self>> {
+        let options = Options {
+            arguments: arguments.iter().map(|&word| word.to_owned()).collect(),
+            ..Options::default()
+        };
+        Self::open_with(options).await
+    }
+
+    /// The same with all options of the server.
+    pub(crate) async fn open_with(options: Options) -> anyhow::Result<Option<Self>> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let Some(clusters) = Clusters::from_environment()? else {
             return Ok(None);
@@ -56,10 +65,6 @@ impl Ground {
         let turn = NEXT.fetch_add(1, Ordering::Relaxed) % clusters.all.len().min(MOST);
         let alone = CLUSTERS[turn].lock().await;
         let cluster = clusters.all[turn].clone();
-        let options = Options {
-            arguments: arguments.iter().map(|&word| word.to_owned()).collect(),
-            ..Options::default()
-        };
         let server = ControlPlane::start_as(clusters.host, options).await?;
         let agent = Installation::apply(&server, "inside", &cluster).await?;
         agent.ready().await?;

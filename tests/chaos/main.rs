@@ -4,9 +4,12 @@
 //! Runs when `MUSTER_TEST_KUBECONFIGS` names clusters and `MUSTER_TEST_CHAOS` a program that reaches
 //! below them; see `docs/testing.md`.
 
+mod clock;
+mod database;
 mod ground;
 mod link;
 mod node;
+mod objects;
 mod pod;
 mod quota;
 mod server;

@@ -32,6 +32,42 @@ async fn a_kubelet_that_is_away_until_its_node_is_not_ready_ends_nothing() -> an
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_evicted_while_its_kubelet_is_away_ends_before_the_next_attempt_begins()
+-> anyhow::Result<()> {
+    let Some(ground) = Ground::open(&[]).await? else {
+        return Ok(());
+    };
+    let run = ground.start(&counting(80, "interrupted: rerun")).await?;
+    run.prints("line 3\n").await?;
+    let gone = ground.chaos.kill(&ground.cluster, "kubelet")?;
+    node_is(&ground, false).await?;
+    // As the cluster does when the node stays away, where it has other nodes. Nobody on the node hears
+    // of it; the conductor does, from its agent.
+    evict(&ground).await?;
+    let attempts = wait::until("another attempt", async || {
+        let attempts = run.now().await?.attempts;
+        Ok((attempts.len() == 2).then_some(attempts))
+    })
+    .await?;
+    ensure!(attempts[0].reason == "EVICTED", "{attempts:?}");
+    let step = attempts[0].steps.first().context("no step")?;
+    ensure!(step.state() == Step::Aborted, "{step:?}");
+    // Its last lines may be on their way.
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    let before = Log::of_attempt(&ground.server.client, &run.name, 1).await?;
+    ensure!(before.text().contains("line 3\n"), "{}", before.text());
+    gone.end()?;
+    node_is(&ground, true).await?;
+    let execution = run.ends_as(State::Passed).await?;
+    ensure!(execution.attempts.len() == 2, "{:?}", execution.attempts);
+    expect_every_line(&run, 80).await?;
+    // What ran beside it, if anything did, has said nothing more.
+    let after = Log::of_attempt(&ground.server.client, &run.name, 1).await?;
+    ensure!(before.text() == after.text(), "{}", after.text());
+    ground.agent.tests.expect_clean().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_that_is_away_ends_nothing_and_new_work_waits_for_it() -> anyhow::Result<()> {
     let Some(ground) = Ground::open(&[]).await? else {
         return Ok(());

@@ -30,6 +30,8 @@ pub struct Options {
     pub arguments: Vec<String>,
     /// Variables of its environment.
     pub variables: Vec<(&'static str, String)>,
+    /// In the place of the binary under test.
+    pub program: Option<PathBuf>,
 }
 
 impl ControlPlane {
@@ -201,5 +203,9 @@ const AUTHORITY: &str = "tls/ca.pem";
 
 fn spawn(arguments: &[String], options: &Options, folder: &Path) -> anyhow::Result<Process> {
     let variables = &options.variables;
-    Process::start("server", &program::path()?, arguments, variables, folder)
+    let program = match &options.program {
+        Some(program) => program.clone(),
+        None => program::path()?,
+    };
+    Process::start("server", &program, arguments, variables, folder)
 }

@@ -18,16 +18,26 @@ pub const PROGRAM_VARIABLE: &str = "MUSTER_TEST_PROGRAM";
 ///
 /// When the workspace's binary does not build.
 pub fn path() -> anyhow::Result<PathBuf> {
+    match std::env::var_os(PROGRAM_VARIABLE) {
+        Some(path) => Ok(PathBuf::from(path)),
+        None => own(),
+    }
+}
+
+/// Returns the path of the workspace's own binary, which cargo brings up to date first. It is linked
+/// dynamically, as libraries that are loaded before others want it.
+///
+/// # Errors
+///
+/// When it does not build.
+pub fn own() -> anyhow::Result<PathBuf> {
     static PATH: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    PATH.get_or_init(|| find().map_err(|error| format!("{error:#}")))
+    PATH.get_or_init(|| build().map_err(|error| format!("{error:#}")))
         .clone()
         .map_err(anyhow::Error::msg)
 }
 
-fn find() -> anyhow::Result<PathBuf> {
-    if let Some(path) = std::env::var_os(PROGRAM_VARIABLE) {
-        return Ok(PathBuf::from(path));
-    }
+fn build() -> anyhow::Result<PathBuf> {
     let root = workspace_root()?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);

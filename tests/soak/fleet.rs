@@ -94,6 +94,7 @@ async fn servers(
             format!("{}s", LEASE.as_secs()),
         ],
         variables: Vec::new(),
+        program: None,
     };
     options.arguments.push("--blobs".to_owned());
     match std::env::var("MUSTER_TEST_S3") {

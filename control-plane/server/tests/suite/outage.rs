@@ -287,7 +287,8 @@ async fn a_read_only_postgresql_refuses_what_is_new_and_ends_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_of_postgresql_refuses_what_is_new_and_ends_nothing() {
-    let Some(small) = postgres::SmallServer::start(32 << 20).await else {
+    let small = muster_tests::postgres::Server::start(32 << 20).await;
+    let Some(small) = small.expect("it starts") else {
         return;
     };
     let clock = clock();
