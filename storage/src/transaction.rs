@@ -7,8 +7,8 @@ use std::{
 };
 
 use sea_orm::{
-    AccessMode, DatabaseTransaction, DbBackend, DbErr, IsolationLevel, SqliteTransactionMode,
-    TransactionOptions, TransactionTrait,
+    AccessMode, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, IsolationLevel,
+    SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 
 use crate::{
@@ -158,7 +158,7 @@ impl Store {
             sqlite_transaction_mode: sqlite.then_some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        let tx = match self.writer().begin_with_options(options).await {
+        let tx = match self.begin(self.writer(), options).await {
             Ok(tx) => tx,
             Err(error) => {
                 let failure = Failure::from(error);
@@ -208,6 +208,19 @@ impl Store {
         }
     }
 
+    /// Begins a transaction. When the caller goes away meanwhile, its connection may come back into
+    /// the pool within a transaction that nobody knows of: then all are tried before they are used.
+    async fn begin(
+        &self,
+        connection: &DatabaseConnection,
+        options: TransactionOptions,
+    ) -> Result<DatabaseTransaction, DbErr> {
+        let abandoned = Abandoned(Some(self));
+        let begun = connection.begin_with_options(options).await;
+        abandoned.forget();
+        begun
+    }
+
     /// What follows from a failure of a transaction.
     async fn ended(&self, operation: &'static str, failure: Failure) -> Ended {
         if failure.is_worth_another_try() {
@@ -249,7 +262,7 @@ impl Store {
                 },
                 _ => TransactionOptions::default(),
             };
-            let tx = Arc::new(self.reader().begin_with_options(options).await?);
+            let tx = Arc::new(self.begin(self.reader(), options).await?);
             let result = Box::pin(body(Tx(Arc::clone(&tx)))).await;
             if let Some(tx) = Arc::into_inner(tx)
                 && let Err(error) = tx.rollback().await
@@ -291,6 +304,23 @@ impl Store {
         let usual = matches!(certainty, Certainty::Contention | Certainty::Refused);
         if !usual && self.backend() == DbBackend::Sqlite {
             self.suspicion().replace_writer();
+        }
+    }
+}
+
+/// Lets the pool know, unless it is forgotten.
+struct Abandoned<'a>(Option<&'a Store>);
+
+impl Abandoned<'_> {
+    fn forget(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        if let Some(store) = self.0 {
+            store.suspicion().raise();
         }
     }
 }

@@ -46,3 +46,5 @@ mod schedule;
 mod schema;
 #[path = "suite/tenants.rs"]
 mod tenants;
+#[path = "suite/transactions.rs"]
+mod transactions;

@@ -9,7 +9,7 @@ use std::{
 
 use sea_orm::{DatabaseConnection, DbBackend, SqlxPostgresConnector, SqlxSqliteConnector};
 use sqlx::{
-    ConnectOptions, Connection, Postgres, Sqlite,
+    ConnectOptions, Executor as _, PgConnection, Postgres, Row as _, Sqlite,
     pool::PoolOptions,
     postgres::PgConnectOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous},
@@ -198,12 +198,7 @@ async fn postgres(
     let pool = pool::<Postgres>(options, options.max_connections.max(2), recent)
         .before_acquire(move |connection, about| {
             let try_it = about.idle_for > PING_AFTER || doubts.holds();
-            Box::pin(async move {
-                if try_it {
-                    connection.ping().await?;
-                }
-                Ok(true)
-            })
+            Box::pin(async move { Ok(!try_it || is_outside_of_transactions(connection).await?) })
         })
         .connect_with(settings)
         .await
@@ -219,6 +214,13 @@ async fn postgres(
         suspicion,
         file: None,
     })
+}
+
+/// Whether a connection answers, and is in no transaction: one whose `BEGIN` nobody waited for is.
+async fn is_outside_of_transactions(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    // In one message: a statement alone begins with its transaction.
+    let alone = sqlx::raw_sql("SELECT now() = statement_timestamp()");
+    connection.fetch_one(alone).await?.try_get(0)
 }
 
 /// Whether all connections of a pool are idle.

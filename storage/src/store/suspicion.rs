@@ -1,5 +1,6 @@
-//! Doubt about pooled connections: after one was found broken, the others are tried before they
-//! are used, for a while. After a restart of the database all of them are broken.
+//! Doubt about pooled connections: after one was found broken, or may be in a transaction that nobody
+//! knows of, all are tried before they are used, for a while. After a restart of the database all of
+//! them are broken.
 //!
 //! The one connection of SQLite that writes is replaced after a fault: SQLite may have ended its
 //! transaction by itself, which the connection does not know of, and then it begins no other one.
@@ -34,7 +35,7 @@ impl Suspicion {
         }
     }
 
-    /// A connection was broken.
+    /// A connection was broken, or may be in a transaction.
     pub(crate) fn raise(&self) {
         let until = self.since.elapsed() + LASTS;
         let until = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
