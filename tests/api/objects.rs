@@ -17,8 +17,6 @@ use muster_tests::{
     proxy::Wire,
 };
 
-/// What a server on an object store has from its environment.
-const CREDENTIALS: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
 /// Prints numbered lines for about ten seconds.
 const COUNTING: &str = r#"
 apiVersion: testworkflows.testkube.io/v1
@@ -39,13 +37,7 @@ async fn logs_wait_in_their_spools_while_the_object_store_is_away() -> anyhow::R
         return Ok(());
     };
     let lease = ["--lease-duration", "6s", "--renew-interval", "2s"];
-    let arguments = [&["--blobs", url.as_str()][..], &lease].concat();
-    let given = |name| Some((name, std::env::var(name).ok()?));
-    let options = Options {
-        arguments: arguments.into_iter().map(str::to_owned).collect(),
-        variables: CREDENTIALS.into_iter().filter_map(given).collect(),
-        program: None,
-    };
+    let options = Options::of(&lease).with_blobs(&url);
     let server = ControlPlane::start_as(Ipv4Addr::LOCALHOST.into(), options).await?;
     let _agent = Agent::on_this_machine(&server, "here").await?;
     let run = server.client.start(COUNTING, None).await?;

@@ -24,9 +24,9 @@ fn ahead(execution: &Execution) -> anyhow::Result<i64> {
 async fn endure(seconds: i64) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let options = Options {
-        arguments: SHORT_LEASE.map(str::to_owned).into(),
         variables: skew::variables(folder.path(), seconds)?,
         program: Some(program::own()?),
+        ..Options::of(&SHORT_LEASE)
     };
     let Some(ground) = Ground::open_with(options).await? else {
         return Ok(());

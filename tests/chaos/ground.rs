@@ -42,11 +42,7 @@ impl Ground {
     /// Waits for a cluster that no other test has and installs all of it. Returns nothing where
     /// there is no cluster, or no program for faults.
     pub(crate) async fn open(arguments: &[&str]) -> anyhow::Result<Option<Self>> {
-        let options = Options {
-            arguments: arguments.iter().map(|&word| word.to_owned()).collect(),
-            ..Options::default()
-        };
-        Self::open_with(options).await
+        Self::open_with(Options::of(arguments)).await
     }
 
     /// The same with all options of the server.

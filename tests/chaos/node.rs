@@ -1,5 +1,7 @@
 //! Nodes and the API server: gone for a while, or drained.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, ensure};
 use k8s_openapi::api::core::v1::Node;
 use kube::{
@@ -8,6 +10,7 @@ use kube::{
 };
 use muster_proto::v1::{execution::State, step_result::State as Step};
 use muster_tests::{log::Log, wait};
+use tokio::time::sleep;
 
 use crate::{
     ground::{Ground, expect_one_attempt},
@@ -53,7 +56,7 @@ async fn a_pod_that_is_evicted_while_its_kubelet_is_away_ends_before_the_next_at
     let step = attempts[0].steps.first().context("no step")?;
     ensure!(step.state() == Step::Aborted, "{step:?}");
     // Its last lines may be on their way.
-    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    sleep(Duration::from_secs(5)).await;
     let before = Log::of_attempt(&ground.server.client, &run.name, 1).await?;
     ensure!(before.text().contains("line 3\n"), "{}", before.text());
     gone.end()?;

@@ -17,8 +17,6 @@ use crate::{
     workflow::{counting, expect_every_line},
 };
 
-/// What a server on an object store has from its environment.
-const CREDENTIALS: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
 /// Lines of the run, two in a second.
 const LINES: u32 = 20;
 /// Longer than a lease.
@@ -38,13 +36,7 @@ impl Stored {
         let Some((wire, url)) = object_store_behind_a_wire().await? else {
             return Ok(None);
         };
-        let arguments = [&["--blobs", url.as_str()][..], &SHORT_LEASE].concat();
-        let given = |name| Some((name, std::env::var(name).ok()?));
-        let options = Options {
-            arguments: arguments.into_iter().map(str::to_owned).collect(),
-            variables: CREDENTIALS.into_iter().filter_map(given).collect(),
-            program: None,
-        };
+        let options = Options::of(&SHORT_LEASE).with_blobs(&url);
         let Some(ground) = Ground::open_with(options).await? else {
             return Ok(None);
         };

@@ -34,6 +34,31 @@ pub struct Options {
     pub program: Option<PathBuf>,
 }
 
+/// What a server on an object store has from its environment.
+const CREDENTIALS: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
+
+impl Options {
+    /// More arguments, and nothing else.
+    #[must_use]
+    pub fn of(arguments: &[&str]) -> Self {
+        Self {
+            arguments: arguments.iter().map(|&word| word.to_owned()).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Keeps blobs at a URL, with the credentials for object stores that this test has.
+    #[must_use]
+    pub fn with_blobs(mut self, url: &str) -> Self {
+        let given = |name| Some((name, std::env::var(name).ok()?));
+        self.arguments
+            .extend(["--blobs".to_owned(), url.to_owned()]);
+        self.variables
+            .extend(CREDENTIALS.into_iter().filter_map(given));
+        self
+    }
+}
+
 impl ControlPlane {
     /// Starts a server on loopback, in plain text.
     ///
@@ -50,11 +75,7 @@ impl ControlPlane {
     ///
     /// When it does not come up.
     pub async fn start_with(extra: &[&str]) -> anyhow::Result<Self> {
-        let options = Options {
-            arguments: extra.iter().map(|&argument| argument.to_owned()).collect(),
-            ..Options::default()
-        };
-        Self::start_as(IpAddr::V4(Ipv4Addr::LOCALHOST), options).await
+        Self::start_as(IpAddr::V4(Ipv4Addr::LOCALHOST), Options::of(extra)).await
     }
 
     /// Starts a server at a port of `address`; outside loopback it speaks TLS with a

@@ -1,8 +1,10 @@
 //! A database on a PostgreSQL server, made for one test and dropped with it.
 
 use anyhow::Context as _;
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
+
+use crate::postgres::execute;
 
 /// A role of a PostgreSQL server that may make databases, as a URL.
 pub const POSTGRES_VARIABLE: &str = "MUSTER_TEST_POSTGRES";
@@ -40,7 +42,7 @@ impl Database {
     pub async fn create(server: &str) -> anyhow::Result<Self> {
         let (host, _) = server.rsplit_once('/').context("a URL with a database")?;
         let name = format!("muster_whole_{}", Uuid::new_v4().simple());
-        run(server, &format!("CREATE DATABASE {name}")).await?;
+        execute(server, &format!("CREATE DATABASE {name}")).await?;
         Ok(Self {
             url: format!("{host}/{name}"),
             server: server.to_owned(),
@@ -61,14 +63,6 @@ impl Database {
     }
 }
 
-async fn run(server: &str, statement: &str) -> anyhow::Result<()> {
-    let mut connection = PgConnection::connect(server).await?;
-    let statement = AssertSqlSafe(statement.to_owned());
-    connection.execute(statement).await?;
-    connection.close().await?;
-    Ok(())
-}
-
 impl Drop for Database {
     fn drop(&mut self) {
         let server = self.server.clone();
@@ -78,7 +72,7 @@ impl Drop for Database {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
-            runtime.block_on(run(&server, &statement))
+            runtime.block_on(execute(&server, &statement))
         })
         .join();
         if !matches!(dropped, Ok(Ok(()))) {

@@ -9,6 +9,8 @@ use std::{
 use anyhow::{Context as _, ensure};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
+use crate::command::run;
+
 /// A small disk in memory, for as long as this lives.
 #[derive(Debug)]
 pub struct Disk(PathBuf);
@@ -160,13 +162,6 @@ impl Drop for Breakable {
             unmount(&self.path, UnmountFlags::DETACH).ok();
         }
     }
-}
-
-fn run(command: &mut Command) -> anyhow::Result<()> {
-    let ended = command.output()?;
-    let said = String::from_utf8_lossy(&ended.stderr);
-    ensure!(ended.status.success(), "{command:?}: {}", said.trim());
-    Ok(())
 }
 
 #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]

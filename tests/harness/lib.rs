@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod chaos;
 pub mod cluster;
+pub mod command;
 pub mod conformance;
 pub mod container;
 pub mod control_plane;

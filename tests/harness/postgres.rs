@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
-use crate::{disk::Disk, given, port, wait};
+use crate::{command::run, disk::Disk, given, port, wait};
 
 /// A PostgreSQL server with a database on a small disk.
 #[derive(Debug)]
@@ -189,11 +189,4 @@ fn as_postgres(program: &Path, data: &Path) -> Command {
         .arg(data)
         .current_dir(data);
     command
-}
-
-fn run(command: &mut Command) -> anyhow::Result<()> {
-    let output = command.stdin(Stdio::null()).output()?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.success(), "{command:?}: {said}");
-    Ok(())
 }

@@ -1,12 +1,9 @@
 //! Programs whose wall clock is wrong: a small library that is loaded before others. It can only be
 //! loaded into programs that are linked dynamically, such as [`crate::program::own`].
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::Path, process::Command};
 
-use anyhow::{Context as _, ensure};
+use crate::command::run;
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/harness/skew.c");
 
@@ -17,14 +14,10 @@ const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/harness/skew.c");
 ///
 /// When there is no C compiler, or it refuses.
 pub fn variables(folder: &Path, seconds: i64) -> anyhow::Result<Vec<(&'static str, String)>> {
-    let library: PathBuf = folder.join("skew.so");
-    let mut compiler = Command::new("cc");
-    compiler
+    let library = folder.join("skew.so");
+    run(Command::new("cc")
         .args(["-shared", "-fPIC", "-O1", "-o"])
-        .args([&library, Path::new(SOURCE)]);
-    let output = compiler.output().context("starting cc")?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.success(), "{SOURCE}: {said}");
+        .args([library.as_path(), Path::new(SOURCE)]))?;
     Ok(vec![
         ("LD_PRELOAD", library.display().to_string()),
         ("MUSTER_TEST_SKEW", seconds.to_string()),

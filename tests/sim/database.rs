@@ -10,7 +10,6 @@ use anyhow::Context as _;
 use muster_core::clock::Clock;
 use muster_proto::v1::{CreateAgentRequest, agent_service_client::AgentServiceClient};
 use muster_server::Config;
-use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use crate::{
     agent::{AGENTS, LEASE, RENEW},
@@ -189,14 +188,7 @@ fn execute(server: &str, statement: &str) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
-        let mut connection = PgConnection::connect(server).await?;
-        connection
-            .execute(sqlx::AssertSqlSafe(statement.to_owned()))
-            .await?;
-        connection.close().await?;
-        Ok(())
-    })
+    runtime.block_on(muster_tests::postgres::execute(server, statement))
 }
 
 fn drop_database(postgres: Option<&Postgres>) {

@@ -86,31 +86,13 @@ async fn servers(
     database: &Database,
     blobs: &TempDir,
 ) -> anyhow::Result<Vec<ControlPlane>> {
-    let mut options = Options {
-        arguments: vec![
-            "--database".to_owned(),
-            database.url.clone(),
-            "--lease-duration".to_owned(),
-            format!("{}s", LEASE.as_secs()),
-        ],
-        variables: Vec::new(),
-        program: None,
+    let url = match std::env::var("MUSTER_TEST_S3") {
+        Ok(url) if !url.is_empty() => below(&url),
+        _ => format!("file://{}", blobs.path().display()),
     };
-    options.arguments.push("--blobs".to_owned());
-    match std::env::var("MUSTER_TEST_S3") {
-        Ok(url) if !url.is_empty() => {
-            options.arguments.push(below(&url));
-            for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
-                if let Ok(value) = std::env::var(name) {
-                    options.variables.push((name, value));
-                }
-            }
-        }
-        _ => {
-            let url = format!("file://{}", blobs.path().display());
-            options.arguments.push(url);
-        }
-    }
+    let lease = format!("{}s", LEASE.as_secs());
+    let arguments = ["--database", &database.url, "--lease-duration", &lease];
+    let options = Options::of(&arguments).with_blobs(&url);
     let first = ControlPlane::start_as(host, options).await?;
     let second = first.beside(host).await?;
     Ok(vec![first, second])
