@@ -42,10 +42,17 @@ pub enum Wire {
 pub struct Proxy {
     /// Where it listens.
     pub address: SocketAddr,
+    shared: Arc<Shared>,
+    _accepting: JoinSet<()>,
+}
+
+/// What all connections of a proxy know and count.
+#[derive(Debug)]
+struct Shared {
     wire: watch::Sender<Wire>,
-    words: Arc<AtomicU64>,
-    cuts: Arc<AtomicU64>,
-    _tasks: JoinSet<()>,
+    words: AtomicU64,
+    cuts: AtomicU64,
+    held: AtomicU64,
 }
 
 impl Proxy {
@@ -57,35 +64,37 @@ impl Proxy {
     pub async fn before(server: SocketAddr) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let wire = watch::Sender::new(Wire::Whole);
-        let (words, cuts) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
-        let mut tasks = JoinSet::new();
-        tasks.spawn(accept(
-            listener,
-            server,
-            wire.clone(),
-            Arc::clone(&words),
-            Arc::clone(&cuts),
-        ));
+        let shared = Arc::new(Shared {
+            wire: watch::Sender::new(Wire::Whole),
+            words: AtomicU64::new(0),
+            cuts: AtomicU64::new(0),
+            held: AtomicU64::new(0),
+        });
+        let mut accepting = JoinSet::new();
+        accepting.spawn(accept(listener, server, Arc::clone(&shared)));
         Ok(Self {
             address,
-            wire,
-            words,
-            cuts,
-            _tasks: tasks,
+            shared,
+            _accepting: accepting,
         })
     }
 
     /// From now on the wire is like this, for connections that are there and for new ones.
     pub fn set(&self, wire: Wire) {
-        self.words.store(0, Ordering::SeqCst);
-        self.wire.send_replace(wire);
+        self.shared.words.store(0, Ordering::SeqCst);
+        self.shared.wire.send_replace(wire);
     }
 
     /// How often it was cut for a word.
     #[must_use]
     pub fn cuts(&self) -> u64 {
-        self.cuts.load(Ordering::SeqCst)
+        self.shared.cuts.load(Ordering::SeqCst)
+    }
+
+    /// How often a silent wire has held something back.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        self.shared.held.load(Ordering::SeqCst)
     }
 }
 
@@ -94,38 +103,30 @@ struct Direction {
     wire: watch::Receiver<Wire>,
     /// What a client says; else what it hears.
     up: bool,
-    words: Arc<AtomicU64>,
-    cuts: Arc<AtomicU64>,
+    shared: Arc<Shared>,
     /// The word was said on this connection: what comes back is not carried.
     said: watch::Sender<bool>,
 }
 
-async fn accept(
-    listener: TcpListener,
-    server: SocketAddr,
-    wire: watch::Sender<Wire>,
-    words: Arc<AtomicU64>,
-    cuts: Arc<AtomicU64>,
-) {
+async fn accept(listener: TcpListener, server: SocketAddr, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     loop {
         let Ok((client, _)) = listener.accept().await else {
             continue;
         };
         while connections.try_join_next().is_some() {}
-        if *wire.borrow() == Wire::Cut {
+        if *shared.wire.borrow() == Wire::Cut {
             continue;
         }
         let direction = |up, said: &watch::Sender<bool>| Direction {
-            wire: wire.subscribe(),
+            wire: shared.wire.subscribe(),
             up,
-            words: Arc::clone(&words),
-            cuts: Arc::clone(&cuts),
+            shared: Arc::clone(&shared),
             said: said.clone(),
         };
         let said = watch::Sender::new(false);
         let (up, down) = (direction(true, &said), direction(false, &said));
-        connections.spawn(serve(client, server, wire.subscribe(), up, down));
+        connections.spawn(serve(client, server, shared.wire.subscribe(), up, down));
     }
 }
 
@@ -168,6 +169,7 @@ impl Direction {
                 Wire::Cut => return,
                 Wire::Slow(time) => tokio::time::sleep(time).await,
                 Wire::Silent => {
+                    self.shared.held.fetch_add(1, Ordering::SeqCst);
                     let lasting = self.wire.wait_for(|wire| *wire != Wire::Silent);
                     if lasting.await.is_err() {
                         return;
@@ -207,9 +209,9 @@ impl Direction {
             false => before.len().saturating_sub(word.len().saturating_sub(1)),
         };
         before.drain(..rest);
-        let cut = found && self.words.fetch_add(1, Ordering::SeqCst) + 1 >= nth;
+        let cut = found && self.shared.words.fetch_add(1, Ordering::SeqCst) + 1 >= nth;
         if cut {
-            self.cuts.fetch_add(1, Ordering::SeqCst);
+            self.shared.cuts.fetch_add(1, Ordering::SeqCst);
         }
         cut
     }

@@ -155,14 +155,24 @@ async fn a_store_that_does_not_answer_holds_up_nobody_but_those_whose_log_waits_
     for work in &works[1..] {
         agent.report(work, Phase::Running).await;
         logs.push(OpenLog::open(&mut agent, work, 0).await);
+        renew(&mut agent, &works.iter().collect::<Vec<_>>()).await;
     }
     let all: Vec<&Assignment> = works.iter().collect();
-    renew(&mut agent, &all).await;
     proxy.set(Wire::Silent);
-    for (work, log) in works[1..].iter().zip(&mut logs) {
+    for log in &mut logs {
         log.send(b"the end").await;
+        renew(&mut agent, &all).await;
+    }
+    // The server has them all, and each is on its way to the store: what ends an attempt is told on
+    // another stream, which may be ahead of that of its log.
+    while proxy.held() < u64::from(MANY) {
+        renew(&mut agent, &all).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    for work in &works[1..] {
         let report = agent.completed(work, b"the end");
         agent.say(Message::Report(report)).await;
+        renew(&mut agent, &all).await;
     }
     // Longer than a lease: only renewals that are heard keep it.
     let lease = Instant::now() + LEASE + LEASE / 4;

@@ -48,6 +48,16 @@ struct Outage {
     begun: Assignment,
     waiting: Assignment,
     renewal: i64,
+    /// What is stored of the log of the one that runs.
+    logged: Vec<u8>,
+}
+
+/// What a database has room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    None,
+    /// Small changes, sometimes: a full disk has what was written before and is not needed any more.
+    Little,
 }
 
 impl Outage {
@@ -72,6 +82,7 @@ impl Outage {
             begun,
             waiting,
             renewal: 0,
+            logged: b"before ".to_vec(),
         }
     }
 
@@ -132,25 +143,42 @@ impl Outage {
         tokio::time::sleep(2 * LOOK).await;
     }
 
-    /// The database takes no changes: nothing is accepted, and what runs is left alone.
-    async fn endure(&mut self, expected: &str) {
+    /// The database takes no changes: nothing new is accepted, what is not stored is not
+    /// acknowledged, and what runs is left alone.
+    async fn endure(&mut self, expected: &str, room: Room) {
         for _ in 0..3 {
-            let refused = self.admin.executions.create_execution(run()).await;
-            let status = refused.expect_err("it can not be stored");
+            let status = match room {
+                Room::None => {
+                    let refused = self.admin.executions.create_execution(run()).await;
+                    refused.expect_err("it can not be stored")
+                }
+                Room::Little => self.submit_until_refused().await,
+            };
             assert_eq!(status.code(), Code::Unavailable, "{status:?}");
             assert_eq!(reason(&status), Some(expected), "{status:?}");
         }
-        assert_eq!(
-            self.renew().await,
-            None,
-            "a lease that is not stored is not renewed"
-        );
-        let refused = self.agent.log(&self.begun, 7, b"mean").await;
-        let refused = refused.expect_err("what is not durable is not acknowledged");
-        assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+        match (self.renew().await, room) {
+            (None, _) => {}
+            (Some(lost), Room::Little) => assert_eq!(lost, Vec::new()),
+            (Some(_), Room::None) => panic!("a lease that is not stored is not renewed"),
+        }
+        self.log(b"mean", room).await;
         // Reading goes on.
         let name = self.name(&self.begun.execution);
         assert_eq!(self.admin.get(&name).await.state(), State::Running);
+    }
+
+    /// Tells more of a log, which is acknowledged if there is room.
+    async fn log(&mut self, more: &[u8], room: Room) {
+        let told = self.agent.log(&self.begun, self.logged.len(), more).await;
+        match (told, room) {
+            (Ok(durable), Room::Little) => {
+                self.logged.extend_from_slice(more);
+                assert_eq!(i64::try_from(self.logged.len()), Ok(durable));
+            }
+            (Ok(_), Room::None) => panic!("what is not durable is not acknowledged"),
+            (Err(refused), _) => assert_eq!(refused.code(), Code::Unavailable, "{refused:?}"),
+        }
     }
 
     /// It takes changes again: all goes on, and no lease has ended for that time.
@@ -164,10 +192,12 @@ impl Outage {
     }
 
     async fn finish(&mut self) {
-        let durable = self.agent.log(&self.begun, 7, b"meanwhile").await;
-        assert_eq!(durable.expect("it is stored"), 16);
-        let begun = self.begun.clone();
-        self.agent.complete(&begun, b"before meanwhile").await;
+        let (begun, before) = (self.begun.clone(), self.logged.len());
+        self.logged.extend_from_slice(b"meanwhile");
+        let durable = self.agent.log(&begun, before, b"meanwhile").await;
+        let durable = durable.expect("it is stored");
+        assert_eq!(i64::try_from(self.logged.len()), Ok(durable));
+        self.agent.complete(&begun, &self.logged).await;
         let waiting = self.waiting.clone();
         self.agent.report(&waiting, Phase::Running).await;
         self.agent.complete(&waiting, b"").await;
@@ -206,7 +236,7 @@ async fn a_full_disk_of_sqlite_refuses_what_is_new_and_ends_nothing() {
         let status = outage.submit_until_refused().await;
         assert_eq!(reason(&status), Some("DATABASE_FULL"), "{status:?}");
         outage.pass(Duration::from_secs(3)).await;
-        outage.endure("DATABASE_FULL").await;
+        outage.endure("DATABASE_FULL", Room::Little).await;
         disk.free().expect("it was full");
         outage.submit_until_accepted().await;
         assert_eq!(outage.renew().await, Some(Vec::new()));
@@ -214,7 +244,7 @@ async fn a_full_disk_of_sqlite_refuses_what_is_new_and_ends_nothing() {
     disk.fill().expect("it is full");
     outage.submit_until_refused().await;
     outage.pass(Duration::from_secs(3)).await;
-    outage.endure("DATABASE_FULL").await;
+    outage.endure("DATABASE_FULL", Room::Little).await;
     disk.free().expect("it was full");
     outage.go_on().await;
     fixture.server.stop().await;
@@ -235,11 +265,16 @@ async fn a_broken_disk_of_sqlite_is_named_and_a_repaired_one_goes_on() {
     let fixture = Fixture::start_at(clock.clone(), settings).await;
     let mut outage = Outage::prepare(&fixture, &clock).await;
     disk.fail().expect("it breaks");
-    outage.endure("DATABASE_READ_ONLY").await;
+    outage.endure("DATABASE_READ_ONLY", Room::None).await;
     outage.pass(Duration::from_secs(3)).await;
-    outage.endure("DATABASE_READ_ONLY").await;
+    outage.endure("DATABASE_READ_ONLY", Room::None).await;
     // A disk is repaired without anybody on it.
-    let Outage { begun, waiting, .. } = outage;
+    let Outage {
+        begun,
+        waiting,
+        logged,
+        ..
+    } = outage;
     let fixture = fixture
         .restart_with(clock.clone(), settings, || {
             disk.repair().expect("nobody uses it");
@@ -256,6 +291,7 @@ async fn a_broken_disk_of_sqlite_is_named_and_a_repaired_one_goes_on() {
         begun,
         waiting,
         renewal: 0,
+        logged,
     };
     assert_eq!(outage.renew().await, Some(Vec::new()), "no lease is lost");
     outage.finish().await;
@@ -278,7 +314,7 @@ async fn a_read_only_postgresql_refuses_what_is_new_and_ends_nothing() {
     let status = outage.submit_until_refused().await;
     assert_eq!(reason(&status), Some("DATABASE_READ_ONLY"), "{status:?}");
     outage.pass(Duration::from_secs(3)).await;
-    outage.endure("DATABASE_READ_ONLY").await;
+    outage.endure("DATABASE_READ_ONLY", Room::None).await;
     postgres::make_read_only(&url, false).await;
     outage.go_on().await;
     fixture.server.stop().await;
