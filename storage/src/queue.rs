@@ -353,7 +353,7 @@ impl Queue<'_> {
                     .filter(execution_row::Column::ParentAttemptId.not_in_subquery(live))
                     .limit(u64::from(page::limit(limit)));
                 let rows = query.all(self.store.reader()).await?;
-                rows.into_iter().map(execution::record).collect()
+                rows.iter().map(execution::record).collect()
             })
             .await
     }

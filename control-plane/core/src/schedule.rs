@@ -5,7 +5,10 @@
 //! the order is that of the queue. How the picture is taken, and that a grant holds only if a
 //! transaction says so, is the store's business.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap, HashMap, binary_heap::PeekMut},
+};
 
 use crate::{
     id::{AgentId, ExecutionId, ProjectId},
@@ -124,12 +127,19 @@ struct Project<'a> {
 }
 
 struct Queue {
-    /// Indices of the agents that accept it.
-    takers: Vec<usize>,
+    /// Agents that accept it, the roomiest on top, with the room that each had when it was put there.
+    takers: BinaryHeap<Candidate>,
     /// How many of its executions have been given out.
     given: usize,
     /// Nothing more of it can be given out in this round.
     done: bool,
+}
+
+/// An agent with room; of those with the same the first one is the greatest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    room: u32,
+    index: Reverse<usize>,
 }
 
 #[derive(Clone, Copy)]
@@ -227,12 +237,22 @@ impl<'a> Round<'a> {
         })
     }
 
-    fn roomiest(&self, lane: usize) -> Option<usize> {
-        let takers = self.queues[lane].takers.iter().copied();
-        takers
-            .filter(|taker| self.room[*taker] > 0)
-            // Of those with the same room the first one.
-            .min_by_key(|taker| std::cmp::Reverse(self.room[*taker]))
+    /// The agent with most room that accepts a lane. Room only shrinks in a round, so that one whose
+    /// note is still right is the roomiest, and wrong notes are put right when they come to the top.
+    fn roomiest(&mut self, lane: usize) -> Option<usize> {
+        let takers = &mut self.queues[lane].takers;
+        loop {
+            let mut top = takers.peek_mut()?;
+            let index = top.index.0;
+            let room = self.room[index];
+            if room == 0 {
+                PeekMut::pop(top);
+            } else if room == top.room {
+                return Some(index);
+            } else {
+                top.room = room;
+            }
+        }
     }
 
     fn serve(&mut self, next: Next, grants: &mut Vec<Grant>) {
@@ -268,8 +288,13 @@ impl Queue {
         let (avoided, others): (Vec<usize>, Vec<usize>) = accepting
             .into_iter()
             .partition(|taker| lane.avoid.contains(&takers[*taker].agent));
+        let accepting = if others.is_empty() { avoided } else { others };
+        let candidates = accepting.into_iter().map(|index| Candidate {
+            room: takers[index].room,
+            index: Reverse(index),
+        });
         Self {
-            takers: if others.is_empty() { avoided } else { others },
+            takers: candidates.collect(),
             given: 0,
             done: false,
         }

@@ -17,6 +17,9 @@ use crate::{
 const LEASES: Duration = Duration::from_secs(1);
 /// How often the rest is looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
+/// How long after a look for orphans the next one is. Attempts end by the thousand, and one look
+/// finds what all of them have left.
+const ORPHANS: Duration = Duration::from_millis(100);
 /// Most rows of one sweep.
 const BATCH: u32 = 500;
 
@@ -65,6 +68,10 @@ pub(crate) async fn watch_orphans(app: Arc<App>, stop: CancellationToken) {
         }
         if let Err(error) = app.stop_orphans().await {
             tracing::warn!(%error, "children can not be ended now; it is tried again");
+        }
+        let rest = stop.run_until_cancelled(tokio::time::sleep(ORPHANS));
+        if rest.await.is_none() {
+            return;
         }
     }
 }

@@ -120,7 +120,7 @@ impl Executions<'_> {
                     .map(|row| {
                         Ok(Child {
                             attempt: attempts.remove(&row.id),
-                            execution: row::record(row)?,
+                            execution: row::record(&row)?,
                         })
                     })
                     .collect()
@@ -141,7 +141,7 @@ impl Executions<'_> {
             .limit(MOST_SHOWN)
             .all(db)
             .await?;
-        rows.into_iter().map(row::record).collect()
+        rows.iter().map(row::record).collect()
     }
 
     pub(super) async fn load_ancestors(&self, id: ExecutionId) -> Result<Vec<Execution>, Error> {

@@ -272,8 +272,9 @@ impl Parts {
             message: format!("accepted from {}", text::message(&new.creator)),
         });
         let row = new_row(call.project, new, identity)?;
-        self.executions.push(row.clone());
-        row::record(row)
+        let made = row::record(&row)?;
+        self.executions.push(row);
+        Ok(made)
     }
 
     async fn insert<C: ConnectionTrait>(&self, db: &C, calls: &[&Wanted]) -> Result<(), Failure> {

@@ -122,7 +122,7 @@ impl Executions<'_> {
             .read("list_executions", || async {
                 let rows = query.clone().all(self.store.reader()).await?;
                 let items = rows
-                    .into_iter()
+                    .iter()
                     .map(row::record)
                     .collect::<Result<Vec<_>, _>>()?;
                 Ok(Page::new(items, limit, |item: &Execution| item.id))
@@ -232,7 +232,7 @@ async fn with_live_log<C: ConnectionTrait>(
     db: &C,
     row: execution_row::Model,
 ) -> Result<Execution, Failure> {
-    let mut execution = row::record(row)?;
+    let mut execution = row::record(&row)?;
     if execution.lifecycle.last_epoch > 0 && !execution.log.complete {
         let newest = newest_attempt(db, execution.id).await?;
         if let Some(attempt) = newest.filter(|attempt| !attempt.log_ended) {

@@ -252,7 +252,7 @@ impl Change {
     /// The execution as it was read, when nothing is to be written.
     pub(crate) fn unchanged(self) -> Result<Changed, Failure> {
         Ok(Changed {
-            execution: record(self.row)?,
+            execution: record(&self.row)?,
             effects: self.effects,
         })
     }
@@ -323,7 +323,7 @@ pub(crate) async fn save_all<C: ConnectionTrait>(
     let mut saved = Vec::with_capacity(changes.len());
     for change in changes {
         let row = Arc::new(change.row);
-        let execution = record((*row).clone())?;
+        let execution = record(&row)?;
         saved.push(Saved { execution, row });
     }
     if updated != saved.len() as u64 {
@@ -403,12 +403,13 @@ fn lifecycle(row: &row::Model) -> Result<Lifecycle, Failure> {
     })
 }
 
-pub(crate) fn record(row: row::Model) -> Result<Execution, Failure> {
+/// An execution as its row tells of it.
+pub(crate) fn record(row: &row::Model) -> Result<Execution, Failure> {
     Ok(Execution {
-        lifecycle: lifecycle(&row)?,
-        origin: child::origin(&row),
+        lifecycle: lifecycle(row)?,
+        origin: child::origin(row),
         policy: text::decode(&row.policy_json)?,
-        spent: spent(&row),
+        spent: spent(row),
         concurrency: row.concurrency_group.clone().map(|group| Concurrency {
             group,
             most: row.concurrency_most.map_or(1, unsigned).max(1),
@@ -417,19 +418,19 @@ pub(crate) fn record(row: row::Model) -> Result<Execution, Failure> {
         deadline: row.stage_deadline.map(time::timestamp),
         id: row.id.into(),
         project: row.project_id.into(),
-        workflow: row.workflow,
+        workflow: row.workflow.clone(),
         workflow_revision: row.workflow_revision,
         number: row.number,
-        display_name: row.display_name,
-        reason: row.reason,
-        message: row.message,
+        display_name: row.display_name.clone(),
+        reason: row.reason.clone(),
+        message: row.message.clone(),
         tags: text::decode(&row.tags_json)?,
         labels: text::decode(&row.labels_json)?,
         config: text::decode(&row.config_json)?,
         target: text::decode(&row.target_json)?,
         warnings: text::decode(&row.warnings_json)?,
         priority: i32::try_from(-row.queue_rank).unwrap_or(0),
-        creator: row.creator,
+        creator: row.creator.clone(),
         create_time: time::timestamp(row.create_time),
         assign_time: row.assign_time.map(time::timestamp),
         start_time: row.start_time.map(time::timestamp),
@@ -437,7 +438,7 @@ pub(crate) fn record(row: row::Model) -> Result<Execution, Failure> {
         queue_deadline: row.queue_deadline.map(time::timestamp),
         log: LogSummary {
             size: row.log_size,
-            sha256: row.log_sha256,
+            sha256: row.log_sha256.clone(),
             complete: row.log_complete,
         },
         artifact_count: unsigned(row.artifact_count),

@@ -218,7 +218,7 @@ async fn assign<C: ConnectionTrait>(
     let mut attempts = Vec::with_capacity(pairs.len());
     for (agent, row) in pairs {
         if !recent.has(&row)
-            && let Err(error) = execution::record((*row).clone())
+            && let Err(error) = execution::record(&row)
         {
             // One that is damaged does not keep the others from their agents.
             tracing::error!(execution = %row.id, ?error, "an execution in the queue can not be read");

@@ -135,7 +135,7 @@ pub(super) async fn with_executions<C: ConnectionTrait>(
         if let Some(execution) = executions.remove(&row.execution_id) {
             live.push(Live {
                 attempt: attempt::record(row)?,
-                execution: execution::record(execution)?,
+                execution: execution::record(&execution)?,
             });
         }
     }

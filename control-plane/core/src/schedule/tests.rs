@@ -239,6 +239,15 @@ proptest! {
             let got = grants.iter().filter(|grant| grant.agent == taker.agent).count();
             prop_assert!(got <= taker.room as usize);
         }
+        let mut room: Vec<u32> = takers.iter().map(|taker| taker.room).collect();
+        for grant in &grants {
+            let lane = lanes.iter().find(|lane| lane.waiting.iter().any(|place| place.execution == grant.execution));
+            let lane = lane.expect("of a lane");
+            let accepting = (0..takers.len()).filter(|index| lane.target.accepts(takers[*index].labels));
+            let roomiest = accepting.min_by_key(|index| Reverse(room[*index])).expect("somebody");
+            prop_assert_eq!(grant.agent, takers[roomiest].agent, "the first of those with most room");
+            room[roomiest] -= 1;
+        }
         for share in &shares {
             let got = grants.iter().filter(|grant| grant.project == share.project).count();
             prop_assert!(share.left.is_none_or(|left| got <= left as usize));
