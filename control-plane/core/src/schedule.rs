@@ -7,7 +7,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap, HashMap, binary_heap::PeekMut},
+    collections::{BTreeMap, BinaryHeap, HashMap},
 };
 
 use crate::{
@@ -243,15 +243,11 @@ impl<'a> Round<'a> {
         let takers = &mut self.queues[lane].takers;
         loop {
             let mut top = takers.peek_mut()?;
-            let index = top.index.0;
-            let room = self.room[index];
-            if room == 0 {
-                PeekMut::pop(top);
-            } else if room == top.room {
-                return Some(index);
-            } else {
-                top.room = room;
+            let room = self.room[top.index.0];
+            if room == top.room {
+                return (room > 0).then_some(top.index.0);
             }
+            top.room = room;
         }
     }
 
