@@ -5,6 +5,7 @@
 mod claim;
 mod deadline;
 mod hold;
+mod offer;
 mod picture;
 
 use jiff::Timestamp;
@@ -30,11 +31,15 @@ use crate::{
 };
 
 pub(crate) use claim::{plans, project_names};
+pub(crate) use offer::{Given, give};
+pub use offer::{Giver, Offer};
 pub(crate) use picture::{Turns, counted, of_group};
 
 /// The queue at one moment, as far as it matters for who is served next.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Picture {
+    /// Nothing waits at all.
+    pub empty: bool,
     /// Projects that wait for something, those that are paused left out.
     pub shares: Vec<Share>,
     /// What they wait for.

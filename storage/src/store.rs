@@ -7,7 +7,7 @@ mod connect;
 mod disk;
 mod suspicion;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use muster_core::{
     clock::Clock,
@@ -28,7 +28,7 @@ use crate::{
     manifest::{self, Manifests},
     migration,
     project::{self, Projects},
-    queue::{self, Queue},
+    queue::{self, Giver, Queue},
     shared::Read,
     token::{self, Tokens},
     work::{LiveOf, Renewal, Told, Work},
@@ -64,6 +64,7 @@ pub struct Store {
     turns: Arc<queue::Turns>,
     gathers: Arc<Gathers>,
     recent: Arc<Recent>,
+    giver: Arc<OnceLock<Arc<dyn Giver>>>,
     /// Who this server is among those of the database.
     speaker: Uuid,
 }
@@ -106,6 +107,7 @@ impl Store {
             turns: Arc::default(),
             gathers: Arc::default(),
             recent,
+            giver: Arc::default(),
             speaker: Uuid::new_v4(),
         })
     }
@@ -169,6 +171,18 @@ impl Store {
 
     pub(crate) fn turns(&self) -> &queue::Turns {
         &self.turns
+    }
+
+    /// Sets who may give new executions to agents as they are accepted, for this handle and its
+    /// clones. The first one stays.
+    pub fn set_giver(&self, giver: Arc<dyn Giver>) {
+        if self.giver.set(giver).is_err() {
+            tracing::warn!("there is somebody who gives new executions out already");
+        }
+    }
+
+    pub(crate) fn giver(&self) -> Option<&dyn Giver> {
+        self.giver.get().map(|giver| &**giver)
     }
 
     pub(crate) fn recent(&self) -> &Recent {

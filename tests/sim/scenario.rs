@@ -161,6 +161,10 @@ fn lives() -> Vec<Op> {
         both(&|agent| Op::Relay { agent, pod, fault })
     };
     let exchange = || both(&Op::Exchange);
+    let connect = || {
+        let half_open = false;
+        both(&|agent| Op::Connect { agent, half_open })
+    };
     let script = [
         vec![Op::Time(1)],
         submit(1),
@@ -191,6 +195,9 @@ fn lives() -> Vec<Op> {
         exchange(),
         submit(3),
         both(&Op::Break),
+        // One that waits for an agent; the others are given out as they are accepted.
+        submit(4),
+        connect(),
         vec![Op::Time(2)],
     ];
     // Each is about another server than the one before, and whoever died is back for the next one.

@@ -251,6 +251,8 @@ pub enum Event {
 pub enum Effect {
     /// The scheduler has something to place.
     WakeScheduler,
+    /// What waits for a place beside this one may be placed now.
+    FreePlace,
     /// Tell the agent of the attempt to end it.
     StopAttempt(Lease, Stop),
     /// Tell the agent of the attempt to stop it for a while or to let it go on.
@@ -458,7 +460,7 @@ impl Lifecycle {
         }
         Ok(self.end(
             outcome.state(),
-            vec![Effect::CloseAttempt(lease), Effect::WakeScheduler],
+            vec![Effect::CloseAttempt(lease), Effect::FreePlace],
         ))
     }
 
@@ -473,7 +475,7 @@ impl Lifecycle {
         if retry || self.stop.is_some() {
             return Ok(self.requeue(close));
         }
-        Ok(self.end(State::Aborted, vec![close, Effect::WakeScheduler]))
+        Ok(self.end(State::Aborted, vec![close, Effect::FreePlace]))
     }
 
     fn stop(&self, stop: Stop, cause: Cause) -> Transition {
@@ -593,8 +595,8 @@ impl Lifecycle {
 
     /// Gives the attempt up and queues the execution again, or ends it where a stop is wanted.
     fn requeue(&self, close: Effect) -> Transition {
-        let effects = vec![close, Effect::WakeScheduler];
         if self.stop.is_some() {
+            let effects = vec![close, Effect::FreePlace];
             return self.end(self.cause.outcome().state(), effects);
         }
         Transition {
@@ -608,7 +610,7 @@ impl Lifecycle {
                 },
                 ..*self
             },
-            effects,
+            effects: vec![close, Effect::WakeScheduler],
         }
     }
 

@@ -91,6 +91,7 @@ impl App {
         for effect in &changed.effects {
             match effect {
                 Effect::WakeScheduler => self.wake_scheduler(),
+                Effect::FreePlace => self.free_place(),
                 Effect::StopAttempt(lease, stop) => {
                     self.link.stop_attempt(*lease, *stop, &changed.execution);
                     self.replicas.tell(Word::Attempt(lease.attempt));
@@ -118,6 +119,12 @@ impl App {
         self.replicas.tell(Word::Queue);
     }
 
+    /// What waits may have a place now, here or at another server.
+    fn free_place(&self) {
+        self.hub.room_changed();
+        self.replicas.tell(Word::Queue);
+    }
+
     /// An execution changed: for those who watch it, here or at another server.
     pub(crate) fn execution_changed(&self, id: ExecutionId) {
         self.hub.execution_changed(id);
@@ -136,6 +143,7 @@ impl App {
                 }
                 Effect::RevokeAttempt(lease) => self.finish_log_later(lease.attempt),
                 Effect::WakeScheduler
+                | Effect::FreePlace
                 | Effect::StopAttempt(..)
                 | Effect::PauseAttempt(..)
                 | Effect::CloseAttempt(_) => {}

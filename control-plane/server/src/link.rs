@@ -83,6 +83,10 @@ struct Taker {
 pub(crate) struct Link {
     sessions: Mutex<Sessions>,
     pub(crate) ingests: Arc<Ingests>,
+    /// Held by who gives something to agents, from seeing their room until it is taken.
+    giving: Arc<tokio::sync::Mutex<()>>,
+    /// Something was left waiting when the queue was last looked at.
+    backlog: AtomicBool,
     /// Ends all streams when the server stops.
     pub(crate) drain: CancellationToken,
     /// Renewals came that could not be stored.
@@ -94,6 +98,8 @@ impl Link {
         Self {
             sessions: Mutex::default(),
             ingests: Arc::default(),
+            giving: Arc::default(),
+            backlog: AtomicBool::new(true),
             drain: CancellationToken::new(),
             missed: AtomicBool::new(false),
         }

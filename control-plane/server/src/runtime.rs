@@ -199,6 +199,8 @@ impl Server {
         essential(tasks::watch_leases(Arc::clone(&app), stop.clone()).boxed());
         essential(tasks::keep_house(Arc::clone(&app), stop.clone()).boxed());
         essential(tasks::watch_orphans(Arc::clone(&app), stop.clone()).boxed());
+        app.store
+            .set_giver(Arc::new(dispatch::AtOnce(Arc::downgrade(&app))));
         essential(dispatch::run(Arc::clone(&app), stop.clone()).boxed());
         essential(replicas::speak(Arc::clone(&app), words, stop.clone()).boxed());
         essential(replicas::hear(Arc::clone(&app), stop.clone()).boxed());

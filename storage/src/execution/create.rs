@@ -19,13 +19,15 @@ use super::{Execution, Executions, Identity, NewExecution, lane, quota::Quotas, 
 use crate::{
     Error, Request, Store, Written,
     entity::{
-        self, counter, execution as execution_row, execution_event as event_row,
+        self, attempt as attempt_row, counter, execution as execution_row, execution_event as event_row,
         execution_plan as plan_row, execution_source as source_row, execution_steps as steps_row,
         execution_tag as tag_row, request as request_row,
     },
     error::{Kind, Source},
     gather::Gathered,
-    number, request, text, time,
+    number,
+    queue::{self, Claimed, Given, Offer},
+    request, text, time,
     transaction::Failure,
 };
 
@@ -135,7 +137,13 @@ impl Gathered for Wanted {
         calls: &[Self],
     ) -> Result<Vec<Result<Written<Execution>, Error>>, Error> {
         let now = store.clock().now();
-        store
+        let giver = store.giver();
+        let offer = match giver {
+            Some(giver) => giver.offer().await,
+            None => None,
+        };
+        let offered = offer.as_deref();
+        let created = store
             .transaction(Self::OPERATION, |tx| async move {
                 let db = &*tx;
                 let requests = calls.iter().map(|call| call.request.as_ref());
@@ -167,7 +175,7 @@ impl Gathered for Wanted {
                     answers.push(None);
                     accepted.push(call);
                 }
-                let (made, new) = insert(db, &accepted).await?;
+                let (made, new) = insert(db, &accepted, offered, now).await?;
                 let mut made = made.into_iter();
                 let answers = answers.into_iter().map(|answer| {
                     let made = || made.next().map(|made| Ok(Written::new(made)));
@@ -176,24 +184,48 @@ impl Gathered for Wanted {
                 });
                 Ok((answers.collect(), new))
             })
-            .await
-            .map(|(answers, new)| {
-                for (row, plan) in new {
-                    store.recent().keep_new(Arc::new(row), plan);
+            .await;
+        let (answers, new) = match created {
+            Ok(created) => created,
+            Err(error) => {
+                if let (Error::CommitUnknown { .. }, Some(offer)) = (&error, offer) {
+                    offer.doubt();
                 }
-                answers
-            })
+                return Err(error);
+            }
+        };
+        let waiting = new.rows.len() > new.claimed.assignments.len();
+        for (row, plan) in new.rows {
+            store.recent().keep_new(Arc::new(row), plan);
+        }
+        if let Some(offer) = offer {
+            offer.deliver(new.claimed);
+        }
+        if let Some(giver) = giver
+            && waiting
+        {
+            giver.queued();
+        }
+        Ok(answers)
     }
 }
 
-/// Rows of executions, each with its plan.
-type Rows = Vec<(execution_row::Model, Bytes)>;
+/// What was inserted.
+struct New {
+    /// Rows of executions, each with its plan.
+    rows: Vec<(execution_row::Model, Bytes)>,
+    /// What agents were given of them.
+    claimed: Claimed,
+}
 
-/// Inserts new executions, with numbers for those that have none yet.
+/// Inserts new executions, with numbers for those that have none yet, and gives them out as far as
+/// that may be done here. Returns each as it was accepted.
 async fn insert<C: ConnectionTrait>(
     db: &C,
     calls: &[&Wanted],
-) -> Result<(Vec<Execution>, Rows), Failure> {
+    offer: Option<&dyn Offer>,
+    now: Timestamp,
+) -> Result<(Vec<Execution>, New), Failure> {
     let unnumbered = calls.iter().filter(|call| call.plan.is_some());
     let wanted = unnumbered.map(|call| (call.project, &*call.new.identity.workflow));
     let mut numbers = numbers(db, wanted).await?.into_iter();
@@ -212,9 +244,22 @@ async fn insert<C: ConnectionTrait>(
         };
         made.push(parts.add(call, &identity, plan)?);
     }
+    let given = match offer {
+        Some(offer) => {
+            let plan = |index: usize| parts.plans[index].plan.clone().into();
+            queue::give(db, offer, &mut parts.executions, plan, now).await?
+        }
+        None => Given::default(),
+    };
+    parts.events.extend(given.events);
     parts.insert(db, calls).await?;
+    entity::insert_all::<attempt_row::Entity, _>(db, &given.attempts).await?;
     let plans = parts.plans.into_iter().map(|row| row.plan.into());
-    Ok((made, parts.executions.into_iter().zip(plans).collect()))
+    let new = New {
+        rows: parts.executions.into_iter().zip(plans).collect(),
+        claimed: given.claimed,
+    };
+    Ok((made, new))
 }
 
 /// The rows of new executions.

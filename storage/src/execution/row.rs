@@ -249,6 +249,12 @@ impl Change {
         Ok(Changed { execution, effects })
     }
 
+    /// The row and the events of one that is not stored yet: this change is its second one.
+    pub(crate) fn into_new(mut self) -> (row::Model, Vec<event_row::Model>) {
+        self.row.revision += 1;
+        (self.row, self.events)
+    }
+
     /// The execution as it was read, when nothing is to be written.
     pub(crate) fn unchanged(self) -> Result<Changed, Failure> {
         Ok(Changed {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use muster_core::{
     execution::{Event, Lease},
-    id::{AttemptId, ExecutionId, ProjectId},
+    id::{AgentId, AttemptId, ExecutionId, ProjectId},
     schedule::Grant,
 };
 use sea_orm::{
@@ -48,16 +48,10 @@ impl Queue<'_> {
                 let mut claimed = Claimed::default();
                 let mut wanted = BTreeMap::new();
                 for grant in grants {
-                    match agents.get(&grant.agent.as_uuid()) {
-                        None => claimed.gone.push(grant.agent),
-                        Some(agent) if agent.cordoned => claimed.cordoned.push(grant.agent),
-                        Some(agent) => {
-                            wanted.insert(grant.execution.as_uuid(), agent);
-                        }
+                    if let Some(agent) = claimed.takes(grant.agent, &agents) {
+                        wanted.insert(grant.execution.as_uuid(), agent);
                     }
                 }
-                claimed.gone.dedup();
-                claimed.cordoned.dedup();
                 let projects = Limits::lock(&*tx, grants).await?;
                 let recent = self.store.recent();
                 let rows = lock(&*tx, recent, wanted.keys().copied()).await?;
@@ -78,15 +72,34 @@ impl Queue<'_> {
     }
 }
 
+impl Claimed {
+    /// The agent of a grant, when it takes work; what keeps it from that is noted.
+    pub(super) fn takes<'a>(
+        &mut self,
+        agent: AgentId,
+        agents: &'a HashMap<Uuid, Agent>,
+    ) -> Option<&'a Agent> {
+        let refused = match agents.get(&agent.as_uuid()) {
+            Some(agent) if !agent.cordoned => return Some(agent),
+            Some(_) => &mut self.cordoned,
+            None => &mut self.gone,
+        };
+        if !refused.contains(&agent) {
+            refused.push(agent);
+        }
+        None
+    }
+}
+
 /// What a claim asks of an agent.
-struct Agent {
+pub(super) struct Agent {
     id: Uuid,
     name: String,
     cordoned: bool,
 }
 
 /// The agents of grants, as they are now.
-async fn agents<C: ConnectionTrait>(
+pub(super) async fn agents<C: ConnectionTrait>(
     db: &C,
     grants: &[Grant],
 ) -> Result<HashMap<Uuid, Agent>, Failure> {
@@ -224,15 +237,8 @@ async fn assign<C: ConnectionTrait>(
             tracing::error!(execution = %row.id, ?error, "an execution in the queue can not be read");
             continue;
         }
-        let mut change = Change::new(row, now);
-        let lease = Lease {
-            attempt: AttemptId::generate(),
-            epoch: change.lifecycle()?.last_epoch + 1,
-        };
-        change.apply(Event::Assign(lease))?;
-        change.explain("", "");
-        change.state_event(&format!("to agent {}", agent.name));
-        attempts.push(new_attempt(&change, lease, agent, lease_expire_time, now));
+        let (change, attempt) = lease(row, agent, lease_expire_time, now)?;
+        attempts.push(attempt);
         changes.push(change);
     }
     let saved = execution::save_all(db, changes).await?;
@@ -259,6 +265,25 @@ async fn assign<C: ConnectionTrait>(
         });
     }
     Ok((assignments, rows))
+}
+
+/// Leases an execution to an agent: the change, and the attempt that begins by it.
+pub(super) fn lease(
+    row: Arc<execution_row::Model>,
+    agent: &Agent,
+    lease_expire_time: Timestamp,
+    now: Timestamp,
+) -> Result<(Change, attempt_row::Model), Failure> {
+    let mut change = Change::new(row, now);
+    let lease = Lease {
+        attempt: AttemptId::generate(),
+        epoch: change.lifecycle()?.last_epoch + 1,
+    };
+    change.apply(Event::Assign(lease))?;
+    change.explain("", "");
+    change.state_event(&format!("to agent {}", agent.name));
+    let attempt = new_attempt(&change, lease, agent, lease_expire_time, now);
+    Ok((change, attempt))
 }
 
 fn new_attempt(

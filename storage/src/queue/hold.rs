@@ -1,6 +1,9 @@
 //! Whether anything is given out at all.
 
-use sea_orm::{ConnectionTrait, EntityTrait};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QuerySelect, QueryTrait,
+    sea_query::{Expr, SimpleExpr},
+};
 use uuid::Uuid;
 
 use super::Queue;
@@ -47,6 +50,15 @@ impl Queue<'_> {
             .read("get_queue", || pause(self.store.reader()))
             .await
     }
+}
+
+/// The condition that nothing is paused.
+pub(super) fn is_off() -> SimpleExpr {
+    let pause = row::Entity::find()
+        .select_only()
+        .column(row::Column::Key)
+        .filter(row::Column::Key.eq(PAUSE));
+    Expr::exists(pause.into_query()).not()
 }
 
 /// The message of a pause.

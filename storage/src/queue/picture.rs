@@ -80,8 +80,12 @@ impl Queue<'_> {
             .read("look_at_queue", || async {
                 let db = self.store.reader();
                 let ids: Vec<Uuid> = column(db, PROJECTS, vec![MOST_PROJECTS.into()]).await?;
-                if ids.is_empty() || hold::pause(db).await?.is_some() {
-                    return Ok(Picture::default());
+                let mut picture = Picture {
+                    empty: ids.is_empty(),
+                    ..Picture::default()
+                };
+                if picture.empty || hold::pause(db).await?.is_some() {
+                    return Ok(picture);
                 }
                 let projects = project_row::Entity::find()
                     .filter(project_row::Column::Id.is_in(ids.iter().copied()))
@@ -93,7 +97,6 @@ impl Queue<'_> {
                     1 => BTreeMap::new(),
                     _ => running(db, &ids).await?,
                 };
-                let mut picture = Picture::default();
                 for project in projects {
                     let running = running.get(&project.id).copied().unwrap_or(0);
                     let left = match project.max_running {
@@ -240,7 +243,7 @@ async fn column<C: ConnectionTrait>(
 }
 
 /// How many executions agents hold, by project.
-async fn running<C: ConnectionTrait>(
+pub(super) async fn running<C: ConnectionTrait>(
     db: &C,
     projects: &[Uuid],
 ) -> Result<BTreeMap<Uuid, u32>, Failure> {

@@ -118,7 +118,7 @@ async fn a_completion_is_accepted_once_and_acknowledged_for_ever(db: Database) {
     assert_eq!(changed.execution.finish_time, Some(db.clock.now()));
     assert_eq!(
         changed.effects,
-        [Effect::CloseAttempt(lease), Effect::WakeScheduler]
+        [Effect::CloseAttempt(lease), Effect::FreePlace]
     );
     let again = work.report(done.clone()).await.expect("acknowledged");
     assert_eq!(again, Reported::AlreadyEnded { sequence: 2 });

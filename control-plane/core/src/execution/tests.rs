@@ -94,6 +94,7 @@ fn every_state_and_event_is_decided() {
                         .iter()
                         .map(|effect| match effect {
                             Effect::WakeScheduler => "wake".to_owned(),
+                            Effect::FreePlace => "free".to_owned(),
                             Effect::StopAttempt(_, stop) => format!("stop {stop:?}"),
                             Effect::PauseAttempt(_, pause) => {
                                 let what = if pause.paused { "pause" } else { "resume" };

@@ -177,7 +177,6 @@ impl App {
             }
         }
         if made {
-            self.wake_scheduler();
             // A pause that came meanwhile has not seen all of them.
             let now = executions.get(parent.execution.id).await?;
             if now.lifecycle.pause.paused {

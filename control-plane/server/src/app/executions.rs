@@ -195,7 +195,6 @@ impl App {
         if written.replayed {
             return Ok(executions.details(written.value.id).await?);
         }
-        self.wake_scheduler();
         if cancels {
             self.cancel_older(&written.value).await?;
         }

@@ -18,8 +18,15 @@ const LOG_BACKLOG: usize = 64;
 pub(crate) struct Hub {
     executions: Mutex<HashMap<ExecutionId, watch::Sender<u64>>>,
     logs: Mutex<HashMap<AttemptId, broadcast::Sender<LogChunk>>>,
-    queue: watch::Sender<u64>,
+    queue: watch::Sender<Turns>,
     ended: watch::Sender<u64>,
+}
+
+/// How often the queue may have got something to give, and how often somebody got room for it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Turns {
+    pub(crate) queued: u64,
+    freed: u64,
 }
 
 impl Hub {
@@ -27,18 +34,23 @@ impl Hub {
         Self {
             executions: Mutex::default(),
             logs: Mutex::default(),
-            queue: watch::Sender::new(0),
+            queue: watch::Sender::default(),
             ended: watch::Sender::new(0),
         }
     }
 
-    /// Something can be placed.
+    /// Something that waits may be placed, which could not be before or was not there.
     pub(crate) fn queue_changed(&self) {
-        self.queue.send_modify(|count| *count += 1);
+        self.queue.send_modify(|turns| turns.queued += 1);
+    }
+
+    /// There is room for what waits, if anything does.
+    pub(crate) fn room_changed(&self) {
+        self.queue.send_modify(|turns| turns.freed += 1);
     }
 
     /// Tells when something can be placed.
-    pub(crate) fn watch_queue(&self) -> watch::Receiver<u64> {
+    pub(crate) fn watch_queue(&self) -> watch::Receiver<Turns> {
         self.queue.subscribe()
     }
 

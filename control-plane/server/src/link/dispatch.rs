@@ -1,15 +1,26 @@
 //! Who gets which work: looks at the queue when something was queued or an agent asks, and every
-//! second, and gives assignments to agents that have room. Who is served first is decided by
+//! second, and gives assignments to agents that have room. New executions that nothing waits
+//! before are given out as they are accepted. Who is served first is decided by
 //! `muster_core::schedule`, whether a grant holds by the store.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
+    time::Duration,
+};
 
+use futures::{FutureExt as _, future::BoxFuture};
+use jiff::Timestamp;
 use muster_core::{
     id::AgentId,
-    schedule::{self, Grant},
+    schedule::{self, Grant, Lane, Share},
 };
 use muster_proto::v1::{LinkResponse, link_response::Message};
-use tokio::{sync::mpsc::OwnedPermit, time::MissedTickBehavior};
+use muster_storage::queue::{Claimed, Giver, Offer, Picture};
+use tokio::{
+    sync::{OwnedMutexGuard, mpsc::OwnedPermit},
+    time::MissedTickBehavior,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Taker, session::assignment};
@@ -24,123 +35,233 @@ const MAX_SHARE: u32 = 64;
 
 /// Gives out work until `stop`.
 pub(crate) async fn run(app: Arc<App>, stop: CancellationToken) {
-    let mut queue = app.hub.watch_queue();
+    let mut turns = app.hub.watch_queue();
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // How much had been queued when nothing was left.
+    let mut empty_at = None;
     loop {
-        tokio::select! {
+        let swept = tokio::select! {
             biased;
             () = stop.cancelled() => return,
             // The sender lives in the hub, as long as the server.
-            _ = queue.changed() => {}
-            _ = sweep.tick() => {}
+            _ = turns.changed() => false,
+            _ = sweep.tick() => true,
+        };
+        let queued = turns.borrow_and_update().queued;
+        if !swept && empty_at == Some(queued) {
+            // An agent has room, and nothing waits for it.
+            continue;
         }
-        if let Err(error) = look(&app).await {
-            tracing::warn!(%error, "no work can be given out now; it is tried again");
-        }
-    }
-}
-
-/// Gives out work until the queue has nothing for any agent with room.
-async fn look(app: &App) -> Result<(), Error> {
-    while !app.link.drain.is_cancelled() {
-        let takers = app.link.takers();
-        let room = takers
-            .iter()
-            .fold(0_u32, |sum, taker| sum.saturating_add(taker.room));
-        if room == 0 || give(app, &takers, room).await? == 0 {
-            return Ok(());
-        }
-    }
-    Ok(())
-}
-
-/// Plans and claims once. Returns how much was given out.
-async fn give(app: &App, takers: &[Taker], room: u32) -> Result<usize, Error> {
-    let picture = app.store.queue().picture(room).await?;
-    if picture.lanes.is_empty() {
-        return Ok(0);
-    }
-    let plan: Vec<schedule::Taker<'_>> = takers
-        .iter()
-        .map(|taker| schedule::Taker {
-            agent: taker.agent.id,
-            labels: &taker.labels,
-            projects: &taker.agent.projects,
-            room: taker.room.min(MAX_SHARE),
-        })
-        .collect();
-    let grants = schedule::plan(&plan, &picture.shares, &picture.lanes, MAX_CLAIM);
-    let by_id: HashMap<AgentId, &Taker> =
-        takers.iter().map(|taker| (taker.agent.id, taker)).collect();
-    let (grants, mut places) = reserve(&by_id, grants);
-    if grants.is_empty() {
-        return Ok(0);
-    }
-    let now = app.clock.now();
-    let until = now.checked_add(app.config.lease_duration).unwrap_or(now);
-    let claimed = match app.store.queue().claim(&grants, until).await {
-        Ok(claimed) => claimed,
-        Err(error @ muster_storage::Error::CommitUnknown { .. }) => {
-            // Whatever was claimed is delivered when they connect again.
-            for agent in places.keys() {
-                app.link.disconnect(*agent);
+        empty_at = match look(&app).await {
+            Ok(empty) => empty.then_some(queued),
+            Err(error) => {
+                tracing::warn!(%error, "no work can be given out now; it is tried again");
+                None
             }
-            return Err(error.into());
+        };
+    }
+}
+
+/// Gives out work until the queue has nothing for any agent with room. Whether nothing waits at all.
+async fn look(app: &Arc<App>) -> Result<bool, Error> {
+    while let Some(offered) = Offered::take(app).await {
+        let room = offered.room();
+        let picture = app.store.queue().picture(room).await?;
+        if picture.lanes.is_empty() {
+            app.link.backlog.store(!picture.empty, Ordering::Relaxed);
+            return Ok(picture.empty);
         }
-        Err(error) => return Err(error.into()),
-    };
-    for agent in claimed.gone {
-        // It was deleted, perhaps by another replica.
-        app.link.disconnect(agent);
-    }
-    for agent in claimed.cordoned {
-        app.link.set_cordon(agent, true);
-    }
-    let given = claimed.assignments.len();
-    for work in claimed.assignments {
-        let agent = work.attempt.agent;
-        metrics::counter!(crate::metrics::ASSIGNMENTS).increment(1);
-        tracing::debug!(
-            agent = work.attempt.agent_name,
-            execution = work.execution.display_name,
-            attempt = %work.attempt.id,
-            epoch = work.attempt.epoch,
-            "assigned"
-        );
-        app.execution_changed(work.execution.id);
-        let taker = by_id.get(&agent);
-        let place = places.get_mut(&agent).and_then(Vec::pop);
-        if let (Some(taker), Some(place)) = (taker, place) {
-            app.link.spend(agent, &taker.outbox, work.attempt.id);
-            place.send(LinkResponse {
-                message: Some(Message::Assignment(assignment(&app.config, &work))),
-            });
-            // One that waited may be wished to begin paused.
-            let pause = work.execution.lifecycle.pause;
-            app.link.pause_attempt(work.attempt.lease(), pause);
+        let grants = offered.plan(&picture.shares, &picture.lanes);
+        if grants.is_empty() {
+            app.link.backlog.store(true, Ordering::Relaxed);
+            return Ok(false);
+        }
+        let until = offered.lease_expire_time();
+        let offered = Box::new(offered);
+        match app.store.queue().claim(&grants, until).await {
+            Ok(claimed) => {
+                let given = claimed.assignments.len();
+                let all = is_all(&picture, room, given);
+                app.link.backlog.store(!all, Ordering::Relaxed);
+                offered.deliver(claimed);
+                if given == 0 {
+                    return Ok(false);
+                }
+            }
+            Err(error) => {
+                if matches!(error, muster_storage::Error::CommitUnknown { .. }) {
+                    offered.doubt();
+                }
+                return Err(error.into());
+            }
         }
     }
-    Ok(given)
+    Ok(false)
+}
+
+/// Whether all that waits was given out, as far as it was looked at.
+fn is_all(picture: &Picture, room: u32, given: usize) -> bool {
+    let waiting: usize = picture.lanes.iter().map(|lane| lane.waiting.len()).sum();
+    let room = usize::try_from(room).unwrap_or(usize::MAX);
+    // Otherwise more may wait than was looked at.
+    given == waiting && waiting < room.min(MAX_CLAIM)
+}
+
+/// Gives new executions to this server's agents.
+#[derive(Debug)]
+pub(crate) struct AtOnce(pub(crate) Weak<App>);
+
+impl Giver for AtOnce {
+    fn offer(&self) -> BoxFuture<'_, Option<Box<dyn Offer>>> {
+        async {
+            let app = self.0.upgrade()?;
+            if app.link.backlog.load(Ordering::Relaxed) {
+                // It comes first; who waits for his turn here would only be late.
+                return None;
+            }
+            let offered = Offered::take(&app).await?;
+            Some(Box::new(offered) as Box<dyn Offer>)
+        }
+        .boxed()
+    }
+
+    fn queued(&self) {
+        if let Some(app) = self.0.upgrade() {
+            app.wake_scheduler();
+        }
+    }
+}
+
+/// Agents of this server with room. Nobody else gives them anything meanwhile.
+struct Offered {
+    app: Arc<App>,
+    takers: HashMap<AgentId, Taker>,
+    /// Places in their outboxes for what was planned.
+    places: Mutex<Places>,
+    _turn: OwnedMutexGuard<()>,
 }
 
 type Places = HashMap<AgentId, Vec<OwnedPermit<LinkResponse>>>;
 
-/// Takes a place in the outbox of its agent for every grant: what is claimed can be sent at once.
-/// Grants without a place are left out.
-fn reserve(takers: &HashMap<AgentId, &Taker>, grants: Vec<Grant>) -> (Vec<Grant>, Places) {
-    let mut places = Places::new();
-    let reserved = grants.into_iter().filter(|grant| {
-        let outbox = takers.get(&grant.agent).map(|taker| taker.outbox.clone());
-        let place = outbox.and_then(|outbox| outbox.try_reserve_owned().ok());
-        match place {
-            Some(place) => {
-                places.entry(grant.agent).or_default().push(place);
-                true
-            }
-            None => false,
+impl Offered {
+    /// The agents as they are when nobody else gives them anything; `None` when none has room.
+    async fn take(app: &Arc<App>) -> Option<Self> {
+        let turn = Arc::clone(&app.link.giving).lock_owned().await;
+        if app.link.drain.is_cancelled() {
+            return None;
         }
-    });
-    let reserved = reserved.collect();
-    (reserved, places)
+        let takers = app.link.takers().into_iter();
+        let takers: HashMap<AgentId, Taker> =
+            takers.map(|taker| (taker.agent.id, taker)).collect();
+        (!takers.is_empty()).then(|| Self {
+            app: Arc::clone(app),
+            takers,
+            places: Mutex::default(),
+            _turn: turn,
+        })
+    }
+
+    /// How many more they can take together.
+    fn room(&self) -> u32 {
+        let room = self.takers.values().map(|taker| taker.room);
+        room.fold(0, u32::saturating_add)
+    }
+
+    /// Takes a place in the outbox of its agent for every grant: what is claimed can be sent at once.
+    /// Grants without a place are left out.
+    fn reserve(&self, grants: Vec<Grant>) -> (Vec<Grant>, Places) {
+        let mut places = Places::new();
+        let reserved = grants.into_iter().filter(|grant| {
+            let taker = self.takers.get(&grant.agent);
+            let outbox = taker.map(|taker| taker.outbox.clone());
+            let place = outbox.and_then(|outbox| outbox.try_reserve_owned().ok());
+            match place {
+                Some(place) => {
+                    places.entry(grant.agent).or_default().push(place);
+                    true
+                }
+                None => false,
+            }
+        });
+        let reserved = reserved.collect();
+        (reserved, places)
+    }
+
+    fn into_places(self) -> Places {
+        self.places
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Offer for Offered {
+    fn plan(&self, shares: &[Share], lanes: &[Lane]) -> Vec<Grant> {
+        let mut held = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        // Places of an earlier plan are free again.
+        held.clear();
+        let takers = self.takers.values().map(|taker| schedule::Taker {
+            agent: taker.agent.id,
+            labels: &taker.labels,
+            projects: &taker.agent.projects,
+            room: taker.room.min(MAX_SHARE),
+        });
+        let takers: Vec<schedule::Taker<'_>> = takers.collect();
+        let grants = schedule::plan(&takers, shares, lanes, MAX_CLAIM);
+        let (grants, places) = self.reserve(grants);
+        *held = places;
+        grants
+    }
+
+    fn lease_expire_time(&self) -> Timestamp {
+        let now = self.app.clock.now();
+        now.checked_add(self.app.config.lease_duration)
+            .unwrap_or(now)
+    }
+
+    fn deliver(self: Box<Self>, claimed: Claimed) {
+        let app = Arc::clone(&self.app);
+        for agent in claimed.gone {
+            // It was deleted, perhaps by another replica.
+            app.link.disconnect(agent);
+        }
+        for agent in claimed.cordoned {
+            app.link.set_cordon(agent, true);
+        }
+        let mut places = {
+            let mut held = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *held)
+        };
+        for work in claimed.assignments {
+            let agent = work.attempt.agent;
+            metrics::counter!(crate::metrics::ASSIGNMENTS).increment(1);
+            tracing::debug!(
+                agent = work.attempt.agent_name,
+                execution = work.execution.display_name,
+                attempt = %work.attempt.id,
+                epoch = work.attempt.epoch,
+                "assigned"
+            );
+            app.execution_changed(work.execution.id);
+            let taker = self.takers.get(&agent);
+            let place = places.get_mut(&agent).and_then(Vec::pop);
+            if let (Some(taker), Some(place)) = (taker, place) {
+                app.link.spend(agent, &taker.outbox, work.attempt.id);
+                place.send(LinkResponse {
+                    message: Some(Message::Assignment(assignment(&app.config, &work))),
+                });
+                // One that waited may be wished to begin paused.
+                let pause = work.execution.lifecycle.pause;
+                app.link.pause_attempt(work.attempt.lease(), pause);
+            }
+        }
+    }
+
+    fn doubt(self: Box<Self>) {
+        let app = Arc::clone(&self.app);
+        for agent in self.into_places().into_keys() {
+            // Whatever was claimed is delivered when it connects again.
+            app.link.disconnect(agent);
+        }
+    }
 }

@@ -301,7 +301,7 @@ impl Stage {
             Some(M::Credit(credit)) => {
                 let link = &self.app.link;
                 link.set_credit(self.agent.id, &self.outbox, credit);
-                self.app.hub.queue_changed();
+                self.app.hub.room_changed();
             }
             Some(M::Report(told)) => match report::read(told) {
                 Ok(report) => return Ok(Flow::Told(Box::new(report))),
