@@ -38,8 +38,10 @@ pub(crate) use picture::{Turns, counted, of_group};
 /// The queue at one moment, as far as it matters for who is served next.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Picture {
-    /// Nothing waits at all.
-    pub empty: bool,
+    /// All that waits is in it, but for what is paused or has no place now.
+    pub whole: bool,
+    /// Something waits for a place of a quota or of a concurrency group.
+    pub limited: bool,
     /// Projects that wait for something, those that are paused left out.
     pub shares: Vec<Share>,
     /// What they wait for.

@@ -22,6 +22,8 @@ const LONGEST: usize = 7_000;
 pub enum Word {
     /// Something can be placed.
     Queue,
+    /// A quota or a concurrency group may have a place.
+    Place,
     /// An execution changed: for those who watch it.
     Execution(ExecutionId),
     /// There is a new order for the agent that has or had this attempt.
@@ -148,6 +150,7 @@ fn payloads(own: Uuid, words: &BTreeSet<Word>) -> Vec<String> {
         // Writing to a string can not fail.
         let _ok = match word {
             Word::Queue => write!(payload, " q"),
+            Word::Place => write!(payload, " p"),
             Word::Execution(id) => write!(payload, " e{}", id.as_uuid().simple()),
             Word::Attempt(id) => write!(payload, " a{}", id.as_uuid().simple()),
         };
@@ -175,6 +178,7 @@ fn read(payload: &str, own: Uuid) -> Told {
         let id = || Uuid::from_str(word.get(1..)?).ok();
         match word.as_bytes().first()? {
             b'q' => Some(Word::Queue),
+            b'p' => Some(Word::Place),
             b'e' => Some(Word::Execution(id()?.into())),
             b'a' => Some(Word::Attempt(id()?.into())),
             _ => None,
@@ -193,7 +197,7 @@ mod tests {
         let mut words: BTreeSet<Word> = (0..500)
             .map(|number| Word::Attempt(AttemptId::from(Uuid::from_u128(number))))
             .collect();
-        words.insert(Word::Queue);
+        words.extend([Word::Queue, Word::Place]);
         words.insert(Word::Execution(ExecutionId::from(Uuid::from_u128(7))));
         let payloads = payloads(own, &words);
         assert!(payloads.len() > 1);

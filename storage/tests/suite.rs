@@ -36,6 +36,8 @@ mod leases;
 mod logs;
 #[path = "suite/manifests.rs"]
 mod manifests;
+#[path = "suite/offers.rs"]
+mod offers;
 #[path = "suite/projects.rs"]
 mod projects;
 #[path = "suite/reports.rs"]

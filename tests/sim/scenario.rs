@@ -211,25 +211,25 @@ fn lives() -> Vec<Op> {
     ops
 }
 
-/// Lets a server die after a transaction of these lives; names of the transactions after which one
+/// Lets a server die after a transaction of a case; names of the transactions after which one
 /// did.
-fn die_after(template: &Template, server: u8, transactions: u8) -> Vec<String> {
+fn die_after(template: &Template, server: u8, transactions: u8, ops: &[Op]) -> Vec<String> {
     // At once, and some way on to the next one.
     let crash = Op::CrashAfter {
         transactions,
         polls: [0, 1, 3][usize::from(transactions) % 3],
     };
-    let ops = [&[Op::Server(server), crash], &lives()[..]].concat();
+    let ops = [&[Op::Server(server), crash], ops].concat();
     let Report { deaths } = case::run(template, &ops)
         .unwrap_or_else(|failure| panic!("{crash:?} of {server}: {}", failure.broken));
     deaths
 }
 
 /// Lets a server die after each of its transactions, in a case for each; names of them.
-fn die_after_each(template: &Template, server: u8) -> Vec<String> {
+fn die_after_each(template: &Template, server: u8, ops: &[Op]) -> Vec<String> {
     let mut deaths = Vec::new();
     for transactions in 1.. {
-        let died = die_after(template, server, transactions);
+        let died = die_after(template, server, transactions, ops);
         if died.is_empty() {
             break;
         }
@@ -259,7 +259,21 @@ fn promises_hold_after_a_crash_at_every_transaction() {
         "record_reports",
         "renew_leases",
     ];
-    assert_died(&die_after_each(&template, 0), &wanted);
+    assert_died(&die_after_each(&template, 0, &lives()), &wanted);
+}
+
+#[test]
+fn what_nothing_waits_before_is_leased_by_the_transaction_that_accepts_it() {
+    let template = Template::sqlite().expect("a database");
+    let submit = Op::Submit {
+        request: None,
+        loss: Loss::Nothing,
+    };
+    let ops = [Op::Time(1), submit, Op::Time(1), Op::Exchange(WEST)];
+    let deaths = die_after_each(&template, 0, &ops);
+    assert_died(&deaths, &["connect_agent", "create_executions"]);
+    let claimed = deaths.iter().any(|name| name == "claim_executions");
+    assert!(!claimed, "{deaths:?}");
 }
 
 #[test]
@@ -269,7 +283,8 @@ fn promises_hold_after_a_crash_of_one_of_two_servers_at_every_transaction() {
     };
     let template = &template;
     let deaths = std::thread::scope(|scope| {
-        let both = [0, 1].map(|server| scope.spawn(move || die_after_each(template, server)));
+        let both =
+            [0, 1].map(|server| scope.spawn(move || die_after_each(template, server, &lives())));
         let deaths = both.map(|deaths| deaths.join().expect("nothing is broken"));
         deaths.concat()
     });

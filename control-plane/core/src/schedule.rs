@@ -28,14 +28,6 @@ pub struct Taker<'a> {
     pub room: u32,
 }
 
-impl Taker<'_> {
-    /// Whether it may serve a project.
-    #[must_use]
-    pub fn serves(&self, project: ProjectId) -> bool {
-        self.projects.is_empty() || self.projects.contains(&project)
-    }
-}
-
 /// What a project has, and may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Share {
@@ -63,6 +55,21 @@ pub struct Lane {
     pub group: Option<Group>,
     /// The first of them, in the order of the queue.
     pub waiting: Vec<Place>,
+}
+
+impl Lane {
+    /// Whether an agent with these labels, which may serve these projects (all when there are none), may
+    /// take what waits here.
+    #[must_use]
+    pub fn accepts(&self, labels: &BTreeMap<String, String>, projects: &[ProjectId]) -> bool {
+        serves(projects, self.project) && self.target.accepts(labels)
+    }
+}
+
+/// Whether an agent that is for these projects, or for all when there are none, serves a project.
+#[must_use]
+pub fn serves(projects: &[ProjectId], project: ProjectId) -> bool {
+    projects.is_empty() || projects.contains(&project)
 }
 
 /// A concurrency group of a project.
@@ -278,7 +285,7 @@ impl Queue {
         let accepting: Vec<usize> = (0..takers.len())
             .filter(|taker| {
                 let taker = &takers[*taker];
-                taker.serves(lane.project) && lane.target.accepts(taker.labels)
+                lane.accepts(taker.labels, taker.projects)
             })
             .collect();
         let (avoided, others): (Vec<usize>, Vec<usize>) = accepting

@@ -32,7 +32,7 @@ pub(crate) use credentials::CredentialChange;
 pub(crate) use error::{Error, Violation};
 pub(crate) use executions::{Known, NewRun, REPLICAS, Source};
 pub(crate) use explain::{Explanation, Reason};
-pub(crate) use hub::Hub;
+pub(crate) use hub::{Hub, Turns};
 pub(crate) use logs::{LogItem, LogRange};
 pub(crate) use manifests::ManifestChange;
 pub(crate) use tokens::WantedToken;
@@ -121,8 +121,8 @@ impl App {
 
     /// What waits may have a place now, here or at another server.
     fn free_place(&self) {
-        self.hub.room_changed();
-        self.replicas.tell(Word::Queue);
+        self.hub.place_freed();
+        self.replicas.tell(Word::Place);
     }
 
     /// An execution changed: for those who watch it, here or at another server.

@@ -21,6 +21,7 @@ use std::{
 use muster_core::{
     execution::{Cause, Lease, Pause, Stop},
     id::{AgentId, AttemptId, SessionId},
+    schedule::Lane,
 };
 use muster_proto::v1::{
     CancelAttempt, Credit, LinkResponse, PauseAttempt, Refusal, execution, link_response::Message,
@@ -30,9 +31,10 @@ use muster_storage::{
     agent::Agent,
     execution::{Execution, Role},
 };
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use dispatch::Looked;
 pub(crate) use ingest::Ingests;
 
 /// Messages that may wait for a slow agent.
@@ -85,8 +87,8 @@ pub(crate) struct Link {
     pub(crate) ingests: Arc<Ingests>,
     /// Held by who gives something to agents, from seeing their room until it is taken.
     giving: Arc<tokio::sync::Mutex<()>>,
-    /// Something was left waiting when the queue was last looked at.
-    backlog: AtomicBool,
+    /// How the last look at the queue ended.
+    looked: watch::Sender<Looked>,
     /// Ends all streams when the server stops.
     pub(crate) drain: CancellationToken,
     /// Renewals came that could not be stored.
@@ -99,7 +101,7 @@ impl Link {
             sessions: Mutex::default(),
             ingests: Arc::default(),
             giving: Arc::default(),
-            backlog: AtomicBool::new(true),
+            looked: watch::Sender::default(),
             drain: CancellationToken::new(),
             missed: AtomicBool::new(false),
         }
@@ -196,6 +198,15 @@ impl Link {
                 })
             })
             .collect()
+    }
+
+    /// Whether an agent is there that could take what waits in a lane, if it had room.
+    fn accepts(&self, lane: &Lane) -> bool {
+        let sessions = self.lock();
+        sessions.agents.values().any(|session| {
+            let agent = session.agent.as_ref().filter(|_| !session.cordoned);
+            agent.is_some_and(|agent| lane.accepts(&session.labels, &agent.projects))
+        })
     }
 
     /// An agent got work.

@@ -74,6 +74,7 @@ async fn follow(app: &App, mut words: Words) {
                 for word in words {
                     match word {
                         Word::Queue => app.hub.queue_changed(),
+                        Word::Place => app.hub.place_freed(),
                         Word::Execution(id) => app.hub.execution_changed(id),
                         Word::Attempt(id) => app.link.look_for_orders(Some(id)),
                     }

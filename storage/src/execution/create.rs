@@ -19,9 +19,9 @@ use super::{Execution, Executions, Identity, NewExecution, lane, quota::Quotas, 
 use crate::{
     Error, Request, Store, Written,
     entity::{
-        self, attempt as attempt_row, counter, execution as execution_row, execution_event as event_row,
-        execution_plan as plan_row, execution_source as source_row, execution_steps as steps_row,
-        execution_tag as tag_row, request as request_row,
+        self, attempt as attempt_row, counter, execution as execution_row,
+        execution_event as event_row, execution_plan as plan_row, execution_source as source_row,
+        execution_steps as steps_row, execution_tag as tag_row, request as request_row,
     },
     error::{Kind, Source},
     gather::Gathered,

@@ -1,6 +1,7 @@
-//! Giving new executions out in the transaction that accepts them, when nothing waits before them:
-//! no look at the queue, no claim, and one wait for the disk less than by way of the queue. Who
-//! gets what is decided by the same rules, over a queue that holds these executions alone.
+//! Giving new executions out in the transaction that accepts them, when nothing waits that the same
+//! agents could take: no look at the queue, no claim, and one wait for the disk less than by way of
+//! the queue. Who gets what is decided by the same rules, over a queue that holds these executions
+//! alone. Whether anything waits is known by who offers the agents.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -15,9 +16,7 @@ use muster_core::{
     id::{ExecutionId, ProjectId},
     schedule::{Grant, Lane, Place, Share},
 };
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect, sea_query::Expr,
-};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
 use uuid::Uuid;
 
 use super::{Claimed, claim, hold, picture};
@@ -35,7 +34,7 @@ use crate::{
 /// Who knows agents that may take new executions at once.
 pub trait Giver: fmt::Debug + Send + Sync {
     /// Its agents with room; nobody else gives them anything until the offer is dropped. `None`
-    /// when no agent takes work now.
+    /// when no agent takes work now, or something waits that they could take.
     fn offer(&self) -> BoxFuture<'_, Option<Box<dyn Offer>>>;
 
     /// New executions wait in the queue.
@@ -72,8 +71,8 @@ pub(crate) struct Given {
 }
 
 /// Gives executions that are about to be inserted to agents, all that the offer has room for, and
-/// changes their rows. Gives nothing when anything else waits, or when one of them has to be counted
-/// against others: then all go by way of the queue.
+/// changes their rows. Gives nothing when one of them has to be counted against others, or nothing of
+/// its project may begin: then all go by way of the queue.
 pub(crate) async fn give<C: ConnectionTrait>(
     db: &C,
     offer: &dyn Offer,
@@ -86,7 +85,7 @@ pub(crate) async fn give<C: ConnectionTrait>(
         return Ok(Given::default());
     }
     let projects: BTreeSet<Uuid> = rows.iter().map(|row| row.project_id).collect();
-    let Some(sharing) = alone(db, &projects).await? else {
+    let Some(sharing) = free(db, &projects).await? else {
         return Ok(Given::default());
     };
     let shares: Vec<Share> = sharing.values().map(|it| it.share.clone()).collect();
@@ -123,9 +122,8 @@ pub(crate) async fn give<C: ConnectionTrait>(
     Ok(given)
 }
 
-/// The projects of new executions, when nothing waits before those and none of the projects has a
-/// quota or is paused.
-async fn alone<C: ConnectionTrait>(
+/// The projects of new executions, when none of them has a quota, and nothing is paused.
+async fn free<C: ConnectionTrait>(
     db: &C,
     projects: &BTreeSet<Uuid>,
 ) -> Result<Option<BTreeMap<ProjectId, Sharing>>, Failure> {
@@ -139,11 +137,6 @@ async fn alone<C: ConnectionTrait>(
         .filter(project_row::Column::Id.is_in(projects.iter().copied()))
         .filter(project_row::Column::Paused.eq(false))
         .filter(project_row::Column::MaxRunning.is_null())
-        // In the order of its index, whose first entry is enough.
-        .filter(Expr::cust(
-            "NOT EXISTS (SELECT project_id FROM executions WHERE state = 'queued' \
-             ORDER BY project_id LIMIT 1)",
-        ))
         .filter(hold::is_off())
         .into_tuple()
         .all(db)

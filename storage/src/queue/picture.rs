@@ -81,10 +81,10 @@ impl Queue<'_> {
                 let db = self.store.reader();
                 let ids: Vec<Uuid> = column(db, PROJECTS, vec![MOST_PROJECTS.into()]).await?;
                 let mut picture = Picture {
-                    empty: ids.is_empty(),
+                    whole: (ids.len() as u64) < MOST_PROJECTS,
                     ..Picture::default()
                 };
-                if picture.empty || hold::pause(db).await?.is_some() {
+                if ids.is_empty() || hold::pause(db).await?.is_some() {
                     return Ok(picture);
                 }
                 let projects = project_row::Entity::find()
@@ -104,6 +104,7 @@ impl Queue<'_> {
                         None => None,
                     };
                     if left == Some(0) {
+                        picture.limited = true;
                         continue;
                     }
                     picture.shares.push(Share {
@@ -112,8 +113,7 @@ impl Queue<'_> {
                         running,
                         left,
                     });
-                    self.add_lanes(db, project.id, room, &mut picture.lanes)
-                        .await?;
+                    self.add_lanes(db, project.id, room, &mut picture).await?;
                 }
                 Ok(picture)
             })
@@ -125,9 +125,11 @@ impl Queue<'_> {
         db: &C,
         project: Uuid,
         room: u32,
-        lanes: &mut Vec<Lane>,
+        picture: &mut Picture,
     ) -> Result<(), Failure> {
-        for lane in self.lane_ids(db, project).await? {
+        let lanes = self.lane_ids(db, project).await?;
+        picture.whole &= (lanes.len() as u64) < MOST_LANES;
+        for lane in lanes {
             let queued = || {
                 row::Entity::find()
                     .filter(Expr::cust("state = 'queued'"))
@@ -163,6 +165,7 @@ impl Queue<'_> {
                     let running = of_group(db, project, &name).await?;
                     let most = head.concurrency_most.map_or(1, unsigned).max(1);
                     if running >= most {
+                        picture.limited = true;
                         continue;
                     }
                     Some(Group {
@@ -181,7 +184,7 @@ impl Queue<'_> {
                 .into_tuple()
                 .all(db)
                 .await?;
-            lanes.push(Lane {
+            picture.lanes.push(Lane {
                 project: project.into(),
                 target,
                 avoid,

@@ -22,11 +22,13 @@ pub(crate) struct Hub {
     ended: watch::Sender<u64>,
 }
 
-/// How often the queue may have got something to give, and how often somebody got room for it.
+/// What has happened to the queue.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Turns {
+    /// How often it may have got something that can be placed.
     pub(crate) queued: u64,
-    freed: u64,
+    /// How often a place of a quota or of a concurrency group became free.
+    pub(crate) freed: u64,
 }
 
 impl Hub {
@@ -44,9 +46,19 @@ impl Hub {
         self.queue.send_modify(|turns| turns.queued += 1);
     }
 
-    /// There is room for what waits, if anything does.
-    pub(crate) fn room_changed(&self) {
+    /// How often something was queued.
+    pub(crate) fn queued(&self) -> u64 {
+        self.queue.borrow().queued
+    }
+
+    /// A quota or a concurrency group may have a place.
+    pub(crate) fn place_freed(&self) {
         self.queue.send_modify(|turns| turns.freed += 1);
+    }
+
+    /// An agent has room.
+    pub(crate) fn room_changed(&self) {
+        self.queue.send_modify(|_| ());
     }
 
     /// Tells when something can be placed.

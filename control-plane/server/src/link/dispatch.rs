@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -24,7 +24,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Taker, session::assignment};
-use crate::app::{App, Error};
+use crate::app::{App, Error, Turns};
 
 /// How often to look without a word from anybody: another replica may have queued something.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -32,14 +32,36 @@ const SWEEP: Duration = Duration::from_secs(1);
 const MAX_CLAIM: usize = 256;
 /// Most places that are reserved for one agent in one claim.
 const MAX_SHARE: u32 = 64;
+/// How long a new execution waits at most for a look at what was queued before it; then it is queued
+/// itself.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// What was left waiting by a look at the queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Something for agents of this server that had no room, or nobody knows.
+    #[default]
+    ForRoom,
+    /// Something for which a quota or a concurrency group has no place.
+    ForPlaces,
+    /// Nothing that an agent of this server could take.
+    Nothing,
+}
+
+/// How a look at the queue ended.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Looked {
+    /// How often something had been queued before.
+    queued: u64,
+    left: Left,
+}
 
 /// Gives out work until `stop`.
 pub(crate) async fn run(app: Arc<App>, stop: CancellationToken) {
     let mut turns = app.hub.watch_queue();
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // How much had been queued when nothing was left.
-    let mut empty_at = None;
+    let mut before: Option<(Turns, Left)> = None;
     loop {
         let swept = tokio::select! {
             biased;
@@ -48,79 +70,115 @@ pub(crate) async fn run(app: Arc<App>, stop: CancellationToken) {
             _ = turns.changed() => false,
             _ = sweep.tick() => true,
         };
-        let queued = turns.borrow_and_update().queued;
-        if !swept && empty_at == Some(queued) {
-            // An agent has room, and nothing waits for it.
+        let now = *turns.borrow_and_update();
+        if !swept && before.is_some_and(|(before, left)| !is_for(&before, &now, left)) {
             continue;
         }
-        empty_at = match look(&app).await {
-            Ok(empty) => empty.then_some(queued),
+        let left = match look(&app).await {
+            Ok(left) => left,
             Err(error) => {
                 tracing::warn!(%error, "no work can be given out now; it is tried again");
-                None
+                Left::ForRoom
             }
         };
+        before = Some((now, left));
+        app.link.looked.send_replace(Looked {
+            queued: now.queued,
+            left,
+        });
     }
 }
 
-/// Gives out work until the queue has nothing for any agent with room. Whether nothing waits at all.
-async fn look(app: &Arc<App>) -> Result<bool, Error> {
+/// Whether what has happened since a look may help what it has left.
+fn is_for(before: &Turns, now: &Turns, left: Left) -> bool {
+    let queued = now.queued != before.queued;
+    match left {
+        Left::ForRoom => true,
+        Left::ForPlaces => queued || now.freed != before.freed,
+        Left::Nothing => queued,
+    }
+}
+
+/// Gives out work until the queue has nothing for any agent with room.
+async fn look(app: &Arc<App>) -> Result<Left, Error> {
     while let Some(offered) = Offered::take(app).await {
         let room = offered.room();
         let picture = app.store.queue().picture(room).await?;
-        if picture.lanes.is_empty() {
-            app.link.backlog.store(!picture.empty, Ordering::Relaxed);
-            return Ok(picture.empty);
-        }
         let grants = offered.plan(&picture.shares, &picture.lanes);
         if grants.is_empty() {
-            app.link.backlog.store(true, Ordering::Relaxed);
-            return Ok(false);
+            return Ok(left(app, &picture));
         }
         let until = offered.lease_expire_time();
         let offered = Box::new(offered);
-        match app.store.queue().claim(&grants, until).await {
-            Ok(claimed) => {
-                let given = claimed.assignments.len();
-                let all = is_all(&picture, room, given);
-                app.link.backlog.store(!all, Ordering::Relaxed);
-                offered.deliver(claimed);
-                if given == 0 {
-                    return Ok(false);
-                }
-            }
+        let claimed = match app.store.queue().claim(&grants, until).await {
+            Ok(claimed) => claimed,
             Err(error) => {
                 if matches!(error, muster_storage::Error::CommitUnknown { .. }) {
                     offered.doubt();
                 }
                 return Err(error.into());
             }
+        };
+        let given = claimed.assignments.len();
+        offered.deliver(claimed);
+        if is_all(&picture, room, given) {
+            return Ok(Left::Nothing);
+        }
+        if given == 0 {
+            return Ok(Left::ForRoom);
         }
     }
-    Ok(false)
+    Ok(Left::ForRoom)
 }
 
-/// Whether all that waits was given out, as far as it was looked at.
+/// What is left when nothing of a picture can be given out.
+fn left(app: &App, picture: &Picture) -> Left {
+    if !picture.whole || picture.lanes.iter().any(|lane| app.link.accepts(lane)) {
+        Left::ForRoom
+    } else if picture.limited {
+        Left::ForPlaces
+    } else {
+        Left::Nothing
+    }
+}
+
+/// Whether all that waits was given out.
 fn is_all(picture: &Picture, room: u32, given: usize) -> bool {
     let waiting: usize = picture.lanes.iter().map(|lane| lane.waiting.len()).sum();
     let room = usize::try_from(room).unwrap_or(usize::MAX);
     // Otherwise more may wait than was looked at.
-    given == waiting && waiting < room.min(MAX_CLAIM)
+    let seen = picture.whole && !picture.limited && waiting < room.min(MAX_CLAIM);
+    seen && given == waiting
 }
 
-/// Gives new executions to this server's agents.
+/// Gives new executions to this server's agents, as long as nothing waits that these could take.
 #[derive(Debug)]
 pub(crate) struct AtOnce(pub(crate) Weak<App>);
+
+impl AtOnce {
+    /// Whether nothing waits for this server's agents, as far as it knows. What was queued a moment ago
+    /// is looked at first: who did not wait for that would be queued too, and the next one behind it.
+    async fn is_clear(app: &App) -> bool {
+        let queued = app.hub.queued();
+        let mut looked = app.link.looked.subscribe();
+        let looked = looked.wait_for(|looked| looked.queued >= queued);
+        let looked = tokio::time::timeout(PATIENCE, looked).await;
+        looked.is_ok_and(|looked| looked.is_ok_and(|looked| looked.left != Left::ForRoom))
+    }
+}
 
 impl Giver for AtOnce {
     fn offer(&self) -> BoxFuture<'_, Option<Box<dyn Offer>>> {
         async {
             let app = self.0.upgrade()?;
-            if app.link.backlog.load(Ordering::Relaxed) {
-                // It comes first; who waits for his turn here would only be late.
+            if !Self::is_clear(&app).await {
                 return None;
             }
             let offered = Offered::take(&app).await?;
+            // Something may have been queued meanwhile.
+            if app.link.looked.borrow().queued < app.hub.queued() {
+                return None;
+            }
             Some(Box::new(offered) as Box<dyn Offer>)
         }
         .boxed()
@@ -152,8 +210,7 @@ impl Offered {
             return None;
         }
         let takers = app.link.takers().into_iter();
-        let takers: HashMap<AgentId, Taker> =
-            takers.map(|taker| (taker.agent.id, taker)).collect();
+        let takers: HashMap<AgentId, Taker> = takers.map(|taker| (taker.agent.id, taker)).collect();
         (!takers.is_empty()).then(|| Self {
             app: Arc::clone(app),
             takers,

@@ -231,6 +231,8 @@ impl Stage {
         }))
         .await;
         self.app.link.ready(&self.agent, &self.outbox);
+        // It may take what no agent could take that was there before.
+        self.app.hub.queue_changed();
         tracing::info!(version = hello.version, "the agent connected");
 
         let mut reports = FuturesUnordered::new();

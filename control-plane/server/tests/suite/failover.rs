@@ -211,6 +211,62 @@ async fn a_claim_whose_commit_is_unknown_is_delivered_once() {
     wired.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_given_out_as_it_is_accepted_is_delivered_once_when_its_commit_is_unknown() {
+    let Some(mut wired) = Wired::start().await else {
+        return;
+    };
+    for cut in CUTS {
+        for nth in 1..=3 {
+            let (agent, _) = wired.connect(&[]).await;
+            let credit = Credit {
+                slots: 1,
+                exempt: 0,
+            };
+            agent.say(Message::Credit(credit)).await;
+            let request = CreateExecutionRequest {
+                request_id: uuid::Uuid::new_v4().to_string(),
+                ..run()
+            };
+            let cuts = wired.proxy.cuts();
+            wired.proxy.set(cut(COMMIT, nth));
+            let first = wired
+                .admin
+                .executions
+                .create_execution(request.clone())
+                .await;
+            wired.proxy.set(Wire::Whole);
+            if let Err(status) = &first {
+                assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+            }
+            let made = wired.admin.create(request).await;
+            assert!(nth > 1 || wired.proxy.cuts() > cuts, "a commit was cut");
+            let (agent, heard) = listen(agent).await;
+            let (mut agent, work) = match heard {
+                Some(work) => (agent, work),
+                None => {
+                    let (mut back, welcome) = wired.connect(&[]).await;
+                    let order = welcome.orders.into_iter().next();
+                    let work = match order.and_then(|order| order.assignment) {
+                        Some(work) => work,
+                        None => back.work().await,
+                    };
+                    (back, work)
+                }
+            };
+            assert_eq!(
+                (work.execution.as_str(), work.epoch),
+                (made.uid.as_str(), 1)
+            );
+            agent.report(&work, Phase::Running).await;
+            agent.complete(&work, b"").await;
+            let done = wired.admin.finished(&made.name).await;
+            assert_eq!((done.state(), done.attempts.len()), (State::Passed, 1));
+        }
+    }
+    wired.end().await;
+}
+
 /// Listens until work comes or the stream ends.
 async fn listen(mut agent: Agent) -> (Agent, Option<Assignment>) {
     loop {
