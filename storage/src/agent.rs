@@ -24,7 +24,7 @@ use crate::{
     transaction::Failure,
 };
 
-pub(crate) use presence::{Arrival, ByToken, SessionOf};
+pub(crate) use presence::{Arrival, ByToken, PlaceOf};
 
 /// How many processes of an agent are remembered whose place was taken.
 const MOST_SUPERSEDED: usize = 32;
@@ -78,6 +78,15 @@ impl Agent {
 pub struct Cordon {
     /// Who wants it, and why; for people.
     pub message: String,
+}
+
+/// The place of an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The process that has it.
+    pub session: Option<SessionId>,
+    /// Somebody wants the agent to take no new work.
+    pub cordoned: bool,
 }
 
 /// What an agent tells when it connects.
@@ -325,14 +334,14 @@ impl Agents<'_> {
         self.store.gathers().arrivals.call(self.store, call).await
     }
 
-    /// Returns the process that has the place of an agent, on whatever server.
+    /// Returns who has the place of an agent, on whatever server.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`].
-    pub async fn session(&self, id: AgentId) -> Result<Option<SessionId>, Error> {
-        let call = SessionOf(id);
-        self.store.gathers().sessions.call(self.store, call).await
+    pub async fn place(&self, id: AgentId) -> Result<Place, Error> {
+        let call = PlaceOf(id);
+        self.store.gathers().places.call(self.store, call).await
     }
 
     /// Notes that agents were heard of, in one statement for all.

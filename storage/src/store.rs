@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::{
     Error, Unwritable,
-    agent::{Agents, Arrival, ByToken, SessionOf},
+    agent::{Agents, Arrival, ByToken, PlaceOf},
     artifact::Artifacts,
     credential::{self, Credentials},
     execution::{Executions, Numbered, Recent, Wanted},
@@ -79,7 +79,7 @@ pub(crate) struct Gathers {
     pub(crate) live: Gather<LiveOf>,
     pub(crate) arrivals: Gather<Arrival>,
     pub(crate) agents: Gather<ByToken>,
-    pub(crate) sessions: Gather<SessionOf>,
+    pub(crate) places: Gather<PlaceOf>,
     pub(crate) tokens: Gather<Read<token::ByHash>>,
     pub(crate) projects: Gather<Read<project::Named>>,
     pub(crate) manifests: Gather<Read<manifest::Named>>,

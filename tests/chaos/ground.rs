@@ -58,8 +58,15 @@ impl Ground {
             eprintln!("skipped: there is no program for faults");
             return Ok(None);
         };
-        let turn = NEXT.fetch_add(1, Ordering::Relaxed) % clusters.all.len().min(MOST);
-        let alone = CLUSTERS[turn].lock().await;
+        let most = clusters.all.len().min(MOST);
+        let free = (0..most).find_map(|turn| Some((turn, CLUSTERS[turn].try_lock().ok()?)));
+        let (turn, alone) = match free {
+            Some(free) => free,
+            None => {
+                let turn = NEXT.fetch_add(1, Ordering::Relaxed) % most;
+                (turn, CLUSTERS[turn].lock().await)
+            }
+        };
         let cluster = clusters.all[turn].clone();
         let server = ControlPlane::start_as(clusters.host, options).await?;
         let agent = Installation::apply(&server, "inside", &cluster).await?;

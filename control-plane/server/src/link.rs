@@ -10,7 +10,7 @@ pub(crate) mod session;
 pub(crate) mod upload;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -20,7 +20,7 @@ use std::{
 
 use muster_core::{
     execution::{Cause, Lease, Pause, Stop},
-    id::{AgentId, AttemptId, SessionId},
+    id::{AgentId, AttemptId, ProjectId, SessionId},
     schedule::Lane,
 };
 use muster_proto::v1::{
@@ -200,23 +200,37 @@ impl Link {
             .collect()
     }
 
-    /// Whether an agent is there that could take what waits in a lane, if it had room.
-    fn accepts(&self, lane: &Lane) -> bool {
+    /// Whether an agent is there that could take something of these lanes, if it had room.
+    fn accepts_any(&self, lanes: &[Lane]) -> bool {
+        if lanes.is_empty() {
+            return false;
+        }
         let sessions = self.lock();
-        sessions.agents.values().any(|session| {
-            let agent = session.agent.as_ref().filter(|_| !session.cordoned);
-            agent.is_some_and(|agent| lane.accepts(&session.labels, &agent.projects))
-        })
+        let agents = sessions.agents.values().filter_map(|session| {
+            let agent = session.agent.as_ref().filter(|_| !session.cordoned)?;
+            Some((&*session.labels, &*agent.projects))
+        });
+        // Agents of a kind are many, kinds are few.
+        let kinds: BTreeSet<(&BTreeMap<String, String>, &[ProjectId])> = agents.collect();
+        let accepts = |lane: &Lane| kinds.iter().any(|(labels, of)| lane.accepts(labels, of));
+        lanes.iter().any(accepts)
     }
 
-    /// An agent got work.
-    fn spend(&self, agent: AgentId, outbox: &mpsc::Sender<LinkResponse>, attempt: AttemptId) {
+    /// An agent got work; whether this is still its stream.
+    fn spend(
+        &self,
+        agent: AgentId,
+        outbox: &mpsc::Sender<LinkResponse>,
+        attempt: AttemptId,
+    ) -> bool {
         let mut sessions = self.lock();
-        if let Some(session) = sessions.own(agent, outbox) {
-            session.credit = session.credit.saturating_sub(1);
-            session.held.insert(attempt);
-            sessions.holders.insert(attempt, agent);
-        }
+        let Some(session) = sessions.own(agent, outbox) else {
+            return false;
+        };
+        session.credit = session.credit.saturating_sub(1);
+        session.held.insert(attempt);
+        sessions.holders.insert(attempt, agent);
+        true
     }
 
     /// Takes note of who holds an attempt.
@@ -325,11 +339,12 @@ impl Link {
         }
     }
 
-    /// Lets an agent take no new work, or take it again.
-    pub(crate) fn set_cordon(&self, agent: AgentId, cordoned: bool) {
-        if let Some(session) = self.lock().agents.get_mut(&agent) {
-            session.cordoned = cordoned;
-        }
+    /// Lets an agent take no new work, or take it again; whether it takes work that it did not before.
+    pub(crate) fn set_cordon(&self, agent: AgentId, cordoned: bool) -> bool {
+        let mut sessions = self.lock();
+        let session = sessions.agents.get_mut(&agent);
+        session
+            .is_some_and(|session| std::mem::replace(&mut session.cordoned, cordoned) && !cordoned)
     }
 
     fn lock(&self) -> MutexGuard<'_, Sessions> {

@@ -7,7 +7,7 @@ use muster_core::id::{AgentId, SessionId};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
-use super::{Agent, MOST_SUPERSEDED, Told, record, row, running};
+use super::{Agent, MOST_SUPERSEDED, Place, Told, record, row, running};
 use crate::{
     Error, Store, entity, error::Kind, gather::Gathered, number::signed, text, time,
     transaction::Failure,
@@ -24,9 +24,9 @@ pub(crate) struct Arrival {
 #[derive(Debug)]
 pub(crate) struct ByToken(pub(super) [u8; 32]);
 
-/// The process that has the place of an agent.
+/// Who has the place of an agent.
 #[derive(Debug)]
-pub(crate) struct SessionOf(pub(super) AgentId);
+pub(crate) struct PlaceOf(pub(super) AgentId);
 
 /// What an arrival changes.
 const CHANGING: [row::Column; 8] = [
@@ -146,32 +146,36 @@ impl Gathered for ByToken {
     }
 }
 
-impl Gathered for SessionOf {
-    type Answer = Option<SessionId>;
+impl Gathered for PlaceOf {
+    type Answer = Place;
 
-    const OPERATION: &'static str = "get_agent_session";
+    const OPERATION: &'static str = "get_agent_place";
 
-    async fn all(
-        store: &Store,
-        calls: &[Self],
-    ) -> Result<Vec<Result<Option<SessionId>, Error>>, Error> {
+    async fn all(store: &Store, calls: &[Self]) -> Result<Vec<Result<Place, Error>>, Error> {
         let ids: BTreeSet<Uuid> = calls.iter().map(|call| call.0.as_uuid()).collect();
         let ids = entity::padded(ids);
         let ids = &ids;
         store
             .read(Self::OPERATION, || async {
-                let rows: Vec<(Uuid, Option<Uuid>)> = row::Entity::find()
+                let rows: Vec<(Uuid, Option<Uuid>, bool)> = row::Entity::find()
                     .select_only()
-                    .columns([row::Column::Id, row::Column::SessionId])
+                    .columns([
+                        row::Column::Id,
+                        row::Column::SessionId,
+                        row::Column::Cordoned,
+                    ])
                     .filter(row::Column::Id.is_in(ids.iter().copied()))
                     .into_tuple()
                     .all(store.reader())
                     .await?;
-                let sessions: HashMap<Uuid, Option<Uuid>> = rows.into_iter().collect();
-                let found = calls.iter().map(|SessionOf(id)| {
-                    let session = sessions.get(&id.as_uuid());
-                    let session = session.ok_or_else(|| Error::not_found(Kind::Agent, *id))?;
-                    Ok(session.map(SessionId::from))
+                let places = rows.into_iter().map(|(id, session, cordoned)| {
+                    let session = session.map(SessionId::from);
+                    (id, Place { session, cordoned })
+                });
+                let places: HashMap<Uuid, Place> = places.collect();
+                let found = calls.iter().map(|PlaceOf(id)| {
+                    let place = places.get(&id.as_uuid()).copied();
+                    place.ok_or_else(|| Error::not_found(Kind::Agent, *id))
                 });
                 Ok(found.collect())
             })

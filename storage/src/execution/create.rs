@@ -136,13 +136,15 @@ impl Gathered for Wanted {
         store: &Store,
         calls: &[Self],
     ) -> Result<Vec<Result<Written<Execution>, Error>>, Error> {
-        let now = store.clock().now();
         let giver = store.giver();
+        let counted = |call: &Self| call.new.origin.is_some() || call.new.concurrency.is_some();
         let offer = match giver {
-            Some(giver) => giver.offer().await,
-            None => None,
+            // What has to be counted against others goes by way of the queue.
+            Some(giver) if !calls.iter().any(counted) => giver.offer().await,
+            _ => None,
         };
         let offered = offer.as_deref();
+        let now = store.clock().now();
         let created = store
             .transaction(Self::OPERATION, |tx| async move {
                 let db = &*tx;

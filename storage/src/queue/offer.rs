@@ -23,7 +23,7 @@ use super::{Claimed, claim, hold, picture};
 use crate::{
     attempt,
     entity::{
-        attempt as attempt_row, execution as row, execution_event as event_row,
+        self, attempt as attempt_row, execution as row, execution_event as event_row,
         project as project_row,
     },
     execution, number, text,
@@ -71,8 +71,8 @@ pub(crate) struct Given {
 }
 
 /// Gives executions that are about to be inserted to agents, all that the offer has room for, and
-/// changes their rows. Gives nothing when one of them has to be counted against others, or nothing of
-/// its project may begin: then all go by way of the queue.
+/// changes their rows. Gives nothing when one of their projects has a quota or is paused: then all go by
+/// way of the queue. None of them has a parent or a concurrency group.
 pub(crate) async fn give<C: ConnectionTrait>(
     db: &C,
     offer: &dyn Offer,
@@ -80,8 +80,7 @@ pub(crate) async fn give<C: ConnectionTrait>(
     plans: impl Fn(usize) -> Bytes,
     now: Timestamp,
 ) -> Result<Given, Failure> {
-    let counted = |row: &row::Model| row.concurrency_group.is_some() || row.parent_id.is_some();
-    if rows.is_empty() || rows.iter().any(counted) {
+    if rows.is_empty() {
         return Ok(Given::default());
     }
     let projects: BTreeSet<Uuid> = rows.iter().map(|row| row.project_id).collect();
@@ -134,7 +133,7 @@ async fn free<C: ConnectionTrait>(
             project_row::Column::Name,
             project_row::Column::Weight,
         ])
-        .filter(project_row::Column::Id.is_in(projects.iter().copied()))
+        .filter(project_row::Column::Id.is_in(entity::padded(projects.iter().copied())))
         .filter(project_row::Column::Paused.eq(false))
         .filter(project_row::Column::MaxRunning.is_null())
         .filter(hold::is_off())

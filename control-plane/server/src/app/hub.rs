@@ -25,7 +25,8 @@ pub(crate) struct Hub {
 /// What has happened to the queue.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Turns {
-    /// How often it may have got something that can be placed.
+    /// How often it may have got something that can be placed: something was queued, or an agent came
+    /// or takes work again, or a project may begin more.
     pub(crate) queued: u64,
     /// How often a place of a quota or of a concurrency group became free.
     pub(crate) freed: u64,
@@ -46,9 +47,9 @@ impl Hub {
         self.queue.send_modify(|turns| turns.queued += 1);
     }
 
-    /// How often something was queued.
-    pub(crate) fn queued(&self) -> u64 {
-        self.queue.borrow().queued
+    /// What has happened to the queue.
+    pub(crate) fn turns(&self) -> Turns {
+        *self.queue.borrow()
     }
 
     /// A quota or a concurrency group may have a place.

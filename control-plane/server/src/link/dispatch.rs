@@ -1,6 +1,6 @@
-//! Who gets which work: looks at the queue when something was queued or an agent asks, and every
-//! second, and gives assignments to agents that have room. New executions that nothing waits
-//! before are given out as they are accepted. Who is served first is decided by
+//! Who gets which work: looks at the queue when something was queued, or an agent asks for what is
+//! left there, and every second, and gives assignments to agents that have room. New executions that
+//! nothing waits before are given out as they are accepted. Who is served first is decided by
 //! `muster_core::schedule`, whether a grant holds by the store.
 
 use std::{
@@ -32,8 +32,8 @@ const SWEEP: Duration = Duration::from_secs(1);
 const MAX_CLAIM: usize = 256;
 /// Most places that are reserved for one agent in one claim.
 const MAX_SHARE: u32 = 64;
-/// How long a new execution waits at most for a look at what was queued before it; then it is queued
-/// itself.
+/// How long new executions wait at most for a look at what was queued before them, and for who gives
+/// something out just then; after that they are queued themselves.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What was left waiting by a look at the queue.
@@ -51,9 +51,21 @@ pub(crate) enum Left {
 /// How a look at the queue ended.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Looked {
-    /// How often something had been queued before.
-    queued: u64,
+    /// What had happened to the queue before.
+    turns: Turns,
     left: Left,
+}
+
+impl Looked {
+    /// Whether what has happened since may help what was left.
+    fn is_for(&self, now: &Turns) -> bool {
+        let queued = now.queued != self.turns.queued;
+        match self.left {
+            Left::ForRoom => true,
+            Left::ForPlaces => queued || now.freed != self.turns.freed,
+            Left::Nothing => queued,
+        }
+    }
 }
 
 /// Gives out work until `stop`.
@@ -61,7 +73,6 @@ pub(crate) async fn run(app: Arc<App>, stop: CancellationToken) {
     let mut turns = app.hub.watch_queue();
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut before: Option<(Turns, Left)> = None;
     loop {
         let swept = tokio::select! {
             biased;
@@ -71,42 +82,44 @@ pub(crate) async fn run(app: Arc<App>, stop: CancellationToken) {
             _ = sweep.tick() => true,
         };
         let now = *turns.borrow_and_update();
-        if !swept && before.is_some_and(|(before, left)| !is_for(&before, &now, left)) {
+        if !swept && !app.link.looked.borrow().is_for(&now) {
             continue;
         }
-        let left = match look(&app).await {
-            Ok(left) => left,
-            Err(error) => {
-                tracing::warn!(%error, "no work can be given out now; it is tried again");
-                Left::ForRoom
-            }
-        };
-        before = Some((now, left));
-        app.link.looked.send_replace(Looked {
-            queued: now.queued,
-            left,
-        });
+        if let Err(error) = look(&app).await {
+            tracing::warn!(%error, "no work can be given out now; it is tried again");
+            app.link.looked.send_replace(Looked {
+                turns: app.hub.turns(),
+                left: Left::ForRoom,
+            });
+        }
     }
 }
 
-/// Whether what has happened since a look may help what it has left.
-fn is_for(before: &Turns, now: &Turns, left: Left) -> bool {
-    let queued = now.queued != before.queued;
-    match left {
-        Left::ForRoom => true,
-        Left::ForPlaces => queued || now.freed != before.freed,
-        Left::Nothing => queued,
+/// Gives out work until the queue has nothing for any agent with room, and says how each round ends.
+async fn look(app: &Arc<App>) -> Result<(), Error> {
+    loop {
+        let turns = app.hub.turns();
+        let (left, more) = round(app).await?;
+        app.link.looked.send_replace(Looked { turns, left });
+        if !more {
+            return Ok(());
+        }
     }
 }
 
-/// Gives out work until the queue has nothing for any agent with room.
-async fn look(app: &Arc<App>) -> Result<Left, Error> {
-    while let Some(offered) = Offered::take(app).await {
-        let room = offered.room();
+/// Gives out work once. What is left, and whether another round may give more.
+async fn round(app: &Arc<App>) -> Result<(Left, bool), Error> {
+    let takers = app.link.takers();
+    let room = room(takers.iter());
+    if room > 0 {
+        // Nobody waits for this: what is planned by it holds only where the claim says so.
         let picture = app.store.queue().picture(room).await?;
+        let Some(offered) = Offered::take(app).await else {
+            return Ok((Left::ForRoom, false));
+        };
         let grants = offered.plan(&picture.shares, &picture.lanes);
         if grants.is_empty() {
-            return Ok(left(app, &picture));
+            return Ok((left(app, &picture), false));
         }
         let until = offered.lease_expire_time();
         let offered = Box::new(offered);
@@ -121,19 +134,22 @@ async fn look(app: &Arc<App>) -> Result<Left, Error> {
         };
         let given = claimed.assignments.len();
         offered.deliver(claimed);
-        if is_all(&picture, room, given) {
-            return Ok(Left::Nothing);
-        }
-        if given == 0 {
-            return Ok(Left::ForRoom);
-        }
+        return Ok(match is_all(&picture, room, given) {
+            true => (Left::Nothing, false),
+            false => (Left::ForRoom, given > 0),
+        });
     }
-    Ok(Left::ForRoom)
+    Ok((Left::ForRoom, false))
+}
+
+/// How many more these can take together.
+fn room<'a>(takers: impl Iterator<Item = &'a Taker>) -> u32 {
+    takers.map(|taker| taker.room).fold(0, u32::saturating_add)
 }
 
 /// What is left when nothing of a picture can be given out.
 fn left(app: &App, picture: &Picture) -> Left {
-    if !picture.whole || picture.lanes.iter().any(|lane| app.link.accepts(lane)) {
+    if !picture.whole || app.link.accepts_any(&picture.lanes) {
         Left::ForRoom
     } else if picture.limited {
         Left::ForPlaces
@@ -159,11 +175,23 @@ impl AtOnce {
     /// Whether nothing waits for this server's agents, as far as it knows. What was queued a moment ago
     /// is looked at first: who did not wait for that would be queued too, and the next one behind it.
     async fn is_clear(app: &App) -> bool {
-        let queued = app.hub.queued();
+        let turns = app.hub.turns();
         let mut looked = app.link.looked.subscribe();
-        let looked = looked.wait_for(|looked| looked.queued >= queued);
-        let looked = tokio::time::timeout(PATIENCE, looked).await;
-        looked.is_ok_and(|looked| looked.is_ok_and(|looked| looked.left != Left::ForRoom))
+        let looked = looked.wait_for(|looked| looked.turns.queued >= turns.queued);
+        looked
+            .await
+            .is_ok_and(|looked| looked.left != Left::ForRoom)
+    }
+
+    async fn take(app: &Arc<App>) -> Option<Offered> {
+        if app.link.drain.is_cancelled() || !Self::is_clear(app).await {
+            return None;
+        }
+        let offered = Offered::take(app).await?;
+        // Something may have come, or a place become free, meanwhile.
+        let looked = *app.link.looked.borrow();
+        let clear = looked.left != Left::ForRoom && !looked.is_for(&app.hub.turns());
+        clear.then_some(offered)
     }
 }
 
@@ -171,15 +199,8 @@ impl Giver for AtOnce {
     fn offer(&self) -> BoxFuture<'_, Option<Box<dyn Offer>>> {
         async {
             let app = self.0.upgrade()?;
-            if !Self::is_clear(&app).await {
-                return None;
-            }
-            let offered = Offered::take(&app).await?;
-            // Something may have been queued meanwhile.
-            if app.link.looked.borrow().queued < app.hub.queued() {
-                return None;
-            }
-            Some(Box::new(offered) as Box<dyn Offer>)
+            let offered = tokio::time::timeout(PATIENCE, Self::take(&app)).await;
+            Some(Box::new(offered.ok()??) as Box<dyn Offer>)
         }
         .boxed()
     }
@@ -219,12 +240,6 @@ impl Offered {
         })
     }
 
-    /// How many more they can take together.
-    fn room(&self) -> u32 {
-        let room = self.takers.values().map(|taker| taker.room);
-        room.fold(0, u32::saturating_add)
-    }
-
     /// Takes a place in the outbox of its agent for every grant: what is claimed can be sent at once.
     /// Grants without a place are left out.
     fn reserve(&self, grants: Vec<Grant>) -> (Vec<Grant>, Places) {
@@ -245,10 +260,10 @@ impl Offered {
         (reserved, places)
     }
 
-    fn into_places(self) -> Places {
-        self.places
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// The places for what was planned last.
+    fn take_places(&self) -> Places {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *places)
     }
 }
 
@@ -285,10 +300,7 @@ impl Offer for Offered {
         for agent in claimed.cordoned {
             app.link.set_cordon(agent, true);
         }
-        let mut places = {
-            let mut held = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *held)
-        };
+        let mut places = self.take_places();
         for work in claimed.assignments {
             let agent = work.attempt.agent;
             metrics::counter!(crate::metrics::ASSIGNMENTS).increment(1);
@@ -303,7 +315,11 @@ impl Offer for Offered {
             let taker = self.takers.get(&agent);
             let place = places.get_mut(&agent).and_then(Vec::pop);
             if let (Some(taker), Some(place)) = (taker, place) {
-                app.link.spend(agent, &taker.outbox, work.attempt.id);
+                if !app.link.spend(agent, &taker.outbox, work.attempt.id) {
+                    // It has connected again meanwhile, and may have been told what it holds before this.
+                    app.link.disconnect(agent);
+                    continue;
+                }
                 place.send(LinkResponse {
                     message: Some(Message::Assignment(assignment(&app.config, &work))),
                 });
@@ -315,10 +331,9 @@ impl Offer for Offered {
     }
 
     fn doubt(self: Box<Self>) {
-        let app = Arc::clone(&self.app);
-        for agent in self.into_places().into_keys() {
+        for agent in self.take_places().into_keys() {
             // Whatever was claimed is delivered when it connects again.
-            app.link.disconnect(agent);
+            self.app.link.disconnect(agent);
         }
     }
 }

@@ -350,10 +350,14 @@ impl Stage {
             Err(error) => return Err(error.into()),
         }
         self.app.link.hear_of(self.agent.id);
-        // A later process may have come to another server.
-        if self.app.store.agents().session(self.agent.id).await? != Some(self.session) {
+        // A later process may have come to another server, or another server let it take work again.
+        let place = self.app.store.agents().place(self.agent.id).await?;
+        if place.session != Some(self.session) {
             self.stop.cancel();
             return self.supersede().await;
+        }
+        if self.app.link.set_cordon(self.agent.id, place.cordoned) {
+            self.app.hub.queue_changed();
         }
         self.say(Message::Renewed(LeasesRenewed {
             sequence: renew.sequence,

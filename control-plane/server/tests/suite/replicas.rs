@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use muster_proto::v1::{
-    CancelExecutionRequest, Credit, DrainAgentRequest, attempt_report::Phase, execution::State,
-    link_request::Message, link_response, refusal::Reason,
+    CancelExecutionRequest, Credit, DrainAgentRequest, RenewLeases, UncordonAgentRequest,
+    attempt_report::Phase, execution::State, link_request::Message, link_response, refusal::Reason,
 };
 
 use super::{
@@ -116,6 +116,19 @@ async fn what_one_server_takes_away_the_agent_of_another_one_hears() {
     agent.say(Message::Credit(credit)).await;
     tokio::time::sleep(Duration::from_millis(1500)).await;
     assert_eq!(admin.get(&made.name).await.state(), State::Queued);
+    // And that it takes work again, with its next renewal.
+    let uncordon = UncordonAgentRequest {
+        name: "agents/east".to_owned(),
+        ..UncordonAgentRequest::default()
+    };
+    admin.agents.uncordon_agent(uncordon).await.expect("open");
+    agent.say(Message::Renew(RenewLeases::default())).await;
+    loop {
+        if let link_response::Message::Assignment(again) = agent.hear().await {
+            assert_eq!(again.execution, made.uid);
+            break;
+        }
+    }
     one.server.stop().await;
     two.server.stop().await;
     drop_database(&url).await;
