@@ -1,7 +1,7 @@
 //! The database of the server goes away, is full, or takes no changes, for longer than a lease, while a
 //! cluster works.
 
-use std::time::Duration;
+use std::ops::RangeInclusive;
 
 use anyhow::{bail, ensure};
 use muster_proto::v1::execution::State;
@@ -14,14 +14,14 @@ use crate::{
     workflow::{counting, expect_every_line},
 };
 
-/// Longer than a lease.
-const AWAY: Duration = Duration::from_secs(14);
+/// Milliseconds that it is away: longer than a lease.
+const AWAY: RangeInclusive<u32> = 12_000..=18_000;
 /// How long an agent may be away after its lease: longer than the outage.
-const RECOVERY: &str = "lostAgent: fail, lostAgentAfter: 40s";
+const RECOVERY: &str = "lostAgent: fail, lostAgentAfter: 60s";
 /// Lines of the run that ends meanwhile, two in a second.
-const SHORT: u32 = 16;
+const SHORT: u32 = 20;
 /// Lines of the run that goes on after.
-const LONG: u32 = 60;
+const LONG: u32 = 80;
 /// Room for the database.
 const ROOM: u64 = 64 << 20;
 /// Most submissions until a full disk refuses one.
@@ -48,8 +48,9 @@ impl Outage {
         let short = ground.start(&counting(SHORT, RECOVERY)).await?;
         let long = ground.start(&counting(LONG, RECOVERY)).await?;
         for run in [&short, &long] {
-            run.prints("line 3\n").await?;
+            ground.dice.moment(run, 2..=5).await?;
         }
+        ensure!(!short.printed().await?.contains(&format!("line {SHORT}\n")));
         Ok(Some(Self {
             short,
             long,
@@ -97,7 +98,7 @@ async fn a_database_that_is_killed_and_comes_back_ends_nothing() -> anyhow::Resu
         return Ok(());
     };
     outage.database.kill()?;
-    sleep(AWAY).await;
+    sleep(outage.ground.dice.millis(AWAY)).await;
     outage.expect_refused("UNAVAILABLE").await?;
     outage.database.start_again().await?;
     outage.expect_unharmed().await
@@ -109,7 +110,7 @@ async fn a_database_that_takes_no_changes_for_a_while_ends_nothing() -> anyhow::
         return Ok(());
     };
     outage.database.make_read_only(true).await?;
-    sleep(AWAY).await;
+    sleep(outage.ground.dice.millis(AWAY)).await;
     outage.expect_refused("DATABASE_READ_ONLY").await?;
     outage.database.make_read_only(false).await?;
     outage.expect_unharmed().await
@@ -122,7 +123,7 @@ async fn a_database_whose_disk_is_full_for_a_while_ends_nothing() -> anyhow::Res
     };
     outage.database.disk.fill()?;
     outage.expect_refused("DATABASE_FULL").await?;
-    sleep(AWAY).await;
+    sleep(outage.ground.dice.millis(AWAY)).await;
     outage.expect_refused("DATABASE_FULL").await?;
     outage.database.disk.free()?;
     outage.expect_unharmed().await

@@ -16,6 +16,8 @@ use muster_tests::{
 };
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::dice::Dice;
+
 /// Set to 1 to make a missing program for faults a failure.
 const REQUIRE_VARIABLE: &str = "MUSTER_TEST_REQUIRE_CHAOS";
 /// A lease that is over soon.
@@ -35,6 +37,8 @@ pub(crate) struct Ground {
     pub(crate) cluster: Cluster,
     /// By which faults are injected.
     pub(crate) chaos: Chaos,
+    /// When, and for how long.
+    pub(crate) dice: Dice,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -76,6 +80,7 @@ impl Ground {
             server,
             cluster,
             chaos,
+            dice: Dice::of_this_test(),
             _alone: alone,
         }))
     }

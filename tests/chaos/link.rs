@@ -17,20 +17,21 @@ async fn a_link_cut_for_less_than_a_lease_changes_nothing() -> anyhow::Result<()
     let Some(ground) = Ground::open(&[]).await? else {
         return Ok(());
     };
-    let run = ground.start(&counting(40, "")).await?;
-    run.prints("line 3\n").await?;
+    let lines = ground.dice.number(44..=60);
+    let run = ground.start(&counting(lines, "")).await?;
+    ground.dice.moment(&run, 2..=8).await?;
     let cut = ground.chaos.partition(&ground.cluster)?;
     // What is on its way may still be stored; after that nothing can come.
     sleep(Duration::from_secs(4)).await;
     let before = run.printed().await?;
-    sleep(Duration::from_secs(6)).await;
+    sleep(ground.dice.millis(3000..=9000)).await;
     let after = run.printed().await?;
     ensure!(before == after, "something came through: {after}");
     ensure!(run.now().await?.state() == State::Running);
     cut.end()?;
     run.ends_as(State::Passed).await?;
     expect_one_attempt(&run).await?;
-    expect_every_line(&run, 40).await?;
+    expect_every_line(&run, lines).await?;
     ground.agent.tests.expect_clean().await
 }
 
@@ -41,8 +42,9 @@ async fn a_link_cut_for_longer_than_a_lease_moves_the_work_and_nothing_of_the_ol
         return Ok(());
     };
     let recovery = "lostAgent: rerun, lostAgentAfter: 11s";
-    let run = ground.start(&counting(60, recovery)).await?;
-    run.prints("line 3\n").await?;
+    let lines = ground.dice.number(60..=80);
+    let run = ground.start(&counting(lines, recovery)).await?;
+    ground.dice.moment(&run, 2..=8).await?;
     let _elsewhere = Agent::on_this_machine(&ground.server, "elsewhere").await?;
     let cut = ground.chaos.partition(&ground.cluster)?;
     wait::until("another attempt", async || {
@@ -58,7 +60,7 @@ async fn a_link_cut_for_longer_than_a_lease_moves_the_work_and_nothing_of_the_ol
     };
     ensure!(first.reason == "AGENT_LOST", "{first:?}");
     ensure!(second.agent.ends_with("elsewhere"), "{second:?}");
-    expect_every_line(&run, 60).await
+    expect_every_line(&run, lines).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,8 +70,8 @@ async fn a_result_that_comes_after_its_lease_is_kept_and_does_not_count() -> any
     };
     // It ends behind the cut, before its agent has to kill it.
     let recovery = "lostAgent: fail, lostAgentAfter: 20s";
-    let run = ground.start(&counting(12, recovery)).await?;
-    run.prints("line 3\n").await?;
+    let run = ground.start(&counting(18, recovery)).await?;
+    ground.dice.moment(&run, 2..=5).await?;
     let cut = ground.chaos.partition(&ground.cluster)?;
     let execution = run.ends_as(State::Aborted).await?;
     ensure!(execution.reason == "AGENT_LOST", "{execution:?}");

@@ -6,6 +6,7 @@
 
 mod clock;
 mod database;
+mod dice;
 mod ground;
 mod link;
 mod node;

@@ -22,15 +22,16 @@ async fn a_kubelet_that_is_away_until_its_node_is_not_ready_ends_nothing() -> an
     let Some(ground) = Ground::open(&[]).await? else {
         return Ok(());
     };
-    let run = ground.start(&counting(70, "interrupted: rerun")).await?;
-    run.prints("line 3\n").await?;
+    let lines = ground.dice.number(70..=84);
+    let run = ground.start(&counting(lines, "interrupted: rerun")).await?;
+    ground.dice.moment(&run, 2..=8).await?;
     let gone = ground.chaos.kill(&ground.cluster, "kubelet")?;
     node_is(&ground, false).await?;
     gone.end()?;
     node_is(&ground, true).await?;
     run.ends_as(State::Passed).await?;
     expect_one_attempt(&run).await?;
-    expect_every_line(&run, 70).await?;
+    expect_every_line(&run, lines).await?;
     ground.agent.tests.expect_clean().await
 }
 
@@ -40,8 +41,9 @@ async fn a_pod_that_is_evicted_while_its_kubelet_is_away_ends_before_the_next_at
     let Some(ground) = Ground::open(&[]).await? else {
         return Ok(());
     };
-    let run = ground.start(&counting(80, "interrupted: rerun")).await?;
-    run.prints("line 3\n").await?;
+    let lines = ground.dice.number(80..=90);
+    let run = ground.start(&counting(lines, "interrupted: rerun")).await?;
+    let line = ground.dice.moment(&run, 2..=8).await?;
     let gone = ground.chaos.kill(&ground.cluster, "kubelet")?;
     node_is(&ground, false).await?;
     // As the cluster does when the node stays away, where it has other nodes. Nobody on the node hears
@@ -58,12 +60,13 @@ async fn a_pod_that_is_evicted_while_its_kubelet_is_away_ends_before_the_next_at
     // Its last lines may be on their way.
     sleep(Duration::from_secs(5)).await;
     let before = Log::of_attempt(&ground.server.client, &run.name, 1).await?;
-    ensure!(before.text().contains("line 3\n"), "{}", before.text());
+    let last = format!("line {line}\n");
+    ensure!(before.text().contains(&last), "{}", before.text());
     gone.end()?;
     node_is(&ground, true).await?;
     let execution = run.ends_as(State::Passed).await?;
     ensure!(execution.attempts.len() == 2, "{:?}", execution.attempts);
-    expect_every_line(&run, 80).await?;
+    expect_every_line(&run, lines).await?;
     // What ran beside it, if anything did, has said nothing more.
     let after = Log::of_attempt(&ground.server.client, &run.name, 1).await?;
     ensure!(before.text() == after.text(), "{}", after.text());
@@ -75,19 +78,20 @@ async fn an_api_server_that_is_away_ends_nothing_and_new_work_waits_for_it() -> 
     let Some(ground) = Ground::open(&[]).await? else {
         return Ok(());
     };
-    let run = ground.start(&counting(40, "")).await?;
-    run.prints("line 3\n").await?;
+    let lines = ground.dice.number(40..=50);
+    let run = ground.start(&counting(lines, "")).await?;
+    ground.dice.moment(&run, 2..=8).await?;
     let gone = ground.chaos.kill(&ground.cluster, "apiserver")?;
     let waiting = ground.start(&counting(3, "")).await?;
     // Longer than the agent waits before it looks for pods that it misses.
-    run.prints("line 30\n").await?;
+    ground.dice.moment(&run, 28..=34).await?;
     let state = waiting.now().await?.state();
     ensure!(
         matches!(state, State::Assigned | State::Preparing),
         "{state:?}"
     );
     gone.end()?;
-    for (run, lines) in [(&run, 40), (&waiting, 3)] {
+    for (run, lines) in [(&run, lines), (&waiting, 3)] {
         run.ends_as(State::Passed).await?;
         expect_one_attempt(run).await?;
         expect_every_line(run, lines).await?;
@@ -101,8 +105,9 @@ async fn an_evicted_pod_is_tried_again_by_policy_and_both_attempts_can_be_seen()
     let Some(ground) = Ground::open(&[]).await? else {
         return Ok(());
     };
-    let run = ground.start(&counting(20, "interrupted: rerun")).await?;
-    run.prints("line 3\n").await?;
+    let lines = ground.dice.number(32..=42);
+    let run = ground.start(&counting(lines, "interrupted: rerun")).await?;
+    let line = ground.dice.moment(&run, 2..=12).await?;
     evict(&ground).await?;
     let execution = run.ends_as(State::Passed).await?;
     let [first, _] = &execution.attempts[..] else {
@@ -117,10 +122,11 @@ async fn an_evicted_pod_is_tried_again_by_policy_and_both_attempts_can_be_seen()
         !matches!(step.state(), Step::Passed | Step::Failed),
         "{step:?}"
     );
-    expect_every_line(&run, 20).await?;
+    expect_every_line(&run, lines).await?;
     let earlier = Log::of_attempt(&ground.server.client, &run.name, 1).await?;
-    ensure!(earlier.text().contains("line 3\n"), "{}", earlier.text());
-    ensure!(!earlier.text().contains("line 20\n"), "{}", earlier.text());
+    let [there, missing] = [line, lines].map(|line| format!("line {line}\n"));
+    ensure!(earlier.text().contains(&there), "{}", earlier.text());
+    ensure!(!earlier.text().contains(&missing), "{}", earlier.text());
     ground.agent.tests.expect_clean().await
 }
 
@@ -129,8 +135,8 @@ async fn an_evicted_pod_is_never_a_failed_test() -> anyhow::Result<()> {
     let Some(ground) = Ground::open(&[]).await? else {
         return Ok(());
     };
-    let run = ground.start(&counting(20, "testRetries: 3")).await?;
-    run.prints("line 3\n").await?;
+    let run = ground.start(&counting(32, "testRetries: 3")).await?;
+    ground.dice.moment(&run, 2..=12).await?;
     evict(&ground).await?;
     let execution = run.ends_as(State::Aborted).await?;
     ensure!(execution.reason == "EVICTED", "{execution:?}");

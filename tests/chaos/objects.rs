@@ -1,6 +1,9 @@
 //! The object store is away or slow while a cluster works.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::RangeInclusive,
+    time::{Duration, Instant},
+};
 
 use anyhow::ensure;
 use muster_proto::v1::execution::State;
@@ -19,10 +22,10 @@ use crate::{
 
 /// Lines of the run, two in a second.
 const LINES: u32 = 20;
-/// Longer than a lease.
-const AWAY: Duration = Duration::from_secs(20);
-/// Time that everything takes which is said to a slow store.
-const SLOW: Duration = Duration::from_millis(700);
+/// Milliseconds that a run waits for the store: longer than a lease.
+const AWAY: RangeInclusive<u32> = 11_000..=16_000;
+/// Milliseconds that everything takes which is said to a slow store.
+const SLOW: RangeInclusive<u32> = 400..=800;
 
 /// A cluster that works for a server on an object store behind a wire.
 struct Stored {
@@ -42,7 +45,7 @@ impl Stored {
         };
         let recovery = "lostAgent: fail, lostAgentAfter: 1ms";
         let run = ground.start(&counting(LINES, recovery)).await?;
-        run.prints("line 3\n").await?;
+        ground.dice.moment(&run, 2..=12).await?;
         Ok(Some(Self { run, ground, wire }))
     }
 
@@ -60,9 +63,9 @@ async fn an_object_store_that_is_away_keeps_a_run_open_and_loses_no_line() -> an
         return Ok(());
     };
     stored.wire.set(Wire::Cut);
-    let away = Instant::now();
     stored.run.becomes(State::Finishing).await?;
-    while away.elapsed() < AWAY {
+    let (began, away) = (Instant::now(), stored.ground.dice.millis(AWAY));
+    while began.elapsed() < away {
         let state = stored.run.now().await?.state();
         ensure!(state == State::Finishing, "{state:?} without its log");
         sleep(Duration::from_millis(500)).await;
@@ -76,6 +79,7 @@ async fn a_slow_object_store_makes_logs_late_and_loses_no_line() -> anyhow::Resu
     let Some(stored) = Stored::prepare().await? else {
         return Ok(());
     };
-    stored.wire.set(Wire::Slow(SLOW));
+    let slow = stored.ground.dice.millis(SLOW);
+    stored.wire.set(Wire::Slow(slow));
     stored.expect_unharmed().await
 }

@@ -11,10 +11,8 @@ use crate::{
     workflow::counting,
 };
 
-/// How many files the workflow leaves: their upload takes seconds.
-const FILES: usize = 150;
-
-fn leaving() -> String {
+/// Leaves so many files: the upload of a hundred takes seconds.
+fn leaving(files: u32) -> String {
     format!(
         r#"
 apiVersion: testworkflows.testkube.io/v1
@@ -28,7 +26,7 @@ spec:
   - name: leave
     shell: |
       mkdir /data/left
-      for i in $(seq 1 {FILES}); do echo $i > /data/left/$i; done
+      for i in $(seq 1 {files}); do echo $i > /data/left/$i; done
       echo done
     artifacts:
       workingDir: /data/left
@@ -55,14 +53,16 @@ async fn a_pod_that_is_deleted_after_its_last_step_keeps_its_result_and_its_arti
 /// Deletes a pod that uploads, and proves that it keeps its result; whether the deletion came before
 /// the last upload.
 async fn deleted_while_it_uploads(ground: &Ground) -> anyhow::Result<bool> {
-    let run = ground.start(&leaving()).await?;
+    let files = ground.dice.number(120..=200);
+    let run = ground.start(&leaving(files)).await?;
+    let files = usize::try_from(files)?;
     run.prints("done\n").await?;
     wait::until("the first artifact", async || {
         Ok((!run.artifacts().await?.is_empty()).then_some(()))
     })
     .await?;
     let uploads = match delete(ground, &DeleteParams::default()).await {
-        Ok(()) => run.artifacts().await?.len() < FILES,
+        Ok(()) => run.artifacts().await?.len() < files,
         Err(error) if run.now().await?.finish_time.is_some() => {
             eprintln!("it has ended before it was deleted: {error:#}");
             false
@@ -70,7 +70,7 @@ async fn deleted_while_it_uploads(ground: &Ground) -> anyhow::Result<bool> {
         Err(error) => return Err(error),
     };
     run.ends_as(State::Passed).await?;
-    ensure!(run.artifacts().await?.len() == FILES);
+    ensure!(run.artifacts().await?.len() == files);
     run.whole_log().await?;
     ground.agent.tests.expect_clean().await?;
     Ok(uploads)
@@ -82,11 +82,11 @@ async fn a_pod_that_is_deleted_while_it_runs_is_aborted_and_says_so() -> anyhow:
         return Ok(());
     };
     let run = ground.start(&counting(60, "")).await?;
-    run.prints("line 3\n").await?;
+    let line = ground.dice.moment(&run, 2..=20).await?;
     delete(&ground, &DeleteParams::default().grace_period(0)).await?;
     let execution = run.ends_as(State::Aborted).await?;
     ensure!(execution.reason == "POD_DELETED", "{execution:?}");
-    ensure!(run.printed().await?.contains("line 3\n"));
+    ensure!(run.printed().await?.contains(&format!("line {line}\n")));
     expect_one_attempt(&run).await?;
     ground.agent.tests.expect_clean().await
 }
@@ -99,12 +99,12 @@ async fn a_conductor_that_is_killed_is_the_infrastructure_and_what_was_printed_s
     };
     let helpers = Namespace::create(&ground.cluster, "privileged").await?;
     let run = ground.start(&counting(60, "testRetries: 3")).await?;
-    run.prints("line 3\n").await?;
+    let line = ground.dice.moment(&run, 2..=20).await?;
     let conductor = container::running(&ground.agent.tests, "conductor").await?;
     container::kill_all_processes(&conductor, &helpers).await?;
     let execution = run.ends_as(State::Aborted).await?;
     ensure!(execution.reason == "CONDUCTOR_EXITED", "{execution:?}");
-    ensure!(run.printed().await?.contains("line 3\n"));
+    ensure!(run.printed().await?.contains(&format!("line {line}\n")));
     expect_one_attempt(&run).await?;
     ground.agent.tests.expect_clean().await
 }
@@ -120,7 +120,7 @@ async fn pods_of_an_agent_that_is_gone_end_by_themselves_and_the_next_one_remove
         "  job: {activeDeadlineSeconds: 30}\n  container:\n",
     );
     let run = ground.start(&manifest).await?;
-    run.prints("line 3\n").await?;
+    ground.dice.moment(&run, 2..=8).await?;
     ground.agent.scale(0).await?;
     let execution = run.ends_as(State::Aborted).await?;
     ensure!(execution.reason == "AGENT_LOST", "{execution:?}");

@@ -14,13 +14,14 @@ async fn agent_and_server_that_are_killed_together_lose_no_line() -> anyhow::Res
         return Ok(());
     };
     let helpers = Namespace::create(&ground.cluster, "privileged").await?;
-    let run = ground.start(&counting(40, "")).await?;
-    run.prints("line 3\n").await?;
+    let lines = ground.dice.number(40..=50);
+    let run = ground.start(&counting(lines, "")).await?;
+    ground.dice.moment(&run, 2..=20).await?;
     ground.server.kill()?;
     ground.agent.kill_process(&helpers).await?;
     ground.server.restart().await?;
     run.ends_as(State::Passed).await?;
     expect_one_attempt(&run).await?;
-    expect_every_line(&run, 40).await?;
+    expect_every_line(&run, lines).await?;
     ground.agent.tests.expect_clean().await
 }

@@ -10,7 +10,7 @@ pub(crate) mod session;
 pub(crate) mod upload;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -20,7 +20,7 @@ use std::{
 
 use muster_core::{
     execution::{Cause, Lease, Pause, Stop},
-    id::{AgentId, AttemptId, ProjectId, SessionId},
+    id::{AgentId, AttemptId, SessionId},
     schedule::Lane,
 };
 use muster_proto::v1::{
@@ -205,14 +205,19 @@ impl Link {
         if lanes.is_empty() {
             return false;
         }
-        let sessions = self.lock();
-        let agents = sessions.agents.values().filter_map(|session| {
-            let agent = session.agent.as_ref().filter(|_| !session.cordoned)?;
-            Some((&*session.labels, &*agent.projects))
-        });
-        // Agents of a kind are many, kinds are few.
-        let kinds: BTreeSet<(&BTreeMap<String, String>, &[ProjectId])> = agents.collect();
-        let accepts = |lane: &Lane| kinds.iter().any(|(labels, of)| lane.accepts(labels, of));
+        let agents: Vec<_> = {
+            let sessions = self.lock();
+            let agents = sessions.agents.values().filter(|session| !session.cordoned);
+            let agents = agents.filter_map(|session| {
+                let agent = Arc::clone(session.agent.as_ref()?);
+                Some((agent, Arc::clone(&session.labels)))
+            });
+            agents.collect()
+        };
+        let accepts = |lane: &Lane| {
+            let mut agents = agents.iter();
+            agents.any(|(agent, labels)| lane.accepts(labels, &agent.projects))
+        };
         lanes.iter().any(accepts)
     }
 

@@ -135,6 +135,7 @@ async fn round(app: &Arc<App>) -> Result<(Left, bool), Error> {
         let given = claimed.assignments.len();
         offered.deliver(claimed);
         return Ok(match is_all(&picture, room, given) {
+            true if picture.limited => (Left::ForPlaces, false),
             true => (Left::Nothing, false),
             false => (Left::ForRoom, given > 0),
         });
@@ -158,13 +159,12 @@ fn left(app: &App, picture: &Picture) -> Left {
     }
 }
 
-/// Whether all that waits was given out.
+/// Whether all that waits was given out, but for what has no place.
 fn is_all(picture: &Picture, room: u32, given: usize) -> bool {
     let waiting: usize = picture.lanes.iter().map(|lane| lane.waiting.len()).sum();
     let room = usize::try_from(room).unwrap_or(usize::MAX);
     // Otherwise more may wait than was looked at.
-    let seen = picture.whole && !picture.limited && waiting < room.min(MAX_CLAIM);
-    seen && given == waiting
+    picture.whole && waiting < room.min(MAX_CLAIM) && given == waiting
 }
 
 /// Gives new executions to this server's agents, as long as nothing waits that these could take.

@@ -10,6 +10,7 @@ pub(crate) mod report;
 mod say;
 
 use std::{
+    collections::HashSet,
     ops::RangeInclusive,
     sync::{Arc, atomic::AtomicU32},
     time::Duration,
@@ -73,6 +74,8 @@ struct Stage {
     protocol: u32,
     /// How often it has said what no agent should say.
     offences: AtomicU32,
+    /// Live attempts of the agent that this stream had not told it of when it looked last.
+    untold: HashSet<AttemptId>,
 }
 
 /// How a stream goes on after a message.
@@ -102,6 +105,7 @@ pub(crate) fn serve(
         session: SessionId::generate(),
         protocol: *PROTOCOLS.start(),
         offences: AtomicU32::new(0),
+        untold: HashSet::new(),
     };
     let served = Arc::clone(app);
     let run = async move {
@@ -356,7 +360,8 @@ impl Stage {
             self.stop.cancel();
             return self.supersede().await;
         }
-        if self.app.link.set_cordon(self.agent.id, place.cordoned) {
+        // That it takes none any more is found by a claim; here it could undo what came meanwhile.
+        if !place.cordoned && self.app.link.set_cordon(self.agent.id, false) {
             self.app.hub.queue_changed();
         }
         self.say(Message::Renewed(LeasesRenewed {

@@ -1,11 +1,15 @@
 //! Two servers of one PostgreSQL database, where one is given (`postgres`).
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use muster_proto::v1::{
     CancelExecutionRequest, Credit, DrainAgentRequest, RenewLeases, UncordonAgentRequest,
     attempt_report::Phase, execution::State, link_request::Message, link_response, refusal::Reason,
 };
+use muster_storage::{Options, Store, work::Claim};
 
 use super::{
     agent::Agent,
@@ -129,6 +133,45 @@ async fn what_one_server_takes_away_the_agent_of_another_one_hears() {
             break;
         }
     }
+    one.server.stop().await;
+    two.server.stop().await;
+    drop_database(&url).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_that_another_server_stored_and_nobody_told_is_told_within_two_renewals() {
+    let Some((url, one, two)) = pair().await else {
+        return;
+    };
+    let mut admin = one.admin().await;
+    let token = one.agent("east").await;
+    let (mut agent, _) = Agent::connect(&two, &token, Vec::new()).await;
+    let made = admin.create(run()).await;
+    // As by a server whose stream to the agent broke in that very moment.
+    let store = Store::connect(&url, &Options::default()).await;
+    let store = store.expect("a database");
+    let named = store.agents().find("east").await.expect("it is there");
+    let claim = Claim {
+        labels: BTreeMap::new(),
+        projects: Vec::new(),
+        limit: 1,
+        lease_expire_time: store.clock().now() + jiff::SignedDuration::from_secs(60),
+    };
+    let claimed = store.agent(named.id).claim(&claim).await.expect("a claim");
+    assert_eq!(claimed.len(), 1);
+    for sequence in 1..=2 {
+        let renew = RenewLeases {
+            sequence,
+            ..RenewLeases::default()
+        };
+        agent.say(Message::Renew(renew)).await;
+    }
+    while agent.try_hear().await.is_some() {}
+    let (_agent, welcome) = Agent::connect(&two, &token, Vec::new()).await;
+    let order = welcome.orders.into_iter().next().expect("an order");
+    let work = order.assignment.expect("the work");
+    assert_eq!(work.execution, made.uid);
+    store.close().await;
     one.server.stop().await;
     two.server.stop().await;
     drop_database(&url).await;

@@ -99,11 +99,20 @@ impl Stage {
 
     /// Tells again what should end or pause: the word may have been lost, or spoken to another
     /// replica.
-    pub(super) async fn repeat_orders(&self) -> Result<(), Error> {
+    pub(super) async fn repeat_orders(&mut self) -> Result<(), Error> {
         let before = self.app.link.held(self.agent.id);
         let live = self.app.store.agent(self.agent.id).live().await?;
-        // What another replica ended takes no room any more.
         let known: HashSet<_> = live.iter().map(|live| live.attempt.id).collect();
+        // What was stored for an earlier stream, perhaps by another server, and came to nobody: the agent
+        // hears of it when it connects again. What is stored just now is known a moment later.
+        let held = self.app.link.held(self.agent.id);
+        let untold: HashSet<_> = (&(&known - &before) - &held).into_iter().collect();
+        if !untold.is_disjoint(&self.untold) {
+            tracing::warn!("the agent has work that it was not told of; it has to connect again");
+            self.stop.cancel();
+        }
+        self.untold = untold;
+        // What another replica ended takes no room any more.
         let ended: Vec<AttemptId> = before.difference(&known).copied().collect();
         for attempt in self.app.store.agent(self.agent.id).attempts(&ended).await? {
             // It is over for everybody: where it was taken from the agent, that has to hear it.
