@@ -32,7 +32,7 @@ mod walk;
 
 use std::{collections::HashMap, io, process::ExitCode, rc::Rc, sync::Arc};
 
-use muster_proto::runner::v1::{Cancel, Completed, ImageConfig, Outcome};
+use muster_proto::runner::v1::{Completed, ImageConfig};
 use muster_spec::plan::{PLAN_VERSION, Plan};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -196,17 +196,12 @@ async fn conduct(options: Options, agent: Arc<Agent>, itself: &Itself) -> io::Re
     Ok(code)
 }
 
-/// The pod is being stopped by somebody else: what can be saved is saved.
 async fn heed_termination(halt: Halt) {
     let Ok(mut terminate) = signal(SignalKind::terminate()) else {
         return;
     };
     while terminate.recv().await.is_some() {
-        halt.cancel(&Cancel {
-            force: false,
-            outcome: Outcome::Aborted.into(),
-            message: "the pod is being stopped from outside".to_owned(),
-        });
+        halt.interrupt();
     }
 }
 

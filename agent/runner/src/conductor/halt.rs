@@ -70,6 +70,15 @@ impl Halt {
         self.pause.lift();
     }
 
+    /// Somebody outside stops the pod: what can be saved is saved.
+    pub(crate) fn interrupt(&self) {
+        self.cancel(&muster_proto::runner::v1::Cancel {
+            force: false,
+            outcome: Outcome::Aborted.into(),
+            message: "the pod is being stopped from outside".to_owned(),
+        });
+    }
+
     /// The attempt is lost: nothing may go on.
     pub(crate) fn lose(&self) {
         self.lost.send_replace(true);
@@ -174,6 +183,13 @@ impl Limits {
     /// Whether somebody wants the run to end, also where that does not concern this step.
     pub(crate) fn is_canceled(&self) -> bool {
         self.halt.canceled().is_some()
+    }
+
+    /// A container of the pod is being stopped by somebody outside, and the others with it, though they
+    /// may not have heard yet. Returns why the step has ended, if nothing else has ended it before.
+    pub(crate) fn interrupt(&self) -> Option<Cause> {
+        self.halt.interrupt();
+        self.halt.canceled().map(Cause::Cancel)
     }
 
     /// Waits until a forced cancel.

@@ -218,7 +218,11 @@ pub(super) async fn follow(
                 if let Some(error) = broken {
                     return Err(Error::Log(error));
                 }
-                return Ok((Ended::Exited(exited), stopper.cause));
+                let cause = match stopper.cause {
+                    None if exited.terminated => limits.interrupt(),
+                    cause => cause,
+                };
+                return Ok((Ended::Exited(exited), cause));
             }
             older => line.pass_over(older).await?,
         }

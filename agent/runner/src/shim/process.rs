@@ -51,6 +51,8 @@ struct Running {
     script: Option<PathBuf>,
     /// The container is asked to end: when the process is killed.
     farewell: Option<Instant>,
+    /// It was asked while the process ran.
+    terminated: bool,
 }
 
 /// What a process is up to.
@@ -144,6 +146,7 @@ impl Shim {
             leftover: 0,
             script,
             farewell: None,
+            terminated: false,
         })
     }
 
@@ -199,6 +202,7 @@ impl Shim {
                 _ = self.terminate.recv() => {
                     lineage::signal(Signal::TERM, Some(running.pid));
                     running.farewell.get_or_insert_with(|| Instant::now() + FAREWELL);
+                    running.terminated |= matches!(running.phase, Phase::Runs);
                 }
                 chunk = running.output.next(credit), if credit > 0 && running.output.is_open() => {
                     if let Some((stream, data)) = chunk {
@@ -245,6 +249,7 @@ impl Shim {
             out_of_memory: running.memory.kills() > running.kills,
             memory_limit: running.memory.limit(),
             leftover: u32::try_from(running.leftover).unwrap_or(u32::MAX),
+            terminated: running.terminated,
         };
         self.send(shim_message::Message::Exited(exited)).await
     }

@@ -342,6 +342,20 @@ async fn sigterm_to_the_conductor_is_a_cancel_by_the_infrastructure() {
     assert_eq!(run.output("s2"), "after\n");
 }
 
+#[tokio::test]
+async fn what_a_container_that_is_stopped_from_outside_comes_to_is_no_result_of_the_test() {
+    // Containers of a pod hear of its end one after the other, and the conductor may be the last one.
+    for script in [
+        "kill -TERM $PPID; sleep 100",
+        "trap 'exit 0' TERM; kill -TERM $PPID; sleep 100 & wait",
+        "trap 'exit 3' TERM; kill -TERM $PPID; sleep 100 & wait",
+    ] {
+        let mut run = Run::start(&plan(vec![shell("s1", script), shell("s2", "echo never")]));
+        run.ends_as(Outcome::Aborted).await;
+        assert_eq!(run.output("s2"), "", "{script}");
+    }
+}
+
 /// Starts a plan and waits until its artifacts can not be sent; lets them go when the conductor was
 /// told to end.
 async fn ended_while_it_keeps(steps: Vec<Step>) -> Run {
