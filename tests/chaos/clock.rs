@@ -26,7 +26,7 @@ fn ahead(execution: &Execution) -> anyhow::Result<i64> {
 
 /// A server whose clock is ahead, or behind with -1.
 async fn endure(sign: i64) -> anyhow::Result<()> {
-    let seconds = sign * i64::from(Dice::of_this_test().number(HOUR));
+    let seconds = sign * i64::from(Dice::of_this_test()?.number(HOUR));
     let folder = tempfile::tempdir()?;
     let options = Options {
         variables: skew::variables(folder.path(), seconds)?,

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context as _;
 use muster_tests::run::Run;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::time::sleep;
@@ -21,8 +22,8 @@ pub(crate) struct Dice(Mutex<StdRng>);
 
 impl Dice {
     /// Dice that fall for a test as they did with the same seed before, whatever tests run beside it.
-    pub(crate) fn of_this_test() -> Self {
-        let seed = seed();
+    pub(crate) fn of_this_test() -> anyhow::Result<Self> {
+        let seed = seed()?;
         // The name of a test is that of its thread.
         let thread = thread::current();
         let name = thread.name().unwrap_or_default();
@@ -30,7 +31,7 @@ impl Dice {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
         eprintln!("{SEED_VARIABLE}={seed} brings these faults again");
-        Self(Mutex::new(StdRng::seed_from_u64(own)))
+        Ok(Self(Mutex::new(StdRng::seed_from_u64(own))))
     }
 
     /// A number.
@@ -59,12 +60,13 @@ impl Dice {
 }
 
 /// The seed of all tests of this process.
-fn seed() -> u64 {
-    static SEED: OnceLock<u64> = OnceLock::new();
-    *SEED.get_or_init(|| match env::var(SEED_VARIABLE) {
-        Ok(text) if !text.is_empty() => text
-            .parse()
-            .unwrap_or_else(|_| panic!("{SEED_VARIABLE}={text} is not a number")),
-        _ => rand::random_range(0..1_000_000),
-    })
+fn seed() -> anyhow::Result<u64> {
+    static ANY: OnceLock<u64> = OnceLock::new();
+    match env::var(SEED_VARIABLE) {
+        Ok(text) if !text.is_empty() => {
+            let seed = text.parse();
+            seed.with_context(|| format!("{SEED_VARIABLE}={text} is not a number"))
+        }
+        _ => Ok(*ANY.get_or_init(|| rand::random_range(0..1_000_000))),
+    }
 }

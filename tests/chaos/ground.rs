@@ -80,7 +80,7 @@ impl Ground {
             server,
             cluster,
             chaos,
-            dice: Dice::of_this_test(),
+            dice: Dice::of_this_test()?,
             _alone: alone,
         }))
     }

@@ -150,7 +150,7 @@ async fn what_nothing_waits_before_is_given_out_as_it_is_accepted(db: Database) 
     let executions = db.store.executions(db.project);
     let details = executions.details(made.id).await.expect("it is there");
     assert_eq!(details.execution, work.execution);
-    assert_eq!(details.attempts, [work.attempt.clone()]);
+    assert_eq!(details.attempts, std::slice::from_ref(&work.attempt));
     assert_eq!(details.execution.revision, made.revision + 1);
     let events = executions.events(made.id, 0, 10).await.expect("a history");
     let kinds: Vec<&str> = events.items.iter().map(|it| it.kind.as_str()).collect();
