@@ -37,6 +37,8 @@ pub(crate) fn millis(duration: Duration) -> i64 {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Known {
     pub(crate) epoch: i64,
+    /// The process found its pod when it started.
+    found: bool,
     /// Sequence of the newest snapshot; 0 before the first.
     sequence: i64,
     committed: i64,
@@ -99,6 +101,7 @@ impl Process {
         let found = cluster.iter().map(|(attempt, pod)| {
             let known = Known {
                 epoch: pod.epoch,
+                found: true,
                 ..Known::default()
             };
             (attempt.clone(), known)
@@ -237,7 +240,8 @@ impl Process {
     fn notice(&mut self, cluster: &Cluster) {
         for (attempt, known) in self.known.iter_mut().filter(|(_, known)| !known.over) {
             let pod = cluster.get(attempt);
-            if pod.is_none() && known.lost.is_none() && known.sequence > 0 {
+            let seen = known.sequence > 0 || known.found;
+            if pod.is_none() && known.lost.is_none() && seen {
                 known.lost = Some("POD_GONE");
             }
             let now = (pod.map_or(u64::MAX, |pod| pod.version), is_last(known, pod));

@@ -66,3 +66,31 @@ fn a_lost_attempt_ends_no_log_of_an_execution_that_waits_again() {
     let lost = ["QUEUED", "ASSIGNED", "PREPARING", "ATTEMPT_LOST", "QUEUED"];
     assert!(kinds.starts_with(&lost), "{kinds:?}");
 }
+
+#[test]
+fn a_pod_that_was_found_and_vanishes_before_anything_is_told_of_it_is_gone() {
+    // A second process finds the pod of an agent whose words do not arrive, and then the pod is gone:
+    // the model waited for its first snapshot for ever, as the daemon does not.
+    let silent = Op::Network {
+        agent: 0,
+        up: false,
+        down: true,
+    };
+    let restart = |agent, forgets| Op::Restart { agent, forgets };
+    let ops = [
+        Op::Time(1),
+        silent,
+        Op::Break(1),
+        Op::Submit {
+            request: Some(6),
+            loss: Loss::Nothing,
+        },
+        Op::Twin(0),
+        Op::Exchange(0),
+        restart(2, false),
+        restart(0, true),
+    ];
+    let (_, end) = play(&ops);
+    let reasons: Vec<&str> = end.attempts.iter().map(|it| it.reason.as_str()).collect();
+    assert_eq!(reasons.first(), Some(&"POD_GONE"), "{reasons:?}");
+}
