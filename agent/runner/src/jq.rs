@@ -80,6 +80,9 @@ fn run(mut command: Command, value: &Value, filter: &str) -> Result<Value, Error
     let request = serde_json::json!([filter, value]).to_string();
     command
         .env_clear()
+        // What the allocator of the program that embeds this one sets aside counts when it is used, and
+        // not before: else there is no limit at all, or now and then none of it is left.
+        .env("MIMALLOC_ARENA_EAGER_COMMIT", "0")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -185,8 +188,10 @@ fn apply(filter: &str, value: &Value) -> Result<Vec<u8>, String> {
         .chain(jaq_std::funs())
         .chain(jaq_json::funs());
     let arena = Arena::default();
+    // Variables of this process are nobody's business.
+    let code = format!("def env: {{}}; {filter}");
     let file = File {
-        code: filter,
+        code: &*code,
         path: (),
     };
     let modules = Loader::new(definitions)
