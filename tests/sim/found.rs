@@ -2,6 +2,8 @@
 //! here so that it does not come back.
 
 use crate::{
+    case,
+    database::Template,
     op::{End, Loss, Op},
     scenario::play,
 };
@@ -65,6 +67,30 @@ fn a_lost_attempt_ends_no_log_of_an_execution_that_waits_again() {
     // too long.
     let lost = ["QUEUED", "ASSIGNED", "PREPARING", "ATTEMPT_LOST", "QUEUED"];
     assert!(kinds.starts_with(&lost), "{kinds:?}");
+}
+
+#[test]
+fn who_learns_at_the_end_that_another_process_has_its_place_is_started_anew() {
+    // A twin is cut off while the other process comes back and takes its place: the model let that one go
+    // at the end, and nobody was left for the agent.
+    let ops = [
+        Op::Twin(1),
+        Op::Time(5),
+        Op::Network {
+            agent: 2,
+            up: false,
+            down: false,
+        },
+        Op::Restart {
+            agent: 1,
+            forgets: false,
+        },
+        Op::Time(4),
+        Op::Fill,
+    ];
+    let template = Template::sqlite().expect("a database");
+    let played = case::run(&template, &ops);
+    assert!(played.is_ok(), "agents get what they can take");
 }
 
 #[test]

@@ -288,9 +288,9 @@ fn promises_hold_after_a_crash_of_one_of_two_servers_at_every_transaction() {
         let deaths = both.map(|deaths| deaths.join().expect("nothing is broken"));
         deaths.concat()
     });
+    // Which of the two claims what waits is for their clocks to say; one alone dies after that too.
     let wanted = [
         "append_log",
-        "claim_executions",
         "create_executions",
         "pause_execution",
         "record_reports",

@@ -28,6 +28,7 @@ impl World<'_> {
     /// Ends the case.
     pub(crate) fn end(&mut self) -> anyhow::Result<()> {
         self.heal()?;
+        self.revive()?;
         for second in 0.. {
             let sight = self.observer.look()?;
             let waiting = sight.values().any(|it| !it.state.is_terminal());
@@ -80,6 +81,20 @@ impl World<'_> {
             self.processes[index].logs.clear();
             self.processes[index].declines = 0;
             self.network(index, true, true)?;
+        }
+        self.settle()
+    }
+
+    /// A process whose place another one took while it heard nothing learns that now, and ends; what keeps
+    /// agents alive starts a new one.
+    fn revive(&mut self) -> anyhow::Result<()> {
+        for _ in 0..2 {
+            self.tick()?;
+        }
+        for process in &mut self.processes {
+            if process.superseded {
+                *process = Process::start(process.agent, &self.clusters[process.agent]);
+            }
         }
         self.settle()
     }
