@@ -196,6 +196,7 @@ async fn conduct(options: Options, agent: Arc<Agent>, itself: &Itself) -> io::Re
     Ok(code)
 }
 
+/// Hears SIGTERM for the whole run.
 async fn heed_termination(halt: Halt) {
     let Ok(mut terminate) = signal(SignalKind::terminate()) else {
         return;

@@ -18,6 +18,7 @@ mod tokens;
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use muster_core::{
     clock::Clock,
     execution::{Effect, Stop},
@@ -111,6 +112,12 @@ impl App {
                 }
             }
         }
+    }
+
+    /// When a lease ends that is given or renewed now.
+    pub(crate) fn lease_end(&self) -> Timestamp {
+        let now = self.clock.now();
+        now.checked_add(self.config.lease_duration).unwrap_or(now)
     }
 
     /// Something can be placed, here or by another server.

@@ -25,9 +25,7 @@ const BATCH: u32 = 500;
 
 /// Gives every lease a whole grace period: the server was down, agents could not renew.
 pub(crate) async fn grant_grace(app: &App) -> Result<(), Error> {
-    let now = app.clock.now();
-    let until = now.checked_add(app.config.lease_duration).unwrap_or(now);
-    let extended = app.store.queue().grant_grace(until).await?;
+    let extended = app.store.queue().grant_grace(app.lease_end()).await?;
     if extended > 0 {
         tracing::info!(extended, "leases were extended after the server was down");
     }

@@ -84,6 +84,7 @@ pub(crate) async fn give<C: ConnectionTrait>(
         return Ok(Given::default());
     }
     let projects: BTreeSet<Uuid> = rows.iter().map(|row| row.project_id).collect();
+    let projects: Vec<Uuid> = projects.into_iter().collect();
     let Some(sharing) = free(db, &projects).await? else {
         return Ok(Given::default());
     };
@@ -124,7 +125,7 @@ pub(crate) async fn give<C: ConnectionTrait>(
 /// The projects of new executions, when none of them has a quota, and nothing is paused.
 async fn free<C: ConnectionTrait>(
     db: &C,
-    projects: &BTreeSet<Uuid>,
+    projects: &[Uuid],
 ) -> Result<Option<BTreeMap<ProjectId, Sharing>>, Failure> {
     let rows: Vec<(Uuid, String, i32)> = project_row::Entity::find()
         .select_only()
@@ -143,14 +144,7 @@ async fn free<C: ConnectionTrait>(
     if rows.len() < projects.len() {
         return Ok(None);
     }
-    // Who shares with nobody needs no count.
-    let running = match projects.len() {
-        1 => BTreeMap::new(),
-        _ => {
-            let projects: Vec<Uuid> = projects.iter().copied().collect();
-            picture::running(db, &projects).await?
-        }
-    };
+    let running = picture::running(db, projects).await?;
     let sharing = rows.into_iter().map(|(id, name, weight)| {
         let share = Share {
             project: id.into(),

@@ -92,11 +92,7 @@ impl Queue<'_> {
                     .filter(project_row::Column::Paused.eq(false))
                     .all(db)
                     .await?;
-                // Who shares with nobody needs no count.
-                let running = match ids.len() {
-                    1 => BTreeMap::new(),
-                    _ => running(db, &ids).await?,
-                };
+                let running = running(db, &ids).await?;
                 for project in projects {
                     let running = running.get(&project.id).copied().unwrap_or(0);
                     let left = match project.max_running {
@@ -245,11 +241,14 @@ async fn column<C: ConnectionTrait>(
         .collect()
 }
 
-/// How many executions agents hold, by project.
+/// How many executions agents hold, by project. Who shares with nobody needs no count.
 pub(super) async fn running<C: ConnectionTrait>(
     db: &C,
     projects: &[Uuid],
 ) -> Result<BTreeMap<Uuid, u32>, Failure> {
+    if projects.len() == 1 {
+        return Ok(BTreeMap::new());
+    }
     let counts: Vec<(Uuid, i64)> = attempt_row::Entity::find()
         .select_only()
         .column(attempt_row::Column::ProjectId)

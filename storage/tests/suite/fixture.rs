@@ -171,6 +171,14 @@ impl Database {
         self.submit_with(workflow, |_| {}).await
     }
 
+    /// Submits to any project.
+    pub(crate) async fn submit_to(&self, project: ProjectId, workflow: &str) -> Execution {
+        let executions = self.store.executions(project);
+        let identity = executions.reserve(workflow).await.expect("a number");
+        let written = executions.create(new_execution(identity), None).await;
+        written.expect("a new execution").value
+    }
+
     pub(crate) async fn submit_with(
         &self,
         workflow: &str,

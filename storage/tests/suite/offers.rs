@@ -14,7 +14,7 @@ use futures::{
 };
 use jiff::Timestamp;
 use muster_core::{
-    execution::{Phase, State},
+    execution::{Phase, State, Stop},
     id::{AgentId, ExecutionId, ProjectId},
     schedule::{self, Grant, Lane, Share, Taker},
 };
@@ -132,6 +132,12 @@ async fn state(db: &Database, execution: &Execution) -> State {
     found.state()
 }
 
+async fn cancel(db: &Database, execution: &Execution) {
+    let executions = db.store.executions(execution.project);
+    let canceled = executions.cancel(execution.id, Stop::Orderly, "", None);
+    canceled.await.expect("canceled");
+}
+
 async fn what_nothing_waits_before_is_given_out_as_it_is_accepted(db: Database) {
     let agent = db.new_agent("a").await;
     let hands = Hands::of(&db, agent, 4);
@@ -192,9 +198,7 @@ async fn what_is_counted_goes_by_way_of_the_queue(db: Database) {
     };
     let grouped = db.submit_with("deploy", group).await;
     assert_eq!((hands.given(), hands.queued()), (vec![], 1));
-    let executions = db.store.executions(db.project);
-    let ended = executions.cancel(grouped.id, muster_core::execution::Stop::Orderly, "", None);
-    ended.await.expect("canceled");
+    cancel(&db, &grouped).await;
     let child = |new: &mut muster_storage::execution::NewExecution| {
         new.origin = Some(Origin {
             parent: parent.id,
@@ -208,8 +212,7 @@ async fn what_is_counted_goes_by_way_of_the_queue(db: Database) {
     };
     let child = db.submit_with("member", child).await;
     assert_eq!((hands.given(), hands.queued()), (vec![], 1));
-    let ended = executions.cancel(child.id, muster_core::execution::Stop::Orderly, "", None);
-    ended.await.expect("canceled");
+    cancel(&db, &child).await;
     let settings = Settings {
         max_running: Some(5),
         ..Settings::default()
@@ -228,9 +231,7 @@ async fn what_is_paused_is_not_given_out(db: Database) {
     let held = db.submit("smoke").await;
     assert_eq!((hands.given(), hands.queued()), (vec![], 1));
     queue.hold(None, None).await.expect("it goes on");
-    let executions = db.store.executions(db.project);
-    let ended = executions.cancel(held.id, muster_core::execution::Stop::Orderly, "", None);
-    ended.await.expect("canceled");
+    cancel(&db, &held).await;
     let pause = |pause: Option<&str>| Settings {
         pause: pause.map(str::to_owned),
         ..Settings::default()
@@ -240,8 +241,7 @@ async fn what_is_paused_is_not_given_out(db: Database) {
     paused.expect("paused");
     let held = db.submit("smoke").await;
     assert_eq!((hands.given(), hands.queued()), (vec![], 1));
-    let ended = executions.cancel(held.id, muster_core::execution::Stop::Orderly, "", None);
-    ended.await.expect("canceled");
+    cancel(&db, &held).await;
     let resumed = projects.set(db.project, &pause(None), None).await;
     resumed.expect("it goes on");
     let made = db.submit("smoke").await;
@@ -270,17 +270,9 @@ async fn an_agent_that_is_cordoned_or_gone_is_found_out(db: Database) {
 async fn projects_share_what_is_given_out_at_once(db: Database) {
     let hands = Hands::of(&db, db.new_agent("a").await, 64);
     let other = db.new_project("other").await;
-    let submit = |project: ProjectId| {
-        let store = db.store.clone();
-        async move {
-            let executions = store.executions(project);
-            let identity = executions.reserve("smoke").await.expect("a number");
-            let made = executions.create(new_execution(identity), None).await;
-            made.expect("made").value.id
-        }
-    };
-    let made = (0..40).map(|n| submit(if n % 2 == 0 { db.project } else { other }));
-    let made: BTreeSet<ExecutionId> = join_all(made).await.into_iter().collect();
+    let made = (0..40).map(|n| db.submit_to(if n % 2 == 0 { db.project } else { other }, "smoke"));
+    let made = join_all(made).await.into_iter().map(|made| made.id);
+    let made: BTreeSet<ExecutionId> = made.collect();
     let given: BTreeSet<ExecutionId> = hands.given().into_iter().collect();
     assert_eq!(given, made);
     assert_eq!(hands.queued(), 0);

@@ -32,14 +32,6 @@ on_every_database!(
     an_agent_where_it_did_not_begin_is_the_last_choice,
 );
 
-/// Submits to any project.
-async fn submit(db: &Database, project: ProjectId, workflow: &str) -> Execution {
-    let executions = db.store.executions(project);
-    let identity = executions.reserve(workflow).await.expect("a number");
-    let new = new_execution(identity);
-    executions.create(new, None).await.expect("made").value
-}
-
 /// Plans and claims for one agent with room for `room`.
 async fn claim(db: &Database, agent: AgentId, room: u32) -> Claimed {
     let queue = db.store.queue();
@@ -87,7 +79,7 @@ async fn a_small_project_is_served_before_the_rest_of_a_large_one(db: Database) 
     }
     let agent = db.new_agent("a").await;
     assert_eq!(claim(&db, agent, 5).await.assignments.len(), 5);
-    let late = submit(&db, small, "one").await;
+    let late = db.submit_to(small, "one").await;
     let next = claim(&db, agent, 1).await;
     assert_eq!(next.assignments[0].execution.id, late.id);
     assert_eq!(next.assignments[0].project_name, "small");

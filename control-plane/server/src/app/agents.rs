@@ -6,6 +6,7 @@ use muster_core::{
     id::{AgentId, ProjectId},
     name,
     policy::Interrupted,
+    schedule,
 };
 use muster_storage::{
     Page, Request,
@@ -25,7 +26,7 @@ impl App {
     /// The agents that may serve a project, by name.
     pub(super) async fn agents_of(&self, project: ProjectId) -> Result<Vec<Agent>, Error> {
         let mut agents = self.store.agents().list(None, MOST_AGENTS).await?.items;
-        agents.retain(|agent| agent.projects.is_empty() || agent.projects.contains(&project));
+        agents.retain(|agent| schedule::serves(&agent.projects, project));
         Ok(agents)
     }
 

@@ -110,42 +110,38 @@ async fn look(app: &Arc<App>) -> Result<(), Error> {
 /// Gives out work once. What is left, and whether another round may give more.
 async fn round(app: &Arc<App>) -> Result<(Left, bool), Error> {
     let takers = app.link.takers();
-    let room = room(takers.iter());
-    if room > 0 {
-        // Nobody waits for this: what is planned by it holds only where the claim says so.
-        let picture = app.store.queue().picture(room).await?;
-        let Some(offered) = Offered::take(app).await else {
-            return Ok((Left::ForRoom, false));
-        };
-        let grants = offered.plan(&picture.shares, &picture.lanes);
-        if grants.is_empty() {
-            return Ok((left(app, &picture), false));
-        }
-        let until = offered.lease_expire_time();
-        let offered = Box::new(offered);
-        let claimed = match app.store.queue().claim(&grants, until).await {
-            Ok(claimed) => claimed,
-            Err(error) => {
-                if matches!(error, muster_storage::Error::CommitUnknown { .. }) {
-                    offered.doubt();
-                }
-                return Err(error.into());
-            }
-        };
-        let given = claimed.assignments.len();
-        offered.deliver(claimed);
-        return Ok(match is_all(&picture, room, given) {
-            true if picture.limited => (Left::ForPlaces, false),
-            true => (Left::Nothing, false),
-            false => (Left::ForRoom, given > 0),
-        });
+    let room = takers.iter().map(|taker| taker.room);
+    let room = room.fold(0, u32::saturating_add);
+    if room == 0 {
+        return Ok((Left::ForRoom, false));
     }
-    Ok((Left::ForRoom, false))
-}
-
-/// How many more these can take together.
-fn room<'a>(takers: impl Iterator<Item = &'a Taker>) -> u32 {
-    takers.map(|taker| taker.room).fold(0, u32::saturating_add)
+    // Nobody waits for this: what is planned by it holds only where the claim says so.
+    let picture = app.store.queue().picture(room).await?;
+    let Some(offered) = Offered::take(app).await else {
+        return Ok((Left::ForRoom, false));
+    };
+    let grants = offered.plan(&picture.shares, &picture.lanes);
+    if grants.is_empty() {
+        return Ok((left(app, &picture), false));
+    }
+    let offered = Box::new(offered);
+    let until = app.lease_end();
+    let claimed = match app.store.queue().claim(&grants, until).await {
+        Ok(claimed) => claimed,
+        Err(error) => {
+            if matches!(error, muster_storage::Error::CommitUnknown { .. }) {
+                offered.doubt();
+            }
+            return Err(error.into());
+        }
+    };
+    let given = claimed.assignments.len();
+    offered.deliver(claimed);
+    Ok(match is_all(&picture, room, given) {
+        true if picture.limited => (Left::ForPlaces, false),
+        true => (Left::Nothing, false),
+        false => (Left::ForRoom, given > 0),
+    })
 }
 
 /// What is left when nothing of a picture can be given out.
@@ -286,13 +282,11 @@ impl Offer for Offered {
     }
 
     fn lease_expire_time(&self) -> Timestamp {
-        let now = self.app.clock.now();
-        now.checked_add(self.app.config.lease_duration)
-            .unwrap_or(now)
+        self.app.lease_end()
     }
 
     fn deliver(self: Box<Self>, claimed: Claimed) {
-        let app = Arc::clone(&self.app);
+        let app = &self.app;
         for agent in claimed.gone {
             // It was deleted, perhaps by another replica.
             app.link.disconnect(agent);

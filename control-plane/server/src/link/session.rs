@@ -340,7 +340,7 @@ impl Stage {
             }
         }
         let work = self.app.store.agent(self.agent.id);
-        match work.renew(&leases, self.lease_end()).await {
+        match work.renew(&leases, self.app.lease_end()).await {
             Ok(ended) => lost.extend(ended.into_iter().map(|lease| AttemptRef {
                 attempt: lease.attempt.to_string(),
                 epoch: lease.epoch,
@@ -396,12 +396,6 @@ impl Stage {
     async fn supersede(&self) -> Result<(), Error> {
         let text = "a later process of this agent has taken its place";
         self.refuse(Reason::Superseded, text).await
-    }
-
-    fn lease_end(&self) -> jiff::Timestamp {
-        let now = self.app.clock.now();
-        now.checked_add(self.app.config.lease_duration)
-            .unwrap_or(now)
     }
 }
 

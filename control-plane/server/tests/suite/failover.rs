@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use muster_proto::v1::{
-    Assignment, CreateExecutionRequest, Credit, ListExecutionEventsRequest, ListExecutionsRequest,
-    Welcome, attempt_order::Action, attempt_report::Phase, execution::State, link_request::Message,
-    link_response,
+    Assignment, CreateExecutionRequest, Credit, Execution, ListExecutionEventsRequest,
+    ListExecutionsRequest, Welcome, attempt_order::Action, attempt_report::Phase, execution::State,
+    link_request::Message, link_response,
 };
 use muster_tests::proxy::{Proxy, Wire};
 use tonic::Code;
@@ -111,6 +111,32 @@ impl Wired {
         events.iter().filter(|event| event.r#type == kind).count()
     }
 
+    /// The work that an agent has heard of, or hears of when it connects again.
+    async fn work(&self, agent: Agent, heard: Option<Assignment>) -> (Agent, Assignment) {
+        if let Some(work) = heard {
+            return (agent, work);
+        }
+        let (mut agent, welcome) = self.connect(&[]).await;
+        let order = welcome.orders.into_iter().next();
+        let work = match order.and_then(|order| order.assignment) {
+            Some(work) => work,
+            None => agent.work().await,
+        };
+        (agent, work)
+    }
+
+    /// Proves that work is the first attempt of an execution, which passes with it.
+    async fn pass_at_once(&mut self, mut agent: Agent, work: &Assignment, made: &Execution) {
+        assert_eq!(
+            (work.execution.as_str(), work.epoch),
+            (made.uid.as_str(), 1)
+        );
+        agent.report(work, Phase::Running).await;
+        agent.complete(work, b"").await;
+        let done = self.admin.finished(&made.name).await;
+        assert_eq!((done.state(), done.attempts.len()), (State::Passed, 1));
+    }
+
     async fn end(self) {
         drop(self.admin);
         self.fixture.server.stop().await;
@@ -183,29 +209,11 @@ async fn a_claim_whose_commit_is_unknown_is_delivered_once() {
             };
             agent.say(Message::Credit(credit)).await;
             // It hears of it, or its stream is ended since nobody knows.
-            let (mut agent, heard) = listen(agent).await;
+            let (agent, heard) = listen(agent).await;
             wired.proxy.set(Wire::Whole);
-            let work = match heard {
-                Some(work) => work,
-                None => {
-                    let (back, welcome) = wired.connect(&[]).await;
-                    agent = back;
-                    let order = welcome.orders.into_iter().next();
-                    match order.and_then(|order| order.assignment) {
-                        Some(work) => work,
-                        None => agent.work().await,
-                    }
-                }
-            };
+            let (agent, work) = wired.work(agent, heard).await;
             assert!(nth > 1 || wired.proxy.cuts() > cuts, "a commit was cut");
-            assert_eq!(
-                (work.execution.as_str(), work.epoch),
-                (made.uid.as_str(), 1)
-            );
-            agent.report(&work, Phase::Running).await;
-            agent.complete(&work, b"").await;
-            let done = wired.admin.finished(&made.name).await;
-            assert_eq!((done.state(), done.attempts.len()), (State::Passed, 1));
+            wired.pass_at_once(agent, &work, &made).await;
         }
     }
     wired.end().await;
@@ -242,26 +250,8 @@ async fn one_given_out_as_it_is_accepted_is_delivered_once_when_its_commit_is_un
             let made = wired.admin.create(request).await;
             assert!(nth > 1 || wired.proxy.cuts() > cuts, "a commit was cut");
             let (agent, heard) = listen(agent).await;
-            let (mut agent, work) = match heard {
-                Some(work) => (agent, work),
-                None => {
-                    let (mut back, welcome) = wired.connect(&[]).await;
-                    let order = welcome.orders.into_iter().next();
-                    let work = match order.and_then(|order| order.assignment) {
-                        Some(work) => work,
-                        None => back.work().await,
-                    };
-                    (back, work)
-                }
-            };
-            assert_eq!(
-                (work.execution.as_str(), work.epoch),
-                (made.uid.as_str(), 1)
-            );
-            agent.report(&work, Phase::Running).await;
-            agent.complete(&work, b"").await;
-            let done = wired.admin.finished(&made.name).await;
-            assert_eq!((done.state(), done.attempts.len()), (State::Passed, 1));
+            let (agent, work) = wired.work(agent, heard).await;
+            wired.pass_at_once(agent, &work, &made).await;
         }
     }
     wired.end().await;

@@ -21,7 +21,7 @@ impl Stage {
         let live = work.live().await?;
         let leases: Vec<Lease> = live.iter().map(|live| live.attempt.lease()).collect();
         let lost: HashSet<_> = work
-            .renew(&leases, self.lease_end())
+            .renew(&leases, self.app.lease_end())
             .await?
             .into_iter()
             .map(|lease| lease.attempt)
@@ -106,7 +106,7 @@ impl Stage {
         // What was stored for an earlier stream, perhaps by another server, and came to nobody: the agent
         // hears of it when it connects again. What is stored just now is known a moment later.
         let held = self.app.link.held(self.agent.id);
-        let untold: HashSet<_> = (&(&known - &before) - &held).into_iter().collect();
+        let untold = &(&known - &before) - &held;
         if !untold.is_disjoint(&self.untold) {
             tracing::warn!("the agent has work that it was not told of; it has to connect again");
             self.stop.cancel();
