@@ -232,7 +232,8 @@ impl Reader {
                     (Update::Gap(gap), false)
                 }
                 Some(Item::End(end)) => (Update::LogEnd(end), true),
-                None => continue,
+                // Nobody has asked for them here.
+                Some(Item::Match(_) | Item::Skip(_)) | None => continue,
             };
             if self.sender.send(update).await.is_err() || over {
                 return Ok(Outcome::Over);

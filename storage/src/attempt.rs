@@ -39,6 +39,8 @@ pub struct Attempt {
     pub told_log: Option<ToldLog>,
     /// Nothing will be added to its log any more.
     pub log_ended: bool,
+    /// Its log has the length and the SHA-256 that its completion record told.
+    pub log_complete: bool,
     /// When its lease ends if it is not renewed.
     pub lease_expire_time: Timestamp,
     /// When it counts as lost if it is not renewed: by policy later than the lease.
@@ -165,6 +167,7 @@ pub(crate) fn record(row: row::Model) -> Result<Attempt, Failure> {
             .zip(row.log_sha256)
             .map(|(size, sha256)| ToldLog { size, sha256 }),
         log_ended: row.log_ended,
+        log_complete: row.log_complete,
         lease_expire_time: time::timestamp(row.lease_expire_time),
         lose_time: time::timestamp(row.lose_time),
         log_offset: row.log_offset,

@@ -19,6 +19,7 @@ pub(crate) mod manifest_revision;
 pub(crate) mod missing_artifact;
 pub(crate) mod project;
 pub(crate) mod request;
+pub(crate) mod sealed_log;
 pub(crate) mod token;
 
 use std::fmt::Write as _;

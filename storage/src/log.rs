@@ -1,4 +1,7 @@
-//! Reading logs: which segments hold which bytes. The bytes themselves are blobs.
+//! Reading logs: which segments hold which bytes, lines and times. The bytes themselves are blobs.
+
+mod index;
+mod seal;
 
 use muster_core::id::{AttemptId, ExecutionId, ProjectId};
 
@@ -6,13 +9,16 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::{
     Error, Store,
-    entity::{attempt as attempt_row, log_segment as row},
+    entity::{attempt as attempt_row, log_segment as row, sealed_log as sealed_row},
     error::Kind,
     execution::{self, LogSummary},
     page,
+    transaction::Failure,
 };
 
-/// A stretch of a log in one blob.
+pub use seal::{NewSealed, Sealed};
+
+/// A stretch of a log: a blob of its own, or a part of the object of a sealed log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {
     /// Offset of its first byte.
@@ -21,8 +27,16 @@ pub struct Segment {
     pub end: i64,
     /// Key of its blob.
     pub blob: String,
-    /// Size of its blob.
+    /// Where it begins in its blob.
+    pub blob_start: i64,
+    /// How many bytes of its blob it is.
     pub blob_size: i64,
+    /// How many lines end in it.
+    pub lines: i64,
+    /// When its first byte was printed, milliseconds since the epoch, as the conductor told it.
+    pub first_time: i64,
+    /// When its last byte was printed.
+    pub last_time: i64,
 }
 
 /// The newest log of an execution.
@@ -96,7 +110,7 @@ impl Logs<'_> {
                     ended: attempt.log_ended,
                     summary: match is_newest && found.log.complete {
                         true => found.log,
-                        false => summary(attempt),
+                        false => summary(&attempt),
                     },
                 })
             })
@@ -138,19 +152,57 @@ impl Logs<'_> {
                     .limit(u64::from(page::limit(limit)))
                     .all(self.store.reader())
                     .await?;
-                Ok(rows.into_iter().map(record).collect())
+                if !rows.is_empty() {
+                    return Ok(rows.into_iter().map(record).collect());
+                }
+                let mut sealed = self.sealed(attempt).await?;
+                sealed.retain(|segment| segment.end > from);
+                sealed.truncate(page::limit(limit) as usize);
+                Ok(sealed)
             })
             .await
     }
+
+    /// Returns all segments of an attempt's log in order: some 4,000 for a gigabyte.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails. An attempt of another project has no segments.
+    pub async fn layout(&self, attempt: AttemptId) -> Result<Vec<Segment>, Error> {
+        self.store
+            .read("list_all_log_segments", || async {
+                let rows = row::Entity::find()
+                    .filter(row::Column::AttemptId.eq(attempt.as_uuid()))
+                    .filter(row::Column::ProjectId.eq(self.project.as_uuid()))
+                    .order_by_asc(row::Column::StartOffset)
+                    .all(self.store.reader())
+                    .await?;
+                match rows.is_empty() {
+                    true => self.sealed(attempt).await,
+                    false => Ok(rows.into_iter().map(record).collect()),
+                }
+            })
+            .await
+    }
+
+    /// The segments of a sealed log; none when it is not sealed.
+    async fn sealed(&self, attempt: AttemptId) -> Result<Vec<Segment>, Failure> {
+        let found = sealed_row::Entity::find_by_id(attempt.as_uuid())
+            .filter(sealed_row::Column::ProjectId.eq(self.project.as_uuid()))
+            .one(self.store.reader())
+            .await?;
+        found.map_or(Ok(Vec::new()), |found| {
+            index::decode(&found.segments, &found.blob)
+        })
+    }
 }
 
-/// What is known of the log of an attempt that is not the last word of its execution: its record
-/// says how long it is, and the server compares digests only of what counts.
-fn summary(attempt: attempt_row::Model) -> LogSummary {
+/// What is known of the log of an attempt that is not the last word of its execution.
+fn summary(attempt: &attempt_row::Model) -> LogSummary {
     LogSummary {
         size: attempt.log_offset,
-        sha256: attempt.log_sha256,
-        complete: false,
+        sha256: attempt.log_sha256.clone(),
+        complete: attempt.log_complete,
     }
 }
 
@@ -159,6 +211,10 @@ fn record(row: row::Model) -> Segment {
         start: row.start_offset,
         end: row.end_offset,
         blob: row.blob,
+        blob_start: 0,
         blob_size: row.blob_size,
+        lines: row.lines,
+        first_time: row.first_time,
+        last_time: row.last_time,
     }
 }

@@ -300,6 +300,7 @@ impl Queue<'_> {
             .transaction("finish_log", |tx| async move {
                 let mut held = Held::lock(&*tx, None, attempt, now).await?;
                 held.attempt.log_ended = true;
+                held.attempt.log_complete = summary.complete;
                 // The log of an older attempt is not the log of the execution, and one that waits
                 // to run again has none yet.
                 let lifecycle = held.change.lifecycle()?;

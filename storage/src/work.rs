@@ -165,6 +165,12 @@ pub struct NewSegment {
     pub blob: String,
     /// Size of its blob.
     pub blob_size: i64,
+    /// How many lines end in it: its bytes that are line feeds.
+    pub lines: i64,
+    /// When its first byte was printed, milliseconds since the epoch, as the conductor told it.
+    pub first_time: i64,
+    /// When its last byte was printed.
+    pub last_time: i64,
 }
 
 /// What became of a segment.

@@ -1,27 +1,23 @@
-//! `muster logs`: what an execution printed.
+//! `muster logs`: what an execution printed. Finding what is meant is in [`choose`], the stream in
+//! [`read`], what stands on the screen in [`print`].
 
-use std::collections::VecDeque;
+mod choose;
+mod print;
+mod read;
 
-use clap::Args;
-use muster_proto::v1::{LogChunk, LogEnd, ReadLogRequest, read_log_response::Item};
-use tonic::Code;
+use clap::{Args, ValueEnum};
+use jiff::{SignedDuration, Timestamp};
+use muster_proto::v1::{ReadLogRequest, log_chunk::Stream};
 
 use crate::{
-    arguments::Global,
-    client::Client,
-    error::Error,
-    exit::Exit,
-    json,
-    place::Session,
-    terminal::{escape::Filter, measure},
+    arguments::Global, client::Client, error::Error, exit::Exit, place::Session,
+    terminal::escape::Filter,
 };
+use print::Printer;
 
-/// Most lines of `--tail`.
-const MAX_TAIL: usize = 100_000;
-/// Bytes that `--tail` keeps in memory at most.
-const MAX_TAIL_BYTES: usize = 64 << 20;
-/// How often a broken stream is taken up again without anything new.
-const TRIES: u32 = 20;
+/// Bytes that one who follows on a terminal may be behind before some are skipped: nobody reads that
+/// fast.
+const SKIP_BEHIND: i64 = 16 << 20;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,10 +25,17 @@ Examples:
   muster logs smoke-3 -f                follow it until it is complete
   muster logs smoke-3 --step build      only one step, by id, name or reference
   muster logs smoke-3 --tail 20 --timestamps
+  muster logs smoke-3 --since 5m        the last five minutes; also a time, 2026-11-28T10:00:00Z
+  muster logs smoke-3 --lines 1000000:1000050
+  muster logs smoke-3 --grep 'panicked|FAILED' -C 3
+  muster logs smoke-3 --stream stderr
+  muster logs load-7 --worker 2         the third worker of a parallel step
+  muster logs load-7 --service db
   muster logs smoke-3 --attempt 1       an earlier attempt, before it was tried again
+  muster logs smoke-3 --output json     one JSON object for each line
 
 On a terminal, colours stay and other escape sequences go; --raw leaves every byte. Into a file or
-a pipe the bytes always go as they are.";
+a pipe the bytes always go as they are. With --grep, exit code 0 means that something was found.";
 
 /// Print the log of an execution
 #[derive(Debug, Args)]
@@ -47,6 +50,12 @@ pub(crate) struct Arguments {
     /// Only what this step printed: its id, name or reference such as s2.1
     #[arg(long, value_name = "STEP")]
     step: Option<String>,
+    /// The log of a worker or a member of the suite instead: its index, from 0
+    #[arg(long, value_name = "INDEX", conflicts_with = "service")]
+    worker: Option<u32>,
+    /// The log of a service instead: its name, with an index where it has several, db/1
+    #[arg(long, value_name = "NAME")]
+    service: Option<String>,
     /// Only the log of this attempt, by its number in `muster get`; else the newest one
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     attempt: Option<u32>,
@@ -57,262 +66,180 @@ pub(crate) struct Arguments {
     #[arg(long, short)]
     timestamps: bool,
     /// Begin with the last lines only
-    #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     tail: Option<u32>,
+    /// Only what was printed since this time, or in this last stretch of time: 5m, 1h30m
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    since: Option<Timestamp>,
+    /// Only what was printed before this time, or until this long ago
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    until: Option<Timestamp>,
+    /// Only these lines of the whole log, counted from 1: 7, 7:20, 7: or :20
+    #[arg(long, value_name = "FIRST:LAST", value_parser = lines)]
+    lines: Option<(i64, i64)>,
+    /// Only what came this way
+    #[arg(long = "stream", value_name = "STREAM")]
+    streams: Vec<Way>,
+    /// Only lines in which this regular expression is found; the server looks
+    #[arg(long, value_name = "REGEX")]
+    grep: Option<String>,
+    /// With --grep, take upper and lower case as one
+    #[arg(long, short, requires = "grep")]
+    ignore_case: bool,
+    /// With --grep, show this many lines around each match too
+    #[arg(long, short = 'C', value_name = "LINES", requires = "grep", conflicts_with_all = ["before", "after"],
+          value_parser = clap::value_parser!(i32).range(0..=1000))]
+    context: Option<i32>,
+    /// With --grep, show this many lines before each match too
+    #[arg(long, short = 'B', value_name = "LINES", requires = "grep",
+          value_parser = clap::value_parser!(i32).range(0..=1000))]
+    before: Option<i32>,
+    /// With --grep, show this many lines behind each match too
+    #[arg(long, short = 'A', value_name = "LINES", requires = "grep",
+          value_parser = clap::value_parser!(i32).range(0..=1000))]
+    after: Option<i32>,
+    /// With --grep, end after this many matches
+    #[arg(long, short, value_name = "COUNT", requires = "grep",
+          value_parser = clap::value_parser!(i64).range(1..))]
+    max_count: Option<i64>,
+}
+
+/// The way by which output came.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Way {
+    /// Standard output
+    Stdout,
+    /// Standard error
+    Stderr,
+    /// Remarks of Muster itself
+    System,
+}
+
+impl Way {
+    const fn stream(self) -> Stream {
+        match self {
+            Self::Stdout => Stream::Stdout,
+            Self::Stderr => Stream::Stderr,
+            Self::System => Stream::System,
+        }
+    }
 }
 
 /// Runs it.
 pub(crate) async fn execute(arguments: Arguments, global: &Global) -> Result<Exit, Error> {
-    if global.json() {
-        return Err(Error::Usage(
-            "a log is bytes and has no JSON form; use --timestamps for times".to_owned(),
-        ));
-    }
     let session = Session::open(global).await?;
-    let printed = print(&session.client, &arguments, global).await;
+    let found = print(&session.client, &arguments, global).await;
     session.close().await;
-    printed?;
-    Ok(Exit::Success)
+    let found = found?;
+    Ok(match arguments.grep.is_some() && !found {
+        true => Exit::Failed,
+        false => Exit::Success,
+    })
 }
 
-async fn print(client: &Client, arguments: &Arguments, global: &Global) -> Result<(), Error> {
-    let mut request = ReadLogRequest {
-        name: client.execution_name(&arguments.id)?,
-        offset: 0,
-        follow: arguments.follow,
-        step: step(client, arguments).await?,
-        attempt: arguments.attempt.map_or(0, i64::from),
-    };
+/// Prints what is wanted; returns whether it was anything.
+async fn print(client: &Client, arguments: &Arguments, global: &Global) -> Result<bool, Error> {
+    let terminal = global.stdout().interactive;
+    let request = request(client, arguments, terminal).await?;
     let mut printer = Printer {
-        filter: (global.stdout().interactive && !arguments.raw).then(Filter::default),
+        json: global.json(),
+        filter: (terminal && !arguments.raw).then(Filter::default),
         timestamps: arguments.timestamps,
+        numbers: arguments.grep.is_some(),
         at_start: true,
+        next_line: None,
+        found: false,
     };
-    if let Some(lines) = arguments.tail {
-        let mut tail = Tail::new(usize::try_from(lines).unwrap_or(MAX_TAIL));
-        request.follow = false;
-        let end = read(client, &mut request, |chunk| {
-            tail.push(chunk);
-            Ok(())
-        })
-        .await?;
-        for chunk in tail.chunks {
-            printer.print(&chunk)?;
-        }
-        let over = end.is_some_and(|end| !end.sha256.is_empty());
-        if over || !arguments.follow {
-            return printer.finish();
-        }
-        request.follow = true;
-    }
-    let end = read(client, &mut request, |chunk| printer.print(&chunk)).await?;
+    let follows = request.follow;
+    let end = read::all(client, request, |item| printer.item(item)).await?;
     printer.finish()?;
     // Of an earlier attempt nobody compares the digest; what is missing is told where it is.
     if let Some(end) = end
-        && arguments.follow
+        && follows
         && arguments.attempt.is_none()
         && !end.complete
     {
         super::note(global, "the log is not complete");
     }
-    Ok(())
+    Ok(printer.found)
 }
 
-/// Reads from the request's offset to the end, and moves the offset there.
-async fn read(
+async fn request(
     client: &Client,
-    request: &mut ReadLogRequest,
-    mut each: impl FnMut(LogChunk) -> Result<(), Error>,
-) -> Result<Option<LogEnd>, Error> {
-    let mut tries = 0;
-    loop {
-        let before = request.offset;
-        match read_once(client, request, &mut each).await {
-            Ok(end) => return Ok(end),
-            Err(Broken::Here(error)) => return Err(error),
-            Err(Broken::There(status)) => {
-                tries = if request.offset > before {
-                    0
-                } else {
-                    tries + 1
-                };
-                let passes = matches!(
-                    status.code(),
-                    Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled
-                );
-                if !passes || tries > TRIES {
-                    return Err(client.error(&status));
-                }
-                tracing::info!(message = status.message(), "log stream broke, trying again");
-                let wait = std::time::Duration::from_millis(200) * tries.min(20);
-                tokio::time::sleep(wait).await;
-            }
+    arguments: &Arguments,
+    terminal: bool,
+) -> Result<ReadLogRequest, Error> {
+    let chosen = choose::choose(client, arguments).await?;
+    let (first_line, last_line) = arguments.lines.unwrap_or_default();
+    let around = arguments.context;
+    let streams = arguments.streams.iter().map(|way| way.stream().into());
+    let grep = arguments.grep.as_deref().map(|pattern| {
+        if pattern.is_empty() {
+            return Err(Error::Usage("--grep: the expression is empty".to_owned()));
         }
+        let any_case = if arguments.ignore_case { "(?i)" } else { "" };
+        Ok(format!("{any_case}{pattern}"))
+    });
+    Ok(ReadLogRequest {
+        name: chosen.name,
+        follow: arguments.follow,
+        step: chosen.step,
+        attempt: arguments.attempt.map_or(0, i64::from),
+        tail_lines: arguments.tail.map(i64::from),
+        first_line,
+        last_line,
+        start_time: arguments.since.map(wire),
+        end_time: arguments.until.map(wire),
+        streams: streams.collect(),
+        grep: grep.transpose()?.unwrap_or_default(),
+        context_before: arguments.before.or(around).unwrap_or(0),
+        context_after: arguments.after.or(around).unwrap_or(0),
+        max_matches: arguments.max_count.unwrap_or(0),
+        skip_behind_bytes: if terminal { SKIP_BEHIND } else { 0 },
+        ..ReadLogRequest::default()
+    })
+}
+
+fn wire(time: Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: time.as_second(),
+        nanos: time.subsec_nanosecond(),
     }
 }
 
-enum Broken {
-    Here(Error),
-    There(tonic::Status),
-}
-
-async fn read_once(
-    client: &Client,
-    request: &mut ReadLogRequest,
-    each: &mut impl FnMut(LogChunk) -> Result<(), Error>,
-) -> Result<Option<LogEnd>, Broken> {
-    let response = client.logs().read_log(request.clone()).await;
-    let mut stream = response.map_err(Broken::There)?.into_inner();
-    while let Some(message) = stream.message().await.map_err(Broken::There)? {
-        match message.item {
-            Some(Item::Chunk(chunk)) => {
-                let length = i64::try_from(chunk.data.len()).unwrap_or(i64::MAX);
-                let end = chunk.offset.saturating_add(length);
-                each(chunk).map_err(Broken::Here)?;
-                request.offset = end.max(request.offset);
-            }
-            Some(Item::Gap(gap)) => {
-                request.offset = gap.offset.saturating_add(gap.size_bytes);
-                let size = measure::size(gap.size_bytes);
-                tracing::warn!(message = gap.message, "{size} of the log are missing");
-            }
-            Some(Item::End(end)) => return Ok(Some(end)),
-            None => {}
-        }
+/// A time, or how long ago it was.
+fn moment(text: &str) -> Result<Timestamp, String> {
+    if let Ok(time) = text.parse() {
+        return Ok(time);
     }
-    Ok(None)
+    let ago = super::server::duration(text).map_err(
+        |_error| "neither a time such as 2026-11-28T10:00:00Z nor a duration such as 5m",
+    )?;
+    let ago = SignedDuration::try_from(ago).map_err(|error| error.to_string())?;
+    Timestamp::now()
+        .checked_sub(ago)
+        .map_err(|error| error.to_string())
 }
 
-/// The reference of the step that is meant; empty for all.
-async fn step(client: &Client, arguments: &Arguments) -> Result<String, Error> {
-    let Some(wanted) = &arguments.step else {
-        return Ok(String::new());
+/// A range of lines: first and last, 0 for none.
+fn lines(text: &str) -> Result<(i64, i64), String> {
+    let (first, last) = text.split_once(':').unwrap_or((text, text));
+    let number = |text: &str| match text {
+        "" => Ok(0),
+        text => match text.parse::<i64>() {
+            Ok(number) if number > 0 => Ok(number),
+            _ => Err(format!(
+                "'{text}' is no number of a line: they count from 1"
+            )),
+        },
     };
-    let execution = super::get::execution(client, &arguments.id).await?;
-    let steps = &execution.steps;
-    let found = steps
-        .iter()
-        .find(|step| step.reference == *wanted)
-        .or_else(|| steps.iter().find(|step| step.id == *wanted))
-        .or_else(|| steps.iter().find(|step| step.display_name == *wanted));
-    match found {
-        Some(step) => Ok(step.reference.clone()),
-        None => {
-            let known: Vec<_> = steps
-                .iter()
-                .map(|step| format!("{} ({})", step.reference, step.display_name))
-                .collect();
-            Err(Error::Usage(format!(
-                "{} has no step '{wanted}', only {}",
-                arguments.id,
-                known.join(", ")
-            )))
+    let (first, last) = (number(first)?, number(last)?);
+    match (first, last) {
+        (0, 0) => Err("give a first line, a last one or both: 7:20".to_owned()),
+        (first, last) if last > 0 && last < first => {
+            Err("the last line is before the first".to_owned())
         }
-    }
-}
-
-struct Printer {
-    filter: Option<Filter>,
-    timestamps: bool,
-    at_start: bool,
-}
-
-impl Printer {
-    fn print(&mut self, chunk: &LogChunk) -> Result<(), Error> {
-        if !self.timestamps {
-            return self.write(&chunk.data);
-        }
-        let time = json::time(chunk.time.as_ref()).unwrap_or_default();
-        for line in chunk.data.split_inclusive(|byte| *byte == b'\n') {
-            if self.at_start {
-                super::print(&format!("{time:.3} "))?;
-            }
-            self.write(line)?;
-            self.at_start = line.ends_with(b"\n");
-        }
-        Ok(())
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let Some(filter) = &mut self.filter else {
-            return super::write(bytes);
-        };
-        let mut text = String::new();
-        filter.push(bytes, &mut text);
-        super::print(&text)
-    }
-
-    fn finish(&mut self) -> Result<(), Error> {
-        let Some(filter) = &mut self.filter else {
-            return Ok(());
-        };
-        let mut text = String::new();
-        filter.finish(&mut text);
-        text.push_str("\x1b[0m");
-        super::print(&text)
-    }
-}
-
-/// The last lines of a stream of chunks.
-struct Tail {
-    lines: usize,
-    chunks: VecDeque<LogChunk>,
-    breaks: usize,
-    bytes: usize,
-}
-
-impl Tail {
-    fn new(lines: usize) -> Self {
-        Self {
-            lines,
-            chunks: VecDeque::new(),
-            breaks: 0,
-            bytes: 0,
-        }
-    }
-
-    /// Takes a chunk, cut into lines, and forgets what is too old.
-    fn push(&mut self, chunk: LogChunk) {
-        let (mut rest, mut offset) = (chunk.data.clone(), chunk.offset);
-        while !rest.is_empty() {
-            let end = rest.iter().position(|byte| *byte == b'\n');
-            let data = rest.split_to(end.map_or(rest.len(), |end| end + 1));
-            let length = data.len();
-            self.breaks += usize::from(end.is_some());
-            self.bytes += length;
-            let part = LogChunk {
-                offset,
-                data,
-                ..chunk.clone()
-            };
-            offset += i64::try_from(length).unwrap_or(0);
-            self.chunks.push_back(part);
-        }
-        self.forget();
-    }
-
-    fn forget(&mut self) {
-        loop {
-            let open = self
-                .chunks
-                .back()
-                .is_some_and(|last| !last.data.ends_with(b"\n"));
-            let lines = self.breaks + usize::from(open);
-            if lines <= self.lines && self.bytes <= MAX_TAIL_BYTES {
-                return;
-            }
-            // A line may be made of several parts: all of them go.
-            loop {
-                let Some(first) = self.chunks.pop_front() else {
-                    return;
-                };
-                self.bytes -= first.data.len();
-                if first.data.ends_with(b"\n") {
-                    self.breaks -= 1;
-                    break;
-                }
-            }
-        }
+        range => Ok(range),
     }
 }
 
@@ -320,28 +247,23 @@ impl Tail {
 mod tests {
     use super::*;
 
-    fn tail(lines: usize, chunks: &[&str]) -> String {
-        let mut tail = Tail::new(lines);
-        for text in chunks {
-            tail.push(LogChunk {
-                data: text.as_bytes().to_vec().into(),
-                ..LogChunk::default()
-            });
+    #[test]
+    fn ranges_of_lines_are_read() {
+        assert_eq!(lines("7"), Ok((7, 7)));
+        assert_eq!(lines("7:20"), Ok((7, 20)));
+        assert_eq!(lines("7:"), Ok((7, 0)));
+        assert_eq!(lines(":20"), Ok((0, 20)));
+        for bad in ["", ":", "0", "a", "5:4", "-1:2", "1:2:3"] {
+            assert!(lines(bad).is_err(), "{bad}");
         }
-        let bytes: Vec<u8> = tail
-            .chunks
-            .iter()
-            .flat_map(|chunk| chunk.data.to_vec())
-            .collect();
-        String::from_utf8(bytes).unwrap()
     }
 
     #[test]
-    fn a_tail_is_the_last_lines_whatever_the_chunks() {
-        assert_eq!(tail(2, &["a\nb\nc\n"]), "b\nc\n");
-        assert_eq!(tail(2, &["a\nb", "b\nc", "c"]), "bb\ncc");
-        assert_eq!(tail(1, &["a\n", "b\n"]), "b\n");
-        assert_eq!(tail(5, &["a\n"]), "a\n");
-        assert_eq!(tail(0, &["a\nb"]), "");
+    fn a_moment_is_a_time_or_a_while_ago() {
+        let time = moment("2026-11-28T10:00:00Z").unwrap();
+        assert_eq!(time.to_string(), "2026-11-28T10:00:00Z");
+        let ago = Timestamp::now().duration_since(moment("1m30s").unwrap());
+        assert!((90..100).contains(&ago.as_secs()), "{ago}");
+        assert!(moment("yesterday").is_err());
     }
 }

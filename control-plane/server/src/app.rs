@@ -34,7 +34,9 @@ pub(crate) use error::{Error, Violation};
 pub(crate) use executions::{Known, NewRun, REPLICAS, Source};
 pub(crate) use explain::{Explanation, Reason};
 pub(crate) use hub::{Hub, Turns};
-pub(crate) use logs::{LogItem, LogRange};
+pub(crate) use logs::{
+    LogItem, LogRange, Search as LogSearch, Window as LogWindow, count_lines, millis as log_millis,
+};
 pub(crate) use manifests::ManifestChange;
 pub(crate) use tokens::WantedToken;
 

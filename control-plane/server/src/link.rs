@@ -5,6 +5,7 @@
 
 pub(crate) mod dispatch;
 pub(crate) mod ingest;
+mod seal;
 pub(crate) mod segment;
 pub(crate) mod session;
 pub(crate) mod upload;
@@ -39,6 +40,8 @@ pub(crate) use ingest::Ingests;
 
 /// Messages that may wait for a slow agent.
 pub(crate) const OUTBOX: usize = 256;
+/// Most logs that are sealed at once: each is read and written whole.
+const MOST_SEALING: usize = 2;
 
 /// A stream of an agent as others in this process see it.
 #[derive(Debug)]
@@ -85,6 +88,8 @@ struct Taker {
 pub(crate) struct Link {
     sessions: Mutex<Sessions>,
     pub(crate) ingests: Arc<Ingests>,
+    /// Turns for sealing logs.
+    sealing: tokio::sync::Semaphore,
     /// Held by who gives something to agents, from seeing their room until it is taken.
     giving: Arc<tokio::sync::Mutex<()>>,
     /// How the last look at the queue ended.
@@ -100,6 +105,7 @@ impl Link {
         Self {
             sessions: Mutex::default(),
             ingests: Arc::default(),
+            sealing: tokio::sync::Semaphore::new(MOST_SEALING),
             giving: Arc::default(),
             looked: watch::Sender::default(),
             drain: CancellationToken::new(),

@@ -170,6 +170,11 @@ async fn clean_up(app: &Arc<App>) -> Result<(), Error> {
     for attempt in app.store.queue().unfinished_logs(BATCH).await? {
         app.finish_log(attempt.id).await?;
     }
+    for attempt in app.store.queue().unsealed_logs(BATCH).await? {
+        if let Err(error) = app.seal_log(attempt).await {
+            tracing::warn!(%attempt, %error, "a log can not be sealed; it is read from its segments");
+        }
+    }
     let memory = SignedDuration::try_from(REQUEST_MEMORY).unwrap_or_default();
     if let Ok(before) = now.checked_sub(memory) {
         app.store.queue().prune_requests(before).await?;

@@ -267,7 +267,7 @@ impl Held {
 }
 
 /// What can change of an attempt, apart from its lease's end and its log's offset.
-const CHANGING: [Changing<row::Model>; 15] = entity::changing!(row:
+const CHANGING: [Changing<row::Model>; 16] = entity::changing!(row:
     Status status,
     Phase phase,
     Sequence sequence,
@@ -278,6 +278,7 @@ const CHANGING: [Changing<row::Model>; 15] = entity::changing!(row:
     LogSize log_size,
     LogSha256 log_sha256,
     LogEnded log_ended,
+    LogComplete log_complete,
     Address address,
     Ready ready,
     StepsJson steps_json,

@@ -27,6 +27,7 @@ pub struct Model {
     pub log_size: Option<i64>,
     pub log_sha256: Option<String>,
     pub log_ended: bool,
+    pub log_complete: bool,
     pub address: Option<String>,
     pub ready: Option<bool>,
     pub steps_json: Option<String>,

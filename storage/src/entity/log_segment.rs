@@ -16,6 +16,9 @@ pub struct Model {
     pub blob: String,
     pub blob_size: i64,
     pub create_time: i64,
+    pub lines: i64,
+    pub first_time: i64,
+    pub last_time: i64,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -313,6 +313,7 @@ fn new_attempt(
         log_size: None,
         log_sha256: None,
         log_ended: false,
+        log_complete: false,
         address: None,
         ready: None,
         steps_json: None,

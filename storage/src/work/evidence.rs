@@ -59,6 +59,9 @@ impl Work<'_> {
                     blob: segment.blob.clone(),
                     blob_size: segment.blob_size,
                     create_time: now,
+                    lines: segment.lines,
+                    first_time: segment.first_time,
+                    last_time: segment.last_time,
                 };
                 entity::insert::<segment_row::Entity, _>(&*tx, row).await?;
                 Ok(Appended::Stored {

@@ -334,6 +334,7 @@ fn complete(held: &mut Held, report: &Report, completion: &Completion) -> Result
     held.change.state_event(&message);
     if whole {
         held.attempt.log_ended = true;
+        held.attempt.log_complete = true;
         if state.is_terminal() {
             held.change.event("LOG_COMPLETE", "");
         }

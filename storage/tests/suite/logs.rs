@@ -7,6 +7,7 @@ use muster_core::{
 use muster_storage::{
     Error,
     execution::LogSummary,
+    log::{NewSealed, Sealed, Segment},
     work::{Appended, Completion, NewSegment, Progress},
 };
 
@@ -20,6 +21,8 @@ on_every_database!(
     a_lost_attempt_can_not_append,
     another_agent_can_not_append,
     an_empty_segment_is_refused,
+    a_log_that_has_ended_in_many_segments_becomes_one_object_once,
+    the_log_of_each_attempt_says_whether_it_is_complete,
 );
 
 fn segment(lease: Lease, start: i64, end: i64) -> NewSegment {
@@ -29,6 +32,9 @@ fn segment(lease: Lease, start: i64, end: i64) -> NewSegment {
         end,
         blob: format!("logs/{start}-{end}"),
         blob_size: end - start,
+        lines: 1,
+        first_time: start,
+        last_time: end,
     }
 }
 
@@ -199,4 +205,87 @@ async fn an_empty_segment_is_refused(db: Database) {
     let new = segment(assignment.attempt.lease(), 0, 0);
     let refused = db.store.agent(agent).append_log(&new).await;
     assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
+}
+
+async fn a_log_that_has_ended_in_many_segments_becomes_one_object_once(db: Database) {
+    let (agent, assignment) = db.running().await;
+    let lease = assignment.attempt.lease();
+    for start in [0, 10, 20] {
+        append(&db, agent, segment(lease, start, start + 10)).await;
+    }
+    let (queue, logs) = (db.store.queue(), db.store.logs(db.project));
+    let part = |start: i64, end: i64, blob_start: i64| Segment {
+        start,
+        end,
+        blob: "logs/whole".to_owned(),
+        blob_start,
+        blob_size: 5,
+        lines: 1,
+        first_time: start,
+        last_time: end,
+    };
+    let sealed = |segments| NewSealed {
+        segments,
+        sha256: "ab".repeat(32),
+        blob: "logs/whole".to_owned(),
+        blob_size: 10,
+    };
+    let whole = sealed(vec![part(0, 20, 0), part(20, 30, 5)]);
+    let seal = async |new: &NewSealed| queue.seal_log(lease.attempt, new).await.expect("an answer");
+    // While it is open nobody may.
+    assert_eq!(queue.unsealed_logs(10).await.expect("a look"), []);
+    assert_eq!(seal(&whole).await, Sealed::Elsewhere);
+    let summary = LogSummary {
+        size: 30,
+        sha256: None,
+        complete: false,
+    };
+    queue
+        .finish_log(lease.attempt, &summary)
+        .await
+        .expect("finished");
+    assert_eq!(
+        queue.unsealed_logs(10).await.expect("a look"),
+        [lease.attempt]
+    );
+    // An object that has not all of it takes the place of nothing.
+    for short in [vec![part(0, 20, 0)], vec![part(0, 9, 0), part(10, 30, 5)]] {
+        assert_eq!(seal(&sealed(short)).await, Sealed::Elsewhere);
+    }
+    assert_eq!(logs.layout(lease.attempt).await.expect("segments").len(), 3);
+    let discard = ["logs/0-10", "logs/10-20", "logs/20-30"].map(str::to_owned);
+    let stored = Sealed::Stored {
+        discard: discard.to_vec(),
+    };
+    assert_eq!(seal(&whole).await, stored);
+    assert_eq!(seal(&whole).await, Sealed::Elsewhere);
+    assert_eq!(queue.unsealed_logs(10).await.expect("a look"), []);
+    let layout = logs.layout(lease.attempt).await.expect("segments");
+    assert_eq!(layout, whole.segments);
+    let rest = logs
+        .segments(lease.attempt, 20, 10)
+        .await
+        .expect("segments");
+    assert_eq!(rest, whole.segments[1..]);
+    let foreign = db.new_project("other").await;
+    let foreign = db.store.logs(foreign).layout(lease.attempt).await;
+    assert_eq!(foreign.expect("an answer"), []);
+}
+
+async fn the_log_of_each_attempt_says_whether_it_is_complete(db: Database) {
+    let (agent, assignment) = db.running().await;
+    let lease = assignment.attempt.lease();
+    append(&db, agent, segment(lease, 0, 10)).await;
+    let (queue, logs) = (db.store.queue(), db.store.logs(db.project));
+    let summary = LogSummary {
+        size: 10,
+        sha256: Some("cd".repeat(32)),
+        complete: true,
+    };
+    queue
+        .finish_log(lease.attempt, &summary)
+        .await
+        .expect("finished");
+    let head = logs.head_of(assignment.execution.id, lease.epoch).await;
+    assert!(head.expect("the head").summary.complete);
 }

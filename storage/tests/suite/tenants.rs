@@ -66,6 +66,9 @@ async fn nothing_of_another_project_is_found(db: Database) {
         end: 1,
         blob: "b".to_owned(),
         blob_size: 1,
+        lines: 0,
+        first_time: 0,
+        last_time: 0,
     };
     work.append_log(&segment).await.expect("appended");
     let own = db.store.workflows(db.project);

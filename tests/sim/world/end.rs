@@ -172,7 +172,7 @@ impl World<'_> {
                             log.extend_from_slice(&chunk.data);
                         }
                         Some(Item::End(end)) => complete = end.complete,
-                        Some(Item::Gap(_)) | None => {}
+                        Some(Item::Gap(_) | Item::Match(_) | Item::Skip(_)) | None => {}
                     }
                 }
                 Ok((log, complete))

@@ -1,32 +1,48 @@
 //! Reading logs: what is durable from the store, what is newer from this process, in order and
 //! without a hole that is not shown.
 
+mod begin;
+mod grep;
+mod stored;
+mod window;
+
 use std::{sync::Arc, time::Duration};
 
+use futures::StreamExt as _;
 use muster_core::id::{AttemptId, ExecutionId, ProjectId};
-use muster_proto::v1::LogChunk;
-use muster_storage::execution::LogSummary;
+use muster_proto::v1::{LogChunk, LogMatch};
+use muster_storage::{execution::LogSummary, log::Head};
 use tokio::sync::{broadcast, mpsc};
 
 use super::{Access, App, Caller, Error};
-use crate::link::segment;
+use grep::Matcher;
+use window::Cut;
+
+pub(crate) use grep::Search;
+pub(crate) use window::{Window, count_lines, millis};
 
 /// Segments that are looked up at once.
-const PAGE: u32 = 64;
+const PAGE: u32 = 256;
 /// How often to look at the store without a word from anybody: another replica may write.
 const POLL: Duration = Duration::from_millis(500);
 /// Pieces that wait for a slow reader; reading goes on when it has taken them.
 const AHEAD: usize = 4;
+/// How often segments are looked up again whose blobs were gone, before that is an error.
+const MOST_GONE: u32 = 3;
 
 /// What a reader wants.
 #[derive(Debug)]
 pub(crate) struct LogRange {
-    /// The first byte.
-    pub(crate) offset: i64,
+    /// What of the log.
+    pub(crate) window: Window,
+    /// The last lines only, of what the window leaves.
+    pub(crate) tail: Option<i64>,
+    /// Only lines that match.
+    pub(crate) search: Option<Search>,
     /// Stay until the log ends.
     pub(crate) follow: bool,
-    /// Only of this step and those below it; empty for all.
-    pub(crate) step: String,
+    /// Bytes by which one that follows may be behind before some are skipped.
+    pub(crate) skip_behind: Option<i64>,
     /// Epoch of the attempt; none for the newest one, and for each that follows it.
     pub(crate) epoch: Option<i64>,
 }
@@ -43,6 +59,15 @@ pub(crate) enum LogItem {
         /// How many.
         size: i64,
     },
+    /// A line that a search has found.
+    Match(LogMatch),
+    /// Bytes that are there and were passed over.
+    Skip {
+        /// First byte that was passed over.
+        offset: i64,
+        /// How many.
+        size: i64,
+    },
     /// The end.
     End(LogSummary),
 }
@@ -54,14 +79,28 @@ struct Reader {
     execution: ExecutionId,
     attempt: Option<AttemptId>,
     epoch: Option<i64>,
-    /// The next byte wanted.
+    window: Window,
+    tail: Option<i64>,
+    matcher: Option<Matcher>,
+    skip_behind: Option<i64>,
+    /// It has found its place in the log of its attempt.
+    begun: bool,
+    /// It has come to the end of what is durable at least once.
+    caught_up: bool,
+    /// The next byte expected.
     at: i64,
-    step: String,
+    /// Lines that have ended before it, as far as somebody asks.
+    lines: i64,
     sender: mpsc::Sender<Result<LogItem, Error>>,
 }
 
-/// The caller does not read any more.
-struct Gone;
+/// Why reading ends before the end of the log.
+enum Stop {
+    /// The caller does not read any more.
+    Gone,
+    /// The caller has all that it wanted.
+    Done,
+}
 
 impl App {
     /// Reads the newest log of an execution, or that of one of its attempts.
@@ -81,8 +120,14 @@ impl App {
             execution: found.id,
             attempt: None,
             epoch: range.epoch,
-            at: range.offset,
-            step: range.step,
+            at: range.window.offset,
+            window: range.window,
+            tail: range.tail,
+            matcher: range.search.map(Matcher::new),
+            skip_behind: range.skip_behind,
+            begun: false,
+            caught_up: false,
+            lines: 0,
             sender,
         };
         self.tasks.spawn(async move {
@@ -105,13 +150,9 @@ impl Reader {
                 None => logs.head(self.execution).await?,
             };
             if let Some(attempt) = head.attempt {
-                if self.attempt.is_some_and(|known| known != attempt) {
-                    // It was queued again: the new attempt's log begins anew.
-                    self.at = 0;
-                }
-                self.attempt = Some(attempt);
+                self.turn_to(attempt).await?;
                 let live = follow.then(|| self.app.hub.watch_log(attempt));
-                if self.stored(attempt).await?.is_err() {
+                if self.catch_up(attempt, &head).await?.is_err() {
                     return Ok(());
                 }
                 if let Some(live) = live
@@ -125,6 +166,7 @@ impl Reader {
                 return self.end(head.summary).await;
             }
             if !follow {
+                let _over = self.finish_search().await;
                 return Ok(());
             }
             if self.attempt.is_none() {
@@ -141,24 +183,89 @@ impl Reader {
         }
     }
 
-    /// Sends what is durable.
-    async fn stored(&mut self, attempt: AttemptId) -> Result<Result<(), Gone>, Error> {
+    /// Finds the place at which to begin in the log of an attempt. One that follows another was
+    /// queued again: its log is wanted from its beginning.
+    async fn turn_to(&mut self, attempt: AttemptId) -> Result<(), Error> {
+        if self.attempt.is_some_and(|known| known != attempt) {
+            self.window.offset = 0;
+            (self.at, self.lines, self.begun) = (0, 0, true);
+        }
+        self.attempt = Some(attempt);
+        if std::mem::replace(&mut self.begun, true) {
+            return Ok(());
+        }
+        let is_placed = self.window.start_time.is_some() || self.tail.is_some();
+        if !is_placed && !self.counts_lines() {
+            return Ok(());
+        }
+        let layout = self.app.store.logs(self.project).layout(attempt).await?;
+        if let Some(wanted) = self.tail {
+            let tail = begin::tail(&self.app, &layout, &self.window, wanted).await?;
+            self.window.offset = self.window.offset.max(tail);
+        }
+        let begin = begin::begin(&layout, &self.window);
+        (self.at, self.lines) = (begin.at, begin.lines);
+        Ok(())
+    }
+
+    const fn counts_lines(&self) -> bool {
+        self.matcher.is_some() || self.window.counts_lines()
+    }
+
+    /// Sends what is durable, again where its blobs were replaced meanwhile.
+    async fn catch_up(
+        &mut self,
+        attempt: AttemptId,
+        head: &Head,
+    ) -> Result<Result<(), Stop>, Error> {
+        self.skip(attempt, head).await?;
+        let mut gone = 0;
         loop {
-            let segments = self
-                .app
-                .store
-                .logs(self.project)
-                .segments(attempt, self.at, PAGE)
-                .await?;
+            match self.stored(attempt).await {
+                Err(Error::NotFound(_)) if gone < MOST_GONE => {
+                    gone += 1;
+                    tokio::time::sleep(stored::AGAIN).await;
+                }
+                ended => {
+                    self.caught_up = true;
+                    return ended;
+                }
+            }
+        }
+    }
+
+    /// Passes over bytes when this reader was too slow, and tells it.
+    async fn skip(&mut self, attempt: AttemptId, head: &Head) -> Result<(), Error> {
+        let Some(most) = self.skip_behind.filter(|_| self.caught_up) else {
+            return Ok(());
+        };
+        if head.summary.size - self.at <= most {
+            return Ok(());
+        }
+        let layout = self.app.store.logs(self.project).layout(attempt).await?;
+        let lines = layout.iter().rev().skip(1);
+        if let Some(last) = layout.last().filter(|last| last.start > self.at) {
+            let (offset, size) = (self.at, last.start - self.at);
+            (self.at, self.lines) = (last.start, lines.map(|segment| segment.lines).sum());
+            // One that is gone is seen with the next piece.
+            let _gone = self.sender.send(Ok(LogItem::Skip { offset, size })).await;
+        }
+        Ok(())
+    }
+
+    /// Sends what is durable.
+    async fn stored(&mut self, attempt: AttemptId) -> Result<Result<(), Stop>, Error> {
+        loop {
+            let logs = self.app.store.logs(self.project);
+            let segments = logs.segments(attempt, self.at, PAGE).await?;
             if segments.is_empty() {
                 return Ok(Ok(()));
             }
-            for stored in segments {
-                let packed = self.app.blobs.get(&stored.blob).await?;
-                let chunks = segment::decode(&packed).map_err(|e| Error::Internal(e.into()))?;
-                for chunk in chunks {
-                    if self.chunk(chunk).await.is_err() {
-                        return Ok(Err(Gone));
+            let mut reads = stored::read(&self.app, segments);
+            while let Some(read) = reads.next().await {
+                for chunk in read?.into_iter().flat_map(|(_, chunks)| chunks) {
+                    if let Err(stop) = self.chunk(chunk).await {
+                        return Ok(Err(stop));
                     }
                 }
             }
@@ -166,7 +273,7 @@ impl Reader {
     }
 
     /// Sends what arrives, until it is time to look at the store again.
-    async fn live(&mut self, mut live: broadcast::Receiver<LogChunk>) -> Result<(), Gone> {
+    async fn live(&mut self, mut live: broadcast::Receiver<LogChunk>) -> Result<(), Stop> {
         let look = tokio::time::sleep(POLL);
         tokio::pin!(look);
         loop {
@@ -182,14 +289,14 @@ impl Reader {
                     Err(broadcast::error::RecvError::Closed) => return Ok(()),
                 },
                 () = &mut look => return Ok(()),
-                () = self.sender.closed() => return Err(Gone),
+                () = self.sender.closed() => return Err(Stop::Gone),
                 () = self.app.link.drain.cancelled() => return Ok(()),
             }
         }
     }
 
-    /// Sends the part of a chunk that was not sent yet.
-    async fn chunk(&mut self, mut chunk: LogChunk) -> Result<(), Gone> {
+    /// Takes the part of a chunk that was not seen yet, and sends what of it is wanted.
+    async fn chunk(&mut self, mut chunk: LogChunk) -> Result<(), Stop> {
         let size = i64::try_from(chunk.data.len()).unwrap_or(i64::MAX);
         let end = chunk.offset.saturating_add(size);
         if end <= self.at {
@@ -200,19 +307,65 @@ impl Reader {
                 offset: self.at,
                 size: chunk.offset - self.at,
             };
-            self.sender.send(Ok(gap)).await.map_err(|_refused| Gone)?;
+            self.send(gap).await?;
         } else if let Ok(known) = usize::try_from(self.at - chunk.offset) {
             chunk.data = chunk.data.slice(known..);
             chunk.offset = self.at;
         }
+        let lines = self.lines;
+        if self.counts_lines() {
+            self.lines += count_lines(&chunk.data);
+        }
         self.at = end;
-        if !self.step.is_empty() && !belongs(&chunk.step, &self.step) {
+        match self.window.cut(chunk, lines) {
+            Cut::Nothing => Ok(()),
+            Cut::Part(part, lines) => self.wanted(part, lines).await,
+            Cut::Last(part, lines) => {
+                self.wanted(part, lines).await?;
+                self.finish_search().await?;
+                Err(Stop::Done)
+            }
+            Cut::Over => {
+                self.finish_search().await?;
+                Err(Stop::Done)
+            }
+        }
+    }
+
+    /// Sends a chunk, or what a search finds in it.
+    async fn wanted(&mut self, chunk: LogChunk, lines: i64) -> Result<(), Stop> {
+        if chunk.data.is_empty() || !self.window.selects(&chunk) {
             return Ok(());
         }
-        self.sender
-            .send(Ok(LogItem::Chunk(chunk)))
-            .await
-            .map_err(|_refused| Gone)
+        let Some(matcher) = &mut self.matcher else {
+            return self.send(LogItem::Chunk(chunk)).await;
+        };
+        let mut found = Vec::new();
+        matcher.push(&chunk, lines, &mut found);
+        let done = matcher.is_done();
+        self.send_found(found).await?;
+        if done { Err(Stop::Done) } else { Ok(()) }
+    }
+
+    /// Sends what a search finds in the last line, which has no end.
+    async fn finish_search(&mut self) -> Result<(), Stop> {
+        let mut found = Vec::new();
+        if let Some(matcher) = &mut self.matcher {
+            matcher.finish(&mut found);
+        }
+        self.send_found(found).await
+    }
+
+    async fn send_found(&self, found: Vec<LogMatch>) -> Result<(), Stop> {
+        for line in found {
+            self.send(LogItem::Match(line)).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&self, item: LogItem) -> Result<(), Stop> {
+        let sent = self.sender.send(Ok(item)).await;
+        sent.map_err(|_refused| Stop::Gone)
     }
 
     /// Sends the end, and before it what is missing to the length that the conductor told.
@@ -228,21 +381,18 @@ impl Reader {
                 .and_then(|attempt| attempt.told_log);
             summary.size = told.map_or(summary.size, |told| told.size.max(summary.size));
         }
+        if self.finish_search().await.is_err() {
+            return Ok(());
+        }
         let missing = (summary.size > self.at).then(|| LogItem::Gap {
             offset: self.at,
             size: summary.size - self.at,
         });
         for item in missing.into_iter().chain([LogItem::End(summary)]) {
-            if self.sender.send(Ok(item)).await.is_err() {
+            if self.send(item).await.is_err() {
                 tracing::debug!("the reader left before the end");
             }
         }
         Ok(())
     }
-}
-
-/// Whether a chunk of `step` is of `wanted` or of a step below it.
-fn belongs(step: &str, wanted: &str) -> bool {
-    step.strip_prefix(wanted)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }

@@ -20,7 +20,7 @@ use muster_storage::{
 use sha2::{Digest as _, Sha256};
 
 use super::segment;
-use crate::app::{App, Error};
+use crate::app::{App, Error, log_millis};
 
 /// Bytes at which a segment is written.
 pub(crate) const SEGMENT: usize = 256 << 10;
@@ -44,6 +44,8 @@ pub(crate) struct Ingest {
     durable: i64,
     /// Every byte below has arrived.
     end: i64,
+    /// Segments that were stored by this process.
+    segments: u64,
     waiting: Vec<LogChunk>,
     waiting_bytes: usize,
     /// Of the durable bytes.
@@ -62,8 +64,8 @@ impl Ingests {
         Arc::clone(self.lock().entry(attempt).or_insert(ingest))
     }
 
-    fn remove(&self, attempt: AttemptId) {
-        self.lock().remove(&attempt);
+    fn remove(&self, attempt: AttemptId) -> Option<Arc<tokio::sync::Mutex<Ingest>>> {
+        self.lock().remove(&attempt)
     }
 
     /// Those that no stream writes now.
@@ -155,6 +157,9 @@ impl Ingest {
             end: self.end,
             blob: blob.key,
             blob_size: i64::try_from(blob.size).unwrap_or(i64::MAX),
+            lines: segment::lines(&self.waiting),
+            first_time: time(self.waiting.first()),
+            last_time: time(self.waiting.last()),
         };
         let appended = app.store.agent(self.agent).append_log(&new).await;
         if appended.as_ref().is_err_and(storage::Error::is_retryable) {
@@ -166,6 +171,7 @@ impl Ingest {
                 let bytes = u64::try_from(self.end - self.durable).unwrap_or(0);
                 metrics::counter!(crate::metrics::LOG_BYTES).increment(bytes);
                 self.durable = durable;
+                self.segments += 1;
                 self.durable_digest = self.digest.clone();
                 self.waiting.clear();
                 self.waiting_bytes = 0;
@@ -173,14 +179,14 @@ impl Ingest {
             }
             Appended::Elsewhere { .. } => {
                 drop_blob(app, &key).await;
-                app.link.ingests.remove(self.lease.attempt);
+                drop(app.link.ingests.remove(self.lease.attempt));
                 Err(Error::Conflict(
                     "another stream has written this log; open a new one".to_owned(),
                 ))
             }
             Appended::Refused => {
                 drop_blob(app, &key).await;
-                app.link.ingests.remove(self.lease.attempt);
+                drop(app.link.ingests.remove(self.lease.attempt));
                 Err(Error::LeaseLost {
                     epoch: self.lease.epoch,
                 })
@@ -189,7 +195,12 @@ impl Ingest {
     }
 }
 
-async fn drop_blob(app: &App, key: &str) {
+fn time(chunk: Option<&LogChunk>) -> i64 {
+    chunk.map_or(0, |chunk| log_millis(chunk.time.as_ref()))
+}
+
+/// Deletes a blob that no row names.
+pub(super) async fn drop_blob(app: &App, key: &str) {
     if let Err(error) = app.blobs.delete(key).await {
         tracing::warn!(key, %error, "an unused blob stays until the sweep");
     }
@@ -226,7 +237,7 @@ impl App {
                 return Ok(known);
             }
             drop(ingest);
-            self.link.ingests.remove(lease.attempt);
+            drop(self.link.ingests.remove(lease.attempt));
         }
         let digest = self
             .stored_digest(attempt.project, lease.attempt, attempt.log_offset)
@@ -236,6 +247,7 @@ impl App {
             agent,
             durable: attempt.log_offset,
             end: attempt.log_offset,
+            segments: 0,
             waiting: Vec::new(),
             waiting_bytes: 0,
             durable_digest: digest.clone(),
@@ -259,7 +271,10 @@ impl App {
                 break;
             }
             for stored in segments {
-                let packed = self.blobs.get(&stored.blob).await?;
+                let place = |bytes: i64| u64::try_from(bytes).unwrap_or(0);
+                let start = place(stored.blob_start);
+                let range = start..start + place(stored.blob_size);
+                let packed = self.blobs.get_range(&stored.blob, range).await?;
                 let chunks = segment::decode(&packed).map_err(|e| Error::Internal(e.into()))?;
                 for chunk in chunks {
                     digest.update(&chunk.data);
@@ -294,8 +309,13 @@ impl App {
     }
 
     /// Does what follows when nothing is added to a log any more.
-    pub(crate) fn log_ended(&self, attempt: AttemptId, execution: ExecutionId) {
-        self.link.ingests.remove(attempt);
+    pub(crate) fn log_ended(self: &Arc<Self>, attempt: AttemptId, execution: ExecutionId) {
+        let known = self.link.ingests.remove(attempt);
+        // Of one that another server took in this one knows nothing: its sweep looks.
+        let many = known.is_some_and(|known| known.try_lock().is_ok_and(|log| log.segments > 1));
+        if many {
+            self.seal_log_later(attempt);
+        }
         self.hub.log_ended(attempt);
         self.execution_changed(execution);
     }
@@ -312,7 +332,7 @@ impl App {
 
     /// Ends the log of an attempt whose result is committed: compares the conductor's length and
     /// SHA-256 with what is stored. May be done again.
-    pub(crate) async fn finish_log(&self, attempt: AttemptId) -> Result<(), Error> {
+    pub(crate) async fn finish_log(self: &Arc<Self>, attempt: AttemptId) -> Result<(), Error> {
         let stored = self.store.queue().attempt(attempt).await?;
         let durable = stored.log_offset;
         let known = match self.link.ingests.get(attempt) {
@@ -352,8 +372,8 @@ impl App {
         for (attempt, agent) in self.link.ingests.idle() {
             match self.store.agent(agent).attempt(attempt).await {
                 Ok(stored) if stored.status == Status::Live => {}
-                Ok(_) => self.link.ingests.remove(attempt),
-                Err(error) if error.is_not_found() => self.link.ingests.remove(attempt),
+                Ok(_) => drop(self.link.ingests.remove(attempt)),
+                Err(error) if error.is_not_found() => drop(self.link.ingests.remove(attempt)),
                 Err(error) => return Err(error.into()),
             }
         }

@@ -5,6 +5,8 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use muster_proto::v1::LogChunk;
 use prost::Message as _;
 
+use crate::app::count_lines;
+
 /// The first bytes of a segment of this format.
 const FORMAT: &[u8; 4] = b"MLS1";
 /// Compression level: logs are written once and seldom read.
@@ -18,6 +20,9 @@ pub(crate) enum Error {
     /// It has another format.
     #[error("the log segment has an unknown format; was it written by a newer version?")]
     Format,
+    /// It is shorter than its row says.
+    #[error("the log segment is cut off")]
+    Short,
     /// It is damaged.
     #[error("the log segment is damaged")]
     Damaged(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -38,6 +43,11 @@ pub(crate) fn encode(chunks: &[LogChunk]) -> Result<Bytes, std::io::Error> {
     segment.put_slice(FORMAT);
     segment.put_slice(&packed);
     Ok(segment.freeze())
+}
+
+/// How many lines end in chunks.
+pub(crate) fn lines(chunks: &[LogChunk]) -> i64 {
+    chunks.iter().map(|chunk| count_lines(&chunk.data)).sum()
 }
 
 /// Reads chunks.

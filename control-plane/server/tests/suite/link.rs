@@ -40,6 +40,7 @@ pub(crate) async fn read_log(
             }
             Item::Gap(gap) => panic!("a gap: {gap:?}"),
             Item::End(end) => complete = Some(end.complete),
+            other => panic!("nobody has asked for it: {other:?}"),
         }
     }
     (log, complete)

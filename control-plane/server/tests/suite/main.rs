@@ -13,6 +13,7 @@ mod failover;
 mod fixture;
 mod isolation;
 mod link;
+mod logs;
 mod objects;
 mod outage;
 mod port;

@@ -24,7 +24,9 @@ async fn rest(mut reader: Streaming<ReadLogResponse>) -> (Vec<u8>, bool) {
                 assert_eq!(chunk.offset, i64::try_from(log.len()).expect("short"));
                 log.extend_from_slice(&chunk.data);
             }
-            Item::Gap(gap) => panic!("what is stored is not skipped: {gap:?}"),
+            other @ (Item::Gap(_) | Item::Match(_) | Item::Skip(_)) => {
+                panic!("what is stored is not skipped: {other:?}")
+            }
             Item::End(end) => return (log, end.complete),
         }
     }

@@ -139,6 +139,7 @@ async fn a_restored_backup_takes_up_what_it_knows_and_ends_what_it_does_not() {
             Item::Chunk(chunk) => String::from_utf8_lossy(&chunk.data).into_owned(),
             Item::Gap(gap) => format!("{} missing at {}", gap.size_bytes, gap.offset),
             Item::End(_) => "end".to_owned(),
+            other => panic!("nobody has asked for it: {other:?}"),
         });
     }
     assert_eq!(seen, ["one ", "4 missing at 4", "three", "end"]);

@@ -1,0 +1,165 @@
+//! Sealing logs: one that has ended in many segments becomes one object. Segments are checked once
+//! more on the way, and small ones become larger.
+//!
+//! What the rows say of it is `muster_storage::log`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use muster_core::id::AttemptId;
+use muster_proto::v1::LogChunk;
+use muster_storage::{
+    blob::BlobWriter,
+    log::{NewSealed, Sealed, Segment},
+};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    ingest::{self, SEGMENT, hexadecimal},
+    segment,
+};
+use crate::app::{App, Error, log_millis};
+
+/// Segments that are this long, in bytes of log, are taken as they are.
+const LONG: i64 = 128 << 10;
+
+/// An object that is being written.
+struct Seal {
+    writer: BlobWriter,
+    key: String,
+    written: i64,
+    segments: Vec<Segment>,
+    digest: Sha256,
+    /// Chunks of segments that are too short to stand alone.
+    waiting: Vec<LogChunk>,
+    waiting_bytes: usize,
+}
+
+impl App {
+    /// Seals a log on a task of its own.
+    pub(crate) fn seal_log_later(self: &Arc<Self>, attempt: AttemptId) {
+        let app = Arc::clone(self);
+        self.tasks.spawn(async move {
+            if let Err(error) = app.seal_log(attempt).await {
+                tracing::warn!(%attempt, %error, "the log is sealed later, by the sweep");
+            }
+        });
+    }
+
+    /// Puts the segments of a log that has ended into one object. May be done again.
+    ///
+    /// # Errors
+    ///
+    /// When the store or the database fails, or a segment is damaged; the log is read from its
+    /// segments then, as before.
+    pub(crate) async fn seal_log(&self, attempt: AttemptId) -> Result<(), Error> {
+        // A few at a time: it reads and writes all of a log.
+        let Ok(_turn) = self.link.sealing.acquire().await else {
+            return Ok(());
+        };
+        let stored = self.store.queue().attempt(attempt).await?;
+        let layout = self.store.logs(stored.project).layout(attempt).await?;
+        if !stored.log_ended || layout.len() < 2 || layout.iter().all(|s| s.blob == layout[0].blob)
+        {
+            return Ok(());
+        }
+        let key = self.blobs.key(&format!("logs/{attempt}"));
+        let mut seal = Seal {
+            writer: self.blobs.writer(&key),
+            key,
+            written: 0,
+            segments: Vec::new(),
+            digest: Sha256::new(),
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+        };
+        for part in layout {
+            let packed = self.blobs.get(&part.blob).await?;
+            seal.take(part, packed).await?;
+        }
+        let new = seal.finish().await?;
+        let told = stored.told_log.filter(|_| stored.log_complete);
+        if told.is_some_and(|told| told.sha256 != new.sha256) {
+            ingest::drop_blob(self, &new.blob).await;
+            let text = format!("what is stored of the log of {attempt} is not what was received");
+            return Err(Error::Internal(text.into()));
+        }
+        match self.store.queue().seal_log(attempt, &new).await? {
+            Sealed::Stored { discard } => {
+                for blob in discard {
+                    ingest::drop_blob(self, &blob).await;
+                }
+            }
+            Sealed::Elsewhere => ingest::drop_blob(self, &new.blob).await,
+        }
+        Ok(())
+    }
+}
+
+impl Seal {
+    /// Takes the next segment.
+    async fn take(&mut self, part: Segment, packed: Bytes) -> Result<(), Error> {
+        let chunks = segment::decode(&packed).map_err(|error| Error::Internal(error.into()))?;
+        for chunk in &chunks {
+            self.digest.update(&chunk.data);
+        }
+        let follows = self.waiting.last().is_none_or(|last| {
+            let size = i64::try_from(last.data.len()).unwrap_or(i64::MAX);
+            last.offset.saturating_add(size) == part.start
+        });
+        // A gap stands between segments, never inside of one.
+        if !follows || part.end - part.start >= LONG {
+            self.flush().await?;
+        }
+        if part.end - part.start >= LONG {
+            return self.write(&chunks, packed).await;
+        }
+        self.waiting_bytes += chunks.iter().map(|chunk| chunk.data.len()).sum::<usize>();
+        self.waiting.extend(chunks);
+        if self.waiting_bytes >= SEGMENT {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), Error> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let chunks = std::mem::take(&mut self.waiting);
+        self.waiting_bytes = 0;
+        let packed = segment::encode(&chunks).map_err(|error| Error::Internal(error.into()))?;
+        self.write(&chunks, packed).await
+    }
+
+    async fn write(&mut self, chunks: &[LogChunk], packed: Bytes) -> Result<(), Error> {
+        let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else {
+            return Ok(());
+        };
+        let blob_size = i64::try_from(packed.len()).unwrap_or(i64::MAX);
+        let size = i64::try_from(last.data.len()).unwrap_or(i64::MAX);
+        self.segments.push(Segment {
+            start: first.offset,
+            end: last.offset.saturating_add(size),
+            blob: self.key.clone(),
+            blob_start: self.written,
+            blob_size,
+            lines: segment::lines(chunks),
+            first_time: log_millis(first.time.as_ref()),
+            last_time: log_millis(last.time.as_ref()),
+        });
+        self.written += blob_size;
+        Ok(self.writer.write(packed).await?)
+    }
+
+    async fn finish(mut self) -> Result<NewSealed, Error> {
+        self.flush().await?;
+        let blob = self.writer.finish().await?;
+        Ok(NewSealed {
+            segments: self.segments,
+            sha256: hexadecimal(&self.digest.finalize()),
+            blob: blob.key,
+            blob_size: self.written,
+        })
+    }
+}

@@ -1,0 +1,484 @@
+//! Reading parts of a log, while it is written, when it has ended, and when it is one object.
+
+use std::{ops::Range, path::Path, time::Duration};
+
+use muster_proto::v1::{
+    Assignment, LogChunk, LogMatch, LogSkip, ReadLogRequest, StreamLogRequest,
+    attempt_report::Phase, log_chunk::Stream, read_log_response::Item,
+};
+use tonic::Code;
+
+use super::{
+    agent::{Agent, sha256},
+    fixture::{Clients, Fixture, run},
+};
+
+/// Lines of the log, a chunk each: enough for several segments.
+const LINES: usize = 20_000;
+/// When the first line was printed, in milliseconds.
+const START: i64 = 1_795_000_000_000;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A log whose every line tells its number, of two steps and two streams, a millisecond a line.
+fn chunks() -> Vec<LogChunk> {
+    let mut offset = 0;
+    let mut all = Vec::with_capacity(LINES);
+    for number in 1..=LINES {
+        let end = if number == LINES { "" } else { "\n" };
+        let text = format!("line {number} of a log that is long enough to be cut{end}");
+        let mut chunk = LogChunk {
+            offset,
+            step: if number <= LINES / 2 { "s1" } else { "s2.1" }.to_owned(),
+            time: Some(time(START + i64::try_from(number).expect("small"))),
+            data: text.into_bytes().into(),
+            ..LogChunk::default()
+        };
+        chunk.set_stream(match number % 10 {
+            0 => Stream::Stderr,
+            _ => Stream::Stdout,
+        });
+        offset += i64::try_from(chunk.data.len()).expect("small");
+        all.push(chunk);
+    }
+    all
+}
+
+fn time(millis: i64) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: millis / 1000,
+        nanos: i32::try_from(millis % 1000).expect("small") * 1_000_000,
+    }
+}
+
+fn bytes(chunks: &[LogChunk]) -> Vec<u8> {
+    chunks
+        .iter()
+        .flat_map(|chunk| chunk.data.to_vec())
+        .collect()
+}
+
+async fn send(clients: &mut Clients, work: &Assignment, chunks: &[LogChunk]) {
+    let opening = StreamLogRequest {
+        attempt: work.attempt.clone(),
+        epoch: work.epoch,
+        ..StreamLogRequest::default()
+    };
+    let mut messages = vec![opening.clone()];
+    messages.extend(chunks.chunks(1000).map(|part| StreamLogRequest {
+        chunks: part.to_vec(),
+        ..opening.clone()
+    }));
+    let answers = clients.link.stream_log(tokio_stream::iter(messages)).await;
+    let mut answers = answers.expect("it is taken").into_inner();
+    while let Some(_durable) = answers.message().await.expect("it is taken") {}
+}
+
+async fn read(clients: &mut Clients, request: &ReadLogRequest) -> Vec<Item> {
+    let stream = clients.logs.read_log(request.clone()).await;
+    let mut stream = stream.expect("it is there").into_inner();
+    let mut items = Vec::new();
+    while let Some(answer) = stream.message().await.expect("it is read") {
+        items.push(answer.item.expect("something"));
+    }
+    items
+}
+
+async fn text(clients: &mut Clients, request: &ReadLogRequest) -> String {
+    let mut all = Vec::new();
+    for item in read(clients, request).await {
+        match item {
+            Item::Chunk(chunk) => all.extend_from_slice(&chunk.data),
+            Item::End(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    String::from_utf8(all).expect("text")
+}
+
+async fn matches(clients: &mut Clients, request: &ReadLogRequest) -> Vec<LogMatch> {
+    let items = read(clients, request).await.into_iter();
+    let found = items.filter_map(|item| match item {
+        Item::Match(line) => Some(line),
+        Item::End(_) => None,
+        other => panic!("{other:?}"),
+    });
+    found.collect()
+}
+
+/// The text of lines by their numbers.
+fn lines(numbers: impl IntoIterator<Item = usize>) -> String {
+    let all = chunks();
+    let lines = numbers
+        .into_iter()
+        .map(|number| all[number - 1].data.to_vec());
+    String::from_utf8(lines.flatten().collect()).expect("text")
+}
+
+/// Reads parts of the log, and compares them with what they must be.
+async fn every_part(clients: &mut Clients, name: &str) {
+    let all = ReadLogRequest {
+        name: name.to_owned(),
+        ..ReadLogRequest::default()
+    };
+    let ranges: [(ReadLogRequest, String); 11] = [
+        (all.clone(), lines(1..=LINES)),
+        (
+            ReadLogRequest {
+                tail_lines: Some(3),
+                ..all.clone()
+            },
+            lines(LINES - 2..=LINES),
+        ),
+        (
+            ReadLogRequest {
+                tail_lines: Some(15_000),
+                ..all.clone()
+            },
+            lines(5001..=LINES),
+        ),
+        (
+            ReadLogRequest {
+                tail_lines: Some(0),
+                ..all.clone()
+            },
+            String::new(),
+        ),
+        (
+            ReadLogRequest {
+                first_line: 15_000,
+                last_line: 15_002,
+                ..all.clone()
+            },
+            lines(15_000..=15_002),
+        ),
+        (
+            ReadLogRequest {
+                last_line: 2,
+                ..all.clone()
+            },
+            lines(1..=2),
+        ),
+        (
+            ReadLogRequest {
+                tail_lines: Some(2),
+                step: "s1".to_owned(),
+                ..all.clone()
+            },
+            lines([LINES / 2 - 1, LINES / 2]),
+        ),
+        (
+            ReadLogRequest {
+                step: "s2".to_owned(),
+                ..all.clone()
+            },
+            lines(LINES / 2 + 1..=LINES),
+        ),
+        (
+            ReadLogRequest {
+                streams: vec![Stream::Stderr.into()],
+                ..all.clone()
+            },
+            lines((10..=LINES).step_by(10)),
+        ),
+        (
+            ReadLogRequest {
+                start_time: Some(time(START + 12_345)),
+                end_time: Some(time(START + 12_350)),
+                ..all.clone()
+            },
+            lines(12_345..12_350),
+        ),
+        (
+            ReadLogRequest {
+                start_time: Some(time(START + 19_000)),
+                streams: vec![Stream::Stderr.into()],
+                tail_lines: Some(2),
+                ..all.clone()
+            },
+            lines([LINES - 10, LINES]),
+        ),
+    ];
+    for (request, expected) in ranges {
+        let found = text(clients, &request).await;
+        assert!(
+            found == expected,
+            "{request:?}: {} for {} bytes",
+            found.len(),
+            expected.len()
+        );
+    }
+    let whole = bytes(&chunks());
+    for (start, end) in [(0, 5), (1, 2), (300_000, 600_001), (700_000, 700_000)] {
+        let request = ReadLogRequest {
+            offset: i64::try_from(start).expect("small"),
+            end_offset: i64::try_from(end).expect("small"),
+            ..all.clone()
+        };
+        if start == end {
+            continue;
+        }
+        let range: Range<usize> = start..end;
+        assert_eq!(text(clients, &request).await.as_bytes(), &whole[range]);
+    }
+    let search = ReadLogRequest {
+        grep: "line (7|17|19999|20000) of".to_owned(),
+        context_before: 1,
+        ..all.clone()
+    };
+    let found = matches(clients, &search).await;
+    let numbers: Vec<_> = found.iter().map(|line| (line.line, line.context)).collect();
+    let expected = [6, 7, 16, 17, 19_998, 19_999, 20_000];
+    let marks = [true, false, true, false, true, false, false];
+    assert_eq!(numbers, expected.into_iter().zip(marks).collect::<Vec<_>>());
+    for line in &found {
+        let number = usize::try_from(line.line).expect("small");
+        let chunk = &chunks()[number - 1];
+        assert_eq!((&line.data, line.offset), (&chunk.data, chunk.offset));
+        assert_eq!((line.stream, &line.step), (chunk.stream, &chunk.step));
+        assert_eq!(line.time, chunk.time);
+    }
+    let late = ReadLogRequest {
+        grep: "line 1.*[05] of".to_owned(),
+        first_line: 10_001,
+        max_matches: 2,
+        ..all
+    };
+    let found = matches(clients, &late).await;
+    let numbers: Vec<_> = found.iter().map(|line| line.line).collect();
+    assert_eq!(numbers, [10_005, 10_010]);
+}
+
+/// The files of an attempt's log.
+fn files(fixture: &Fixture, attempt: &str) -> Vec<std::path::PathBuf> {
+    fn find(folder: &Path, attempt: &str, found: &mut Vec<std::path::PathBuf>) {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let is_log = path
+                .parent()
+                .is_some_and(|parent| parent.ends_with(attempt));
+            match path.is_dir() {
+                true => find(&path, attempt, found),
+                false if is_log => found.push(path),
+                false => {}
+            }
+        }
+    }
+    let mut found = Vec::new();
+    find(fixture.dir.path(), attempt, &mut found);
+    found
+}
+
+async fn one_file(fixture: &Fixture, attempt: &str) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while files(fixture, attempt).len() != 1 {
+        assert!(tokio::time::Instant::now() < deadline, "it is never sealed");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_part_of_a_log_is_the_same_while_it_is_open_and_when_it_is_one_object() {
+    let fixture = Fixture::start().await;
+    let mut admin = fixture.admin().await;
+    let token = fixture.agent("east").await;
+    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
+    let made = admin.create(run()).await;
+    let work = agent.work().await;
+    agent.report(&work, Phase::Running).await;
+    let chunks = chunks();
+    // In parts, so that segments are of many sizes.
+    let (first, second) = chunks.split_at(LINES / 3);
+    for part in first.chunks(500) {
+        send(&mut agent.clients, &work, part).await;
+    }
+    send(&mut agent.clients, &work, second).await;
+    let count = files(&fixture, &work.attempt).len();
+    assert!(count > 10, "{count} segments");
+    every_part(&mut admin, &made.name).await;
+    agent.complete(&work, &bytes(&chunks)).await;
+    admin.finished(&made.name).await;
+    one_file(&fixture, &work.attempt).await;
+    every_part(&mut admin, &made.name).await;
+    let request = ReadLogRequest {
+        name: made.name,
+        ..ReadLogRequest::default()
+    };
+    let Some(Item::End(end)) = read(&mut admin, &request).await.pop() else {
+        panic!("the log has no end");
+    };
+    assert_eq!((end.sha256, end.complete), (sha256(&bytes(&chunks)), true));
+    fixture.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_with_a_damaged_segment_is_not_sealed_and_what_is_left_of_it_can_be_read() {
+    let fixture = Fixture::start().await;
+    let mut admin = fixture.admin().await;
+    let token = fixture.agent("east").await;
+    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
+    let made = admin.create(run()).await;
+    let work = agent.work().await;
+    agent.report(&work, Phase::Running).await;
+    let chunks = chunks();
+    send(&mut agent.clients, &work, &chunks[..100]).await;
+    let first = files(&fixture, &work.attempt);
+    send(&mut agent.clients, &work, &chunks[100..]).await;
+    let before = files(&fixture, &work.attempt).len();
+    let damaged = first.first().expect("a segment");
+    std::fs::write(damaged, b"MLS1 nothing of the kind").expect("it is written");
+    agent.complete(&work, &bytes(&chunks)).await;
+    admin.finished(&made.name).await;
+    // Long enough for a sealing that goes wrong: it is tried at once.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(files(&fixture, &work.attempt).len(), before);
+    let request = ReadLogRequest {
+        name: made.name,
+        first_line: 19_000,
+        ..ReadLogRequest::default()
+    };
+    assert_eq!(text(&mut admin, &request).await, lines(19_000..=LINES));
+    fixture.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_follows_too_slowly_is_told_what_was_skipped_and_can_read_it_again() {
+    let fixture = Fixture::start().await;
+    let mut admin = fixture.admin().await;
+    let token = fixture.agent("east").await;
+    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
+    let made = admin.create(run()).await;
+    let work = agent.work().await;
+    agent.report(&work, Phase::Running).await;
+    let text: Vec<u8> = b"a line\n"
+        .iter()
+        .copied()
+        .cycle()
+        .take(7 * 3_000_000)
+        .collect();
+    agent.log(&work, 0, &text[..7]).await.expect("it is taken");
+    let request = ReadLogRequest {
+        name: made.name.clone(),
+        follow: true,
+        skip_behind_bytes: 1 << 20,
+        ..ReadLogRequest::default()
+    };
+    let mut slow = fixture.admin().await;
+    let reader = slow.logs.read_log(request).await.expect("it is there");
+    let mut reader = reader.into_inner();
+    let first = reader.message().await.expect("no error").expect("a word");
+    assert!(matches!(first.item, Some(Item::Chunk(_))), "{first:?}");
+    agent.log(&work, 7, &text[7..]).await.expect("it is taken");
+    agent.complete(&work, &text).await;
+    let (mut at, mut skips) = (7, Vec::new());
+    while let Some(answer) = reader.message().await.expect("no error") {
+        match answer.item.expect("something") {
+            Item::Chunk(chunk) => {
+                assert_eq!(chunk.offset, at);
+                at += i64::try_from(chunk.data.len()).expect("small");
+            }
+            Item::Skip(LogSkip { offset, size_bytes }) => {
+                assert_eq!(offset, at);
+                at += size_bytes;
+                skips.push((offset, size_bytes));
+            }
+            Item::End(_) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(at, i64::try_from(text.len()).expect("small"));
+    let (offset, size) = *skips.first().expect("it was too slow");
+    let request = ReadLogRequest {
+        name: made.name,
+        offset,
+        end_offset: offset + size,
+        ..ReadLogRequest::default()
+    };
+    let again: usize = read(&mut admin, &request)
+        .await
+        .iter()
+        .map(|item| match item {
+            Item::Chunk(chunk) => chunk.data.len(),
+            other => panic!("{other:?}"),
+        })
+        .sum();
+    assert_eq!(i64::try_from(again).expect("small"), size);
+    fixture.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_that_can_not_be_meant_is_refused_with_its_field() {
+    let fixture = Fixture::start().await;
+    let mut admin = fixture.admin().await;
+    let made = admin.create(run()).await;
+    let all = ReadLogRequest {
+        name: made.name,
+        ..ReadLogRequest::default()
+    };
+    for (field, request) in [
+        (
+            "tail_lines",
+            ReadLogRequest {
+                tail_lines: Some(-1),
+                ..all.clone()
+            },
+        ),
+        (
+            "tail_lines",
+            ReadLogRequest {
+                tail_lines: Some(1_000_001),
+                ..all.clone()
+            },
+        ),
+        (
+            "last_line",
+            ReadLogRequest {
+                first_line: 5,
+                last_line: 4,
+                ..all.clone()
+            },
+        ),
+        (
+            "end_offset",
+            ReadLogRequest {
+                offset: 5,
+                end_offset: 5,
+                ..all.clone()
+            },
+        ),
+        (
+            "streams",
+            ReadLogRequest {
+                streams: vec![0],
+                ..all.clone()
+            },
+        ),
+        (
+            "grep",
+            ReadLogRequest {
+                grep: "(".to_owned(),
+                ..all.clone()
+            },
+        ),
+        (
+            "end_time",
+            ReadLogRequest {
+                start_time: Some(time(5)),
+                end_time: Some(time(4)),
+                ..all.clone()
+            },
+        ),
+    ] {
+        let refused = admin
+            .logs
+            .read_log(request)
+            .await
+            .expect_err("it is refused");
+        assert_eq!(refused.code(), Code::InvalidArgument, "{field}");
+        assert!(
+            refused.message().contains(field),
+            "{field}: {}",
+            refused.message()
+        );
+    }
+    fixture.server.stop().await;
+}
