@@ -32,6 +32,10 @@ pub mod runner {
 
         /// The version that this program speaks.
         pub const PROTOCOL: u32 = 1;
+
+        /// What names of variables begin with that bring values of whole Secrets a second time, so
+        /// that they can be told from others; an index and a `_` follow.
+        pub const SECRET_PREFIX: &str = "MUSTER_SECRET_";
         /// Longest frame on a connection, in bytes.
         pub const MAX_FRAME: usize = 1 << 20;
         /// Longest frame from the agent, which brings the plan.

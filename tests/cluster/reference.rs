@@ -70,6 +70,8 @@ spec:
       test "$GREETING $S_greeting" = "hello hello"
       test -z "$NONE"
       test "$token" = TOKEN
+      echo "shown: $token, $ODD."
+      printf %s "$token" | base64
   - name: function
     container: *odd
     run:
@@ -147,9 +149,11 @@ async fn secrets_and_maps_reach_steps_files_and_fetches() -> anyhow::Result<()> 
     run.ends_as(State::Passed).await?;
     let log = run.whole_log().await?.text();
     ensure!(
-        !log.contains(TOKEN) && !log.contains("PRIVATE KEY"),
+        !log.contains(TOKEN) && !log.contains("PRIVATE KEY") && !log.contains(ODD),
         "{log}"
     );
+    ensure!(log.contains("shown: ***, ***.\n"), "{log}");
+    ensure!(!log.contains("dDBrZW4tdGhhdC1ub2JvZHktbWF5LXNlZ"), "{log}");
     let left = site.namespace.objects().await?;
     ensure!(left.contains(&"secret/login".to_owned()), "{left:?}");
     site.namespace

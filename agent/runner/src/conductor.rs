@@ -16,6 +16,7 @@ mod halt;
 mod instruction;
 mod launch;
 mod link;
+mod mask;
 mod operation;
 mod options;
 mod outside;
@@ -51,6 +52,7 @@ use children::Children;
 use credential::Credentials;
 use halt::Halt;
 use instruction::Outputs;
+use mask::Secrets;
 use options::Options;
 use pod::Pod;
 use spool::Spool;
@@ -71,6 +73,8 @@ struct Run {
     /// What steps gave out.
     outputs: Rc<Outputs>,
     credentials: Credentials,
+    /// What is not to be shown.
+    secrets: Arc<Secrets>,
     /// For modes of this program that run beside it.
     itself: Itself,
 }
@@ -117,11 +121,16 @@ async fn conduct(options: Options, agent: Arc<Agent>, itself: &Itself) -> io::Re
         .as_ref()
         .map_or_else(Volumes::in_place, Volumes::below);
     let halt = Halt::new(options.after_grace);
+    let secrets = Arc::new(Secrets::default());
+    secrets.add([agent.token().as_bytes()]);
     let spool = Arc::new(Spool::open(
         &options.spool_directory(),
         options.spool_limit,
+        Arc::clone(&secrets),
     )?);
-    let pod = Arc::new(Pod::listen(&options.socket(), options.sandbox.is_none())?);
+    let explained = options.sandbox.is_none();
+    let pod = Pod::listen(&options.socket(), explained, Arc::clone(&secrets))?;
+    let pod = Arc::new(pod);
     let accept = tokio::task::spawn_local(Arc::clone(&pod).accept());
     let terminate = tokio::task::spawn_local(heed_termination(halt.clone()));
 
@@ -147,7 +156,9 @@ async fn conduct(options: Options, agent: Arc<Agent>, itself: &Itself) -> io::Re
     if let Some(pause) = &first.welcome.pause {
         halt.pause.order(pause.sequence, pause.paused);
     }
-    let board = Arc::new(Board::new(&plan));
+    secrets.add(plan.masked.iter().map(String::as_bytes));
+    pod.know_secrets(&plan);
+    let board = Arc::new(Board::new(&plan, Arc::clone(&secrets)));
     let children_known = Arc::new(Children::new());
     let parts = link::Parts {
         children: Arc::clone(&children_known),
@@ -174,7 +185,8 @@ async fn conduct(options: Options, agent: Arc<Agent>, itself: &Itself) -> io::Re
         agent,
         image_configs,
         outputs: Rc::default(),
-        credentials: Credentials::default(),
+        credentials: Credentials::new(Arc::clone(&secrets)),
+        secrets,
         itself: itself.clone(),
     });
     let code = tokio::select! {
@@ -222,7 +234,7 @@ fn complete(run: &Run, ended: walk::Ended) -> Completed {
     Completed {
         outcome: ended.outcome.into(),
         reason: ended.reason,
-        message: ended.message,
+        message: run.secrets.text(&ended.message),
         log_size,
         log_sha256: log_sha256.into(),
         finish_time_ms: now_ms(),

@@ -180,6 +180,7 @@ impl Shim {
             protocol: muster_proto::runner::v1::PROTOCOL,
             working_dir: self.working_dir.to_string_lossy().into_owned(),
             environment: self.environment.lines(),
+            secrets: environment::secrets(),
         };
         self.send(shim_message::Message::Hello(hello)).await?;
         loop {

@@ -333,6 +333,7 @@ fn build(
         containers,
         pod,
         credentials,
+        masked: config.texts(&secret),
         service: None,
         steps,
     };

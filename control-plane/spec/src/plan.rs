@@ -46,6 +46,10 @@ pub struct Plan {
     /// workflow names, and those of its workers and services. The control plane gives no other.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub credentials: BTreeSet<String>,
+    /// Values of `sensitive` parameters, and those made of them: they stand in texts of the plan, and
+    /// are not shown where these are printed.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub masked: BTreeSet<String>,
     /// Set when this is a service of another execution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceRole>,

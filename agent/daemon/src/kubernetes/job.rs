@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_core::id::{AgentId, AttemptId};
+use muster_proto::runner::v1::SECRET_PREFIX;
 use muster_spec::plan::{Container, Plan, Resources, Tool};
 use serde_json::{Map, Value, json};
 
@@ -247,7 +248,7 @@ impl Blueprint<'_> {
             "image": image.unwrap_or(own),
             "command": [RUNNER, "shim", "--container", container.name],
             "env": container.env_from_cluster,
-            "envFrom": container.env_from,
+            "envFrom": with_marked_secrets(&container.env_from),
             "resources": resources,
             "securityContext": security,
             "volumeMounts": self.mounts(&container.volume_mounts),
@@ -257,6 +258,16 @@ impl Blueprint<'_> {
         }
         made
     }
+}
+
+/// Sources of variables, and those that are Secrets once more under a prefix of our own: the runner masks
+/// their values, and nothing else tells them from what the image has set.
+fn with_marked_secrets(sources: &[Value]) -> Vec<Value> {
+    let secrets = sources.iter().filter_map(|source| source.get("secretRef"));
+    let marked = secrets.enumerate().map(|(index, secret)| {
+        json!({"prefix": format!("{SECRET_PREFIX}{index}_"), "secretRef": secret})
+    });
+    sources.iter().cloned().chain(marked).collect()
 }
 
 impl Blueprint<'_> {

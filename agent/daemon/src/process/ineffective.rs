@@ -85,6 +85,7 @@ mod tests {
             containers: vec![container],
             pod: Pod::default(),
             credentials: std::collections::BTreeSet::new(),
+            masked: std::collections::BTreeSet::new(),
             service: None,
             steps: Vec::new(),
         }

@@ -105,6 +105,11 @@ impl fmt::Debug for Agent {
 }
 
 impl Agent {
+    /// The secret of this attempt.
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+
     /// Reads `MUSTER_ATTEMPT`, `MUSTER_ATTEMPT_TOKEN`, and `MUSTER_AGENT_SOCKET` or
     /// `MUSTER_AGENT_ADDRESS` with `MUSTER_AGENT_TLS_CA`.
     pub(super) fn from_environment() -> io::Result<Self> {

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -12,11 +12,13 @@ use muster_proto::runner::v1::{Phase, Progress, StepOutput, StepState, StepStatu
 use muster_spec::plan::{Operation, Plan, Step};
 use tokio::sync::watch;
 
+use super::mask::Secrets;
 use crate::clock::now_ms;
 
 /// The snapshot.
 pub(crate) struct Board {
     progress: Mutex<Progress>,
+    secrets: Arc<Secrets>,
     sequence: watch::Sender<u64>,
     /// Bytes of outputs that still fit in.
     room: AtomicUsize,
@@ -40,7 +42,7 @@ impl Drop for Rest<'_> {
 
 impl Board {
     /// All steps of a plan, queued.
-    pub(crate) fn new(plan: &Plan) -> Self {
+    pub(crate) fn new(plan: &Plan, secrets: Arc<Secrets>) -> Self {
         let mut steps = Vec::new();
         add(&mut steps, "", &plan.steps);
         let progress = Progress {
@@ -54,6 +56,7 @@ impl Board {
         };
         Self {
             progress: Mutex::new(progress),
+            secrets,
             sequence: watch::Sender::new(1),
             room: AtomicUsize::new(ROOM),
             resting: AtomicUsize::new(0),
@@ -193,9 +196,11 @@ impl Board {
         self.touch(&mut progress);
     }
 
-    /// The newest snapshot.
+    /// The newest snapshot, with secrets masked.
     pub(crate) fn snapshot(&self) -> Progress {
-        self.lock().clone()
+        let mut progress = self.lock().clone();
+        self.secrets.progress(&mut progress);
+        progress
     }
 
     /// Tells when the sequence grows.

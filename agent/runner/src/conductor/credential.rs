@@ -1,21 +1,23 @@
 //! Credentials of the project: asked of the agent when a text needs one, and kept in memory until
 //! the run ends, so that all steps see the same value.
 
-use std::{cell::RefCell, collections::BTreeMap, fmt, io, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, fmt, io, sync::Arc, time::Duration};
 
 use muster_proto::runner::v1::{
     CredentialWish, agent_message::Message as Heard, conductor_hello::Purpose,
     conductor_message::Message as Said,
 };
 
-use super::agent::Agent;
+use super::{agent::Agent, mask::Secrets};
 
 /// Pause before a broken connection is made again.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// Values that were given.
-#[derive(Default)]
-pub(super) struct Credentials(RefCell<BTreeMap<String, String>>);
+/// Values that were given; they are masked from then on.
+pub(super) struct Credentials {
+    known: RefCell<BTreeMap<String, String>>,
+    secrets: Arc<Secrets>,
+}
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -24,15 +26,23 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
+    pub(super) fn new(secrets: Arc<Secrets>) -> Self {
+        Self {
+            known: RefCell::default(),
+            secrets,
+        }
+    }
+
     /// The value of a credential, asked for as often as it takes; or why it will never be given.
     pub(super) async fn get(&self, agent: &Agent, name: &str) -> Result<String, String> {
-        if let Some(known) = self.0.borrow().get(name) {
+        if let Some(known) = self.known.borrow().get(name) {
             return Ok(known.clone());
         }
         loop {
             match ask(agent, name).await {
                 Ok(Ok(value)) => {
-                    let mut known = self.0.borrow_mut();
+                    self.secrets.add([value.as_bytes()]);
+                    let mut known = self.known.borrow_mut();
                     known.insert(name.to_owned(), value.clone());
                     return Ok(value);
                 }

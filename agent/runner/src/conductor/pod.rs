@@ -5,7 +5,7 @@ use std::{
     io,
     path::Path,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -14,6 +14,8 @@ use std::{
 use muster_proto::runner::v1::{
     ContainerStatus, Exit, Grant, PROTOCOL, ShimMessage, ShimRequest, shim_message, shim_request,
 };
+use muster_spec::plan::Plan;
+use serde_json::Value;
 use tokio::{
     net::{
         UnixListener, UnixStream,
@@ -23,7 +25,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::operation::Failure;
+use super::{mask::Secrets, operation::Failure};
 use crate::{
     credit, fail,
     frame::{FrameReader, FrameWriter},
@@ -42,6 +44,9 @@ const EXPLANATION_HERE: Duration = Duration::from_secs(2);
 pub(super) struct Pod {
     listener: UnixListener,
     containers: Mutex<HashMap<String, Container>>,
+    secrets: Arc<Secrets>,
+    /// Names of the variables of each container that have values of Secrets; once the plan is there.
+    secret_names: OnceLock<HashMap<String, Vec<String>>>,
     changed: watch::Sender<u64>,
     /// A cluster tells about containers.
     explained: bool,
@@ -128,7 +133,7 @@ impl Line {
 
 impl Pod {
     /// Listens for shims.
-    pub(super) fn listen(path: &Path, explained: bool) -> io::Result<Self> {
+    pub(super) fn listen(path: &Path, explained: bool, secrets: Arc<Secrets>) -> io::Result<Self> {
         use std::os::unix::fs::PermissionsExt as _;
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
@@ -139,6 +144,8 @@ impl Pod {
         Ok(Self {
             listener,
             containers: Mutex::default(),
+            secrets,
+            secret_names: OnceLock::new(),
             changed: watch::Sender::new(0),
             explained,
             dismissed: AtomicBool::default(),
@@ -187,6 +194,7 @@ impl Pod {
         if self.dismissed.load(Ordering::Relaxed) {
             return line.say(shim_request::Message::Exit(Exit {})).await;
         }
+        self.secrets.add(hello.secrets.iter().map(String::as_bytes));
         let shim = Arc::new(Shim {
             container: hello.container.clone(),
             working_dir: hello.working_dir,
@@ -196,11 +204,47 @@ impl Pod {
         let mut containers = self.lock();
         let container = containers.entry(hello.container).or_default();
         if container.shim.is_none() && !container.lost {
+            self.learn(&shim);
             container.shim = Some(shim);
         }
         drop(containers);
         self.touch();
         Ok(())
+    }
+
+    /// Takes note of which variables have values of Secrets: those values are masked before a step
+    /// begins.
+    pub(super) fn know_secrets(&self, plan: &Plan) {
+        let is_secret = |variable: &&Value| {
+            let source = variable.get("valueFrom");
+            source.is_some_and(|source| source.get("secretKeyRef").is_some())
+        };
+        let names = plan.containers.iter().map(|container| {
+            let secret = container.env_from_cluster.iter().filter(is_secret);
+            let names = secret.filter_map(|variable| variable.get("name")?.as_str());
+            (container.name.clone(), names.map(str::to_owned).collect())
+        });
+        let containers = self.lock();
+        let _known = self.secret_names.set(names.collect());
+        for shim in containers
+            .values()
+            .filter_map(|container| container.shim.as_ref())
+        {
+            self.learn(shim);
+        }
+    }
+
+    /// Masks what a container has of Secrets. The caller holds the lock, so that none is left out.
+    fn learn(&self, shim: &Shim) {
+        let names = self
+            .secret_names
+            .get()
+            .and_then(|all| all.get(&shim.container));
+        let values = shim.environment.iter().filter_map(|line| {
+            let (name, value) = line.split_once('=')?;
+            names?.iter().any(|one| one == name).then_some(value)
+        });
+        self.secrets.add(values.map(str::as_bytes));
     }
 
     /// Takes note of what the cluster says.

@@ -13,6 +13,7 @@ use super::{
     children::watch_service,
     halt::{Cause, Limits},
     instruction::Filter,
+    mask::{Mask, Secrets},
     pod::{Gone, Line, Shim},
 };
 use crate::credit;
@@ -133,15 +134,75 @@ impl Stopper<'_> {
     }
 }
 
+/// What stands between a process and the log: instructions are taken out, secrets are masked. Each may
+/// hold bytes back that wait for those behind them.
+struct Sieve<'a> {
+    instructions: Filter,
+    stdout: Mask<'a>,
+    stderr: Mask<'a>,
+}
+
+impl<'a> Sieve<'a> {
+    fn new(secrets: &'a Secrets) -> Self {
+        Self {
+            instructions: Filter::new(),
+            stdout: Mask::new(secrets),
+            stderr: Mask::new(secrets),
+        }
+    }
+
+    /// What is left of output, for the log.
+    async fn pass(&mut self, run: &Run, step: &str, output: Output) -> Output {
+        if output.stream() == LogStream::Stderr {
+            let data = self.stderr.pass(output.data);
+            return Output { data, ..output };
+        }
+        let output = without_instructions(run, step, output, &mut self.instructions).await;
+        let data = self.stdout.pass(output.data);
+        Output { data, ..output }
+    }
+
+    /// Nothing follows: writes what was held back into the log.
+    fn end(&mut self, run: &Run, step: &str) -> io::Result<()> {
+        let mut stdout = self.stdout.pass(self.instructions.end().into()).to_vec();
+        stdout.extend(self.stdout.end());
+        run.spool.append_rest(LogStream::Stdout, step, &stdout)?;
+        let stderr = self.stderr.end();
+        run.spool.append_rest(LogStream::Stderr, step, &stderr)
+    }
+}
+
 /// Runs a process to its end; `heard` gets its output too. The cause is there when it was made to
 /// end.
 pub(super) async fn follow(
+    run: &Rc<Run>,
+    shim: &Shim,
+    request: wire::Run,
+    limits: &Limits,
+    step: &str,
+    heard: &mut dyn FnMut(&[u8]),
+) -> Result<(Ended, Option<Cause>), Error> {
+    let mut sieve = Sieve::new(&run.secrets);
+    let ended = watch(run, shim, request, limits, step, heard, &mut sieve).await;
+    let rest = match ended {
+        // The disk is full, and the process was killed for it.
+        Err(Error::Log(_)) => Ok(()),
+        _ => sieve.end(run, step),
+    };
+    match (ended, rest) {
+        (Ok(_), Err(error)) => Err(Error::Log(error)),
+        (ended, _) => ended,
+    }
+}
+
+async fn watch(
     run: &Rc<Run>,
     shim: &Shim,
     mut request: wire::Run,
     limits: &Limits,
     step: &str,
     heard: &mut dyn FnMut(&[u8]),
+    sieve: &mut Sieve<'_>,
 ) -> Result<(Ended, Option<Cause>), Error> {
     let mut line = shim.line.lock().await;
     limits.unpaused().await;
@@ -158,7 +219,6 @@ pub(super) async fn follow(
         killed: None,
         paused: false,
     };
-    let mut instructions = Filter::new();
     // Why the log can not be written; the process is killed then and its output dropped.
     let mut broken = None;
     // When a service counts as ready.
@@ -180,10 +240,7 @@ pub(super) async fn follow(
             Message::Output(output) if output.id == id => {
                 heard(&output.data);
                 let size = output.data.len();
-                let output = match output.stream() {
-                    LogStream::Stderr => output,
-                    _ => without_instructions(run, step, output, &mut instructions).await,
-                };
+                let output = sieve.pass(run, step, output).await;
                 if broken.is_none()
                     && let Err(error) = keep(run, step, &output, &mut stopper, &mut line).await
                 {
@@ -207,14 +264,6 @@ pub(super) async fn follow(
                 steady = watch_service(run, &shim.container);
             }
             Message::Exited(exited) if exited.id == id => {
-                let rest = Output {
-                    id,
-                    stream: LogStream::Stdout.into(),
-                    data: instructions.end().into(),
-                };
-                if broken.is_none() {
-                    keep(run, step, &rest, &mut stopper, &mut line).await?;
-                }
                 if let Some(error) = broken {
                     return Err(Error::Log(error));
                 }

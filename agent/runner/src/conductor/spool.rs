@@ -9,7 +9,7 @@ use std::{
     fs::{self, File},
     io::{self, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use muster_proto::runner::v1::{Log, LogStream, MAX_LOG_DATA};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
+use super::mask::Secrets;
 use crate::fail;
 
 /// Size at which a segment is closed, in bytes of log.
@@ -30,6 +31,7 @@ const HEADER: usize = 14;
 pub(crate) struct Spool {
     inner: Mutex<Inner>,
     limit: u64,
+    secrets: Arc<Secrets>,
     /// Something was appended or acknowledged.
     pub(crate) changed: Notify,
     freed: Notify,
@@ -67,7 +69,7 @@ impl Cursor {
 
 impl Spool {
     /// Makes the directory anew.
-    pub(crate) fn open(directory: &Path, limit: u64) -> io::Result<Self> {
+    pub(crate) fn open(directory: &Path, limit: u64, secrets: Arc<Secrets>) -> io::Result<Self> {
         match fs::remove_dir_all(directory) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => fs::create_dir_all(directory)?,
@@ -83,12 +85,13 @@ impl Spool {
                 next_name: 0,
             }),
             limit,
+            secrets,
             changed: Notify::new(),
             freed: Notify::new(),
         })
     }
 
-    /// Appends bytes of a step; waits while too much is not durable yet.
+    /// Appends bytes of a step, which are masked already; waits while too much is not durable yet.
     ///
     /// # Errors
     ///
@@ -116,9 +119,22 @@ impl Spool {
         Ok(())
     }
 
-    /// A remark of the conductor, a line.
+    /// Appends a few last bytes of a step without waiting for room.
+    ///
+    /// # Errors
+    ///
+    /// When the disk does not take them.
+    pub(crate) fn append_rest(&self, stream: LogStream, step: &str, data: &[u8]) -> io::Result<()> {
+        for piece in data.chunks(MAX_LOG_DATA) {
+            self.lock().append(stream, step, piece)?;
+        }
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    /// A remark of the conductor, a line; secrets in it are masked.
     pub(crate) async fn remark(&self, step: &str, text: &str) {
-        let line = format!("{text}\n");
+        let line = self.secrets.text(&format!("{text}\n"));
         if let Err(error) = self.append(LogStream::System, step, line.as_bytes()).await {
             fail::say(format_args!("the log can not be written: {error}"));
         }
@@ -293,7 +309,8 @@ mod tests {
 
     fn spool(limit: u64) -> (tempfile::TempDir, Spool) {
         let root = tempfile::tempdir().expect("a temporary directory");
-        let spool = Spool::open(&root.path().join("spool"), limit).expect("it is writable");
+        let directory = root.path().join("spool");
+        let spool = Spool::open(&directory, limit, Arc::default()).expect("it is writable");
         (root, spool)
     }
 

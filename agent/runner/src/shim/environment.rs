@@ -3,6 +3,8 @@
 
 use std::ffi::{OsStr, OsString};
 
+use muster_proto::runner::v1::SECRET_PREFIX;
+
 use super::ADDRESS;
 use crate::reference;
 
@@ -14,6 +16,16 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// Variables, each name once.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Environment(Vec<(OsString, OsString)>);
+
+/// Values of whole Secrets: the agent lets the pod have them a second time, under names of our own, as
+/// nothing else tells them from what the image and the cluster have set.
+pub(super) fn secrets() -> Vec<String> {
+    let variables = std::env::vars_os();
+    let secret = variables.filter(|(name, _)| name.to_string_lossy().starts_with(SECRET_PREFIX));
+    secret
+        .filter_map(|(_, value)| value.into_string().ok())
+        .collect()
+}
 
 impl Environment {
     /// What image and pod gave, without what is only for this program.

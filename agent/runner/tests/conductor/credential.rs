@@ -63,7 +63,8 @@ async fn a_value_is_asked_for_once_and_stands_where_it_is_named() {
 
 #[tokio::test]
 async fn references_in_a_value_are_no_references() {
-    let show = shell("s1", "printf %s \"$ODD-$COPY\"").with(|step| {
+    let compare = "test \"$ODD-$COPY\" = 'a$$b$(PATH)-a$$b$(PATH)$'";
+    let show = shell("s1", compare).with(|step| {
         if let Operation::Run(run) = &mut step.operations[0] {
             run.env = vec![
                 variable("ODD", "{{ credential('odd') }}"),
@@ -73,7 +74,53 @@ async fn references_in_a_value_are_no_references() {
     });
     let mut run = Run::with(&plan(vec![show]), manner(), &[]);
     run.ends_as(Outcome::Passed).await;
-    assert_eq!(run.output("s1"), "a$$b$(PATH)-a$$b$(PATH)$");
+}
+
+#[tokio::test]
+async fn what_a_step_prints_of_it_is_masked_also_in_pieces_and_in_other_forms() {
+    let print = shell(
+        "s1",
+        "echo before $TOKEN after
+         printf hun; sleep 0.2; printf ter; sleep 0.2; echo 2
+         printf 'user:%s' $TOKEN | base64
+         echo error $TOKEN >&2
+         echo cut off: hunter",
+    )
+    .with(in_environment);
+    let mut run = Run::with(&plan(vec![print]), manner(), &[]);
+    run.ends_as(Outcome::Passed).await;
+    let log = run.output("s1");
+    assert!(!log.contains(VALUE), "{log}");
+    assert!(log.contains("before *** after\n***\n"), "{log}");
+    assert!(log.contains("error ***\n"), "{log}");
+    // The last character of what stands before has two bits of the first byte behind it.
+    assert!(log.contains("dXNlcjp***\n"), "{log}");
+    assert!(log.contains("cut off: hunter\n"), "{log}");
+}
+
+#[tokio::test]
+async fn what_waits_for_more_of_a_secret_is_in_the_log_when_the_process_is_killed() {
+    let print = shell("s1", "printf 'nearly hunt'; kill -9 $$").with(in_environment);
+    let mut run = Run::with(&plan(vec![print]), manner(), &[]);
+    run.ends_as(Outcome::Failed).await;
+    assert_eq!(run.output("s1"), "nearly hunt");
+}
+
+#[tokio::test]
+async fn values_of_sensitive_parameters_are_masked_and_outputs_too() {
+    let mut plan = plan(vec![
+        shell(
+            "s1",
+            "echo the p4rameter; echo hunter2 > /testkube/outputs/word",
+        )
+        .with(|step| step.id = Some("one".to_owned())),
+    ]);
+    plan.masked = ["p4rameter", VALUE].map(str::to_owned).into();
+    let mut run = Run::with(&plan, manner(), &[]);
+    run.ends_as(Outcome::Passed).await;
+    assert_eq!(run.output("s1"), "the ***\n");
+    let outputs = run.agent.heard().step("s1").outputs.clone();
+    assert_eq!(outputs["word"].trim(), "***");
 }
 
 #[tokio::test]

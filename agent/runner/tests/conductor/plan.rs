@@ -18,6 +18,7 @@ pub(crate) fn plan(steps: Vec<Step>) -> Plan {
         containers: vec![container("c0"), container("c1")],
         pod: Pod::default(),
         credentials: std::collections::BTreeSet::new(),
+        masked: std::collections::BTreeSet::new(),
         service: None,
         steps,
     }

@@ -118,6 +118,7 @@ pub fn child(input: &Child<'_>) -> Result<Compiled, Problems> {
         containers,
         pod,
         credentials,
+        masked: input.parent.masked.clone(),
         service: input.service.map(|_| ServiceRole {
             readiness_probe: readiness.map(|probe| probe.value),
         }),

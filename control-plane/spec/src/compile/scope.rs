@@ -23,6 +23,12 @@ pub(super) struct Config {
 }
 
 impl Config {
+    /// The values of some parameters, as texts show them.
+    pub(super) fn texts(&self, names: &BTreeSet<String>) -> BTreeSet<String> {
+        let values = names.iter().filter_map(|name| self.values.get(name));
+        values.map(ToString::to_string).collect()
+    }
+
     fn has(&self, name: &str) -> bool {
         self.values.contains_key(name) || self.open.contains(name)
     }

@@ -28,6 +28,7 @@ pub(in crate::kubernetes) fn plan_of(containers: Vec<Container>) -> Plan {
         containers,
         pod: Pod::default(),
         credentials: std::collections::BTreeSet::new(),
+        masked: std::collections::BTreeSet::new(),
         service: None,
         steps: Vec::new(),
     }
@@ -81,7 +82,11 @@ fn a_plan_with_everything() {
     first.security_context = Some(json!({"runAsUser": 1000, "readOnlyRootFilesystem": true}));
     let key = json!({"secretKeyRef": {"name": "db", "key": "password", "optional": true}});
     first.env_from_cluster = vec![json!({"name": "PASSWORD", "valueFrom": key})];
-    first.env_from = vec![json!({"configMapRef": {"name": "settings"}})];
+    first.env_from = vec![
+        json!({"secretRef": {"name": "login", "optional": true}}),
+        json!({"configMapRef": {"name": "settings"}}),
+        json!({"prefix": "DB_", "secretRef": {"name": "db"}}),
+    ];
     first.volume_mounts = vec![json!({"name": "cache", "mountPath": "/tmp/"})];
     let mut plan = plan_of(vec![first, container("tools", None)]);
     plan.pod.active_deadline_seconds = Some(600);
