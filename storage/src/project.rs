@@ -49,10 +49,23 @@ pub struct Settings {
     pub max_queued: Option<u32>,
     /// How many executions may be made in a minute; children do not count.
     pub max_per_minute: Option<u32>,
+    /// How fast and how long its logs may be.
+    pub logs: LogLimits,
     /// Set when nothing of it is begun: who wants it, and why.
     pub pause: Option<String>,
     /// What follows when attempts end badly, where workflows do not say.
     pub policy: Policy,
+}
+
+/// How fast and how long the logs of a project may be; `None` leaves it to the server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogLimits {
+    /// Bytes of one log; what comes behind them is not kept, and a line in the log says so.
+    pub max_size: Option<i64>,
+    /// Bytes a second of all logs of the project together, at each server.
+    pub max_rate: Option<i64>,
+    /// Bytes a second of one log.
+    pub max_rate_each: Option<i64>,
 }
 
 impl Default for Settings {
@@ -62,6 +75,7 @@ impl Default for Settings {
             max_running: None,
             max_queued: None,
             max_per_minute: None,
+            logs: LogLimits::default(),
             pause: None,
             policy: Policy::default(),
         }
@@ -145,6 +159,9 @@ impl Projects<'_> {
                     paused: false,
                     pause_message: String::new(),
                     policy_json: "{}".to_owned(),
+                    max_log: None,
+                    max_log_rate: None,
+                    max_log_rate_each: None,
                 };
                 entity::insert::<row::Entity, _>(&*tx, row)
                     .await
@@ -203,6 +220,9 @@ impl Projects<'_> {
                     max_running: Set(settings.max_running.map(signed)),
                     max_queued: Set(settings.max_queued.map(signed)),
                     max_per_minute: Set(settings.max_per_minute.map(signed)),
+                    max_log: Set(settings.logs.max_size),
+                    max_log_rate: Set(settings.logs.max_rate),
+                    max_log_rate_each: Set(settings.logs.max_rate_each),
                     paused: Set(settings.pause.is_some()),
                     pause_message: Set(text::message(settings.pause.as_deref().unwrap_or(""))),
                     policy_json: Set(text::encode(&settings.policy)?),
@@ -265,6 +285,11 @@ fn record(row: row::Model) -> Result<Project, Failure> {
             max_running: row.max_running.map(unsigned),
             max_queued: row.max_queued.map(unsigned),
             max_per_minute: row.max_per_minute.map(unsigned),
+            logs: LogLimits {
+                max_size: row.max_log,
+                max_rate: row.max_log_rate,
+                max_rate_each: row.max_log_rate_each,
+            },
             pause: row.paused.then_some(row.pause_message),
             policy: text::decode(&row.policy_json)?,
         },

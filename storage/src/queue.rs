@@ -30,7 +30,7 @@ use crate::{
     work::Assignment,
 };
 
-pub(crate) use claim::{plans, project_names};
+pub(crate) use claim::{plans, serving};
 pub(crate) use offer::{Given, give};
 pub use offer::{Giver, Offer};
 pub(crate) use picture::{Turns, counted, of_group};

@@ -57,6 +57,8 @@ pub struct Assignment {
     pub execution: Execution,
     /// Name of the project.
     pub project_name: String,
+    /// Longest log, in bytes, as the project has it.
+    pub max_log: Option<i64>,
     /// The compiled plan.
     pub plan: Bytes,
 }

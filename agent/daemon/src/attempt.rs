@@ -37,6 +37,8 @@ pub(crate) struct Work {
     pub(crate) project: String,
     /// Display name of the execution.
     pub(crate) display_name: String,
+    /// Longest log in bytes; 0 for no limit.
+    pub(crate) max_log: u64,
     /// The plan as the server sent it.
     pub(crate) bytes: Bytes,
     /// The same, read.
@@ -57,6 +59,7 @@ impl Work {
             execution: assignment.execution,
             project: assignment.project,
             display_name: assignment.display_name,
+            max_log: u64::try_from(assignment.max_log_bytes).unwrap_or(0),
             bytes: assignment.plan,
             plan,
         })

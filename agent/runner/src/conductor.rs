@@ -152,6 +152,7 @@ async fn conduct(options: Options, agent: Arc<Agent>, itself: &Itself) -> io::Re
     volumes.make_folders()?;
     let image_configs = first.welcome.image_configs.clone();
     let name = first.welcome.display_name.clone();
+    spool.set_longest(first.welcome.max_log);
     // Before the first step: a run may begin paused.
     if let Some(pause) = &first.welcome.pause {
         halt.pause.order(pause.sequence, pause.paused);
@@ -230,6 +231,7 @@ async fn show_pauses(halt: Halt, board: Arc<Board>) {
 
 fn complete(run: &Run, ended: walk::Ended) -> Completed {
     run.board.finish();
+    run.spool.end();
     let (log_size, log_sha256) = run.spool.digest();
     Completed {
         outcome: ended.outcome.into(),

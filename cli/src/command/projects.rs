@@ -23,6 +23,7 @@ Examples:
   muster projects create payments --display-name 'Payments team'
   muster projects ls
   muster projects set payments --weight 3 --max-running 50 --max-per-minute none
+  muster projects set payments --max-log 1GiB --max-log-rate-each 2MiB
   muster projects pause payments -m 'an incident'
   muster projects resume payments
   muster --project payments ls";
@@ -61,6 +62,16 @@ enum Command {
         /// How many executions may be made in a minute; `none` for no limit
         #[arg(long, value_name = "COUNT", value_parser = limit)]
         max_per_minute: Option<Limit>,
+        /// Longest log of an execution, such as 1GiB; `none` for the server's default
+        #[arg(long, value_name = "BYTES", value_parser = bytes)]
+        max_log: Option<Bytes>,
+        /// How fast its logs may come, all together at each server, in bytes a second; tests that
+        /// print faster wait; `none` for no limit
+        #[arg(long, value_name = "BYTES", value_parser = bytes)]
+        max_log_rate: Option<Bytes>,
+        /// How fast each of its logs may come, in bytes a second; `none` for no limit
+        #[arg(long, value_name = "BYTES", value_parser = bytes)]
+        max_log_rate_each: Option<Bytes>,
     },
     /// Let nothing of a project begin; what runs goes on
     Pause {
@@ -93,6 +104,12 @@ struct Row {
     max_queued: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_per_minute: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_log_bytes: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_log_rate: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_log_rate_each: Option<i64>,
     paused: bool,
     #[serde(skip_serializing_if = "String::is_empty")]
     pause_message: String,
@@ -109,6 +126,17 @@ fn limit(text: &str) -> Result<Limit, String> {
     let number = text.parse::<i32>().ok().filter(|number| *number >= 0);
     let number = number.ok_or_else(|| "expected a whole number, or `none`".to_owned())?;
     Ok(Limit(Some(number)))
+}
+
+/// Bytes, or none.
+#[derive(Debug, Clone, Copy)]
+struct Bytes(Option<i64>);
+
+fn bytes(text: &str) -> Result<Bytes, String> {
+    match text {
+        "none" => Ok(Bytes(None)),
+        text => measure::bytes(text).map(|bytes| Bytes(Some(bytes))),
+    }
 }
 
 #[derive(Serialize)]
@@ -144,21 +172,28 @@ async fn perform(client: &Client, command: Command) -> Result<Vec<Project>, Erro
             max_running,
             max_queued,
             max_per_minute,
+            max_log,
+            max_log_rate,
+            max_log_rate_each,
         } => {
             let fields = [
                 ("weight", weight.is_some()),
                 ("max_running", max_running.is_some()),
                 ("max_queued", max_queued.is_some()),
                 ("max_per_minute", max_per_minute.is_some()),
+                ("max_log_bytes", max_log.is_some()),
+                ("max_log_rate", max_log_rate.is_some()),
+                ("max_log_rate_each", max_log_rate_each.is_some()),
             ];
             let paths = fields.into_iter().filter(|(_, given)| *given);
             let paths: Vec<String> = paths.map(|(path, _)| path.to_owned()).collect();
             if paths.is_empty() {
-                let text = "nothing to change: give --weight, --max-running, --max-queued or \
-                            --max-per-minute";
+                let text = "nothing to change: give --weight, --max-running or another option, see \
+                            `muster projects set --help`";
                 return Err(Error::Usage(text.to_owned()));
             }
             let number = |limit: Option<Limit>| limit.and_then(|limit| limit.0);
+            let bytes = |limit: Option<Bytes>| limit.and_then(|limit| limit.0);
             let request = UpdateProjectRequest {
                 project: Some(Project {
                     name: format!("projects/{name}"),
@@ -166,6 +201,9 @@ async fn perform(client: &Client, command: Command) -> Result<Vec<Project>, Erro
                     max_running: number(max_running),
                     max_queued: number(max_queued),
                     max_per_minute: number(max_per_minute),
+                    max_log_bytes: bytes(max_log),
+                    max_log_rate: bytes(max_log_rate),
+                    max_log_rate_each: bytes(max_log_rate_each),
                     ..Project::default()
                 }),
                 update_mask: Some(prost_types::FieldMask { paths }),
@@ -224,6 +262,9 @@ fn show(projects: Vec<Project>, global: &Global) -> Result<(), Error> {
         max_running: project.max_running,
         max_queued: project.max_queued,
         max_per_minute: project.max_per_minute,
+        max_log_bytes: project.max_log_bytes,
+        max_log_rate: project.max_log_rate,
+        max_log_rate_each: project.max_log_rate_each,
         paused: project.paused,
         pause_message: project.pause_message,
     });

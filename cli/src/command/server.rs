@@ -16,6 +16,7 @@ use crate::{
     exit::Exit,
     place,
     signal::Interruptions,
+    terminal::measure,
 };
 
 /// How often recorded metrics are summed up.
@@ -93,6 +94,9 @@ pub(crate) struct Arguments {
     /// How often agents say that they live
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     renew_interval: Duration,
+    /// Longest log of an execution, where its project does not say
+    #[arg(long, value_name = "BYTES", default_value = "4GiB", value_parser = measure::bytes)]
+    max_log: i64,
     /// How long open calls may take when the server stops
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     stop_grace: Duration,
@@ -186,6 +190,7 @@ fn config(arguments: Arguments, global: &Global) -> Result<Config, Error> {
             .map(|name| name.replace('/', "--")),
         lease_duration: arguments.lease_duration,
         renew_interval: arguments.renew_interval,
+        max_log: arguments.max_log,
         stop_grace: arguments.stop_grace,
         ..Config::new(place::data_dir(global)?)
     };

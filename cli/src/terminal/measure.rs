@@ -4,6 +4,36 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+/// Reads a number of bytes: `500`, `64KiB`, `10MB`, `4GiB`.
+///
+/// # Errors
+///
+/// What is allowed, for people.
+pub(crate) fn bytes(text: &str) -> Result<i64, String> {
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit: i64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1000,
+        "k" | "ki" | "kib" => 1 << 10,
+        "mb" => 1_000_000,
+        "m" | "mi" | "mib" => 1 << 20,
+        "gb" => 1_000_000_000,
+        "g" | "gi" | "gib" => 1 << 30,
+        "tb" => 1_000_000_000_000,
+        "t" | "ti" | "tib" => 1 << 40,
+        _ => return Err("expected bytes, such as 500, 64KiB, 10MB or 4GiB".to_owned()),
+    };
+    let number: i64 = number
+        .parse()
+        .map_err(|_error| "expected a whole number with a unit, such as 4GiB".to_owned())?;
+    number
+        .checked_mul(unit)
+        .ok_or_else(|| format!("{text} is too much"))
+}
+
 /// `45ms`, `12.3s`, `1m 05s`, `2h 03m`, `3d 04h`.
 pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -65,6 +95,17 @@ pub(crate) fn local(moment: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_read_with_units() {
+        assert_eq!(bytes("500"), Ok(500));
+        assert_eq!(bytes("64KiB"), Ok(64 << 10));
+        assert_eq!(bytes("10MB"), Ok(10_000_000));
+        assert_eq!(bytes("4g"), Ok(4 << 30));
+        for bad in ["", "GiB", "1.5GiB", "4XB", "9999999999TiB", "-1"] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn durations_get_coarser_as_they_grow() {

@@ -47,6 +47,8 @@ pub struct Config {
     pub order_interval: Option<Duration>,
     /// How long open calls may take when the server stops.
     pub stop_grace: Duration,
+    /// Longest log of an execution in bytes, where its project does not say.
+    pub max_log: i64,
     /// What follows when attempts end badly, where neither workflow nor project says.
     pub recovery: Policy,
 }
@@ -102,6 +104,7 @@ impl Config {
             renew_interval: Duration::from_secs(10),
             order_interval: None,
             stop_grace: Duration::from_secs(10),
+            max_log: 4 << 30,
             recovery: Policy::default(),
         }
     }
@@ -130,6 +133,12 @@ impl Config {
             return Err(Error::Value {
                 name: "database-connections",
                 reason: "must be at least 1".to_owned(),
+            });
+        }
+        if self.max_log < 1 << 10 {
+            return Err(Error::Value {
+                name: "max-log",
+                reason: "must be at least 1KiB".to_owned(),
             });
         }
         Ok(())

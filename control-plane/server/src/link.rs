@@ -5,6 +5,7 @@
 
 pub(crate) mod dispatch;
 pub(crate) mod ingest;
+mod pace;
 mod seal;
 pub(crate) mod segment;
 pub(crate) mod session;
@@ -88,6 +89,8 @@ struct Taker {
 pub(crate) struct Link {
     sessions: Mutex<Sessions>,
     pub(crate) ingests: Arc<Ingests>,
+    /// How fast logs of projects may come.
+    paces: pace::Paces,
     /// Turns for sealing logs.
     sealing: tokio::sync::Semaphore,
     /// Held by who gives something to agents, from seeing their room until it is taken.
@@ -105,6 +108,7 @@ impl Link {
         Self {
             sessions: Mutex::default(),
             ingests: Arc::default(),
+            paces: pace::Paces::default(),
             sealing: tokio::sync::Semaphore::new(MOST_SEALING),
             giving: Arc::default(),
             looked: watch::Sender::default(),

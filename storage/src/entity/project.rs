@@ -19,6 +19,9 @@ pub struct Model {
     pub paused: bool,
     pub pause_message: String,
     pub policy_json: String,
+    pub max_log: Option<i64>,
+    pub max_log_rate: Option<i64>,
+    pub max_log_rate_each: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -252,14 +252,15 @@ async fn assign<C: ConnectionTrait>(
         }
     }
     plans.extend(self::plans(db, unknown.into_iter()).await?);
-    let names = project_names(db, saved.iter().map(|it| it.execution.project)).await?;
+    let serving = serving(db, saved.iter().map(|it| it.execution.project)).await?;
     let mut assignments = Vec::with_capacity(saved.len());
     let mut rows = Vec::with_capacity(saved.len());
     for (attempt, Saved { execution, row }) in attempts.into_iter().zip(saved) {
         rows.push(row);
         assignments.push(Assignment {
             attempt: attempt::record(attempt)?,
-            project_name: names.get(&execution.project).cloned().unwrap_or_default(),
+            project_name: serving.name(execution.project),
+            max_log: serving.max_log(execution.project),
             plan: plans.remove(&execution.id.as_uuid()).unwrap_or_default(),
             execution,
         });
@@ -341,20 +342,41 @@ pub(crate) async fn plans<C: ConnectionTrait>(
     Ok(rows.map(|(id, plan)| (id, Bytes::from(plan))).collect())
 }
 
-pub(crate) async fn project_names<C: ConnectionTrait>(
+pub(crate) async fn serving<C: ConnectionTrait>(
     db: &C,
     projects: impl Iterator<Item = ProjectId>,
-) -> Result<BTreeMap<ProjectId, String>, Failure> {
+) -> Result<Serving, Failure> {
     let ids: BTreeSet<Uuid> = projects.map(ProjectId::as_uuid).collect();
-    let rows: Vec<(Uuid, String)> = project_row::Entity::find()
+    let rows: Vec<(Uuid, String, Option<i64>)> = project_row::Entity::find()
         .filter(project_row::Column::Id.is_in(ids))
         .select_only()
-        .columns([project_row::Column::Id, project_row::Column::Name])
+        .columns([
+            project_row::Column::Id,
+            project_row::Column::Name,
+            project_row::Column::MaxLog,
+        ])
         .into_tuple()
         .all(db)
         .await?;
-    let names = rows.into_iter();
-    Ok(names
-        .map(|(id, name)| (ProjectId::from(id), name))
-        .collect())
+    let rows = rows.into_iter();
+    Ok(Serving(
+        rows.map(|(id, name, max_log)| (ProjectId::from(id), (name, max_log)))
+            .collect(),
+    ))
+}
+
+/// What agents have to know of projects.
+pub(crate) struct Serving(BTreeMap<ProjectId, (String, Option<i64>)>);
+
+impl Serving {
+    /// The name of a project.
+    pub(crate) fn name(&self, project: ProjectId) -> String {
+        let found = self.0.get(&project);
+        found.map_or_else(String::new, |(name, _)| name.clone())
+    }
+
+    /// Its longest log.
+    pub(crate) fn max_log(&self, project: ProjectId) -> Option<i64> {
+        self.0.get(&project)?.1
+    }
 }

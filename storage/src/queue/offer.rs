@@ -59,6 +59,7 @@ pub trait Offer: Send + Sync {
 /// What is known of a project for sharing.
 struct Sharing {
     name: String,
+    max_log: Option<i64>,
     share: Share,
 }
 
@@ -112,6 +113,7 @@ pub(crate) async fn give<C: ConnectionTrait>(
         given.claimed.assignments.push(Assignment {
             attempt: attempt::record(attempt.clone())?,
             project_name: sharing.map_or_else(String::new, |it| it.name.clone()),
+            max_log: sharing.and_then(|it| it.max_log),
             plan: plans(index),
             execution: execution::record(&row)?,
         });
@@ -127,12 +129,13 @@ async fn free<C: ConnectionTrait>(
     db: &C,
     projects: &[Uuid],
 ) -> Result<Option<BTreeMap<ProjectId, Sharing>>, Failure> {
-    let rows: Vec<(Uuid, String, i32)> = project_row::Entity::find()
+    let rows: Vec<(Uuid, String, i32, Option<i64>)> = project_row::Entity::find()
         .select_only()
         .columns([
             project_row::Column::Id,
             project_row::Column::Name,
             project_row::Column::Weight,
+            project_row::Column::MaxLog,
         ])
         .filter(project_row::Column::Id.is_in(entity::padded(projects.iter().copied())))
         .filter(project_row::Column::Paused.eq(false))
@@ -145,14 +148,19 @@ async fn free<C: ConnectionTrait>(
         return Ok(None);
     }
     let running = picture::running(db, projects).await?;
-    let sharing = rows.into_iter().map(|(id, name, weight)| {
+    let sharing = rows.into_iter().map(|(id, name, weight, max_log)| {
         let share = Share {
             project: id.into(),
             weight: number::unsigned(weight).max(1),
             running: running.get(&id).copied().unwrap_or(0),
             left: None,
         };
-        (share.project, Sharing { name, share })
+        let sharing = Sharing {
+            name,
+            max_log,
+            share,
+        };
+        (sharing.share.project, sharing)
     });
     Ok(Some(sharing.collect()))
 }

@@ -46,13 +46,11 @@ impl Work<'_> {
                     let executions = live.iter().map(|live| live.execution.id.as_uuid());
                     let mut plans = queue::plans(&*tx, executions).await?;
                     let projects = live.iter().map(|live| live.execution.project);
-                    let names = queue::project_names(&*tx, projects).await?;
+                    let serving = queue::serving(&*tx, projects).await?;
                     assignments.extend(live.into_iter().map(|live| {
                         Assignment {
-                            project_name: names
-                                .get(&live.execution.project)
-                                .cloned()
-                                .unwrap_or_default(),
+                            project_name: serving.name(live.execution.project),
+                            max_log: serving.max_log(live.execution.project),
                             plan: plans
                                 .remove(&live.execution.id.as_uuid())
                                 .unwrap_or_default(),

@@ -100,6 +100,7 @@ async fn greet(
             .work()
             .map(|work| work.display_name.clone())
             .unwrap_or_default(),
+        max_log: attempt.work().map_or(0, |work| work.max_log),
     };
     say(sender, Say::Welcome(welcome)).await?;
     Ok(orders)

@@ -66,6 +66,7 @@ pub(crate) fn assignment() -> Assignment {
         display_name: "smoke-1".to_owned(),
         plan: PLAN.into(),
         stop_after: None,
+        max_log_bytes: 0,
     }
 }
 

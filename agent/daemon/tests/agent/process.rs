@@ -57,6 +57,7 @@ fn assignment(steps: &[Value]) -> Assignment {
         display_name: "real-1".to_owned(),
         plan: plan.to_string().into(),
         stop_after: None,
+        max_log_bytes: 0,
     }
 }
 

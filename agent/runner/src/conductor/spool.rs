@@ -24,6 +24,8 @@ use crate::fail;
 const SEGMENT: u64 = 4 << 20;
 /// Most bytes that wait for an acknowledgement, unless another limit is given.
 pub(crate) const LIMIT: u64 = 256 << 20;
+/// Bytes of remarks that may stand behind the longest log; the server allows some more.
+const REMARKS: u64 = 8 << 20;
 /// Bytes of a record before its reference.
 const HEADER: usize = 14;
 
@@ -45,6 +47,10 @@ struct Inner {
     end: u64,
     digest: Sha256,
     next_name: u64,
+    /// Longest log, remarks apart.
+    longest: u64,
+    /// Bytes that came behind that, and are not kept.
+    cut: u64,
 }
 
 struct Segment {
@@ -83,6 +89,8 @@ impl Spool {
                 end: 0,
                 digest: Sha256::new(),
                 next_name: 0,
+                longest: u64::MAX,
+                cut: 0,
             }),
             limit,
             secrets,
@@ -107,6 +115,9 @@ impl Spool {
                 let freed = self.freed.notified();
                 {
                     let mut inner = self.lock();
+                    if inner.is_cut(stream, step, piece)? {
+                        break;
+                    }
                     if inner.end - inner.acknowledged + piece.len() as u64 <= self.limit {
                         inner.append(stream, step, piece)?;
                         break;
@@ -119,6 +130,25 @@ impl Spool {
         Ok(())
     }
 
+    /// Sets how long the log may become; 0 for no limit.
+    pub(crate) fn set_longest(&self, bytes: u64) {
+        self.lock().longest = if bytes == 0 { u64::MAX } else { bytes };
+    }
+
+    /// Nothing follows: says at the end of a log that was cut how much is not kept.
+    pub(crate) fn end(&self) {
+        let mut inner = self.lock();
+        if inner.cut == 0 {
+            return;
+        }
+        let text = format!("{} bytes of the log are not kept\n", inner.cut);
+        if let Err(error) = inner.append(LogStream::System, "", text.as_bytes()) {
+            fail::say(format_args!("the log can not be written: {error}"));
+        }
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
     /// Appends a few last bytes of a step without waiting for room.
     ///
     /// # Errors
@@ -126,7 +156,10 @@ impl Spool {
     /// When the disk does not take them.
     pub(crate) fn append_rest(&self, stream: LogStream, step: &str, data: &[u8]) -> io::Result<()> {
         for piece in data.chunks(MAX_LOG_DATA) {
-            self.lock().append(stream, step, piece)?;
+            let mut inner = self.lock();
+            if !inner.is_cut(stream, step, piece)? {
+                inner.append(stream, step, piece)?;
+            }
         }
         self.changed.notify_waiters();
         Ok(())
@@ -214,6 +247,31 @@ impl Spool {
 }
 
 impl Inner {
+    /// Whether bytes are behind the longest log; then they are counted, the first time the log says so,
+    /// and those before the limit are kept. Remarks are short, and are kept for a while.
+    fn is_cut(&mut self, stream: LogStream, step: &str, data: &[u8]) -> io::Result<bool> {
+        let longest = match stream {
+            LogStream::System => self.longest.saturating_add(REMARKS),
+            _ => self.longest,
+        };
+        let end = self.end.saturating_add(data.len() as u64);
+        if end <= longest && (self.cut == 0 || stream == LogStream::System) {
+            return Ok(false);
+        }
+        let mut kept = 0;
+        if self.cut == 0 && stream != LogStream::System {
+            kept = usize::try_from(longest.saturating_sub(self.end)).unwrap_or(0);
+            self.append(stream, step, &data[..kept])?;
+            let text = format!(
+                "\nthe log has reached its limit of {} bytes: what the test prints from here on is not kept\n",
+                self.longest
+            );
+            self.append(LogStream::System, step, text.as_bytes())?;
+        }
+        self.cut += (data.len() - kept) as u64;
+        Ok(true)
+    }
+
     fn append(&mut self, stream: LogStream, step: &str, data: &[u8]) -> io::Result<()> {
         let full = self
             .segments
@@ -364,6 +422,29 @@ mod tests {
         spool.acknowledge(11_000_000);
         assert!(count() < before);
         assert_eq!(all(&spool, 11_000_000).len(), 1_000_000);
+    }
+
+    #[tokio::test]
+    async fn what_is_behind_the_longest_log_is_counted_and_the_log_says_so() {
+        let (_root, spool) = spool(LIMIT);
+        spool.set_longest(100);
+        for _ in 0..3 {
+            spool
+                .append(LogStream::Stdout, "s1", &[b'a'; 70])
+                .await
+                .expect("space");
+        }
+        spool.remark("s1", "a remark").await;
+        spool.end();
+        let text = String::from_utf8(all(&spool, 0)).expect("text");
+        let (kept, rest) = text.split_at(100);
+        assert_eq!(kept, "a".repeat(100));
+        assert_eq!(
+            rest,
+            "\nthe log has reached its limit of 100 bytes: what the test prints from here on is not \
+             kept\na remark\n110 bytes of the log are not kept\n"
+        );
+        assert_eq!(spool.digest().1, Sha256::digest(&text).to_vec());
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 use futures::StreamExt as _;
 use muster_core::id::{AttemptId, ExecutionId, ProjectId};
 use muster_proto::v1::{LogChunk, LogMatch};
-use muster_storage::{execution::LogSummary, log::Head};
+use muster_storage::execution::LogSummary;
 use tokio::sync::{broadcast, mpsc};
 
 use super::{Access, App, Caller, Error};
@@ -85,8 +85,8 @@ struct Reader {
     skip_behind: Option<i64>,
     /// It has found its place in the log of its attempt.
     begun: bool,
-    /// It has come to the end of what is durable at least once.
-    caught_up: bool,
+    /// What was durable when it began; one that has come there has caught up.
+    reach: Option<i64>,
     /// The next byte expected.
     at: i64,
     /// Lines that have ended before it, as far as somebody asks.
@@ -126,7 +126,7 @@ impl App {
             matcher: range.search.map(Matcher::new),
             skip_behind: range.skip_behind,
             begun: false,
-            caught_up: false,
+            reach: None,
             lines: 0,
             sender,
         };
@@ -152,7 +152,8 @@ impl Reader {
             if let Some(attempt) = head.attempt {
                 self.turn_to(attempt).await?;
                 let live = follow.then(|| self.app.hub.watch_log(attempt));
-                if self.catch_up(attempt, &head).await?.is_err() {
+                self.reach.get_or_insert(head.summary.size);
+                if self.catch_up(attempt).await?.is_err() {
                     return Ok(());
                 }
                 if let Some(live) = live
@@ -213,12 +214,7 @@ impl Reader {
     }
 
     /// Sends what is durable, again where its blobs were replaced meanwhile.
-    async fn catch_up(
-        &mut self,
-        attempt: AttemptId,
-        head: &Head,
-    ) -> Result<Result<(), Stop>, Error> {
-        self.skip(attempt, head).await?;
+    async fn catch_up(&mut self, attempt: AttemptId) -> Result<Result<(), Stop>, Error> {
         let mut gone = 0;
         loop {
             match self.stored(attempt).await {
@@ -226,22 +222,21 @@ impl Reader {
                     gone += 1;
                     tokio::time::sleep(stored::AGAIN).await;
                 }
-                ended => {
-                    self.caught_up = true;
-                    return ended;
-                }
+                ended => return ended,
             }
         }
     }
 
-    /// Passes over bytes when this reader was too slow, and tells it.
-    async fn skip(&mut self, attempt: AttemptId, head: &Head) -> Result<(), Error> {
-        let Some(most) = self.skip_behind.filter(|_| self.caught_up) else {
-            return Ok(());
-        };
-        if head.summary.size - self.at <= most {
-            return Ok(());
-        }
+    /// Whether this reader has once caught up, and is too far behind now.
+    fn is_too_slow(&self, durable: i64) -> bool {
+        let caught_up = self.reach.is_some_and(|reach| self.at >= reach);
+        let behind = durable - self.at;
+        self.skip_behind
+            .is_some_and(|most| caught_up && behind > most)
+    }
+
+    /// Passes over bytes, and tells it.
+    async fn skip(&mut self, attempt: AttemptId) -> Result<(), Error> {
         let layout = self.app.store.logs(self.project).layout(attempt).await?;
         let lines = layout.iter().rev().skip(1);
         if let Some(last) = layout.last().filter(|last| last.start > self.at) {
@@ -258,8 +253,12 @@ impl Reader {
         loop {
             let logs = self.app.store.logs(self.project);
             let segments = logs.segments(attempt, self.at, PAGE).await?;
-            if segments.is_empty() {
+            let Some(last) = segments.last() else {
                 return Ok(Ok(()));
+            };
+            if segments.len() > 1 && self.is_too_slow(last.end) {
+                self.skip(attempt).await?;
+                continue;
             }
             let mut reads = stored::read(&self.app, segments);
             while let Some(read) = reads.next().await {

@@ -11,11 +11,25 @@ use super::{Access, App, Caller, Error, agents::by};
 /// Greatest weight of a project.
 const MAX_WEIGHT: u32 = 10_000;
 
+/// Smallest limit for logs, in bytes and in bytes a second.
+const MIN_LOG: i64 = 1024;
+
 /// Checks what an administrator wants.
 fn check(settings: &Settings) -> Result<(), Error> {
     if !(1..=MAX_WEIGHT).contains(&settings.weight) {
         let text = format!("{} is not from 1 to {MAX_WEIGHT}", settings.weight);
         return Err(Error::invalid("project.weight", text));
+    }
+    let logs = &settings.logs;
+    for (field, bytes) in [
+        ("project.max_log_bytes", logs.max_size),
+        ("project.max_log_rate", logs.max_rate),
+        ("project.max_log_rate_each", logs.max_rate_each),
+    ] {
+        if bytes.is_some_and(|bytes| bytes < MIN_LOG) {
+            let text = format!("less than {MIN_LOG}, the smallest that leaves anything to read");
+            return Err(Error::invalid(field, text));
+        }
     }
     let policy = &settings.policy;
     for (field, retries) in [

@@ -316,6 +316,9 @@ pub(super) fn project(record: Project) -> v1::Project {
         paused: settings.pause.is_some(),
         pause_message: settings.pause.unwrap_or_default(),
         recovery: Some(recovery::show(&settings.policy)),
+        max_log_bytes: settings.logs.max_size,
+        max_log_rate: settings.logs.max_rate,
+        max_log_rate_each: settings.logs.max_rate_each,
     }
 }
 

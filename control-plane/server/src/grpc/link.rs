@@ -245,7 +245,7 @@ async fn take_log(
         attempt,
         epoch: first.epoch,
     };
-    let log = app.open_log(agent.id, lease, first.first_offset).await?;
+    let (log, mut pace) = app.open_log(agent.id, lease, first.first_offset).await?;
     let tell = |durable| {
         answers.send(Ok(StreamLogResponse {
             durable_offset: durable,
@@ -256,6 +256,7 @@ async fn take_log(
         return Ok(());
     }
     let mut waiting_since: Option<Instant> = None;
+    let mut read_at = None;
     let drain = app.link.drain.clone();
     loop {
         let now = Instant::now();
@@ -264,7 +265,13 @@ async fn take_log(
             None => now + Duration::from_secs(3600),
         };
         let message = tokio::select! {
-            message = requests.message() => Some(message),
+            // Not before its pace allows it: what is not read makes the agent wait, and its test.
+            message = async {
+                if let Some(at) = read_at {
+                    tokio::time::sleep_until(at).await;
+                }
+                requests.message().await
+            } => Some(message),
             () = tokio::time::sleep_until(deadline) => None,
             // This server stops: what is here is kept, the rest goes to another one.
             () = drain.cancelled() => {
@@ -279,6 +286,8 @@ async fn take_log(
         let mut ended = false;
         match message {
             Some(Ok(Some(message))) => {
+                let size = message.chunks.iter().map(|chunk| chunk.data.len()).sum();
+                read_at = pace.take(size, Instant::now());
                 for chunk in message.chunks {
                     log.take(chunk, app)?;
                 }

@@ -18,12 +18,15 @@ use super::{Api, convert, name, page, recovery, request::Content};
 use crate::app::Error;
 
 /// What can be changed.
-const FIELDS: [&str; 5] = [
+const FIELDS: [&str; 8] = [
     "weight",
     "max_running",
     "max_queued",
     "max_per_minute",
     "recovery",
+    "max_log_bytes",
+    "max_log_rate",
+    "max_log_rate_each",
 ];
 
 /// Changes one field.
@@ -34,6 +37,9 @@ fn set(settings: &mut Settings, told: &Project, path: &str) -> Result<(), Error>
         "max_running" => settings.max_running = number(told.max_running)?,
         "max_queued" => settings.max_queued = number(told.max_queued)?,
         "max_per_minute" => settings.max_per_minute = number(told.max_per_minute)?,
+        "max_log_bytes" => settings.logs.max_size = told.max_log_bytes,
+        "max_log_rate" => settings.logs.max_rate = told.max_log_rate,
+        "max_log_rate_each" => settings.logs.max_rate_each = told.max_log_rate_each,
         "recovery" => {
             settings.policy = recovery::read(&told.recovery.unwrap_or_default())?;
         }

@@ -47,7 +47,9 @@ pub(crate) async fn serve(
         .max_pending_accept_reset_streams(MAX_RESETS)
         .max_local_error_reset_streams(MAX_RESETS)
         .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(8 << 20)
+        // Far more than streams can fill: many that wait, such as logs for a store that is away, must
+        // not keep renewals and reports of their connection from coming in.
+        .initial_connection_window_size(1 << 30)
         .max_frame_size(64 << 10);
     let builder = Arc::new(builder);
     let connections = TaskTracker::new();

@@ -19,7 +19,7 @@ use muster_storage::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::segment;
+use super::{pace::Pace, segment};
 use crate::app::{App, Error, log_millis};
 
 /// Bytes at which a segment is written.
@@ -28,6 +28,8 @@ pub(crate) const SEGMENT: usize = 256 << 10;
 const MAX_DATA: usize = 64 << 10;
 /// Longest step of a chunk, in bytes.
 const MAX_STEP: usize = 1024;
+/// Bytes of remarks that may stand behind the longest log.
+pub(crate) const REMARKS: i64 = 16 << 20;
 /// Segments that are read at once when a digest is computed again.
 const PAGE: u32 = 100;
 
@@ -44,6 +46,8 @@ pub(crate) struct Ingest {
     durable: i64,
     /// Every byte below has arrived.
     end: i64,
+    /// Longest log; some remarks of the conductor may stand behind it.
+    limit: i64,
     /// Segments that were stored by this process.
     segments: u64,
     waiting: Vec<LogChunk>,
@@ -123,6 +127,11 @@ impl Ingest {
                 "chunks.offset",
                 format!("is {}, the next byte wanted is {}", chunk.offset, self.end),
             ));
+        }
+        if chunk.offset.saturating_add(size) > self.limit {
+            let limit = self.limit;
+            let text = format!("the log is longer than {limit} bytes, which the project allows");
+            return Err(Error::LimitReached(text));
         }
         let known = self.end - chunk.offset;
         if known >= size {
@@ -214,7 +223,7 @@ impl App {
         agent: AgentId,
         lease: Lease,
         first: i64,
-    ) -> Result<Arc<tokio::sync::Mutex<Ingest>>, Error> {
+    ) -> Result<(Arc<tokio::sync::Mutex<Ingest>>, Pace), Error> {
         let work = self.store.agent(agent);
         let mut attempt = work.attempt(lease.attempt).await?;
         if attempt.epoch != lease.epoch || attempt.status != Status::Live {
@@ -229,12 +238,24 @@ impl App {
                 Appended::Refused => return Err(Error::LeaseLost { epoch: lease.epoch }),
             }
         }
+        let limits = self
+            .store
+            .projects()
+            .get(attempt.project)
+            .await?
+            .settings
+            .logs;
+        let pace = self
+            .link
+            .paces
+            .of(attempt.project, limits, tokio::time::Instant::now());
+        let max_log = limits.max_size.unwrap_or(self.config.max_log);
         if let Some(known) = self.link.ingests.get(lease.attempt) {
             let mut ingest = known.lock().await;
             if ingest.durable == attempt.log_offset {
                 ingest.rewind();
                 drop(ingest);
-                return Ok(known);
+                return Ok((known, pace));
             }
             drop(ingest);
             drop(self.link.ingests.remove(lease.attempt));
@@ -247,13 +268,14 @@ impl App {
             agent,
             durable: attempt.log_offset,
             end: attempt.log_offset,
+            limit: max_log.saturating_add(REMARKS),
             segments: 0,
             waiting: Vec::new(),
             waiting_bytes: 0,
             durable_digest: digest.clone(),
             digest,
         };
-        Ok(self.link.ingests.put(lease.attempt, ingest))
+        Ok((self.link.ingests.put(lease.attempt, ingest), pace))
     }
 
     /// The SHA-256 of what is stored below an offset.

@@ -419,6 +419,7 @@ pub(super) fn assignment(config: &Config, work: &work::Assignment) -> Assignment
         project: work.project_name.clone(),
         display_name: work.execution.display_name.clone(),
         plan: work.plan.clone(),
+        max_log_bytes: work.max_log.unwrap_or(config.max_log),
     }
 }
 

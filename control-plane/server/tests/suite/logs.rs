@@ -482,3 +482,153 @@ async fn a_request_that_can_not_be_meant_is_refused_with_its_field() {
     }
     fixture.server.stop().await;
 }
+
+/// A log that is written as fast as the server takes it, for as long as it lives.
+struct Chatty {
+    requests: tokio::sync::mpsc::Sender<StreamLogRequest>,
+    opening: StreamLogRequest,
+    sent: i64,
+}
+
+impl Chatty {
+    async fn open(clients: &mut Clients, work: &Assignment) -> Self {
+        let opening = StreamLogRequest {
+            attempt: work.attempt.clone(),
+            epoch: work.epoch,
+            ..StreamLogRequest::default()
+        };
+        let (requests, stream) = tokio::sync::mpsc::channel(1);
+        requests.send(opening.clone()).await.expect("there is room");
+        let stream = tokio_stream::wrappers::ReceiverStream::new(stream);
+        let answers = clients.link.stream_log(stream).await.expect("it is taken");
+        let mut answers = answers.into_inner();
+        tokio::spawn(async move { while let Ok(Some(_)) = answers.message().await {} });
+        Self {
+            requests,
+            opening,
+            sent: 0,
+        }
+    }
+
+    /// Sends 64 KiB; whether the server takes them within a moment.
+    async fn send(&mut self) -> bool {
+        let chunk = LogChunk {
+            offset: self.sent,
+            data: vec![b'x'; 64 << 10].into(),
+            step: "s1".to_owned(),
+            ..LogChunk::default()
+        };
+        let request = StreamLogRequest {
+            chunks: vec![chunk],
+            ..self.opening.clone()
+        };
+        let sent = self.requests.send(request);
+        let sent = tokio::time::timeout(Duration::from_millis(300), sent).await;
+        let taken = matches!(sent, Ok(Ok(())));
+        self.sent += if taken { 64 << 10 } else { 0 };
+        taken
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_that_may_not_come_as_fast_as_they_do_hold_up_nothing_else_of_their_agent() {
+    const MANY: usize = 24;
+    let fixture = Fixture::start().await;
+    let mut admin = fixture.admin().await;
+    let limits = muster_proto::v1::UpdateProjectRequest {
+        project: Some(muster_proto::v1::Project {
+            name: "projects/default".to_owned(),
+            max_log_rate: Some(64 << 10),
+            ..muster_proto::v1::Project::default()
+        }),
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec!["max_log_rate".to_owned()],
+        }),
+        ..muster_proto::v1::UpdateProjectRequest::default()
+    };
+    admin
+        .projects
+        .update_project(limits)
+        .await
+        .expect("it is set");
+    let token = fixture.agent("east").await;
+    let (mut agent, _) = Agent::connect_with(&fixture, &token, 100).await;
+    let mut chatty = Vec::new();
+    for _ in 0..MANY {
+        admin.create(run()).await;
+        let work = agent.work().await;
+        agent.report(&work, Phase::Running).await;
+        chatty.push(Chatty::open(&mut agent.clients, &work).await);
+    }
+    // All that fits between them and the server is on its way.
+    let mut waiting = 0;
+    for log in &mut chatty {
+        while log.sent < 4 << 20 && log.send().await {}
+        waiting += log.sent;
+    }
+    assert!(waiting > 16 << 20, "{waiting}");
+    let made = admin.create(run()).await;
+    let work = tokio::time::timeout(PATIENCE, agent.work()).await;
+    let work = work.expect("its work comes on the same connection");
+    let reported = tokio::time::timeout(PATIENCE, agent.report(&work, Phase::Running)).await;
+    reported.expect("its report is heard on the same connection");
+    agent.complete(&work, b"").await;
+    admin.finished(&made.name).await;
+    drop(chatty);
+    fixture.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_comes_no_faster_than_its_project_allows_and_no_longer() {
+    const RATE: i64 = 256 << 10;
+    const LONGEST: i64 = 1 << 20;
+    let fixture = Fixture::start_with(|config| config.max_log = 5000).await;
+    let mut admin = fixture.admin().await;
+    let limits = muster_proto::v1::UpdateProjectRequest {
+        project: Some(muster_proto::v1::Project {
+            name: "projects/default".to_owned(),
+            max_log_bytes: Some(LONGEST),
+            max_log_rate_each: Some(RATE),
+            ..muster_proto::v1::Project::default()
+        }),
+        update_mask: Some(prost_types::FieldMask {
+            paths: ["max_log_bytes", "max_log_rate_each"]
+                .map(str::to_owned)
+                .to_vec(),
+        }),
+        ..muster_proto::v1::UpdateProjectRequest::default()
+    };
+    let token = fixture.agent("east").await;
+    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
+    admin.create(run()).await;
+    let work = agent.work().await;
+    assert_eq!(work.max_log_bytes, 5000);
+    admin
+        .projects
+        .update_project(limits)
+        .await
+        .expect("it is set");
+    admin.create(run()).await;
+    let work = agent.work().await;
+    assert_eq!(work.max_log_bytes, LONGEST);
+    agent.report(&work, Phase::Running).await;
+    let began = tokio::time::Instant::now();
+    let text = vec![b'x'; 1 << 20];
+    let durable = agent.log(&work, 0, &text).await.expect("it is taken");
+    assert_eq!(durable, LONGEST);
+    // A second's worth comes at once, three more take their time.
+    assert!(
+        began.elapsed() > Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
+    // Some more than a log's length is taken, for remarks; an agent that knows no end is refused.
+    let longest = usize::try_from(LONGEST).expect("small");
+    let long = vec![b'x'; 1000];
+    let far = agent.log_after(&work, longest + (17 << 20), &long).await;
+    assert_eq!(
+        far.expect_err("it is too long").code(),
+        Code::ResourceExhausted
+    );
+    fixture.server.stop().await;
+}
