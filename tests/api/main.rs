@@ -6,4 +6,5 @@ mod credential;
 mod failure;
 mod objects;
 mod pause;
+mod volume;
 mod workflow;

@@ -1,6 +1,6 @@
 //! `muster-bench`: what a run through Muster costs beside the same work by hand, on a real cluster;
-//! with `compile`, what manifests cost, and with `lifecycle`, how many executions a server takes, without
-//! one.
+//! with `compile`, what manifests cost, with `lifecycle`, how many executions a server takes, and with
+//! `logs`, how fast it takes logs, without one.
 //!
 //! Prints a table and one JSON document; writes nothing. `docs/performance.md` tells how to read it.
 
@@ -11,6 +11,7 @@ mod idle;
 mod latency;
 mod lifecycle;
 mod limit;
+mod logs;
 mod report;
 
 use anyhow::{Context as _, bail};
@@ -25,8 +26,8 @@ usage: muster-bench [--runs N] [--rounds N] [--latencies N]
   --rounds N     batches of each kind, in turn; medians are printed (default 3)
   --latencies N  single runs that are timed to their first log line (default 15)
 
-`muster-bench compile --help` and `muster-bench lifecycle --help` tell of those that need no
-cluster.
+`muster-bench compile --help`, `muster-bench lifecycle --help` and `muster-bench logs --help` tell of
+those that need no cluster.
 
 Takes the first cluster of MUSTER_TEST_KUBECONFIGS; see docs/testing.md for the other variables.";
 
@@ -50,6 +51,9 @@ async fn main() -> anyhow::Result<()> {
         .is_some()
     {
         return lifecycle::run(arguments).await;
+    }
+    if arguments.next_if(|argument| argument == "logs").is_some() {
+        return logs::run(arguments).await;
     }
     let Some(options) = parse(arguments)? else {
         eprintln!("{USAGE}");

@@ -14,4 +14,5 @@ mod objects;
 mod pod;
 mod quota;
 mod server;
+mod volume;
 mod workflow;

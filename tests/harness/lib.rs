@@ -32,4 +32,5 @@ pub mod run;
 pub mod server_installation;
 pub mod site;
 pub mod skew;
+pub mod volume;
 pub mod wait;

@@ -204,7 +204,7 @@ impl Client {
 pub struct Run {
     /// Resource name.
     pub name: String,
-    client: Client,
+    pub(crate) client: Client,
 }
 
 impl Run {
