@@ -15,10 +15,11 @@ use std::{
 
 use bytes::Bytes;
 use muster_proto::runner::v1::MAX_ARTIFACT_DATA;
+use muster_spec::pattern::Patterns;
 use tokio::sync::mpsc;
 
 use self::walk::Problem;
-use crate::{pattern::Patterns, volumes::Volumes};
+use crate::volumes::Volumes;
 
 /// Most files of one collection; what is beyond is named as a problem.
 pub(crate) const MOST_FILES: u64 = 10_000;

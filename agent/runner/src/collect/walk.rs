@@ -14,7 +14,9 @@ use std::{
 
 use rustix::fs::{Dir, FileType, OFlags, fstatfs};
 
-use crate::{beneath, pattern::Patterns, volumes::Volumes};
+use muster_spec::pattern::Patterns;
+
+use crate::{beneath, volumes::Volumes};
 
 /// Deepest folder below a root.
 const DEEPEST: usize = 200;

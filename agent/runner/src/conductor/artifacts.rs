@@ -6,7 +6,7 @@ use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 use muster_proto::runner::v1::{
     ArtifactBegin, Collect, shim_message::Message as Told, shim_request,
 };
-use muster_spec::plan::Artifacts;
+use muster_spec::{pattern::Patterns, plan::Artifacts};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
@@ -14,10 +14,7 @@ use super::{
     pod::{Gone, Line, Shim},
     upload::{Broken, Upload},
 };
-use crate::{
-    collect::{self, Item},
-    pattern::Patterns,
-};
+use crate::collect::{self, Item};
 
 /// Most files on their way at once.
 const SIDE_BY_SIDE: usize = 4;

@@ -2,17 +2,24 @@
 
 use muster_core::id::ArtifactId;
 use muster_proto::v1::{
-    DownloadArtifactRequest, DownloadArtifactResponse, GetArtifactRequest, GetArtifactResponse,
-    ListArtifactsRequest, ListArtifactsResponse, artifact_service_server::ArtifactService,
+    ArchiveArtifactsRequest, ArchiveArtifactsResponse, DownloadArtifactRequest,
+    DownloadArtifactResponse, GetArtifactRequest, GetArtifactResponse, ListArtifactsRequest,
+    ListArtifactsResponse, archive_artifacts_request::Format,
+    artifact_service_server::ArtifactService,
 };
+use muster_spec::pattern::Selection;
 use muster_storage::artifact::Cursor;
-use tokio_stream::StreamExt as _;
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use super::{Answers, Api, convert, name, page};
-use crate::app::Error;
+use crate::app::{Error, Form};
 
 const FORM: &str = "projects/{project}/executions/{execution}/artifacts/{artifact}";
+/// Most patterns of one request.
+const MAX_PATTERNS: usize = 100;
+/// Longest pattern, in bytes: that of a path.
+const MAX_PATTERN: usize = 1024;
 
 #[tonic::async_trait]
 impl ArtifactService for Api {
@@ -72,6 +79,58 @@ impl ArtifactService for Api {
             Err(error) => Err(Status::from(Error::from(error))),
         });
         Ok(Response::new(Box::pin(answers)))
+    }
+
+    type ArchiveArtifactsStream = Answers<ArchiveArtifactsResponse>;
+
+    async fn archive_artifacts(
+        &self,
+        request: Request<ArchiveArtifactsRequest>,
+    ) -> Result<Response<Self::ArchiveArtifactsStream>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let parent = name::execution("parent", &message.parent)?;
+        let chosen = read_patterns(&message.patterns)?;
+        let form = read_format(&message)?;
+        let pieces = self
+            .app
+            .archive_artifacts(&caller, parent, chosen, form)
+            .await?;
+        let answers = ReceiverStream::new(pieces).map(|piece| match piece {
+            Ok(data) => Ok(ArchiveArtifactsResponse { data }),
+            Err(error) => Err(Status::from(error)),
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+fn read_patterns(patterns: &[String]) -> Result<Selection, Error> {
+    if patterns.len() > MAX_PATTERNS {
+        return Err(Error::invalid(
+            "patterns",
+            format!(
+                "there are {}, at most {MAX_PATTERNS} are allowed: use wildcards such as 'reports/**'",
+                patterns.len()
+            ),
+        ));
+    }
+    if let Some(index) = patterns.iter().position(|text| text.len() > MAX_PATTERN) {
+        return Err(Error::invalid(
+            format!("patterns[{index}]"),
+            format!("longer than {MAX_PATTERN} bytes, which no path is: shorten it"),
+        ));
+    }
+    Selection::parse(patterns).map_err(|error| Error::invalid("patterns", error.to_string()))
+}
+
+fn read_format(message: &ArchiveArtifactsRequest) -> Result<Form, Error> {
+    match Format::try_from(message.format) {
+        Ok(Format::Tar) => Ok(Form::Tar),
+        Ok(Format::TarGz | Format::Unspecified) => Ok(Form::TarGz),
+        Ok(Format::Zip) => Ok(Form::Zip),
+        Err(_unknown) => Err(Error::invalid(
+            "format",
+            "is none that this server knows; there are TAR, TAR_GZ and ZIP",
+        )),
     }
 }
 
