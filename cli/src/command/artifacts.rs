@@ -8,7 +8,9 @@ mod part;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use muster_proto::v1::{Artifact, ListArtifactsRequest, MissingArtifact};
+use muster_proto::v1::{
+    Artifact, ArtifactFolder, ListArtifactFoldersRequest, ListArtifactsRequest, MissingArtifact,
+};
 use muster_spec::pattern::Selection;
 use serde::Serialize;
 
@@ -25,6 +27,7 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   muster artifacts smoke-3
+  muster artifacts smoke-3 --folder reports               what is in one folder; / for the outermost
   muster artifacts smoke-3 --download out
   muster artifacts smoke-3 --download out --path 'reports/**/*.xml' --path '!**/tmp/**'
   muster artifacts smoke-3 reports/junit.xml              to standard output
@@ -45,6 +48,13 @@ pub(crate) struct Arguments {
     /// Write the one file here; - for standard output, also when that is a terminal
     #[arg(long, value_name = "FILE", requires = "path")]
     to: Option<PathBuf>,
+    /// Show this folder alone, with the folders in it and how much each holds; / for the outermost
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with_all = ["path", "patterns", "download", "archive"]
+    )]
+    folder: Option<String>,
     /// Download into this folder; each file's SHA-256 is checked
     #[arg(long, value_name = "DIR")]
     download: Option<PathBuf>,
@@ -66,6 +76,8 @@ pub(crate) struct Arguments {
 
 #[derive(Serialize)]
 struct Artifacts {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    folders: Option<Vec<json::ArtifactFolder>>,
     artifacts: Vec<json::Artifact>,
     missing: Vec<json::MissingArtifact>,
 }
@@ -73,9 +85,18 @@ struct Artifacts {
 /// What was asked for.
 enum Found {
     /// A list.
-    List(Vec<Artifact>, Vec<MissingArtifact>),
+    List(Listed),
     /// Bytes, and they were written.
     Written,
+}
+
+/// What there is.
+#[derive(Default)]
+struct Listed {
+    /// Those in the folder that was asked for.
+    folders: Option<Vec<ArtifactFolder>>,
+    artifacts: Vec<Artifact>,
+    missing: Vec<MissingArtifact>,
 }
 
 /// Runs it.
@@ -85,17 +106,24 @@ pub(crate) async fn execute(arguments: Arguments, global: &Global) -> Result<Exi
     let session = Session::open(global).await?;
     let found = find(&session.client, &arguments, &chosen, global).await;
     session.close().await;
-    let Found::List(artifacts, missing) = found? else {
+    let Found::List(listed) = found? else {
         return Ok(Exit::Success);
     };
+    let Listed {
+        folders,
+        artifacts,
+        missing,
+    } = listed;
     if global.json() {
+        let folders = folders.map(|all| all.iter().map(json::ArtifactFolder::new).collect());
         json::print(&Artifacts {
+            folders,
             artifacts: artifacts.iter().map(json::Artifact::new).collect(),
             missing: missing.iter().map(json::MissingArtifact::new).collect(),
         })?;
     } else {
         if arguments.download.is_none() && arguments.archive.is_none() {
-            show(&artifacts, global)?;
+            show(&folders.unwrap_or_default(), &artifacts, global)?;
         }
         for file in &missing {
             let text = format!("missing: {}: {}", file.path, file.message);
@@ -112,14 +140,22 @@ async fn find(
     global: &Global,
 ) -> Result<Found, Error> {
     let execution = super::get::execution(client, &arguments.id).await?;
-    let (mut artifacts, mut missing) = list_all(client, &execution.name).await?;
-    if let Some(path) = &arguments.path {
-        return one(client, artifacts, path, arguments, global).await;
+    let place = arguments
+        .folder
+        .as_deref()
+        .map(|folder| folder.trim_matches('/'));
+    let mut listed = list_below(client, &execution.name, place).await?;
+    if place.is_some() {
+        return Ok(Found::List(listed));
     }
+    if let Some(path) = &arguments.path {
+        return one(client, listed.artifacts, path, arguments, global).await;
+    }
+    let artifacts = &mut listed.artifacts;
     artifacts.retain(|artifact| chosen.matches(&artifact.path));
-    missing.retain(|file| chosen.matches(&file.path));
+    listed.missing.retain(|file| chosen.matches(&file.path));
     if let Some(folder) = &arguments.download {
-        download::all(client, &artifacts, folder, global).await?;
+        download::all(client, artifacts, folder, global).await?;
     }
     if let Some(name) = &arguments.archive {
         let format = match arguments.format {
@@ -132,7 +168,7 @@ async fn find(
             return Ok(Found::Written);
         }
     }
-    Ok(Found::List(artifacts, missing))
+    Ok(Found::List(listed))
 }
 
 /// Brings one file, the newest of its path.
@@ -183,37 +219,73 @@ fn newest(mut artifacts: Vec<Artifact>) -> Vec<Artifact> {
 
 /// Returns all artifacts of an execution, by path.
 pub(crate) async fn list(client: &Client, execution: &str) -> Result<Vec<Artifact>, Error> {
-    Ok(list_all(client, execution).await?.0)
+    Ok(list_below(client, execution, None).await?.artifacts)
 }
 
-/// Returns all artifacts of an execution and what is missing, by path.
-async fn list_all(
+/// Returns what is directly in a folder, with its folders, or all artifacts; and what is missing there.
+async fn list_below(
     client: &Client,
     execution: &str,
-) -> Result<(Vec<Artifact>, Vec<MissingArtifact>), Error> {
-    let mut missing = Vec::new();
-    let artifacts = pages(async |page_token| {
+    folder: Option<&str>,
+) -> Result<Listed, Error> {
+    let mut listed = Listed::default();
+    listed.artifacts = pages(async |page_token| {
         let request = ListArtifactsRequest {
             parent: execution.to_owned(),
             page_size: PAGE_SIZE,
             page_token,
+            folder: folder.unwrap_or_default().to_owned(),
+            direct: folder.is_some(),
         };
         let response = client
             .call(async || client.artifacts().list_artifacts(request.clone()).await)
             .await?;
-        missing.extend(response.missing);
+        listed.missing.extend(response.missing);
         Ok((response.artifacts, response.next_page_token))
     })
     .await?;
-    Ok((artifacts, missing))
+    let Some(folder) = folder else {
+        return Ok(listed);
+    };
+    let folders = pages(async |page_token| {
+        let request = ListArtifactFoldersRequest {
+            parent: execution.to_owned(),
+            folder: folder.to_owned(),
+            page_size: PAGE_SIZE,
+            page_token,
+        };
+        let response = client
+            .call(async || {
+                let mut artifacts = client.artifacts();
+                artifacts.list_artifact_folders(request.clone()).await
+            })
+            .await?;
+        Ok((response.folders, response.next_page_token))
+    });
+    listed.folders = Some(folders.await?);
+    Ok(listed)
 }
 
-fn show(artifacts: &[Artifact], global: &Global) -> Result<(), Error> {
-    if artifacts.is_empty() {
+fn show(folders: &[ArtifactFolder], artifacts: &[Artifact], global: &Global) -> Result<(), Error> {
+    if artifacts.is_empty() && folders.is_empty() {
         super::note(global, "no artifacts");
         return Ok(());
     }
     let mut table = Table::new(&["PATH", "SIZE", "TYPE", "SHA256", "STEP"]);
+    for folder in folders {
+        let files = if folder.file_count == 1 {
+            "file"
+        } else {
+            "files"
+        };
+        table.row([
+            format!("{}/", folder.path).into(),
+            measure::size(folder.size_bytes).into(),
+            format!("{} {files}", folder.file_count).into(),
+            "".into(),
+            "".into(),
+        ]);
+    }
     for artifact in artifacts {
         table.row([
             artifact.path.as_str().into(),

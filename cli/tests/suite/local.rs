@@ -130,6 +130,23 @@ fn one_artifact_and_archives_come_whole_or_not_at_all() {
     let listed = home.muster(["artifacts", "smoke-1", "-o", "json"]);
     let listed = listed.expect(0).json();
     let first = &listed["artifacts"][0];
+    let folder = home.muster(["artifacts", "smoke-1", "-o", "json", "--folder", "/"]);
+    let folder = folder.expect(0).json();
+    assert_eq!(folder["folders"][0]["path"], "artifacts", "{folder}");
+    assert_eq!(folder["folders"][0]["files"], 2, "{folder}");
+    let below = home.muster([
+        "artifacts",
+        "smoke-1",
+        "-o",
+        "json",
+        "--folder",
+        "artifacts",
+    ]);
+    let below = below.expect(0).json();
+    assert_eq!(below["artifacts"].as_array().unwrap().len(), 2, "{below}");
+    let report = below["artifacts"].as_array().unwrap().iter();
+    let mut report = report.filter(|file| file["preview"] == "report");
+    assert!(report.next().is_some(), "{below}");
     let path = first["path"].as_str().unwrap();
     let printed = home.muster(["artifacts", "smoke-1", path]).expect(0).stdout;
     assert_eq!(json!(printed.len()), first["size"]);

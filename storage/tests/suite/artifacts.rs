@@ -1,7 +1,10 @@
 //! Artifacts: once per path and attempt, listed by path.
 
 use muster_core::execution::{IllegalTransition, Lease};
-use muster_storage::{Error, artifact::NewArtifact};
+use muster_storage::{
+    Error,
+    artifact::{Below, Folder, NewArtifact, Preview},
+};
 
 use crate::fixture::Database;
 
@@ -10,6 +13,7 @@ on_every_database!(
     the_same_file_again_is_a_repeat,
     a_changed_file_replaces_the_old_one,
     artifacts_are_listed_by_path_in_pages,
+    folders_are_counted_and_listed_in_pages,
     a_lost_lease_adds_nothing,
 );
 
@@ -19,6 +23,7 @@ fn file(path: &str, content: &str) -> NewArtifact {
         size: 3,
         sha256: content.repeat(32),
         content_type: "text/plain".to_owned(),
+        preview: Preview::Text,
         mode: 0o100_644,
         step: "s1".to_owned(),
         blob: format!("artifacts/{path}/{content}"),
@@ -40,7 +45,7 @@ async fn an_artifact_is_listed_when_it_is_complete(db: Database) {
     let found = artifacts.get(added.artifact.id).await.expect("by id");
     assert_eq!(found, added.artifact);
     let listed = artifacts
-        .list(assignment.execution.id, None, 10)
+        .list(assignment.execution.id, &Below::default(), None, 10)
         .await
         .expect("a list");
     assert_eq!(listed.items, [found]);
@@ -97,7 +102,7 @@ async fn a_changed_file_replaces_the_old_one(db: Database) {
     let listed = db
         .store
         .artifacts(db.project)
-        .list(assignment.execution.id, None, 10)
+        .list(assignment.execution.id, &Below::default(), None, 10)
         .await;
     let listed = listed.expect("a list");
     assert_eq!(listed.items, [changed.artifact]);
@@ -122,7 +127,12 @@ async fn artifacts_are_listed_by_path_in_pages(db: Database) {
     let mut after = None;
     loop {
         let page = artifacts
-            .list(assignment.execution.id, after.as_ref(), 2)
+            .list(
+                assignment.execution.id,
+                &Below::default(),
+                after.as_ref(),
+                2,
+            )
             .await;
         let page = page.expect("a page");
         paths.extend(page.items.into_iter().map(|item| item.path));
@@ -132,6 +142,74 @@ async fn artifacts_are_listed_by_path_in_pages(db: Database) {
         }
     }
     assert_eq!(paths, ["Z", "a-y", "a/x", "b", "ä"]);
+}
+
+async fn folders_are_counted_and_listed_in_pages(db: Database) {
+    let (agent, assignment) = db.running().await;
+    let (work, lease) = (db.store.agent(agent), assignment.attempt.lease());
+    for path in [
+        "top",
+        "a/x",
+        "a/b/y",
+        "a/b/c/z",
+        "a-b/x",
+        "a%/x",
+        "ä/ö/x",
+        "ä/x",
+        ".muster/archive",
+    ] {
+        let added = work.add_artifact(lease, &file(path, "aa")).await;
+        added.expect("added");
+    }
+    let (artifacts, id) = (db.store.artifacts(db.project), assignment.execution.id);
+    let folders = async |folder: &str| {
+        let (mut found, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let page = artifacts.folders(id, folder, after.as_deref(), 2).await;
+            let page = page.expect("a page");
+            found.extend(page.items);
+            after = page.next;
+            if after.is_none() {
+                return found;
+            }
+        }
+    };
+    let folder = |path: &str, files: i64| Folder {
+        path: path.to_owned(),
+        files,
+        bytes: files * 3,
+    };
+    assert_eq!(
+        folders("").await,
+        [
+            folder("a", 3),
+            folder("a%", 1),
+            folder("a-b", 1),
+            folder("ä", 2)
+        ]
+    );
+    assert_eq!(folders("a").await, [folder("a/b", 2)]);
+    assert_eq!(folders("ä").await, [folder("ä/ö", 1)]);
+    assert_eq!(folders("a/b/c").await, []);
+    assert_eq!(folders("top").await, []);
+    for (below, direct, expected) in [
+        ("", true, &["top"][..]),
+        ("a", false, &["a/b/c/z", "a/b/y", "a/x"]),
+        ("a", true, &["a/x"]),
+        ("ä", true, &["ä/x"]),
+        ("a%", false, &["a%/x"]),
+        ("none", false, &[]),
+    ] {
+        let below = Below {
+            folder: below.to_owned(),
+            direct,
+        };
+        let listed = artifacts.list(id, &below, None, 10).await.expect("a list");
+        let paths: Vec<_> = listed.items.iter().map(|item| item.path.as_str()).collect();
+        assert_eq!(paths, expected, "{below:?}");
+        assert!(paths.iter().all(|path| below.has(path)), "{below:?}");
+        assert!(!below.has("b/x") || (below.folder.is_empty() && !direct));
+    }
 }
 
 async fn a_lost_lease_adds_nothing(db: Database) {

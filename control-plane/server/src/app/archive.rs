@@ -9,7 +9,10 @@ use bytes::Bytes;
 use futures::TryStreamExt as _;
 use muster_core::id::{ExecutionId, ProjectId};
 use muster_spec::pattern::Selection;
-use muster_storage::{artifact::Artifact, blob::PIECE};
+use muster_storage::{
+    artifact::{Artifact, Below},
+    blob::PIECE,
+};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
@@ -102,7 +105,10 @@ impl Archive {
         // By path, and the newest of a path last.
         let mut newest: Option<Artifact> = None;
         loop {
-            let page = artifacts.list(self.execution, after.as_ref(), PAGE).await?;
+            let all = Below::default();
+            let page = artifacts
+                .list(self.execution, &all, after.as_ref(), PAGE)
+                .await?;
             for artifact in page.items {
                 if !chosen.matches(&artifact.path) {
                     continue;

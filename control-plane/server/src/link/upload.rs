@@ -14,7 +14,10 @@ use muster_storage::{
     blob::BlobWriter,
 };
 
-use crate::app::{App, Error};
+use crate::{
+    app::{App, Error},
+    media::{HEAD, Media},
+};
 
 /// Longest path, in bytes.
 const MAX_PATH: usize = 1024;
@@ -27,6 +30,8 @@ pub(crate) struct Upload {
     header: ArtifactHeader,
     key: String,
     writer: BlobWriter,
+    /// The first bytes of the file.
+    head: Vec<u8>,
 }
 
 /// A file that there is not.
@@ -44,7 +49,7 @@ impl App {
         agent: AgentId,
         header: ArtifactHeader,
     ) -> Result<Upload, Error> {
-        check_path(&header.path)?;
+        check_path("header.path", &header.path)?;
         let attempt: AttemptId = header
             .attempt
             .parse()
@@ -64,6 +69,7 @@ impl App {
             header,
             writer: self.blobs.writer(&key),
             key,
+            head: Vec::new(),
         })
     }
 
@@ -91,8 +97,10 @@ impl App {
             self.miss(missed, "MISMATCH", &words).await;
             return Err(Error::invalid("footer", words));
         }
+        let media = Media::of(&upload.header.path, &upload.head);
         let new = NewArtifact {
-            content_type: content_type(&upload.header.path).to_owned(),
+            content_type: media.content_type.to_owned(),
+            preview: media.preview,
             path: upload.header.path,
             size,
             sha256: blob.sha256,
@@ -161,6 +169,8 @@ impl App {
 impl Upload {
     /// Adds bytes.
     pub(crate) async fn write(&mut self, data: Bytes) -> Result<(), Error> {
+        let wanted = HEAD.saturating_sub(self.head.len());
+        self.head.extend(data.iter().take(wanted));
         Ok(self.writer.write(data).await?)
     }
 
@@ -176,11 +186,11 @@ impl Upload {
 }
 
 /// A path is relative and normalised, and nothing in it can surprise whoever writes it to disk.
-fn check_path(path: &str) -> Result<(), Error> {
+pub(crate) fn check_path(field: &str, path: &str) -> Result<(), Error> {
     let refused = |reason: &str| {
         let shown: String = path.chars().take(200).collect();
         Err(Error::invalid(
-            "header.path",
+            field,
             format!("'{}': {reason}", shown.escape_debug()),
         ))
     };
@@ -199,33 +209,6 @@ fn check_path(path: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// A media type by the file's ending.
-fn content_type(path: &str) -> &'static str {
-    let ending = path.rsplit_once('.').map_or("", |(_, ending)| ending);
-    match ending.to_ascii_lowercase().as_str() {
-        "txt" | "log" => "text/plain; charset=utf-8",
-        "html" | "htm" => "text/html; charset=utf-8",
-        "css" => "text/css",
-        "csv" => "text/csv",
-        "js" | "mjs" => "text/javascript",
-        "md" => "text/markdown",
-        "json" => "application/json",
-        "xml" => "application/xml",
-        "yaml" | "yml" => "application/yaml",
-        "pdf" => "application/pdf",
-        "zip" => "application/zip",
-        "gz" | "tgz" => "application/gzip",
-        "png" => "image/png",
-        "jpg" | "jpeg" => "image/jpeg",
-        "gif" => "image/gif",
-        "svg" => "image/svg+xml",
-        "webp" => "image/webp",
-        "mp4" => "video/mp4",
-        "webm" => "video/webm",
-        _ => "application/octet-stream",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,10 +218,10 @@ mod tests {
         for bad in [
             "", "/a", "a/../b", "..", "a//b", "a/", "./a", "a\nb", "a\0b",
         ] {
-            assert!(check_path(bad).is_err(), "{bad:?}");
+            assert!(check_path("path", bad).is_err(), "{bad:?}");
         }
         for good in ["a", "a/b.xml", "..a/b", "ä/ö"] {
-            assert!(check_path(good).is_ok(), "{good}");
+            assert!(check_path("path", good).is_ok(), "{good}");
         }
     }
 }
