@@ -24,6 +24,24 @@ pub use preview::Preview;
 /// How many artifacts one execution may have.
 pub const LIMIT: u32 = 10_000;
 
+/// Why an execution gets no further file.
+#[must_use]
+pub fn too_many() -> String {
+    format!(
+        "the execution has {LIMIT} artifacts, which is the limit; choose fewer files, or put them into one \
+         by `compress`"
+    )
+}
+
+/// Why a file does not fit into what the artifacts of one execution may have in bytes.
+#[must_use]
+pub fn too_long(limit: i64) -> String {
+    format!(
+        "the artifacts of the execution would have more than {limit} bytes, which is the limit \
+         (--max-artifacts-size of the server)"
+    )
+}
+
 /// A complete file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artifact {

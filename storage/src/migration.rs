@@ -11,7 +11,7 @@ mod m20261126_000006_add_credentials;
 mod m20261127_000007_add_scheduling;
 mod m20261127_000008_add_missing_artifacts;
 mod m20261127_000009_lighten_executions;
-mod m20261128_000011_add_previews;
+mod m20261128_000011_extend_artifacts;
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
@@ -76,7 +76,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261127_000007_add_scheduling::MIGRATION),
             Box::new(m20261127_000008_add_missing_artifacts::MIGRATION),
             Box::new(m20261127_000009_lighten_executions::MIGRATION),
-            Box::new(m20261128_000011_add_previews::MIGRATION),
+            Box::new(m20261128_000011_extend_artifacts::MIGRATION),
         ]
     }
 }

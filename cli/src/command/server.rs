@@ -93,6 +93,12 @@ pub(crate) struct Arguments {
     /// How often agents say that they live
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     renew_interval: Duration,
+    /// Most bytes of one artifact, such as 500MiB
+    #[arg(long, value_name = "SIZE", default_value = "10GiB", value_parser = size)]
+    max_artifact_size: u64,
+    /// Most bytes of all artifacts of one execution
+    #[arg(long, value_name = "SIZE", default_value = "50GiB", value_parser = size)]
+    max_artifacts_size: u64,
     /// How long open calls may take when the server stops
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     stop_grace: Duration,
@@ -187,6 +193,8 @@ fn config(arguments: Arguments, global: &Global) -> Result<Config, Error> {
         lease_duration: arguments.lease_duration,
         renew_interval: arguments.renew_interval,
         stop_grace: arguments.stop_grace,
+        max_artifact_size: arguments.max_artifact_size,
+        max_artifacts_size: arguments.max_artifacts_size,
         ..Config::new(place::data_dir(global)?)
     };
     config
@@ -198,6 +206,27 @@ fn config(arguments: Arguments, global: &Global) -> Result<Config, Error> {
 /// Parses a duration such as `1m30s`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     muster_spec::duration::parse(text).map_err(|error| error.to_string())
+}
+
+/// Parses a number of bytes such as `500MiB`.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit());
+    let (number, unit) = text.split_at(digits.unwrap_or(text.len()));
+    let factor = match unit.trim_start() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        _ => 0,
+    };
+    let number = number.parse::<u64>().ok();
+    number
+        .and_then(|number| number.checked_mul(factor))
+        .filter(|size| *size > 0)
+        .ok_or_else(|| {
+            "write a whole number with B, KiB, MiB, GiB or TiB, such as 500MiB".to_owned()
+        })
 }
 
 /// Cancels `stop` at the first signal; a second one ends the process at once.
@@ -213,4 +242,18 @@ pub(super) fn stop_on_signal(stop: &CancellationToken) -> Result<JoinSet<()>, Er
         std::process::exit(Exit::Interrupted.code().into());
     });
     Ok(tasks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(size("500MiB"), Ok(500 << 20));
+        assert_eq!(size("1024"), Ok(1024));
+        for bad in ["", "GiB", "0", "1.5GiB", "5GB", "99999999999TiB"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
 }

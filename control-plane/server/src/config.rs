@@ -49,6 +49,10 @@ pub struct Config {
     pub stop_grace: Duration,
     /// What follows when attempts end badly, where neither workflow nor project says.
     pub recovery: Policy,
+    /// Most bytes of one artifact.
+    pub max_artifact_size: u64,
+    /// Most bytes of all artifacts of one execution.
+    pub max_artifacts_size: u64,
 }
 
 /// How connections are protected.
@@ -103,6 +107,8 @@ impl Config {
             order_interval: None,
             stop_grace: Duration::from_secs(10),
             recovery: Policy::default(),
+            max_artifact_size: 10 << 30,
+            max_artifacts_size: 50 << 30,
         }
     }
 
@@ -124,6 +130,15 @@ impl Config {
                 reason: "must be at least twice the renew interval, so that one lost renewal \
                          does not lose a lease"
                     .to_owned(),
+            });
+        }
+        if self.max_artifact_size == 0 || self.max_artifact_size > blob::LARGEST {
+            return Err(Error::Value {
+                name: "max-artifact-size",
+                reason: format!(
+                    "must be from 1 to {} bytes, which is the most that an object store takes in parts",
+                    blob::LARGEST
+                ),
             });
         }
         if self.database_connections == 0 {

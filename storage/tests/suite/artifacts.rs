@@ -15,6 +15,7 @@ on_every_database!(
     artifacts_are_listed_by_path_in_pages,
     folders_are_counted_and_listed_in_pages,
     a_lost_lease_adds_nothing,
+    bytes_are_counted_up_to_a_limit,
 );
 
 fn file(path: &str, content: &str) -> NewArtifact {
@@ -36,7 +37,7 @@ async fn an_artifact_is_listed_when_it_is_complete(db: Database) {
     let added = db
         .store
         .agent(agent)
-        .add_artifact(assignment.attempt.lease(), &new)
+        .add_artifact(assignment.attempt.lease(), &new, i64::MAX)
         .await;
     let added = added.expect("added");
     assert_eq!(added.discard, None);
@@ -66,17 +67,20 @@ async fn the_same_file_again_is_a_repeat(db: Database) {
     let (agent, assignment) = db.running().await;
     let (work, lease) = (db.store.agent(agent), assignment.attempt.lease());
     let first = work
-        .add_artifact(lease, &file("a", "aa"))
+        .add_artifact(lease, &file("a", "aa"), i64::MAX)
         .await
         .expect("added");
     let mut again = file("a", "aa");
     again.blob = "artifacts/second".to_owned();
-    let repeat = work.add_artifact(lease, &again).await.expect("a repeat");
+    let repeat = work
+        .add_artifact(lease, &again, i64::MAX)
+        .await
+        .expect("a repeat");
     assert_eq!(repeat.artifact, first.artifact);
     assert_eq!(repeat.discard.as_deref(), Some("artifacts/second"));
     // The very same call must not give its own blob away.
     let repeat = work
-        .add_artifact(lease, &file("a", "aa"))
+        .add_artifact(lease, &file("a", "aa"), i64::MAX)
         .await
         .expect("a repeat");
     assert_eq!(repeat.discard, None);
@@ -91,11 +95,11 @@ async fn the_same_file_again_is_a_repeat(db: Database) {
 async fn a_changed_file_replaces_the_old_one(db: Database) {
     let (agent, assignment) = db.running().await;
     let (work, lease) = (db.store.agent(agent), assignment.attempt.lease());
-    work.add_artifact(lease, &file("a", "aa"))
+    work.add_artifact(lease, &file("a", "aa"), i64::MAX)
         .await
         .expect("added");
     let changed = work
-        .add_artifact(lease, &file("a", "bb"))
+        .add_artifact(lease, &file("a", "bb"), i64::MAX)
         .await
         .expect("replaced");
     assert_eq!(changed.discard.as_deref(), Some("artifacts/a/aa"));
@@ -118,7 +122,7 @@ async fn artifacts_are_listed_by_path_in_pages(db: Database) {
     let (agent, assignment) = db.running().await;
     let (work, lease) = (db.store.agent(agent), assignment.attempt.lease());
     for path in ["b", "a/x", "a-y", "Z", "ä"] {
-        work.add_artifact(lease, &file(path, "aa"))
+        work.add_artifact(lease, &file(path, "aa"), i64::MAX)
             .await
             .expect("added");
     }
@@ -158,7 +162,7 @@ async fn folders_are_counted_and_listed_in_pages(db: Database) {
         "ä/x",
         ".muster/archive",
     ] {
-        let added = work.add_artifact(lease, &file(path, "aa")).await;
+        let added = work.add_artifact(lease, &file(path, "aa"), i64::MAX).await;
         added.expect("added");
     }
     let (artifacts, id) = (db.store.artifacts(db.project), assignment.execution.id);
@@ -224,14 +228,43 @@ async fn a_lost_lease_adds_nothing(db: Database) {
             ))
         )
     };
-    assert!(lost(work.add_artifact(stale, &file("a", "aa")).await));
+    assert!(lost(
+        work.add_artifact(stale, &file("a", "aa"), i64::MAX).await
+    ));
     work.decline(lease, "", "").await.expect("declined");
-    assert!(lost(work.add_artifact(lease, &file("a", "aa")).await));
+    assert!(lost(
+        work.add_artifact(lease, &file("a", "aa"), i64::MAX).await
+    ));
     let other = db.new_agent("other").await;
     let refused = db
         .store
         .agent(other)
-        .add_artifact(lease, &file("a", "aa"))
+        .add_artifact(lease, &file("a", "aa"), i64::MAX)
         .await;
     assert!(refused.expect_err("not its own").is_not_found());
+}
+
+async fn bytes_are_counted_up_to_a_limit(db: Database) {
+    let (agent, assignment) = db.running().await;
+    let (work, lease) = (db.store.agent(agent), assignment.attempt.lease());
+    let sized = |path: &str, content: &str, size: i64| NewArtifact {
+        size,
+        ..file(path, content)
+    };
+    for (new, fits) in [
+        (sized("a", "aa", 60), true),
+        (sized("b", "aa", 41), false),
+        (sized("a", "bb", 90), true),
+        (sized("b", "aa", 10), true),
+        (sized("c", "aa", 1), false),
+    ] {
+        let added = work.add_artifact(lease, &new, 100).await;
+        assert_eq!(added.is_ok(), fits, "{new:?}");
+    }
+    let executions = db.store.executions(db.project);
+    let execution = executions.get(assignment.execution.id).await.expect("it");
+    assert_eq!(
+        (execution.artifact_count, execution.artifact_bytes),
+        (2, 100)
+    );
 }

@@ -57,7 +57,7 @@ async fn nothing_of_another_project_is_found(db: Database) {
         blob: "b".to_owned(),
     };
     let artifact = work
-        .add_artifact(lease, &new)
+        .add_artifact(lease, &new, i64::MAX)
         .await
         .expect("added")
         .artifact;

@@ -9,8 +9,8 @@ use muster_core::{
 };
 use muster_proto::v1::{ArtifactFooter, ArtifactHeader};
 use muster_storage::{
-    artifact::{Artifact, NewArtifact, NewMissing},
-    attempt::Status,
+    artifact::{self, Artifact, NewArtifact, NewMissing},
+    attempt::{Attempt, Status},
     blob::BlobWriter,
 };
 
@@ -32,6 +32,8 @@ pub(crate) struct Upload {
     writer: BlobWriter,
     /// The first bytes of the file.
     head: Vec<u8>,
+    /// How many bytes it may have, and why not more.
+    most: (u64, String),
 }
 
 /// A file that there is not.
@@ -62,6 +64,7 @@ impl App {
         if stored.epoch != lease.epoch || stored.status != Status::Live {
             return Err(Error::LeaseLost { epoch: lease.epoch });
         }
+        let most = self.room(&stored, &header.path).await?;
         let key = self.blobs.key(&format!("artifacts/{}", stored.execution));
         Ok(Upload {
             agent,
@@ -70,7 +73,40 @@ impl App {
             writer: self.blobs.writer(&key),
             key,
             head: Vec::new(),
+            most,
         })
+    }
+
+    /// How many bytes a file may have that comes now, and why not more.
+    async fn room(&self, attempt: &Attempt, path: &str) -> Result<(u64, String), Error> {
+        let executions = self.store.executions(attempt.project);
+        let execution = executions.get(attempt.execution).await?;
+        let unsigned = |size| u64::try_from(size).unwrap_or(0);
+        let (single, all) = (
+            self.config.max_artifact_size,
+            self.config.max_artifacts_size,
+        );
+        let mut left = all.saturating_sub(unsigned(execution.artifact_bytes));
+        let is_full =
+            execution.artifact_count >= artifact::LIMIT && !path.starts_with(artifact::ARCHIVES);
+        if is_full || left < single {
+            // One that is there may come again, and take its own place: nobody may have heard that it is.
+            let artifacts = self.store.artifacts(attempt.project);
+            let before = artifacts.find(attempt.execution, path).await.ok();
+            match before.filter(|before| before.attempt == attempt.id) {
+                Some(before) => left = left.saturating_add(unsigned(before.size)),
+                None if is_full => return Err(Error::LimitReached(artifact::too_many())),
+                None => {}
+            }
+        }
+        if left < single {
+            let limit = i64::try_from(all).unwrap_or(i64::MAX);
+            return Ok((left, artifact::too_long(limit)));
+        }
+        let words = format!(
+            "it has more than {single} bytes, which is the limit (--max-artifact-size of the server)"
+        );
+        Ok((single, words))
     }
 
     /// Ends an artifact: from here on it is listed.
@@ -97,6 +133,7 @@ impl App {
             self.miss(missed, "MISMATCH", &words).await;
             return Err(Error::invalid("footer", words));
         }
+        let limit = i64::try_from(self.config.max_artifacts_size).unwrap_or(i64::MAX);
         let media = Media::of(&upload.header.path, &upload.head);
         let new = NewArtifact {
             content_type: media.content_type.to_owned(),
@@ -111,7 +148,7 @@ impl App {
         let added = self
             .store
             .agent(upload.agent)
-            .add_artifact(upload.lease, &new)
+            .add_artifact(upload.lease, &new, limit)
             .await;
         let added = match added {
             Ok(added) => added,
@@ -167,6 +204,13 @@ impl App {
 }
 
 impl Upload {
+    /// Why so many bytes more are too many, if they are.
+    pub(crate) fn is_too_long(&self, more: usize) -> Option<&str> {
+        let (most, words) = &self.most;
+        let size = self.writer.size().saturating_add(more as u64);
+        (size > *most).then_some(words)
+    }
+
     /// Adds bytes.
     pub(crate) async fn write(&mut self, data: Bytes) -> Result<(), Error> {
         let wanted = HEAD.saturating_sub(self.head.len());
