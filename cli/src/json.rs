@@ -158,8 +158,18 @@ pub(crate) struct Artifact {
     size: i64,
     sha256: String,
     content_type: String,
+    preview: &'static str,
     mode: u32,
     step: String,
+}
+
+/// A folder of artifacts.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ArtifactFolder {
+    path: String,
+    files: i64,
+    size: i64,
 }
 
 /// A file that is missing.
@@ -279,8 +289,34 @@ impl Artifact {
             size: artifact.size_bytes,
             sha256: artifact.sha256.clone(),
             content_type: artifact.content_type.clone(),
+            preview: preview(artifact.preview()),
             mode: artifact.mode,
             step: artifact.step.clone(),
+        }
+    }
+}
+
+const fn preview(preview: v1::artifact::Preview) -> &'static str {
+    use v1::artifact::Preview as P;
+    match preview {
+        P::Unspecified | P::None => "none",
+        P::Text => "text",
+        P::Image => "image",
+        P::Html => "html",
+        P::Pdf => "pdf",
+        P::Video => "video",
+        P::Audio => "audio",
+        P::Report => "report",
+    }
+}
+
+impl ArtifactFolder {
+    /// The description of one folder.
+    pub(crate) fn new(folder: &v1::ArtifactFolder) -> Self {
+        Self {
+            path: folder.path.clone(),
+            files: folder.file_count,
+            size: folder.size_bytes,
         }
     }
 }

@@ -1,4 +1,8 @@
 //! Artifacts: complete files that executions left behind. Their bytes are blobs.
+//! What the paths tell of folders is in [`folder`].
+
+mod folder;
+mod preview;
 
 use jiff::Timestamp;
 use muster_core::id::{ArtifactId, AttemptId, ExecutionId, ProjectId};
@@ -14,8 +18,29 @@ use crate::{
     page, text, time,
 };
 
+pub use folder::{Below, Folder};
+pub use preview::Preview;
+
 /// How many artifacts one execution may have.
 pub const LIMIT: u32 = 10_000;
+
+/// Why an execution gets no further file.
+#[must_use]
+pub fn too_many() -> String {
+    format!(
+        "the execution has {LIMIT} artifacts, which is the limit; choose fewer files, or put them into one \
+         by `compress`"
+    )
+}
+
+/// Why a file does not fit into what the artifacts of one execution may have in bytes.
+#[must_use]
+pub fn too_long(limit: i64) -> String {
+    format!(
+        "the artifacts of the execution would have more than {limit} bytes, which is the limit \
+         (--max-artifacts-size of the server)"
+    )
+}
 
 /// A complete file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +61,8 @@ pub struct Artifact {
     pub sha256: String,
     /// Media type.
     pub content_type: String,
+    /// How it can be shown.
+    pub preview: Preview,
     /// Permission bits.
     pub mode: u32,
     /// Reference of the step that collected it.
@@ -89,6 +116,8 @@ pub struct NewArtifact {
     pub sha256: String,
     /// Media type.
     pub content_type: String,
+    /// How it can be shown.
+    pub preview: Preview,
     /// Permission bits.
     pub mode: u32,
     /// Reference of the step that collects it.
@@ -185,7 +214,7 @@ impl Artifacts<'_> {
             .await
     }
 
-    /// Lists the artifacts of an execution by path.
+    /// Lists the artifacts of an execution, or of a part of its tree, by path.
     ///
     /// # Errors
     ///
@@ -193,6 +222,7 @@ impl Artifacts<'_> {
     pub async fn list(
         &self,
         execution: ExecutionId,
+        below: &Below,
         after: Option<&Cursor>,
         limit: u32,
     ) -> Result<Page<Artifact, Cursor>, Error> {
@@ -210,6 +240,15 @@ impl Artifacts<'_> {
                     .order_by_asc(row::Column::Path)
                     .order_by_asc(row::Column::Id)
                     .limit(u64::from(limit) + 1);
+                if let Some((first, end)) = below.range() {
+                    query = query
+                        .filter(row::Column::Path.gte(first))
+                        .filter(row::Column::Path.lt(end));
+                }
+                if below.direct {
+                    let direct = below.is_direct(db.get_database_backend());
+                    query = query.filter(Expr::cust(direct));
+                }
                 if let Some(after) = after {
                     let last = Expr::tuple([
                         Expr::value(after.path.clone()),
@@ -248,6 +287,7 @@ pub(crate) fn new_row(
         step: text::reason(&new.step),
         blob: new.blob.clone(),
         create_time: time::millis(now),
+        preview: new.preview.code().to_owned(),
     }
 }
 
@@ -264,7 +304,9 @@ fn missing(row: missing_row::Model) -> Missing {
 }
 
 pub(crate) fn record(row: row::Model) -> Artifact {
+    let preview = Preview::of_code(&row.preview);
     Artifact {
+        preview: preview.unwrap_or_else(|| Preview::of_type(&row.content_type)),
         id: row.id.into(),
         project: row.project_id.into(),
         execution: row.execution_id.into(),

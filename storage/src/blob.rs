@@ -24,6 +24,9 @@ pub use writer::BlobWriter;
 /// Longest piece that a [`BlobStream`] gives.
 pub const PIECE: usize = 256 * 1024;
 
+/// Largest blob, in bytes: as many parts as S3 takes.
+pub const LARGEST: u64 = place::S3_PART as u64 * place::S3_PARTS;
+
 /// How to reach the blobs.
 #[derive(Debug, Clone, Default)]
 pub struct Options {

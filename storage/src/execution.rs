@@ -87,6 +87,8 @@ pub struct Execution {
     pub log: LogSummary,
     /// How many artifacts are complete.
     pub artifact_count: u32,
+    /// Their bytes; of a part of them where some are from before this was counted.
+    pub artifact_bytes: i64,
     /// Set when another execution has started it.
     pub origin: Option<Origin>,
     /// What follows when an attempt ends badly.

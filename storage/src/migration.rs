@@ -12,6 +12,7 @@ mod m20261127_000007_add_scheduling;
 mod m20261127_000008_add_missing_artifacts;
 mod m20261127_000009_lighten_executions;
 mod m20261128_000010_seal_logs;
+mod m20261128_000011_extend_artifacts;
 mod m20261128_000012_limit_logs;
 
 use sea_orm::{
@@ -78,6 +79,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261127_000008_add_missing_artifacts::MIGRATION),
             Box::new(m20261127_000009_lighten_executions::MIGRATION),
             Box::new(m20261128_000010_seal_logs::MIGRATION),
+            Box::new(m20261128_000011_extend_artifacts::MIGRATION),
             Box::new(m20261128_000012_limit_logs::MIGRATION),
         ]
     }

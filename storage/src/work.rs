@@ -319,9 +319,15 @@ impl Work<'_> {
     /// # Errors
     ///
     /// [`Error::NotFound`] when the attempt is not this agent's; [`Error::IllegalTransition`] when
-    /// the lease is lost; [`Error::Invalid`] when the execution has too many.
-    pub async fn add_artifact(&self, lease: Lease, new: &NewArtifact) -> Result<Added, Error> {
-        self.store_artifact(lease, new).await
+    /// the lease is lost; [`Error::QuotaExceeded`] when the execution has too many;
+    /// [`Error::Invalid`] when their bytes would be more than `limit`.
+    pub async fn add_artifact(
+        &self,
+        lease: Lease,
+        new: &NewArtifact,
+        limit: i64,
+    ) -> Result<Added, Error> {
+        self.store_artifact(lease, new, limit).await
     }
 
     /// Takes note of a file whose upload did not come to its end, also when the lease is lost by

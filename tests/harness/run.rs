@@ -405,6 +405,7 @@ impl Run {
             parent: self.name.clone(),
             page_size: 1000,
             page_token: String::new(),
+            ..ListArtifactsRequest::default()
         };
         let response = self.client.artifacts().list_artifacts(request).await?;
         Ok(response.into_inner().artifacts)

@@ -15,13 +15,22 @@ use std::{
 
 use bytes::Bytes;
 use muster_proto::runner::v1::MAX_ARTIFACT_DATA;
+use muster_spec::pattern::Patterns;
 use tokio::sync::mpsc;
 
 use self::walk::Problem;
-use crate::{pattern::Patterns, volumes::Volumes};
+use crate::volumes::Volumes;
 
 /// Most files of one collection; what is beyond is named as a problem.
 pub(crate) const MOST_FILES: u64 = 10_000;
+/// Most files of one archive; what is beyond is counted in a problem.
+const MOST_ARCHIVED: u64 = 1_000_000;
+/// Most bytes that are read of a file that says it has none, as those of the kernel do.
+const MOST_OF_NONE: u64 = 16 << 20;
+/// Longest name of an artifact, in bytes: the server's limit.
+const MAX_NAME: usize = 1024;
+/// What names of artifacts may not begin with: those of Muster's own do.
+const RESERVED: &str = ".muster/";
 /// Most problems that are told one by one.
 const MOST_PROBLEMS: usize = 50;
 
@@ -95,16 +104,18 @@ impl Collection {
         match Patterns::parse(&request.base, &request.patterns) {
             Err(error) => self.problem(Problem::Failed(error.to_string())),
             Ok(patterns) => {
-                let found = |found: walk::Found| match name_of(&found.path, &request.base) {
-                    Some(name) => Ok((name, found)),
-                    None => {
-                        let text = format!("{}: the name is not UTF-8", found.path.display());
-                        Err(Problem::Failed(text))
-                    }
+                let found = |found: walk::Found| {
+                    let name = name_of(&found.path, &request.base);
+                    name.map(|name| (name, found))
                 };
-                let files = walk::Walk::new(&patterns, volumes, request.shared_only);
+                let most = match request.archive {
+                    Some(_) => MOST_ARCHIVED,
+                    // One more name shows that there are too many.
+                    None => MOST_FILES + u64::from(request.names_only),
+                };
+                let files = walk::Walk::new(&patterns, volumes, request.shared_only, most);
                 match &request.archive {
-                    None => self.single(files, found, request.names_only)?,
+                    None => self.single(files, found, request.names_only, most)?,
                     Some(name) => archive::write(self, name, files, found)?,
                 }
             }
@@ -122,19 +133,19 @@ impl Collection {
 
     fn single(
         &mut self,
-        files: walk::Walk<'_>,
+        mut files: walk::Walk<'_>,
         named: impl Fn(walk::Found) -> Result<(String, walk::Found), Problem>,
         names_only: bool,
+        most: u64,
     ) -> Result<(), Closed> {
-        for file in files {
+        while let Some(file) = files.next() {
             let Some((path, mut found)) = self.accept(file, &named) else {
                 continue;
             };
-            // One more name shows that there are too many.
-            if self.files >= MOST_FILES + u64::from(names_only) {
-                let text = format!("only the first {MOST_FILES} files are kept");
-                self.problem(Problem::Failed(text));
-                break;
+            if self.files >= most {
+                // Those that are left, and this one.
+                self.too_many(files.count_rest() + 1);
+                return Ok(());
             }
             self.files += 1;
             let name = path.clone();
@@ -145,13 +156,29 @@ impl Collection {
             if names_only {
                 continue;
             }
-            if let Err(error) = self.content(&mut found.file)? {
-                let text = format!("{name}: {error}; it was kept up to there");
-                self.problem(Problem::Failed(text));
+            match self.content(&mut found)? {
+                Ok(None) => {}
+                Ok(Some(remark)) => self.problem(Problem::LeftOut(format!("{name}: {remark}"))),
+                Err(error) => {
+                    let text = format!("{name}: {error}; it was kept up to there");
+                    self.problem(Problem::Failed(text));
+                }
             }
             self.send(Item::FileEnd)?;
         }
+        self.too_many(files.left_out());
         Ok(())
+    }
+
+    fn too_many(&mut self, left_out: u64) {
+        if left_out > 0 {
+            let text = format!(
+                "only the first {} files are kept, {left_out} are left out; choose fewer, or put them into one \
+                 by `compress`",
+                self.files
+            );
+            self.problem(Problem::Failed(text));
+        }
     }
 
     /// The next file with its name, or notes why it is none.
@@ -169,16 +196,34 @@ impl Collection {
         }
     }
 
-    fn content(&mut self, file: &mut File) -> Result<std::io::Result<()>, Closed> {
-        loop {
-            let mut buffer = Vec::with_capacity(MAX_ARTIFACT_DATA);
-            let limit = MAX_ARTIFACT_DATA as u64;
-            match file.take(limit).read_to_end(&mut buffer) {
-                Ok(0) => return Ok(Ok(())),
-                Ok(_) => self.send(Item::Data(buffer.into()))?,
+    /// Sends what a file holds: as many bytes as it had when it was opened, so that one that grows for ever
+    /// comes to its end. Returns what is worth a remark.
+    fn content(
+        &mut self,
+        found: &mut walk::Found,
+    ) -> Result<std::io::Result<Option<&'static str>>, Closed> {
+        let whole = match found.size {
+            0 => MOST_OF_NONE,
+            size => size,
+        };
+        let mut left = whole;
+        while left > 0 {
+            let limit = left.min(MAX_ARTIFACT_DATA as u64);
+            let mut buffer = Vec::with_capacity(usize::try_from(limit).unwrap_or(0));
+            match (&mut found.file).take(limit).read_to_end(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => left -= read as u64,
                 Err(error) => return Ok(Err(error)),
             }
+            self.send(Item::Data(buffer.into()))?;
         }
+        Ok(Ok(match left {
+            0 if has_more(&mut found.file) => Some(GREW),
+            left if left > 0 && found.size > 0 => {
+                Some("it shrank while it was read; it was kept as it was then")
+            }
+            _ => None,
+        }))
     }
 
     fn problem(&mut self, problem: Problem) {
@@ -201,13 +246,34 @@ impl Collection {
     }
 }
 
-/// The name of a file as an artifact; `None` when it is not UTF-8.
-fn name_of(path: &Path, base: &Path) -> Option<String> {
+/// What is told of a file that is longer than what was kept.
+const GREW: &str = "it grew while it was read; it was kept as long as it was before";
+
+/// Whether a file goes on.
+fn has_more(file: &mut File) -> bool {
+    matches!(file.read(&mut [0]), Ok(1))
+}
+
+/// The name of a file as an artifact, or why there can be none of that name.
+fn name_of(path: &Path, base: &Path) -> Result<String, Problem> {
+    let refused = |reason: &str| Err(Problem::Failed(format!("{}: {reason}", walk::shown(path))));
     let relative = match path.strip_prefix(base) {
         Ok(relative) if !relative.as_os_str().is_empty() => relative,
         _ => path.strip_prefix("/").unwrap_or(path),
     };
-    relative.to_str().map(str::to_owned)
+    match relative.to_str() {
+        None => refused("the name is not UTF-8, left out"),
+        Some(name) if name.len() > MAX_NAME => {
+            refused("the path is longer than 1,024 bytes, left out")
+        }
+        Some(name) if name.chars().any(char::is_control) => {
+            refused("the path has control characters, left out")
+        }
+        Some(name) if name.starts_with(RESERVED) => {
+            refused("paths that begin with '.muster/' are Muster's own, left out")
+        }
+        Some(name) => Ok(name.to_owned()),
+    }
 }
 
 #[cfg(test)]

@@ -19,7 +19,6 @@ mod credit;
 mod fail;
 mod install;
 mod lineage;
-mod pattern;
 mod reaper;
 mod reference;
 mod sandbox;

@@ -97,6 +97,12 @@ pub(crate) struct Arguments {
     /// Longest log of an execution, where its project does not say
     #[arg(long, value_name = "BYTES", default_value = "4GiB", value_parser = measure::bytes)]
     max_log: i64,
+    /// Most bytes of one artifact, such as 500MiB
+    #[arg(long, value_name = "SIZE", default_value = "10GiB", value_parser = measure::bytes)]
+    max_artifact_size: i64,
+    /// Most bytes of all artifacts of one execution
+    #[arg(long, value_name = "SIZE", default_value = "50GiB", value_parser = measure::bytes)]
+    max_artifacts_size: i64,
     /// How long open calls may take when the server stops
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     stop_grace: Duration,
@@ -192,6 +198,8 @@ fn config(arguments: Arguments, global: &Global) -> Result<Config, Error> {
         renew_interval: arguments.renew_interval,
         max_log: arguments.max_log,
         stop_grace: arguments.stop_grace,
+        max_artifact_size: arguments.max_artifact_size.unsigned_abs(),
+        max_artifacts_size: arguments.max_artifacts_size.unsigned_abs(),
         ..Config::new(place::data_dir(global)?)
     };
     config

@@ -124,6 +124,67 @@ fn artifacts_are_listed_and_downloaded() {
 }
 
 #[test]
+fn one_artifact_and_archives_come_whole_or_not_at_all() {
+    let home = Home::new();
+    home.muster(["run", SMOKE]).expect(0);
+    let listed = home.muster(["artifacts", "smoke-1", "-o", "json"]);
+    let listed = listed.expect(0).json();
+    let first = &listed["artifacts"][0];
+    let folder = home.muster(["artifacts", "smoke-1", "-o", "json", "--folder", "/"]);
+    let folder = folder.expect(0).json();
+    assert_eq!(folder["folders"][0]["path"], "artifacts", "{folder}");
+    assert_eq!(folder["folders"][0]["files"], 2, "{folder}");
+    let below = home.muster([
+        "artifacts",
+        "smoke-1",
+        "-o",
+        "json",
+        "--folder",
+        "artifacts",
+    ]);
+    let below = below.expect(0).json();
+    assert_eq!(below["artifacts"].as_array().unwrap().len(), 2, "{below}");
+    let report = below["artifacts"].as_array().unwrap().iter();
+    let mut report = report.filter(|file| file["preview"] == "report");
+    assert!(report.next().is_some(), "{below}");
+    let path = first["path"].as_str().unwrap();
+    let printed = home.muster(["artifacts", "smoke-1", path]).expect(0).stdout;
+    assert_eq!(json!(printed.len()), first["size"]);
+    home.muster(["artifacts", "smoke-1", path, "--to", "one"])
+        .expect(0);
+    let read = |name: &str| std::fs::read(home.path().join(name)).unwrap();
+    assert_eq!(read("one"), printed.as_bytes());
+    let none = home.muster(["artifacts", "smoke-1", "none", "--to", "one"]);
+    assert!(none.expect(1).stderr.contains("there is no artifact"));
+    assert_eq!(read("one"), printed.as_bytes(), "it stays as it was");
+
+    for name in ["all.tar", "all.tar.gz", "all.zip"] {
+        home.muster(["artifacts", "smoke-1", "--archive", name])
+            .expect(0);
+        assert!(read(name).len() > 100, "{name}");
+    }
+    assert_eq!(read("all.zip")[..2], *b"PK");
+    let form = home.muster(["artifacts", "smoke-1", "--archive", "all.rar"]);
+    assert!(form.expect(2).stderr.contains("--format"));
+    let piped = home.muster([
+        "artifacts",
+        "smoke-1",
+        "--archive",
+        "-",
+        "--path",
+        "!**/*.none",
+    ]);
+    assert!(piped.expect(0).stdout.contains(path));
+    let left = std::fs::read_dir(home.path()).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert!(
+        left.iter()
+            .all(|name| !name.to_string_lossy().ends_with(".part")),
+        "{left:?}"
+    );
+}
+
+#[test]
 fn json_is_one_document_with_everything() {
     let home = Home::new();
     let done = home

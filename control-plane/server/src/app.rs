@@ -2,6 +2,7 @@
 //! chunk, which is stored in that very form.
 
 mod agents;
+mod archive;
 mod artifacts;
 mod caller;
 mod children;
@@ -25,8 +26,10 @@ use muster_core::{
     id::ExecutionId,
 };
 use muster_storage::{Blobs, Store, execution::Changed, word::Word};
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use archive::Form;
 pub(crate) use caller::{Access, Caller};
 pub(crate) use children::{MAX_INSTANCES, NewChild, Requirement, StartChildren};
 pub(crate) use credentials::CredentialChange;
@@ -55,6 +58,8 @@ pub(crate) struct App {
     pub(crate) link: Link,
     pub(crate) replicas: Replicas,
     pub(crate) tasks: TaskTracker,
+    /// Places for archives that are being made.
+    archives: Arc<Semaphore>,
 }
 
 impl App {
@@ -77,6 +82,7 @@ impl App {
             link: Link::new(),
             replicas,
             tasks: TaskTracker::new(),
+            archives: Arc::new(Semaphore::new(archive::MOST_ARCHIVES)),
         })
     }
 

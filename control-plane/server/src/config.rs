@@ -51,6 +51,10 @@ pub struct Config {
     pub max_log: i64,
     /// What follows when attempts end badly, where neither workflow nor project says.
     pub recovery: Policy,
+    /// Most bytes of one artifact.
+    pub max_artifact_size: u64,
+    /// Most bytes of all artifacts of one execution.
+    pub max_artifacts_size: u64,
 }
 
 /// How connections are protected.
@@ -106,6 +110,8 @@ impl Config {
             stop_grace: Duration::from_secs(10),
             max_log: 4 << 30,
             recovery: Policy::default(),
+            max_artifact_size: 10 << 30,
+            max_artifacts_size: 50 << 30,
         }
     }
 
@@ -127,6 +133,15 @@ impl Config {
                 reason: "must be at least twice the renew interval, so that one lost renewal \
                          does not lose a lease"
                     .to_owned(),
+            });
+        }
+        if self.max_artifact_size == 0 || self.max_artifact_size > blob::LARGEST {
+            return Err(Error::Value {
+                name: "max-artifact-size",
+                reason: format!(
+                    "must be from 1 to {} bytes, which is the most that an object store takes in parts",
+                    blob::LARGEST
+                ),
             });
         }
         if self.database_connections == 0 {

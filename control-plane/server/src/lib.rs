@@ -9,6 +9,7 @@ pub mod config;
 mod grpc;
 mod http;
 mod link;
+mod media;
 pub mod metrics;
 mod replicas;
 pub mod runtime;

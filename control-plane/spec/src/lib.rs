@@ -10,6 +10,7 @@ pub mod duration;
 pub mod expression;
 pub mod json_schema;
 pub mod manifest;
+pub mod pattern;
 pub mod plan;
 pub mod problem;
 pub mod schema;

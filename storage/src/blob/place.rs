@@ -11,7 +11,8 @@ use super::Options;
 use crate::{Error, error::Source};
 
 /// S3 wants parts of 5 MiB or more, all of the same size, and at most 10,000 of them.
-const S3_PART: usize = 5 * 1024 * 1024;
+pub(super) const S3_PART: usize = 5 * 1024 * 1024;
+pub(super) const S3_PARTS: u64 = 10_000;
 const LOCAL_PART: usize = 1024 * 1024;
 
 pub(super) struct Opened {

@@ -20,6 +20,7 @@ pub struct Model {
     pub step: String,
     pub blob: String,
     pub create_time: i64,
+    pub preview: String,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

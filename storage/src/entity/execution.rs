@@ -38,6 +38,7 @@ pub struct Model {
     pub log_sha256: Option<String>,
     pub log_complete: bool,
     pub artifact_count: i32,
+    pub artifact_bytes: i64,
     pub event_count: i64,
     pub parent_id: Option<Uuid>,
     pub parent_attempt_id: Option<Uuid>,

@@ -471,6 +471,7 @@ fn new_row(
         log_sha256: None,
         log_complete: false,
         artifact_count: 0,
+        artifact_bytes: 0,
         event_count: 1,
         parent_id: origin.map(|origin| origin.parent.as_uuid()),
         parent_attempt_id: origin.map(|origin| origin.attempt.as_uuid()),

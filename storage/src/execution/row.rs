@@ -15,6 +15,8 @@ use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, ModelTrait, QueryFilter, QuerySelect, Value,
 };
 
+use crate::artifact;
+
 use super::{Changed, Concurrency, Execution, LogSummary, child, lane};
 use crate::{
     Error,
@@ -209,10 +211,26 @@ impl Change {
     /// Counts one artifact more, up to a limit.
     pub(crate) fn count_artifact(&mut self, limit: u32) -> Result<(), Error> {
         if i64::from(self.row.artifact_count) >= i64::from(limit) {
-            let reason = format!("the execution has {limit} artifacts, which is the limit");
-            return Err(Error::invalid("artifacts", reason));
+            return Err(Error::QuotaExceeded(artifact::too_many()));
         }
         self.row.artifact_count += 1;
+        Ok(())
+    }
+
+    /// Counts the bytes of an artifact that takes the place of one with `before` bytes, up to a limit.
+    pub(crate) fn count_artifact_bytes(
+        &mut self,
+        before: i64,
+        size: i64,
+        limit: i64,
+    ) -> Result<(), Error> {
+        let bytes = (self.row.artifact_bytes - before)
+            .max(0)
+            .saturating_add(size);
+        if bytes > limit {
+            return Err(Error::invalid("artifacts", artifact::too_long(limit)));
+        }
+        self.row.artifact_bytes = bytes;
         Ok(())
     }
 
@@ -265,7 +283,7 @@ impl Change {
 }
 
 /// What can change of an execution.
-const CHANGING: [Changing<row::Model>; 27] = entity::changing!(row:
+const CHANGING: [Changing<row::Model>; 28] = entity::changing!(row:
     Revision revision,
     State state,
     LeaseAttemptId lease_attempt_id,
@@ -285,6 +303,7 @@ const CHANGING: [Changing<row::Model>; 27] = entity::changing!(row:
     LogSha256 log_sha256,
     LogComplete log_complete,
     ArtifactCount artifact_count,
+    ArtifactBytes artifact_bytes,
     EventCount event_count,
     Lane lane,
     AvoidJson avoid_json,
@@ -448,6 +467,7 @@ pub(crate) fn record(row: &row::Model) -> Result<Execution, Failure> {
             complete: row.log_complete,
         },
         artifact_count: unsigned(row.artifact_count),
+        artifact_bytes: row.artifact_bytes,
         revision: row.revision,
     })
 }

@@ -103,6 +103,7 @@ impl Work<'_> {
         &self,
         lease: Lease,
         new: &NewArtifact,
+        limit: i64,
     ) -> Result<Added, Error> {
         let now = self.store.clock().now();
         let id = ArtifactId::generate();
@@ -136,6 +137,8 @@ impl Work<'_> {
                     .exec(&*tx)
                     .await?;
                 let discard = old.as_ref().map(|old| old.blob.clone());
+                let before = old.as_ref().map_or(0, |old| old.size);
+                held.change.count_artifact_bytes(before, new.size, limit)?;
                 match old {
                     Some(old) => {
                         artifact_row::Entity::delete_by_id(old.id)

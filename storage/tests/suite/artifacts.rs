@@ -1,7 +1,10 @@
 //! Artifacts: once per path and attempt, listed by path.
 
 use muster_core::execution::{IllegalTransition, Lease};
-use muster_storage::{Error, artifact::NewArtifact};
+use muster_storage::{
+    Error,
+    artifact::{Below, Folder, NewArtifact, Preview},
+};
 
 use crate::fixture::Database;
 
@@ -10,7 +13,9 @@ on_every_database!(
     the_same_file_again_is_a_repeat,
     a_changed_file_replaces_the_old_one,
     artifacts_are_listed_by_path_in_pages,
+    folders_are_counted_and_listed_in_pages,
     a_lost_lease_adds_nothing,
+    bytes_are_counted_up_to_a_limit,
 );
 
 fn file(path: &str, content: &str) -> NewArtifact {
@@ -19,6 +24,7 @@ fn file(path: &str, content: &str) -> NewArtifact {
         size: 3,
         sha256: content.repeat(32),
         content_type: "text/plain".to_owned(),
+        preview: Preview::Text,
         mode: 0o100_644,
         step: "s1".to_owned(),
         blob: format!("artifacts/{path}/{content}"),
@@ -31,7 +37,7 @@ async fn an_artifact_is_listed_when_it_is_complete(db: Database) {
     let added = db
         .store
         .agent(agent)
-        .add_artifact(assignment.attempt.lease(), &new)
+        .add_artifact(assignment.attempt.lease(), &new, i64::MAX)
         .await;
     let added = added.expect("added");
     assert_eq!(added.discard, None);
@@ -40,7 +46,7 @@ async fn an_artifact_is_listed_when_it_is_complete(db: Database) {
     let found = artifacts.get(added.artifact.id).await.expect("by id");
     assert_eq!(found, added.artifact);
     let listed = artifacts
-        .list(assignment.execution.id, None, 10)
+        .list(assignment.execution.id, &Below::default(), None, 10)
         .await
         .expect("a list");
     assert_eq!(listed.items, [found]);
@@ -61,17 +67,20 @@ async fn the_same_file_again_is_a_repeat(db: Database) {
     let (agent, assignment) = db.running().await;
     let (work, lease) = (db.store.agent(agent), assignment.attempt.lease());
     let first = work
-        .add_artifact(lease, &file("a", "aa"))
+        .add_artifact(lease, &file("a", "aa"), i64::MAX)
         .await
         .expect("added");
     let mut again = file("a", "aa");
     again.blob = "artifacts/second".to_owned();
-    let repeat = work.add_artifact(lease, &again).await.expect("a repeat");
+    let repeat = work
+        .add_artifact(lease, &again, i64::MAX)
+        .await
+        .expect("a repeat");
     assert_eq!(repeat.artifact, first.artifact);
     assert_eq!(repeat.discard.as_deref(), Some("artifacts/second"));
     // The very same call must not give its own blob away.
     let repeat = work
-        .add_artifact(lease, &file("a", "aa"))
+        .add_artifact(lease, &file("a", "aa"), i64::MAX)
         .await
         .expect("a repeat");
     assert_eq!(repeat.discard, None);
@@ -86,18 +95,18 @@ async fn the_same_file_again_is_a_repeat(db: Database) {
 async fn a_changed_file_replaces_the_old_one(db: Database) {
     let (agent, assignment) = db.running().await;
     let (work, lease) = (db.store.agent(agent), assignment.attempt.lease());
-    work.add_artifact(lease, &file("a", "aa"))
+    work.add_artifact(lease, &file("a", "aa"), i64::MAX)
         .await
         .expect("added");
     let changed = work
-        .add_artifact(lease, &file("a", "bb"))
+        .add_artifact(lease, &file("a", "bb"), i64::MAX)
         .await
         .expect("replaced");
     assert_eq!(changed.discard.as_deref(), Some("artifacts/a/aa"));
     let listed = db
         .store
         .artifacts(db.project)
-        .list(assignment.execution.id, None, 10)
+        .list(assignment.execution.id, &Below::default(), None, 10)
         .await;
     let listed = listed.expect("a list");
     assert_eq!(listed.items, [changed.artifact]);
@@ -113,7 +122,7 @@ async fn artifacts_are_listed_by_path_in_pages(db: Database) {
     let (agent, assignment) = db.running().await;
     let (work, lease) = (db.store.agent(agent), assignment.attempt.lease());
     for path in ["b", "a/x", "a-y", "Z", "ä"] {
-        work.add_artifact(lease, &file(path, "aa"))
+        work.add_artifact(lease, &file(path, "aa"), i64::MAX)
             .await
             .expect("added");
     }
@@ -122,7 +131,12 @@ async fn artifacts_are_listed_by_path_in_pages(db: Database) {
     let mut after = None;
     loop {
         let page = artifacts
-            .list(assignment.execution.id, after.as_ref(), 2)
+            .list(
+                assignment.execution.id,
+                &Below::default(),
+                after.as_ref(),
+                2,
+            )
             .await;
         let page = page.expect("a page");
         paths.extend(page.items.into_iter().map(|item| item.path));
@@ -132,6 +146,74 @@ async fn artifacts_are_listed_by_path_in_pages(db: Database) {
         }
     }
     assert_eq!(paths, ["Z", "a-y", "a/x", "b", "ä"]);
+}
+
+async fn folders_are_counted_and_listed_in_pages(db: Database) {
+    let (agent, assignment) = db.running().await;
+    let (work, lease) = (db.store.agent(agent), assignment.attempt.lease());
+    for path in [
+        "top",
+        "a/x",
+        "a/b/y",
+        "a/b/c/z",
+        "a-b/x",
+        "a%/x",
+        "ä/ö/x",
+        "ä/x",
+        ".muster/archive",
+    ] {
+        let added = work.add_artifact(lease, &file(path, "aa"), i64::MAX).await;
+        added.expect("added");
+    }
+    let (artifacts, id) = (db.store.artifacts(db.project), assignment.execution.id);
+    let folders = async |folder: &str| {
+        let (mut found, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let page = artifacts.folders(id, folder, after.as_deref(), 2).await;
+            let page = page.expect("a page");
+            found.extend(page.items);
+            after = page.next;
+            if after.is_none() {
+                return found;
+            }
+        }
+    };
+    let folder = |path: &str, files: i64| Folder {
+        path: path.to_owned(),
+        files,
+        bytes: files * 3,
+    };
+    assert_eq!(
+        folders("").await,
+        [
+            folder("a", 3),
+            folder("a%", 1),
+            folder("a-b", 1),
+            folder("ä", 2)
+        ]
+    );
+    assert_eq!(folders("a").await, [folder("a/b", 2)]);
+    assert_eq!(folders("ä").await, [folder("ä/ö", 1)]);
+    assert_eq!(folders("a/b/c").await, []);
+    assert_eq!(folders("top").await, []);
+    for (below, direct, expected) in [
+        ("", true, &["top"][..]),
+        ("a", false, &["a/b/c/z", "a/b/y", "a/x"]),
+        ("a", true, &["a/x"]),
+        ("ä", true, &["ä/x"]),
+        ("a%", false, &["a%/x"]),
+        ("none", false, &[]),
+    ] {
+        let below = Below {
+            folder: below.to_owned(),
+            direct,
+        };
+        let listed = artifacts.list(id, &below, None, 10).await.expect("a list");
+        let paths: Vec<_> = listed.items.iter().map(|item| item.path.as_str()).collect();
+        assert_eq!(paths, expected, "{below:?}");
+        assert!(paths.iter().all(|path| below.has(path)), "{below:?}");
+        assert!(!below.has("b/x") || (below.folder.is_empty() && !direct));
+    }
 }
 
 async fn a_lost_lease_adds_nothing(db: Database) {
@@ -146,14 +228,43 @@ async fn a_lost_lease_adds_nothing(db: Database) {
             ))
         )
     };
-    assert!(lost(work.add_artifact(stale, &file("a", "aa")).await));
+    assert!(lost(
+        work.add_artifact(stale, &file("a", "aa"), i64::MAX).await
+    ));
     work.decline(lease, "", "").await.expect("declined");
-    assert!(lost(work.add_artifact(lease, &file("a", "aa")).await));
+    assert!(lost(
+        work.add_artifact(lease, &file("a", "aa"), i64::MAX).await
+    ));
     let other = db.new_agent("other").await;
     let refused = db
         .store
         .agent(other)
-        .add_artifact(lease, &file("a", "aa"))
+        .add_artifact(lease, &file("a", "aa"), i64::MAX)
         .await;
     assert!(refused.expect_err("not its own").is_not_found());
+}
+
+async fn bytes_are_counted_up_to_a_limit(db: Database) {
+    let (agent, assignment) = db.running().await;
+    let (work, lease) = (db.store.agent(agent), assignment.attempt.lease());
+    let sized = |path: &str, content: &str, size: i64| NewArtifact {
+        size,
+        ..file(path, content)
+    };
+    for (new, fits) in [
+        (sized("a", "aa", 60), true),
+        (sized("b", "aa", 41), false),
+        (sized("a", "bb", 90), true),
+        (sized("b", "aa", 10), true),
+        (sized("c", "aa", 1), false),
+    ] {
+        let added = work.add_artifact(lease, &new, 100).await;
+        assert_eq!(added.is_ok(), fits, "{new:?}");
+    }
+    let executions = db.store.executions(db.project);
+    let execution = executions.get(assignment.execution.id).await.expect("it");
+    assert_eq!(
+        (execution.artifact_count, execution.artifact_bytes),
+        (2, 100)
+    );
 }

@@ -3,7 +3,7 @@
 use muster_core::execution::Stop;
 use muster_storage::{
     Error,
-    artifact::NewArtifact,
+    artifact::{Below, NewArtifact, Preview},
     credential::{NewCredential, Sealed},
     execution::Filter,
     manifest::NewManifest,
@@ -51,12 +51,13 @@ async fn nothing_of_another_project_is_found(db: Database) {
         size: 1,
         sha256: "aa".to_owned(),
         content_type: String::new(),
+        preview: Preview::Text,
         mode: 0,
         step: String::new(),
         blob: "b".to_owned(),
     };
     let artifact = work
-        .add_artifact(lease, &new)
+        .add_artifact(lease, &new, i64::MAX)
         .await
         .expect("added")
         .artifact;
@@ -93,7 +94,9 @@ async fn nothing_of_another_project_is_found(db: Database) {
     let segments = db.store.logs(foreign).segments(lease.attempt, 0, 10).await;
     assert_eq!(segments.expect("segments"), []);
     missing(db.store.artifacts(foreign).get(artifact.id).await);
-    missing(db.store.artifacts(foreign).list(id, None, 10).await);
+    let artifacts = db.store.artifacts(foreign);
+    missing(artifacts.list(id, &Below::default(), None, 10).await);
+    missing(artifacts.folders(id, "", None, 10).await);
     for manifests in [db.store.workflows(foreign), db.store.templates(foreign)] {
         missing(manifests.get("smoke", None).await);
         missing(manifests.get("smoke", Some(1)).await);

@@ -188,6 +188,7 @@ impl Fixture {
             display_name: "smoke-1".to_owned(),
             plan: PLAN.into(),
             stop_after: None,
+            max_log_bytes: 0,
         });
         let work = attempt.work().expect("a plan");
         Self {

@@ -1,5 +1,5 @@
-//! An artifact's connection: one file, relayed to one upload. When anything breaks the connection
-//! is closed, and the conductor begins again.
+//! A connection for artifacts: one file after the other, each relayed to an upload of its own. When
+//! anything breaks the connection is closed, and the conductor begins again.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -33,29 +33,50 @@ const OUTBOX: usize = 2;
 /// How long to wait for a way to the server.
 const UPLINK_LIMIT: Duration = Duration::from_secs(30);
 
-/// Serves one artifact.
+/// Serves artifacts as long as they come.
 pub(super) async fn serve(
     context: &Arc<Context>,
     attempt: &Arc<Attempt>,
-    receiver: Receiver<ConductorMessage>,
+    mut receiver: Receiver<ConductorMessage>,
     mut sender: Sender<AgentMessage>,
 ) -> io::Result<()> {
+    while let Some(first) = receiver.receive().await? {
+        let ack = relay(context, attempt, &mut receiver, first).await?;
+        let more = ack.more;
+        say(&mut sender, Say::ArtifactAck(ack)).await?;
+        if !more {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Relays the artifact that begins with `first`.
+async fn relay(
+    context: &Context,
+    attempt: &Attempt,
+    receiver: &mut Receiver<ConductorMessage>,
+    first: ConductorMessage,
+) -> io::Result<ArtifactAck> {
     let mut uplink = uplink(context).await?;
     let (outbox, requests) = mpsc::channel(OUTBOX);
     let upload = uplink.upload_artifact(ReceiverStream::new(requests));
-    let feed = async move {
-        let fed = feed(attempt, receiver, outbox).await;
-        if fed.is_ok() {
-            // All of it is sent: the upload decides.
-            std::future::pending::<()>().await;
-        }
-        fed
+    let mut is_sent = false;
+    let feed = async {
+        is_sent = feed(attempt, receiver, first, outbox).await?;
+        // The upload decides.
+        std::future::pending::<io::Result<()>>().await
     };
-    let error = tokio::select! {
+    let ack = tokio::select! {
         answer = upload => verdict(answer)?,
-        fed = feed => return fed,
+        fed = feed => {
+            fed?;
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
     };
-    say(&mut sender, Say::ArtifactAck(ArtifactAck { error })).await
+    // Of one that was refused before its end the rest is still under way.
+    let more = is_sent;
+    Ok(ArtifactAck { more, ..ack })
 }
 
 /// The way to the server, once there is one.
@@ -70,15 +91,21 @@ pub(super) async fn uplink(context: &Context) -> io::Result<Uplink> {
     }
 }
 
-/// Moves the parts of the artifact to the upload.
+/// Moves the parts of the artifact to the upload; whether all of them.
 async fn feed(
     attempt: &Attempt,
-    mut receiver: Receiver<ConductorMessage>,
+    receiver: &mut Receiver<ConductorMessage>,
+    first: ConductorMessage,
     outbox: mpsc::Sender<UploadArtifactRequest>,
-) -> io::Result<()> {
+) -> io::Result<bool> {
+    let mut next = Some(first);
     loop {
-        let Some(message) = receiver.receive().await? else {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        let message = match next.take() {
+            Some(message) => message,
+            None => {
+                let message = receiver.receive().await?;
+                message.ok_or(io::ErrorKind::UnexpectedEof)?
+            }
         };
         let Some(Said::Artifact(part)) = message.message else {
             return Err(invalid());
@@ -107,10 +134,10 @@ async fn feed(
         let request = UploadArtifactRequest { part: Some(part) };
         if outbox.send(request).await.is_err() {
             // The upload ended early, and says why.
-            return Ok(());
+            return Ok(false);
         }
         if last {
-            return Ok(());
+            return Ok(true);
         }
     }
 }
@@ -122,11 +149,11 @@ fn invalid() -> io::Error {
     )
 }
 
-/// What to tell the conductor: empty when the artifact is durable, why it never will be, or an
-/// error when it is worth another try.
-fn verdict(answer: Result<Response<UploadArtifactResponse>, Status>) -> io::Result<String> {
+/// What to tell the conductor: that the artifact is durable, why it never will be, or an error when it is
+/// worth another try.
+fn verdict(answer: Result<Response<UploadArtifactResponse>, Status>) -> io::Result<ArtifactAck> {
     let Err(status) = answer else {
-        return Ok(String::new());
+        return Ok(ArtifactAck::default());
     };
     match status.code() {
         Code::InvalidArgument
@@ -134,7 +161,11 @@ fn verdict(answer: Result<Response<UploadArtifactResponse>, Status>) -> io::Resu
         | Code::OutOfRange
         | Code::ResourceExhausted
         | Code::FailedPrecondition
-        | Code::Unimplemented => Ok(status.message().to_owned()),
+        | Code::Unimplemented => Ok(ArtifactAck {
+            error: status.message().to_owned(),
+            more: false,
+            full: status.code() == Code::ResourceExhausted,
+        }),
         code => Err(io::Error::other(format!("{code:?}: {}", status.message()))),
     }
 }
@@ -146,7 +177,10 @@ mod tests {
     #[test]
     fn what_a_retry_does_not_cure_is_told_to_the_conductor() {
         let refused = verdict(Err(Status::invalid_argument("bad path")));
-        assert_eq!(refused.expect("no retry"), "bad path");
+        let refused = refused.expect("no retry");
+        assert_eq!((refused.error.as_str(), refused.full), ("bad path", false));
+        let full = verdict(Err(Status::resource_exhausted("too many")));
+        assert!(full.expect("no retry").full);
         assert!(verdict(Err(Status::unavailable("down"))).is_err());
         assert!(verdict(Err(Status::data_loss("hash"))).is_err());
     }

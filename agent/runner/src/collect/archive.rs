@@ -10,20 +10,27 @@ use flate2::{Compression, write::GzEncoder};
 use muster_proto::runner::v1::MAX_ARTIFACT_DATA;
 use tokio::sync::mpsc;
 
-use super::{Closed, Collection, Item, walk, walk::Problem};
+use super::{Closed, Collection, GREW, Item, MOST_ARCHIVED, has_more, walk, walk::Problem};
 
 /// Writes an archive with the files of `files`; none when there are none.
 pub(super) fn write(
     collection: &mut Collection,
     name: &str,
-    files: walk::Walk<'_>,
+    mut files: walk::Walk<'_>,
     named: impl Fn(walk::Found) -> Result<(String, walk::Found), Problem>,
 ) -> Result<(), Closed> {
     let mut archive: Option<tar::Builder<GzEncoder<Sender>>> = None;
-    for file in files {
+    let mut count = 0;
+    while let Some(file) = files.next() {
         let Some((path, found)) = collection.accept(file, &named) else {
             continue;
         };
+        if count == MOST_ARCHIVED {
+            files.count_rest();
+            left_out(collection, files.left_out() + 1);
+            break;
+        }
+        count += 1;
         let archive = match &mut archive {
             Some(archive) => archive,
             None => {
@@ -49,7 +56,12 @@ pub(super) fn write(
             collection.problem(Problem::Failed(format!("{path}: {error}")));
         } else if let Some(problem) = content.problem {
             collection.problem(Problem::Failed(format!("{path}: {problem}")));
+        } else if has_more(&mut content.file) {
+            collection.problem(Problem::LeftOut(format!("{path}: {GREW}")));
         }
+    }
+    if count < MOST_ARCHIVED {
+        left_out(collection, files.left_out());
     }
     let Some(archive) = archive else {
         return Ok(());
@@ -61,6 +73,13 @@ pub(super) fn write(
     }
     collection.files = 1;
     collection.send(Item::FileEnd)
+}
+
+fn left_out(collection: &mut Collection, count: u64) {
+    if count > 0 {
+        let text = format!("only the first {MOST_ARCHIVED} files are in it, {count} are left out");
+        collection.problem(Problem::Failed(text));
+    }
 }
 
 /// Exactly as many bytes as the header says, whatever happens to the file meanwhile.

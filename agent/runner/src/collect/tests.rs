@@ -170,3 +170,168 @@ fn broken_pattern_is_a_problem_not_an_end() {
     assert!(files.is_empty());
     assert_eq!(problems.len(), 1);
 }
+
+#[test]
+fn names_that_would_harm_are_told_on_one_line_and_left_out() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path();
+    let long = format!("{0}/{0}/{0}/{0}/{0}", "n".repeat(240));
+    fs::create_dir_all(base.join(&long)).unwrap();
+    fs::create_dir_all(base.join(".muster/transfer")).unwrap();
+    for bad in ["new\nline", "esc\x1b[2J", ".muster/transfer/x"] {
+        fs::write(base.join(bad), "x").unwrap();
+    }
+    fs::write(base.join(&long).join("deep"), "x").unwrap();
+    fs::write(base.join(std::ffi::OsStr::from_bytes(b"caf\xe9")), "x").unwrap();
+    for good in ["..a", "a b", "ü"] {
+        fs::write(base.join(good), "x").unwrap();
+    }
+    let (files, problems, failed) = run_through(request(base, &["**/*"]), Volumes::in_place());
+    assert_eq!(names(&files), ["..a", "a b", "ü"]);
+    assert_eq!(problems.len(), 5, "{problems:?}");
+    assert!(failed.is_some());
+    for problem in &problems {
+        assert!(!problem.chars().any(char::is_control), "{problem:?}");
+    }
+    for words in [
+        "control characters",
+        "not UTF-8",
+        "1,024 bytes",
+        "Muster's own",
+    ] {
+        let told = problems.iter().filter(|problem| problem.contains(words));
+        assert!(told.count() >= 1, "{words}: {problems:?}");
+    }
+}
+
+#[test]
+fn hard_links_are_files_and_devices_are_not() {
+    use rustix::fs::{FileType, Mode, makedev, mknodat};
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path();
+    fs::write(base.join("one"), "content").unwrap();
+    fs::hard_link(base.join("one"), base.join("two")).unwrap();
+    let device = mknodat(
+        rustix::fs::CWD,
+        base.join("null"),
+        FileType::CharacterDevice,
+        Mode::from_raw_mode(0o666),
+        makedev(1, 3),
+    );
+    let (files, problems) = run(request(base, &["*"]), Volumes::in_place());
+    assert_eq!(names(&files), ["one", "two"]);
+    assert_eq!(files["two"], b"content");
+    // Only root may make one.
+    assert_eq!(problems.len(), usize::from(device.is_ok()), "{problems:?}");
+}
+
+#[test]
+fn file_of_the_kernel_that_says_it_is_empty_is_kept_with_its_bytes() {
+    let wanted = request(Path::new("/"), &["/proc/self/status"]);
+    let (files, problems) = run(wanted, Volumes::in_place());
+    assert!(files["proc/self/status"].starts_with(b"Name:"));
+    assert!(problems.is_empty(), "{problems:?}");
+    // A tar tells the length first.
+    let mut wanted = request(Path::new("/"), &["/proc/self/status"]);
+    wanted.archive = Some("all.tar.gz".to_owned());
+    let (_, problems) = run(wanted, Volumes::in_place());
+    assert!(problems[0].contains("grew"), "{problems:?}");
+}
+
+#[test]
+fn files_that_change_while_they_are_read_come_to_an_end_and_are_told() {
+    const SIZE: u64 = 4_000_000;
+    type Change = fn(&Path);
+    let grow: Change = |path| {
+        let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
+        std::io::Write::write_all(&mut file, &[8; 1000]).unwrap();
+    };
+    let shrink: Change = |path| {
+        let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.set_len(SIZE / 2).unwrap();
+    };
+    let replace: Change = |path| {
+        fs::write(path.with_extension("new"), "new").unwrap();
+        fs::rename(path.with_extension("new"), path).unwrap();
+    };
+    let vanish: Change = |path| fs::remove_file(path).unwrap();
+    for (change, size, words) in [
+        (grow, SIZE, Some("grew")),
+        (shrink, SIZE / 2, Some("shrank")),
+        (replace, SIZE, None),
+        (vanish, SIZE, None),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, vec![7; usize::try_from(SIZE).unwrap()]).unwrap();
+        let wanted = request(folder.path(), &["file"]);
+        let (items, mut received) = mpsc::channel(1);
+        let thread = std::thread::spawn(move || collect(&wanted, &Volumes::in_place(), items));
+        let (mut content, mut problems) = (Vec::new(), Vec::new());
+        while let Some(item) = received.blocking_recv() {
+            match item {
+                Item::File { .. } => change(&path),
+                Item::Data(data) => content.extend(data),
+                Item::FileEnd => {}
+                Item::End { problems: told, .. } => problems = told,
+            }
+        }
+        thread.join().unwrap();
+        assert_eq!(content.len() as u64, size, "{words:?}");
+        assert!(content.iter().all(|byte| *byte == 7), "{words:?}");
+        assert_eq!(problems.len(), usize::from(words.is_some()), "{problems:?}");
+        assert!(
+            words.is_none_or(|words| problems[0].contains(words)),
+            "{problems:?}"
+        );
+    }
+}
+
+#[test]
+fn file_that_can_not_be_read_is_told_and_the_others_come() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tree();
+    let locked = folder.path().join("out/one.txt");
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).unwrap();
+    let is_root = fs::File::open(&locked).is_ok();
+    let base = folder.path().join("out");
+    let (files, problems, failed) = run_through(request(&base, &["*"]), Volumes::in_place());
+    if is_root {
+        assert_eq!(names(&files), ["empty", "one.txt"]);
+        return;
+    }
+    assert_eq!(names(&files), ["empty"]);
+    assert!(problems[0].contains("one.txt"), "{problems:?}");
+    assert!(failed.is_some());
+}
+
+#[test]
+fn files_beyond_the_limit_are_counted_and_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path();
+    fs::create_dir_all(base.join("a/deep")).unwrap();
+    let most = usize::try_from(MOST_FILES).unwrap();
+    for number in 0..most + 40 {
+        fs::write(base.join(format!("a/f{number:05}")), "").unwrap();
+    }
+    fs::write(base.join("a/deep/one"), "").unwrap();
+    fs::write(base.join("z"), "").unwrap();
+    fs::write(base.join("z.none"), "").unwrap();
+    let wanted = request(base, &["**", "!*.none"]);
+    let (files, problems, failed) = run_through(wanted, Volumes::in_place());
+    assert_eq!(files.len(), most);
+    assert!(files.contains_key("a/deep/one"), "the first ones by path");
+    assert!(!files.contains_key("z"));
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].contains("42 are left out"), "{problems:?}");
+    assert!(failed.is_some());
+    // All of them fit into one archive.
+    let mut wanted = request(base, &["**"]);
+    wanted.archive = Some("all.tar.gz".to_owned());
+    let (files, problems) = run(wanted, Volumes::in_place());
+    assert!(problems.is_empty(), "{problems:?}");
+    let plain = flate2::read::GzDecoder::new(&files["all.tar.gz"][..]);
+    let entries = tar::Archive::new(plain).entries().unwrap().count();
+    assert_eq!(entries, most + 43);
+}

@@ -14,10 +14,14 @@ use std::{
 
 use rustix::fs::{Dir, FileType, OFlags, fstatfs};
 
-use crate::{beneath, pattern::Patterns, volumes::Volumes};
+use muster_spec::pattern::Patterns;
+
+use crate::{beneath, volumes::Volumes};
 
 /// Deepest folder below a root.
 const DEEPEST: usize = 200;
+/// Most folders in one folder.
+const MOST_FOLDERS: usize = 100_000;
 /// File systems of the kernel, which are no files to keep: proc, sysfs, cgroup, cgroup2.
 const KERNEL: [i64; 4] = [0x9fa0, 0x6265_6572, 0x0027_e0eb, 0x6367_7270];
 
@@ -45,7 +49,17 @@ pub(super) enum Problem {
     Failed(String),
 }
 
-/// A place that is still to be looked at.
+/// A folder, with the names in it that are still to be looked at. A folder may have a million of them, so
+/// they are not paths.
+#[derive(Debug)]
+struct Folder {
+    path: PathBuf,
+    real: PathBuf,
+    depth: usize,
+    names: std::vec::IntoIter<(OsString, FileType)>,
+}
+
+/// A place to be looked at.
 #[derive(Debug)]
 struct Place {
     path: PathBuf,
@@ -58,8 +72,14 @@ struct Place {
 #[derive(Debug)]
 pub(super) struct Walk<'a> {
     patterns: &'a Patterns,
-    /// Depth first, the next one at the end.
-    places: Vec<Place>,
+    /// From the outermost to the one at hand.
+    folders: Vec<Folder>,
+    /// Most files that are wanted.
+    most: usize,
+    /// Files that are not given because there are more.
+    left_out: u64,
+    /// Nothing more is wanted but how many there are.
+    counting: bool,
     /// Where links may lead: the real path of the root at hand.
     tree: PathBuf,
     roots: Vec<(PathBuf, PathBuf)>,
@@ -67,10 +87,20 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(patterns: &'a Patterns, volumes: &Volumes, shared_only: bool) -> Self {
+    /// All files that the patterns mean, by path within each root. Of those that are more than `most` in one
+    /// folder only the number is kept.
+    pub(super) fn new(
+        patterns: &'a Patterns,
+        volumes: &Volumes,
+        shared_only: bool,
+        most: u64,
+    ) -> Self {
         let mut walk = Self {
             patterns,
-            places: Vec::new(),
+            folders: Vec::new(),
+            most: usize::try_from(most).unwrap_or(usize::MAX),
+            left_out: 0,
+            counting: false,
             tree: PathBuf::new(),
             roots: Vec::new(),
             problems: Vec::new(),
@@ -81,7 +111,7 @@ impl<'a> Walk<'a> {
                 Ok(real) if shared_only && !is_inside_shared(root, &real, volumes) => {
                     walk.problems.push(Problem::Failed(format!(
                         "{}: its container is gone, and it is on no folder that all containers share",
-                        root.display()
+                        shown(root)
                     )));
                 }
                 Ok(real) => walk.roots.push((root.clone(), real)),
@@ -93,8 +123,20 @@ impl<'a> Walk<'a> {
         walk
     }
 
+    /// How many files are meant and were not given.
+    pub(super) const fn left_out(&self) -> u64 {
+        self.left_out
+    }
+
+    /// Counts what is left without opening it, and tells how many files were not given.
+    pub(super) fn count_rest(&mut self) -> u64 {
+        self.counting = true;
+        self.by_ref().for_each(drop);
+        self.left_out
+    }
+
     fn fail(&mut self, path: &Path, error: &io::Error) {
-        let text = format!("{}: {error}", path.display());
+        let text = format!("{}: {error}", shown(path));
         self.problems.push(Problem::Failed(text));
     }
 
@@ -106,12 +148,18 @@ impl<'a> Walk<'a> {
                 }
                 None
             }
+            FileType::RegularFile | FileType::Symlink
+                if self.counting && self.patterns.matches(&place.path) =>
+            {
+                self.left_out += 1;
+                None
+            }
             FileType::RegularFile if self.patterns.matches(&place.path) => self.open(place),
             FileType::Symlink if self.patterns.matches(&place.path) => self.follow(place),
             FileType::RegularFile | FileType::Symlink => None,
             _ => {
                 if self.patterns.matches(&place.path) {
-                    let problem = format!("{}: not a plain file", place.path.display());
+                    let problem = format!("{}: not a plain file", shown(&place.path));
                     self.problems.push(Problem::LeftOut(problem));
                 }
                 None
@@ -132,31 +180,48 @@ impl<'a> Walk<'a> {
         if KERNEL.contains(&i64::from(fstatfs(folder.as_fd())?.f_type)) {
             return Ok(());
         }
-        let mut names: Vec<(OsString, FileType)> = Vec::new();
+        let mut files: Vec<(OsString, FileType)> = Vec::new();
+        let mut folders: Vec<(OsString, FileType)> = Vec::new();
+        let mut more_folders = 0;
         for entry in Dir::new(folder)? {
             let entry = entry?;
             let name = OsString::from_vec(entry.file_name().to_bytes().to_vec());
-            if name != "." && name != ".." {
-                names.push((name, entry.file_type()));
+            if name == "." || name == ".." {
+                continue;
             }
-        }
-        names.sort_unstable_by(|left, right| right.0.cmp(&left.0));
-        for (name, kind) in names {
-            let real = place.real.join(&name);
-            let kind = match kind {
-                FileType::Unknown => fs::symlink_metadata(&real)
-                    .map_or(FileType::Unknown, |metadata| {
-                        FileType::from_raw_mode(metadata.mode())
-                    }),
+            let kind = match entry.file_type() {
+                FileType::Unknown => kind_of(&place.real.join(&name)),
                 known => known,
             };
-            self.places.push(Place {
-                path: place.path.join(&name),
-                real,
-                depth: place.depth + 1,
-                kind,
-            });
+            if kind == FileType::Directory {
+                folders.push((name, kind));
+                more_folders += first(&mut folders, MOST_FOLDERS, false);
+            } else if self.patterns.matches(&place.path.join(&name)) {
+                if self.counting {
+                    self.left_out += 1;
+                    continue;
+                }
+                files.push((name, kind));
+                self.left_out += first(&mut files, self.most, false);
+            }
         }
+        self.left_out += first(&mut files, self.most, true);
+        more_folders += first(&mut folders, MOST_FOLDERS, true);
+        if more_folders > 0 {
+            let text = format!(
+                "{}: {more_folders} folders are left out, more than {MOST_FOLDERS} in one are not searched",
+                shown(&place.path)
+            );
+            self.problems.push(Problem::Failed(text));
+        }
+        files.append(&mut folders);
+        files.sort_unstable_by(|left, right| left.0.cmp(&right.0));
+        self.folders.push(Folder {
+            path: place.path.clone(),
+            real: place.real.clone(),
+            depth: place.depth,
+            names: files.into_iter(),
+        });
         Ok(())
     }
 
@@ -193,7 +258,7 @@ impl<'a> Walk<'a> {
             Ok(real) => return self.open(Place { real, ..place }),
             Err(_) => "a link that leads nowhere",
         };
-        let line = format!("{}: {problem}, left out", place.path.display());
+        let line = format!("{}: {problem}, left out", shown(&place.path));
         self.problems.push(Problem::LeftOut(line));
         None
     }
@@ -207,7 +272,17 @@ impl Iterator for Walk<'_> {
             if let Some(problem) = self.problems.pop() {
                 return Some(Err(problem));
             }
-            if let Some(place) = self.places.pop() {
+            if let Some(folder) = self.folders.last_mut() {
+                let Some((name, kind)) = folder.names.next() else {
+                    self.folders.pop();
+                    continue;
+                };
+                let place = Place {
+                    path: folder.path.join(&name),
+                    real: folder.real.join(&name),
+                    depth: folder.depth + 1,
+                    kind,
+                };
                 if let Some(found) = self.look(place) {
                     return Some(Ok(found));
                 }
@@ -222,14 +297,51 @@ impl Iterator for Walk<'_> {
             } else {
                 real.parent().map(Path::to_owned).unwrap_or_default()
             };
-            self.places.push(Place {
+            let found = self.look(Place {
                 path,
                 real,
                 depth: 0,
                 kind: FileType::from_raw_mode(metadata.mode()),
             });
+            if let Some(found) = found {
+                return Some(Ok(found));
+            }
         }
     }
+}
+
+/// Keeps the first `most` names once there are twice as many, or at the end. Returns how many went.
+fn first(names: &mut Vec<(OsString, FileType)>, most: usize, at_end: bool) -> u64 {
+    if names.len() <= most || (!at_end && names.len() < most.saturating_mul(2)) {
+        return 0;
+    }
+    let (kept, ..) = names.select_nth_unstable_by(most, |left, right| left.0.cmp(&right.0));
+    let kept = kept.len();
+    let more = names.len() - kept;
+    names.truncate(kept);
+    more as u64
+}
+
+fn kind_of(real: &Path) -> FileType {
+    fs::symlink_metadata(real).map_or(FileType::Unknown, |metadata| {
+        FileType::from_raw_mode(metadata.mode())
+    })
+}
+
+/// A path for people, on one line: a test may have made it of anything.
+pub(super) fn shown(path: &Path) -> String {
+    /// Longest path that is shown, in characters.
+    const LONGEST: usize = 300;
+    let text = path.to_string_lossy();
+    let mut shown: String = text.chars().take(LONGEST).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    let is_plain = |c: char| !c.is_control();
+    if !shown.chars().all(is_plain) {
+        shown = shown.escape_debug().to_string();
+    }
+    shown
 }
 
 /// Whether a path, and the place where it really is, are in a shared folder.

@@ -6,18 +6,15 @@ use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 use muster_proto::runner::v1::{
     ArtifactBegin, Collect, shim_message::Message as Told, shim_request,
 };
-use muster_spec::plan::Artifacts;
+use muster_spec::{pattern::Patterns, plan::Artifacts};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
     operation::{At, Failure},
     pod::{Gone, Line, Shim},
-    upload::{Broken, Upload},
+    upload::{Broken, Carrier, Upload},
 };
-use crate::{
-    collect::{self, Item},
-    pattern::Patterns,
-};
+use crate::collect::{self, Item};
 
 /// Most files on their way at once.
 const SIDE_BY_SIDE: usize = 4;
@@ -152,6 +149,8 @@ impl At<'_> {
             round: Round::default(),
             current: None,
             ending: JoinSet::new(),
+            idle: Vec::new(),
+            full: None,
         };
         let Some(shim) = shim else {
             let (request, volumes) = (request.clone(), self.run.volumes.clone());
@@ -180,7 +179,11 @@ struct Taker<'a, 'b> {
     /// The file that is on its way, and its upload unless that broke.
     current: Option<(String, Result<Upload, Broken>)>,
     /// Uploads that are sent and wait to be durable.
-    ending: JoinSet<(String, Result<(), Broken>)>,
+    ending: JoinSet<(String, Result<Option<Carrier>, Broken>)>,
+    /// Connections for the next ones.
+    idle: Vec<Carrier>,
+    /// Why nothing more is taken, and how many files were left out for that.
+    full: Option<(String, u64)>,
 }
 
 impl Taker<'_, '_> {
@@ -229,12 +232,16 @@ impl Taker<'_, '_> {
         match item {
             Item::File { path, mode } => {
                 self.round.found.insert(path.clone());
+                if let Some((_, left_out)) = &mut self.full {
+                    *left_out += 1;
+                    return;
+                }
                 let begin = ArtifactBegin {
                     path: path.clone(),
                     mode,
                     step: self.at.step.to_owned(),
                 };
-                let upload = Upload::begin(&self.at.run.agent, begin).await;
+                let upload = Upload::begin(&self.at.run.agent, self.idle.pop(), begin).await;
                 self.current = Some((path, upload));
             }
             Item::Data(data) => {
@@ -263,6 +270,11 @@ impl Taker<'_, '_> {
                     self.settle().await;
                 }
                 self.round.problems.extend(problems);
+                if let Some((words, left_out)) = self.full.take() {
+                    let problem = format!("{left_out} files are left out: {words}");
+                    self.round.failed.get_or_insert_with(|| problem.clone());
+                    self.round.problems.push(problem);
+                }
                 self.round.failed = failed.or_else(|| self.round.failed.take());
             }
         }
@@ -271,6 +283,7 @@ impl Taker<'_, '_> {
     /// Waits for the end of one upload.
     async fn settle(&mut self) {
         if let Some(Ok((path, ended))) = self.ending.join_next().await {
+            let ended = ended.map(|carrier| self.idle.extend(carrier));
             self.note(path, ended);
         }
     }
@@ -283,6 +296,7 @@ impl Taker<'_, '_> {
                 self.round.failed.get_or_insert_with(|| problem.clone());
                 self.round.problems.push(problem);
             }
+            Err(Broken::Full(words)) => self.full.get_or_insert((words, 0)).1 += 1,
             Err(Broken::Connection) => self.round.again.push(path),
         }
     }

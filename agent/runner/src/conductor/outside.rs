@@ -7,7 +7,10 @@ use std::{path::Path, sync::Arc};
 use muster_proto::runner::v1::{
     Collect, ReadFile, shim_message::Message as Told, shim_request::Message as Said,
 };
-use muster_spec::expression::{Value, text};
+use muster_spec::{
+    expression::{Value, text},
+    pattern::Patterns,
+};
 use tokio::sync::mpsc;
 
 use super::{
@@ -20,7 +23,6 @@ use super::{
 use crate::{
     collect::{self, Item, MOST_FILES},
     jq::jq_of,
-    pattern::Patterns,
     shim::file,
     volumes::resolve,
 };

@@ -1,4 +1,4 @@
-//! One artifact on its way to the agent, on a connection of its own.
+//! One artifact on its way to the agent, on a connection that no other one uses meanwhile.
 
 use std::time::Duration;
 
@@ -12,10 +12,15 @@ use tokio::time::timeout;
 
 use super::agent::{Agent, Hearing, Speaking};
 
-/// An artifact on its way.
-pub(super) struct Upload {
+/// A connection that has carried an artifact and takes another one.
+pub(super) struct Carrier {
     hearing: Hearing,
     speaking: Speaking,
+}
+
+/// An artifact on its way.
+pub(super) struct Upload {
+    carrier: Carrier,
     size: u64,
     digest: Sha256,
 }
@@ -27,24 +32,39 @@ pub(super) enum Broken {
     Connection,
     /// It never will be durable, in these words.
     Refused(String),
+    /// Neither it nor any other one will be, in these words.
+    Full(String),
 }
 
 /// How long the last words of an agent that hears no more may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl Upload {
-    /// Begins; waits as long as there is no agent.
-    pub(super) async fn begin(agent: &Agent, begin: ArtifactBegin) -> Result<Self, Broken> {
+    /// Begins, on a connection that is there if it still works; waits as long as there is no agent.
+    pub(super) async fn begin(
+        agent: &Agent,
+        carrier: Option<Carrier>,
+        begin: ArtifactBegin,
+    ) -> Result<Self, Broken> {
+        if let Some(carrier) = carrier {
+            let mut upload = Self::on(carrier);
+            if upload.say(Part::Begin(begin.clone())).await.is_ok() {
+                return Ok(upload);
+            }
+        }
         let connection = agent.connect(Purpose::Artifact, (true, 0, 0)).await;
         let (hearing, speaking) = connection.split();
-        let mut upload = Self {
-            hearing,
-            speaking,
-            size: 0,
-            digest: Sha256::new(),
-        };
+        let mut upload = Self::on(Carrier { hearing, speaking });
         upload.say(Part::Begin(begin)).await?;
         Ok(upload)
+    }
+
+    fn on(carrier: Carrier) -> Self {
+        Self {
+            carrier,
+            size: 0,
+            digest: Sha256::new(),
+        }
     }
 
     pub(super) async fn data(&mut self, data: Bytes) -> Result<(), Broken> {
@@ -53,21 +73,26 @@ impl Upload {
         self.say(Part::Data(data)).await
     }
 
-    /// Ends it; waits until it is durable.
-    pub(super) async fn end(mut self) -> Result<(), Broken> {
+    /// Ends it; waits until it is durable. Returns the connection when it takes another one.
+    pub(super) async fn end(mut self) -> Result<Option<Carrier>, Broken> {
         let end = ArtifactEnd {
             size: self.size,
             sha256: self.digest.clone().finalize().to_vec().into(),
         };
         self.say(Part::End(end)).await?;
-        self.verdict().await
+        let more = self.verdict().await?;
+        Ok(more.then_some(self.carrier))
     }
 
-    async fn verdict(&mut self) -> Result<(), Broken> {
+    /// Whether the connection takes another one, when this one is durable.
+    async fn verdict(&mut self) -> Result<bool, Broken> {
         loop {
-            let message = self.hearing.hear().await;
+            let message = self.carrier.hearing.hear().await;
             match message.map(|message| message.message) {
-                Ok(Some(Heard::ArtifactAck(ack))) if ack.error.is_empty() => return Ok(()),
+                Ok(Some(Heard::ArtifactAck(ack))) if ack.error.is_empty() => return Ok(ack.more),
+                Ok(Some(Heard::ArtifactAck(ack))) if ack.full => {
+                    return Err(Broken::Full(ack.error));
+                }
                 Ok(Some(Heard::ArtifactAck(ack))) => return Err(Broken::Refused(ack.error)),
                 Ok(Some(Heard::Refused(_))) | Err(_) => return Err(Broken::Connection),
                 Ok(_) => {}
@@ -77,13 +102,19 @@ impl Upload {
 
     async fn say(&mut self, part: Part) -> Result<(), Broken> {
         let part = ArtifactPart { part: Some(part) };
-        if self.speaking.say(Said::Artifact(part)).await.is_ok() {
+        if self
+            .carrier
+            .speaking
+            .say(Said::Artifact(part))
+            .await
+            .is_ok()
+        {
             return Ok(());
         }
         // An agent that refuses early says why, and hears no more.
         match timeout(LAST_WORDS, self.verdict()).await {
             Ok(Err(broken)) => Err(broken),
-            Ok(Ok(())) | Err(_) => Err(Broken::Connection),
+            Ok(Ok(_)) | Err(_) => Err(Broken::Connection),
         }
     }
 }

@@ -37,6 +37,10 @@ pub(crate) struct Manner {
     pub(crate) artifact_cuts: u32,
     /// Hears and acknowledges nothing of the log until it is told to.
     pub(crate) deaf: bool,
+    /// An agent of the release before takes one on each connection.
+    pub(crate) one_artifact_each: bool,
+    /// Takes no more artifacts than so many.
+    pub(crate) most_artifacts: Option<usize>,
     /// Refuses artifacts for good, with these words.
     pub(crate) refuse_artifacts: Option<&'static str>,
     /// Credentials of the project.
@@ -52,6 +56,8 @@ pub(crate) struct Manner {
 pub(crate) struct Heard {
     /// Chunks of the log, without overlap.
     pub(crate) chunks: Vec<Log>,
+    /// How many connections brought artifacts.
+    pub(crate) artifact_connections: usize,
     /// Length of the log.
     pub(crate) length: u64,
     /// Below it the conductor was told that all is durable.
@@ -357,6 +363,7 @@ impl Agent {
         mut reader: FrameReader<OwnedReadHalf>,
         mut writer: FrameWriter<OwnedWriteHalf>,
     ) {
+        self.heard().artifact_connections += 1;
         let (mut path, mut bytes) = (String::new(), Vec::new());
         while let Ok(Some(Said::Artifact(part))) = hear(&mut reader).await {
             match part.part.unwrap() {
@@ -372,7 +379,13 @@ impl Agent {
                 Part::End(end) => {
                     assert_eq!(end.size, bytes.len() as u64);
                     assert_eq!(end.sha256, Sha256::digest(&bytes).to_vec());
-                    let error = self.manner().refuse_artifacts.unwrap_or_default();
+                    let most = self.manner().most_artifacts.unwrap_or(usize::MAX);
+                    let full = self.heard().artifacts.len() >= most;
+                    let error = match self.manner().refuse_artifacts {
+                        Some(words) => words,
+                        None if full => "there are too many",
+                        None => "",
+                    };
                     if error.is_empty() {
                         let path = std::mem::take(&mut path);
                         let before = self.heard().artifacts.insert(path, bytes.clone());
@@ -381,8 +394,14 @@ impl Agent {
                         assert!(same, "another file came under the same name");
                     }
                     let error = error.to_owned();
-                    say(&mut writer, Message::ArtifactAck(ArtifactAck { error })).await;
+                    bytes.clear();
+                    let more = !self.manner().one_artifact_each;
+                    let ack = ArtifactAck { error, more, full };
+                    say(&mut writer, Message::ArtifactAck(ack)).await;
                     self.touch();
+                    if !more {
+                        return;
+                    }
                 }
             }
         }

@@ -154,3 +154,54 @@ async fn without_a_container_only_shared_folders_are_searched() {
     let remarks = run.agent.heard().remarks();
     assert!(remarks.contains("/etc/passwd"), "{remarks}");
 }
+
+/// Makes a hundred small files and keeps them.
+const MANY: &str = "mkdir out; i=0; while [ $i -lt 100 ]; do echo $i > out/f$i; i=$((i+1)); done";
+
+#[tokio::test]
+async fn many_small_files_share_few_connections() {
+    let mut run = Run::start(&plan(vec![shell("s1", MANY).and(keep(
+        Some(0),
+        "out",
+        &["*"],
+    ))]));
+    run.ends_as(Outcome::Passed).await;
+    let heard = run.agent.heard();
+    assert_eq!(heard.artifacts.len(), 100);
+    assert_eq!(heard.artifacts["f17"], b"17\n");
+    let connections = heard.artifact_connections;
+    assert!(connections <= 8, "{connections} connections");
+}
+
+#[tokio::test]
+async fn an_agent_that_takes_one_artifact_on_each_connection_gets_all_of_them() {
+    let manner = Manner {
+        one_artifact_each: true,
+        ..Manner::default()
+    };
+    let steps = vec![shell("s1", MANY).and(keep(Some(0), "out", &["*"]))];
+    let mut run = Run::with(&plan(steps), manner, &[]);
+    run.ends_as(Outcome::Passed).await;
+    let heard = run.agent.heard();
+    assert_eq!(heard.artifacts.len(), 100);
+    assert_eq!(heard.artifact_connections, 100);
+}
+
+#[tokio::test]
+async fn files_beyond_the_limit_of_the_server_are_told_once_and_not_sent() {
+    let manner = Manner {
+        most_artifacts: Some(20),
+        ..Manner::default()
+    };
+    let steps = vec![shell("s1", MANY).and(keep(Some(0), "out", &["*"]))];
+    let mut run = Run::with(&plan(steps), manner, &[]);
+    run.ends_as(Outcome::Passed).await;
+    let heard = run.agent.heard();
+    assert_eq!(heard.artifacts.len(), 20);
+    let remarks = heard.remarks();
+    assert!(
+        remarks.contains("80 files are left out: there are too many"),
+        "{remarks}"
+    );
+    assert_eq!(remarks.matches("too many").count(), 1, "{remarks}");
+}

@@ -2,9 +2,7 @@
 //! the folder, whatever their paths say.
 
 use std::{
-    fs::{File, OpenOptions, Permissions},
     io::Write as _,
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Component, Path, PathBuf},
     time::Duration,
 };
@@ -14,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
+use super::part::{Destination, Part};
 use crate::{
     arguments::Global,
     client::Client,
@@ -41,6 +40,7 @@ pub(crate) async fn all(
     global: &Global,
 ) -> Result<(), Error> {
     // All paths before the first byte: a bad one leaves nothing behind.
+    let artifacts = super::newest(artifacts.to_vec());
     let mut waiting = artifacts
         .iter()
         .map(|artifact| Ok((artifact.clone(), relative(&artifact.path)?)))
@@ -87,6 +87,17 @@ fn progress(global: &Global, count: usize, all: usize, bytes: i64) {
     );
 }
 
+/// Downloads one artifact to `name`, `-` for standard output.
+///
+/// # Errors
+///
+/// When it does not come whole; no file of that name is made or changed then.
+pub(super) async fn to(client: &Client, artifact: &Artifact, name: &Path) -> Result<(), Error> {
+    let mut destination = Destination::open(name)?;
+    fetch(client, artifact, |bytes| destination.write(bytes)).await?;
+    destination.finish(mode(artifact))
+}
+
 async fn one(
     client: &Client,
     artifact: &Artifact,
@@ -94,35 +105,39 @@ async fn one(
     path: &Path,
 ) -> Result<(), Error> {
     let target = place(folder, path)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let name: String = name.chars().take(100).collect();
-    let part = target.with_file_name(format!(".{name}.{}.part", uuid::Uuid::new_v4().simple()));
-    let result = write(client, artifact, &part)
-        .await
-        .and_then(|()| std::fs::rename(&part, &target).map_err(Error::file("write", &target)));
-    if result.is_err() {
-        // The error is told already; a part that can not be removed changes nothing.
-        let _kept = std::fs::remove_file(&part);
-    }
-    result
+    let mut part = Part::create(&target)?;
+    let failed = || Error::file("write", &target);
+    fetch(client, artifact, |bytes| {
+        part.write_all(bytes).map_err(failed())
+    })
+    .await?;
+    part.finish(mode(artifact))
 }
 
-async fn write(client: &Client, artifact: &Artifact, part: &Path) -> Result<(), Error> {
-    let failed = || Error::file("write", part);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(part)
-        .map_err(failed())?;
+/// No set-user-id and the like from foreign machines; always readable for the owner.
+const fn mode(artifact: &Artifact) -> u32 {
+    artifact.mode & 0o777 | 0o600
+}
+
+/// Brings all bytes of an artifact, in order, and compares them with what was collected.
+async fn fetch(
+    client: &Client,
+    artifact: &Artifact,
+    mut write: impl FnMut(&[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
     let mut digest = Sha256::new();
     let mut offset = 0_i64;
     let mut tries = 0;
     loop {
         let before = offset;
-        match receive(client, artifact, &mut file, &mut digest, &mut offset).await {
+        let taken = |bytes: &[u8]| {
+            write(bytes)?;
+            digest.update(bytes);
+            Ok(())
+        };
+        match receive(client, artifact, taken, &mut offset).await {
             Ok(()) => break,
-            Err(Broken::File(error)) => return Err(failed()(error)),
+            Err(Broken::Here(error)) => return Err(error),
             Err(Broken::Stream(status)) => {
                 tries = if offset > before { 0 } else { tries + 1 };
                 if tries > TRIES || !matches!(status.code(), Code::Unavailable | Code::Unknown) {
@@ -141,23 +156,18 @@ async fn write(client: &Client, artifact: &Artifact, part: &Path) -> Result<(), 
             escape::visible(&artifact.sha256),
         )));
     }
-    // No set-user-id and the like from foreign machines; always readable for the owner.
-    let mode = artifact.mode & 0o777 | 0o600;
-    file.set_permissions(Permissions::from_mode(mode))
-        .and_then(|()| file.sync_all())
-        .map_err(failed())
+    Ok(())
 }
 
 enum Broken {
-    File(std::io::Error),
+    Here(Error),
     Stream(Status),
 }
 
 async fn receive(
     client: &Client,
     artifact: &Artifact,
-    file: &mut File,
-    digest: &mut Sha256,
+    mut take: impl FnMut(&[u8]) -> Result<(), Error>,
     offset: &mut i64,
 ) -> Result<(), Broken> {
     let request = DownloadArtifactRequest {
@@ -167,8 +177,7 @@ async fn receive(
     let response = client.artifacts().download_artifact(request).await;
     let mut stream = response.map_err(Broken::Stream)?.into_inner();
     while let Some(message) = stream.message().await.map_err(Broken::Stream)? {
-        file.write_all(&message.data).map_err(Broken::File)?;
-        digest.update(&message.data);
+        take(&message.data).map_err(Broken::Here)?;
         *offset += i64::try_from(message.data.len()).unwrap_or(0);
     }
     Ok(())

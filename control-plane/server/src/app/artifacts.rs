@@ -3,31 +3,50 @@
 use muster_core::id::ArtifactId;
 use muster_storage::{
     Page,
-    artifact::{Artifact, Cursor, Missing},
+    artifact::{Artifact, Below, Cursor, Folder, Missing},
     blob::BlobStream,
 };
 
 use super::{Access, App, Caller, Error};
 
 impl App {
-    /// A page of artifacts, and with the last one what is missing.
+    /// A page of artifacts, and with the last one what is missing there.
     pub(crate) async fn list_artifacts(
         &self,
         caller: &Caller,
-        project: &str,
-        execution: &str,
+        [project, execution]: [&str; 2],
+        below: &Below,
         after: Option<&Cursor>,
         limit: u32,
     ) -> Result<(Page<Artifact, Cursor>, Vec<Missing>), Error> {
         let project = self.project(caller, project, Access::Read).await?;
         let execution = self.store.executions(project.id).find(execution).await?;
         let artifacts = self.store.artifacts(project.id);
-        let page = artifacts.list(execution.id, after, limit).await?;
+        let page = artifacts.list(execution.id, below, after, limit).await?;
         let missing = match page.next {
             Some(_) => Vec::new(),
             None => artifacts.missing(execution.id).await?,
         };
+        let missing = missing.into_iter();
+        let missing = missing.filter(|file| below.has(&file.path)).collect();
         Ok((page, missing))
+    }
+
+    /// A page of the folders in a folder, by path.
+    pub(crate) async fn list_artifact_folders(
+        &self,
+        caller: &Caller,
+        [project, execution]: [&str; 2],
+        folder: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<Folder, String>, Error> {
+        let project = self.project(caller, project, Access::Read).await?;
+        let execution = self.store.executions(project.id).find(execution).await?;
+        let artifacts = self.store.artifacts(project.id);
+        Ok(artifacts
+            .folders(execution.id, folder, after, limit)
+            .await?)
     }
 
     pub(crate) async fn get_artifact(

@@ -36,6 +36,9 @@ pub(crate) enum Error {
     /// A limit was reached.
     #[error("{0}")]
     LimitReached(String),
+    /// What is stored is not what was taken in.
+    #[error("{0}")]
+    DataLoss(String),
     /// It may work later.
     #[error("the server can not reach its database or object store, or it is busy; try again")]
     Unavailable(#[source] storage::Error),

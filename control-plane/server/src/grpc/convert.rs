@@ -266,10 +266,33 @@ pub(super) fn artifact(project: &str, record: artifact::Artifact) -> v1::Artifac
         size_bytes: record.size,
         sha256: record.sha256,
         content_type: record.content_type,
+        preview: preview(record.preview).into(),
         mode: record.mode,
         step: record.step,
         create_time: Some(timestamp(record.create_time)),
         attempt: record.attempt.to_string(),
+    }
+}
+
+const fn preview(preview: artifact::Preview) -> v1::artifact::Preview {
+    use v1::artifact::Preview as P;
+    match preview {
+        artifact::Preview::None => P::None,
+        artifact::Preview::Text => P::Text,
+        artifact::Preview::Image => P::Image,
+        artifact::Preview::Html => P::Html,
+        artifact::Preview::Pdf => P::Pdf,
+        artifact::Preview::Video => P::Video,
+        artifact::Preview::Audio => P::Audio,
+        artifact::Preview::Report => P::Report,
+    }
+}
+
+pub(super) fn artifact_folder(record: artifact::Folder) -> v1::ArtifactFolder {
+    v1::ArtifactFolder {
+        path: record.path,
+        file_count: record.files,
+        size_bytes: record.bytes,
     }
 }
 

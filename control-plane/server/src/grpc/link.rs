@@ -195,6 +195,10 @@ async fn take_artifact(
     loop {
         match next_part(&mut parts).await {
             Ok(Some(Part::Data(data))) => {
+                if let Some(words) = upload.is_too_long(data.len()).map(str::to_owned) {
+                    app.give_up(upload, "TOO_LARGE", &words).await;
+                    return Err(Error::invalid("data", words).into());
+                }
                 if let Err(error) = upload.write(data).await {
                     let words = "it could not be stored";
                     app.give_up(upload, "STORAGE", words).await;

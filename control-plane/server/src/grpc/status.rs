@@ -67,6 +67,10 @@ impl From<Error> for Status {
             Error::FailedPrecondition(_) => (Code::FailedPrecondition, "FAILED_PRECONDITION"),
             Error::LeaseLost { .. } => (Code::Aborted, Reason::LeaseLost.as_str_name()),
             Error::LimitReached(_) => (Code::ResourceExhausted, "LIMIT_REACHED"),
+            Error::DataLoss(text) => {
+                tracing::error!(error = text, "the object store has lost or changed a blob");
+                (Code::DataLoss, "DATA_LOSS")
+            }
             Error::Unavailable(source) => {
                 tracing::warn!(error = %chain(source), "a call could not be served");
                 (Code::Unavailable, "UNAVAILABLE")

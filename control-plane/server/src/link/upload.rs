@@ -9,12 +9,15 @@ use muster_core::{
 };
 use muster_proto::v1::{ArtifactFooter, ArtifactHeader};
 use muster_storage::{
-    artifact::{Artifact, NewArtifact, NewMissing},
-    attempt::Status,
+    artifact::{self, Artifact, NewArtifact, NewMissing},
+    attempt::{Attempt, Status},
     blob::BlobWriter,
 };
 
-use crate::app::{App, Error};
+use crate::{
+    app::{App, Error},
+    media::{HEAD, Media},
+};
 
 /// Longest path, in bytes.
 const MAX_PATH: usize = 1024;
@@ -27,6 +30,10 @@ pub(crate) struct Upload {
     header: ArtifactHeader,
     key: String,
     writer: BlobWriter,
+    /// The first bytes of the file.
+    head: Vec<u8>,
+    /// How many bytes it may have, and why not more.
+    most: (u64, String),
 }
 
 /// A file that there is not.
@@ -44,7 +51,7 @@ impl App {
         agent: AgentId,
         header: ArtifactHeader,
     ) -> Result<Upload, Error> {
-        check_path(&header.path)?;
+        check_path("header.path", &header.path)?;
         let attempt: AttemptId = header
             .attempt
             .parse()
@@ -57,6 +64,7 @@ impl App {
         if stored.epoch != lease.epoch || stored.status != Status::Live {
             return Err(Error::LeaseLost { epoch: lease.epoch });
         }
+        let most = self.room(&stored, &header.path).await?;
         let key = self.blobs.key(&format!("artifacts/{}", stored.execution));
         Ok(Upload {
             agent,
@@ -64,7 +72,41 @@ impl App {
             header,
             writer: self.blobs.writer(&key),
             key,
+            head: Vec::new(),
+            most,
         })
+    }
+
+    /// How many bytes a file may have that comes now, and why not more.
+    async fn room(&self, attempt: &Attempt, path: &str) -> Result<(u64, String), Error> {
+        let executions = self.store.executions(attempt.project);
+        let execution = executions.get(attempt.execution).await?;
+        let unsigned = |size| u64::try_from(size).unwrap_or(0);
+        let (single, all) = (
+            self.config.max_artifact_size,
+            self.config.max_artifacts_size,
+        );
+        let mut left = all.saturating_sub(unsigned(execution.artifact_bytes));
+        let is_full =
+            execution.artifact_count >= artifact::LIMIT && !path.starts_with(artifact::ARCHIVES);
+        if is_full || left < single {
+            // One that is there may come again, and take its own place: nobody may have heard that it is.
+            let artifacts = self.store.artifacts(attempt.project);
+            let before = artifacts.find(attempt.execution, path).await.ok();
+            match before.filter(|before| before.attempt == attempt.id) {
+                Some(before) => left = left.saturating_add(unsigned(before.size)),
+                None if is_full => return Err(Error::LimitReached(artifact::too_many())),
+                None => {}
+            }
+        }
+        if left < single {
+            let limit = i64::try_from(all).unwrap_or(i64::MAX);
+            return Ok((left, artifact::too_long(limit)));
+        }
+        let words = format!(
+            "it has more than {single} bytes, which is the limit (--max-artifact-size of the server)"
+        );
+        Ok((single, words))
     }
 
     /// Ends an artifact: from here on it is listed.
@@ -91,8 +133,11 @@ impl App {
             self.miss(missed, "MISMATCH", &words).await;
             return Err(Error::invalid("footer", words));
         }
+        let limit = i64::try_from(self.config.max_artifacts_size).unwrap_or(i64::MAX);
+        let media = Media::of(&upload.header.path, &upload.head);
         let new = NewArtifact {
-            content_type: content_type(&upload.header.path).to_owned(),
+            content_type: media.content_type.to_owned(),
+            preview: media.preview,
             path: upload.header.path,
             size,
             sha256: blob.sha256,
@@ -103,7 +148,7 @@ impl App {
         let added = self
             .store
             .agent(upload.agent)
-            .add_artifact(upload.lease, &new)
+            .add_artifact(upload.lease, &new, limit)
             .await;
         let added = match added {
             Ok(added) => added,
@@ -159,8 +204,17 @@ impl App {
 }
 
 impl Upload {
+    /// Why so many bytes more are too many, if they are.
+    pub(crate) fn is_too_long(&self, more: usize) -> Option<&str> {
+        let (most, words) = &self.most;
+        let size = self.writer.size().saturating_add(more as u64);
+        (size > *most).then_some(words)
+    }
+
     /// Adds bytes.
     pub(crate) async fn write(&mut self, data: Bytes) -> Result<(), Error> {
+        let wanted = HEAD.saturating_sub(self.head.len());
+        self.head.extend(data.iter().take(wanted));
         Ok(self.writer.write(data).await?)
     }
 
@@ -176,11 +230,11 @@ impl Upload {
 }
 
 /// A path is relative and normalised, and nothing in it can surprise whoever writes it to disk.
-fn check_path(path: &str) -> Result<(), Error> {
+pub(crate) fn check_path(field: &str, path: &str) -> Result<(), Error> {
     let refused = |reason: &str| {
         let shown: String = path.chars().take(200).collect();
         Err(Error::invalid(
-            "header.path",
+            field,
             format!("'{}': {reason}", shown.escape_debug()),
         ))
     };
@@ -199,33 +253,6 @@ fn check_path(path: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// A media type by the file's ending.
-fn content_type(path: &str) -> &'static str {
-    let ending = path.rsplit_once('.').map_or("", |(_, ending)| ending);
-    match ending.to_ascii_lowercase().as_str() {
-        "txt" | "log" => "text/plain; charset=utf-8",
-        "html" | "htm" => "text/html; charset=utf-8",
-        "css" => "text/css",
-        "csv" => "text/csv",
-        "js" | "mjs" => "text/javascript",
-        "md" => "text/markdown",
-        "json" => "application/json",
-        "xml" => "application/xml",
-        "yaml" | "yml" => "application/yaml",
-        "pdf" => "application/pdf",
-        "zip" => "application/zip",
-        "gz" | "tgz" => "application/gzip",
-        "png" => "image/png",
-        "jpg" | "jpeg" => "image/jpeg",
-        "gif" => "image/gif",
-        "svg" => "image/svg+xml",
-        "webp" => "image/webp",
-        "mp4" => "video/mp4",
-        "webm" => "video/webm",
-        _ => "application/octet-stream",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,10 +262,10 @@ mod tests {
         for bad in [
             "", "/a", "a/../b", "..", "a//b", "a/", "./a", "a\nb", "a\0b",
         ] {
-            assert!(check_path(bad).is_err(), "{bad:?}");
+            assert!(check_path("path", bad).is_err(), "{bad:?}");
         }
         for good in ["a", "a/b.xml", "..a/b", "ä/ö"] {
-            assert!(check_path(good).is_ok(), "{good}");
+            assert!(check_path("path", good).is_ok(), "{good}");
         }
     }
 }

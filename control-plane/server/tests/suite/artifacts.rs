@@ -147,3 +147,48 @@ async fn an_interrupted_upload_is_no_file_and_is_named_with_its_reason() {
     );
     fixture.server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_too_long_is_refused_with_the_limit_and_named_as_missing() {
+    let fixture = Fixture::start_with(|config| {
+        config.max_artifact_size = 150_000;
+        config.max_artifacts_size = 250_000;
+    })
+    .await;
+    let mut admin = fixture.admin().await;
+    let token = fixture.agent("east").await;
+    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
+    let made = admin.create(run()).await;
+    let work = agent.work().await;
+    agent.report(&work, Phase::Running).await;
+    let data = vec![7; 150_001];
+    for (path, size, limit) in [
+        ("long", 150_001, "--max-artifact-size"),
+        ("first", 150_000, ""),
+        ("second", 100_001, "--max-artifacts-size"),
+        ("third", 100_000, ""),
+        ("last", 1, "--max-artifacts-size"),
+        // It takes its own place.
+        ("third", 100_000, ""),
+    ] {
+        let data = &data[..size];
+        let stored = agent.artifact(&work, path, data, sha256(data)).await;
+        match stored {
+            Ok(_) => assert_eq!(limit, "", "{path}"),
+            Err(refused) => {
+                assert!(!limit.is_empty(), "{path}: {refused:?}");
+                assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{path}");
+                assert!(refused.message().contains(limit), "{path}: {refused:?}");
+            }
+        }
+    }
+    let found = missing(&mut admin, &made.name, 3).await;
+    assert!(
+        found.iter().all(|(_, reason)| reason == "TOO_LARGE"),
+        "{found:?}"
+    );
+    let listed = list(&mut admin, &made.name).await;
+    let paths: Vec<&str> = listed.artifacts.iter().map(|a| a.path.as_str()).collect();
+    assert_eq!(paths, ["first", "third"]);
+    fixture.server.stop().await;
+}

@@ -1,11 +1,12 @@
 //! Tenants: nothing of another project can be seen, by no method.
 
 use muster_proto::v1::{
-    CancelExecutionRequest, CreateProjectRequest, DeleteTemplateRequest, DeleteWorkflowRequest,
-    DownloadArtifactRequest, GetArtifactRequest, GetExecutionRequest, GetProjectRequest,
-    GetTemplateRequest, GetWorkflowRequest, ListArtifactsRequest, ListExecutionEventsRequest,
-    ListExecutionsRequest, ListTemplatesRequest, ListTokensRequest, ListWorkflowsRequest,
-    ReadLogRequest, UpdateTemplateRequest, UpdateWorkflowRequest, WatchExecutionRequest,
+    ArchiveArtifactsRequest, CancelExecutionRequest, CreateProjectRequest, DeleteTemplateRequest,
+    DeleteWorkflowRequest, DownloadArtifactRequest, GetArtifactRequest, GetExecutionRequest,
+    GetProjectRequest, GetTemplateRequest, GetWorkflowRequest, ListArtifactFoldersRequest,
+    ListArtifactsRequest, ListExecutionEventsRequest, ListExecutionsRequest, ListTemplatesRequest,
+    ListTokensRequest, ListWorkflowsRequest, ReadLogRequest, UpdateTemplateRequest,
+    UpdateWorkflowRequest, WatchExecutionRequest,
 };
 use muster_proto::v1::{
     CreateAgentRequest, CreateCredentialRequest, CreateTemplateRequest, CreateTokenRequest,
@@ -86,10 +87,16 @@ async fn everything_of_a_foreign_project_is_not_found() {
     not_found!(artifacts.list_artifacts(ListArtifactsRequest {
         parent: execution()
     }));
+    not_found!(artifacts.list_artifact_folders(ListArtifactFoldersRequest {
+        parent: execution()
+    }));
+    not_found!(artifacts.archive_artifacts(ArchiveArtifactsRequest {
+        parent: execution()
+    }));
     not_found!(artifacts.get_artifact(GetArtifactRequest { name: artifact() }));
     not_found!(artifacts.download_artifact(DownloadArtifactRequest { name: artifact() }));
     not_found!(projects.get_project(GetProjectRequest { name: parent() }));
-    assert_eq!(refused, 25, "a method without a line here is not checked");
+    assert_eq!(refused, 27, "a method without a line here is not checked");
 
     // The same id in a project that the caller can see leads nowhere either.
     let name = made.name.replace("projects/default", "projects/other");

@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
 mod agent;
+mod archives;
 mod artifacts;
 mod calls;
 mod children;

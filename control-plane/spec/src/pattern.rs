@@ -1,4 +1,5 @@
-//! Globs of `artifacts.paths`: which files they mean, and where to begin looking.
+//! Globs of `artifacts.paths`: which files they mean, and where to begin looking; the same for
+//! whoever chooses among artifacts that are there.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 /// A pattern that can not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("'{pattern}' is not a pattern: {reason}")]
-pub(crate) struct Error {
+pub struct Error {
     pattern: String,
     reason: String,
 }
@@ -15,7 +16,7 @@ pub(crate) struct Error {
 /// Patterns with `**`; a leading `!` excludes, wherever it stands in the list. A pattern
 /// without wildcards that names a folder means all that is in it.
 #[derive(Debug)]
-pub(crate) struct Patterns {
+pub struct Patterns {
     roots: Vec<PathBuf>,
     include: GlobSet,
     exclude: GlobSet,
@@ -23,7 +24,11 @@ pub(crate) struct Patterns {
 
 impl Patterns {
     /// Reads patterns; relative ones are below `base`, which is absolute.
-    pub(crate) fn parse(base: &Path, patterns: &[String]) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] names the first pattern that is none.
+    pub fn parse(base: &Path, patterns: &[String]) -> Result<Self, Error> {
         let (mut include, mut exclude) = (GlobSetBuilder::new(), GlobSetBuilder::new());
         let mut roots = Vec::new();
         for pattern in patterns {
@@ -66,15 +71,46 @@ impl Patterns {
     }
 
     /// Folders or files to begin at; none is below another.
-    pub(crate) fn roots(&self) -> &[PathBuf] {
+    #[must_use]
+    pub fn roots(&self) -> &[PathBuf] {
         &self.roots
     }
 
     /// Whether the file of this absolute path is meant.
-    pub(crate) fn matches(&self, path: &Path) -> bool {
+    #[must_use]
+    pub fn matches(&self, path: &Path) -> bool {
         self.include.is_match(path) && !self.exclude.is_match(path)
     }
 }
+
+/// Which of the artifacts that are there are wanted, by their paths. Without a pattern that includes, all
+/// that are not excluded.
+#[derive(Debug)]
+pub struct Selection(Patterns);
+
+impl Selection {
+    /// Reads patterns. They mean what they mean in `artifacts.paths`, from the root of all paths on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] names the first pattern that is none.
+    pub fn parse(patterns: &[String]) -> Result<Self, Error> {
+        let mut patterns = patterns.to_vec();
+        if patterns.iter().all(|pattern| pattern.starts_with('!')) {
+            patterns.push("**".to_owned());
+        }
+        Patterns::parse(Path::new(ROOT), &patterns).map(Self)
+    }
+
+    /// Whether the artifact of this path is wanted.
+    #[must_use]
+    pub fn matches(&self, path: &str) -> bool {
+        self.0.matches(&Path::new(ROOT).join(path))
+    }
+}
+
+/// What paths of artifacts are relative to when they are chosen from.
+const ROOT: &str = "/";
 
 /// An absolute glob and the part of it before its first wildcard.
 struct Absolute {
@@ -198,6 +234,29 @@ mod tests {
             patterns.roots(),
             [Path::new("/data/[x]/a"), Path::new("/tmp/x")]
         );
+    }
+
+    #[test]
+    fn artifacts_are_chosen_as_the_language_chooses_files() {
+        let chosen = |patterns: &[&str], path: &str| {
+            let patterns: Vec<String> = patterns.iter().map(|text| (*text).to_owned()).collect();
+            Selection::parse(&patterns).unwrap().matches(path)
+        };
+        for (patterns, path, expected) in [
+            (&[][..], "a/b.xml", true),
+            (&["reports/*.xml"], "reports/a.xml", true),
+            (&["reports/*.xml"], "reports/b/a.xml", false),
+            (&["**/*.xml"], "a.xml", true),
+            (&["reports"], "reports/b/a.xml", true),
+            (&["*.xml", "*.log"], "a.log", true),
+            (&["**", "!**/*.key"], "a/b.key", false),
+            (&["!**/*.key"], "a/b.key", false),
+            (&["!**/*.key"], "a/b.log", true),
+            (&["/tmp/r/*"], "tmp/r/a", true),
+        ] {
+            assert_eq!(chosen(patterns, path), expected, "{patterns:?} {path}");
+        }
+        assert!(Selection::parse(&["a[".to_owned()]).is_err());
     }
 
     #[test]

@@ -1,0 +1,204 @@
+//! Many artifacts as one archive: read from the blobs, checked and packed as they are sent, a piece at
+//! a time. How a form is written is in [`encoder`].
+
+mod encoder;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use muster_core::id::{ExecutionId, ProjectId};
+use muster_spec::pattern::Selection;
+use muster_storage::{
+    artifact::{Artifact, Below},
+    blob::PIECE,
+};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use self::encoder::{Encoder, Entry};
+use super::{Access, App, Caller, Error};
+
+pub(crate) use encoder::Form;
+
+/// Most archives that a server makes at once: each may use a processor, for compression, as long as its
+/// reader keeps up.
+pub(crate) const MOST_ARCHIVES: usize = 16;
+/// Artifacts that are looked up at once.
+const PAGE: u32 = 1000;
+/// Pieces, of at most [`PIECE`], that wait for a slow reader.
+const AHEAD: usize = 2;
+
+impl App {
+    /// Streams the artifacts of an execution that `chosen` means. Of several with one path, which are of
+    /// different attempts, it has the newest.
+    ///
+    /// What comes last is an error when it is not the whole archive.
+    pub(crate) async fn archive_artifacts(
+        self: &Arc<Self>,
+        caller: &Caller,
+        [project, execution]: [&str; 2],
+        chosen: Selection,
+        form: Form,
+    ) -> Result<mpsc::Receiver<Result<Bytes, Error>>, Error> {
+        let project = self.project(caller, project, Access::Read).await?;
+        let execution = self.store.executions(project.id).find(execution).await?;
+        let place = Arc::clone(&self.archives).try_acquire_owned();
+        let place = place.map_err(|_none_free| {
+            Error::LimitReached(format!(
+                "this server makes {MOST_ARCHIVES} archives already; try again when one is done"
+            ))
+        })?;
+        let (sender, pieces) = mpsc::channel(AHEAD);
+        let archive = Archive {
+            app: Arc::clone(self),
+            project: project.id,
+            execution: execution.id,
+            encoder: Some(Encoder::new(form)),
+            packed: Vec::new(),
+            sender,
+            _place: place,
+        };
+        self.tasks.spawn(archive.run(chosen));
+        Ok(pieces)
+    }
+}
+
+/// An archive that is being made.
+struct Archive {
+    app: Arc<App>,
+    project: ProjectId,
+    execution: ExecutionId,
+    /// Away while it works on a thread where it may block.
+    encoder: Option<Encoder>,
+    /// What waits to be sent because it is little.
+    packed: Vec<u8>,
+    sender: mpsc::Sender<Result<Bytes, Error>>,
+    _place: OwnedSemaphorePermit,
+}
+
+/// Why an archive does not come to its end.
+enum Stop {
+    /// Nobody wants the rest.
+    Gone,
+    Failed(Error),
+}
+
+impl<E: Into<Error>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl Archive {
+    async fn run(mut self, chosen: Selection) {
+        if let Err(Stop::Failed(error)) = self.write(&chosen).await {
+            // The reader may be gone, which is no news.
+            let _gone = self.sender.send(Err(error)).await;
+        }
+    }
+
+    async fn write(&mut self, chosen: &Selection) -> Result<(), Stop> {
+        let app = Arc::clone(&self.app);
+        let artifacts = app.store.artifacts(self.project);
+        let mut after = None;
+        // By path, and the newest of a path last.
+        let mut newest: Option<Artifact> = None;
+        loop {
+            let all = Below::default();
+            let page = artifacts
+                .list(self.execution, &all, after.as_ref(), PAGE)
+                .await?;
+            for artifact in page.items {
+                if !chosen.matches(&artifact.path) {
+                    continue;
+                }
+                let path = artifact.path.clone();
+                match newest.replace(artifact) {
+                    Some(before) if before.path != path => self.append(&before).await?,
+                    _ => {}
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        if let Some(last) = newest {
+            self.append(&last).await?;
+        }
+        self.work(|encoder| encoder.finish()).await?;
+        self.send(0).await
+    }
+
+    async fn append(&mut self, artifact: &Artifact) -> Result<(), Stop> {
+        let entry = Entry::new(artifact);
+        let promised = entry.size;
+        let mut bytes = self.app.blobs.read(&artifact.blob, 0).await?;
+        self.work(move |encoder| encoder.begin(&entry)).await?;
+        let mut digest = Sha256::new();
+        let mut size = 0_u64;
+        while let Some(piece) = bytes.try_next().await? {
+            size += piece.len() as u64;
+            if size > promised {
+                return Err(changed(artifact, size).into());
+            }
+            digest = self
+                .work(move |encoder| {
+                    digest.update(&piece);
+                    encoder.data(&piece)?;
+                    Ok(digest)
+                })
+                .await?;
+            self.send(PIECE / 2).await?;
+        }
+        if size != promised
+            || crate::link::ingest::hexadecimal(&digest.finalize()) != artifact.sha256
+        {
+            return Err(changed(artifact, size).into());
+        }
+        self.work(|encoder| encoder.end()).await
+    }
+
+    /// Packs, on a thread that may be busy with it.
+    async fn work<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Encoder) -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T, Stop> {
+        let internal = |error: Box<dyn std::error::Error + Send + Sync>| Error::Internal(error);
+        let Some(mut encoder) = self.encoder.take() else {
+            return Err(Stop::Gone);
+        };
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work(&mut encoder);
+            (encoder, done)
+        });
+        let (encoder, done) = done.await.map_err(|error| internal(error.into()))?;
+        let done = done.map_err(|error| internal(error.into()))?;
+        self.packed.append(&mut encoder.take());
+        self.encoder = Some(encoder);
+        Ok(done)
+    }
+
+    /// Sends what is packed when it is more than `little` bytes.
+    async fn send(&mut self, little: usize) -> Result<(), Stop> {
+        if self.packed.len() <= little {
+            return Ok(());
+        }
+        let mut packed = Bytes::from(std::mem::take(&mut self.packed));
+        while !packed.is_empty() {
+            let piece = packed.split_to(packed.len().min(PIECE));
+            let sent = self.sender.send(Ok(piece)).await;
+            sent.map_err(|_closed| Stop::Gone)?;
+        }
+        Ok(())
+    }
+}
+
+fn changed(artifact: &Artifact, size: u64) -> Error {
+    Error::DataLoss(format!(
+        "what is stored of artifact '{}' is not what was collected ({size} bytes were read, {} with SHA-256 \
+         {} are promised), so the archive ends here; leave it out with the pattern '!{0}'",
+        artifact.path, artifact.size, artifact.sha256
+    ))
+}
