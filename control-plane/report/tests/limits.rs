@@ -1,0 +1,479 @@
+//! Each limit holds, and says its name and the place; and what a report must not be able to do.
+
+#![expect(
+    clippy::expect_used,
+    reason = "helpers of tests stand outside of test functions"
+)]
+
+use std::io::{self, Read};
+
+use muster_report::{Case, Format, Limits, Outcome, State, parse};
+
+fn rows(format: Format, text: &str, limits: &Limits) -> (Vec<Case>, Outcome) {
+    let mut cases = Vec::new();
+    let outcome = parse(format, text.as_bytes(), limits, &mut |case| {
+        cases.push(case);
+    });
+    (cases, outcome.expect("bytes can be read"))
+}
+
+fn junit(body: &str, limits: &Limits) -> (Vec<Case>, Outcome) {
+    rows(
+        Format::Junit,
+        &format!("<testsuite name=\"s\">\n{body}\n</testsuite>\n"),
+        limits,
+    )
+}
+
+/// Why it broke, and how many cases came before.
+fn broken(format: Format, text: &str, limits: &Limits) -> (String, usize) {
+    let (cases, outcome) = rows(format, text, limits);
+    let broken = outcome.broken.expect("it breaks");
+    (broken.to_string(), cases.len())
+}
+
+fn warnings(outcome: &Outcome) -> Vec<String> {
+    outcome
+        .summary
+        .warnings
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+const CASE: &str = "<testcase classname=\"c\" name=\"n\"/>\n";
+
+#[test]
+fn bytes() {
+    let limits = Limits {
+        bytes: 100,
+        ..Limits::default()
+    };
+    let text = format!("<testsuite>\n{}", CASE.repeat(10));
+    assert_eq!(
+        broken(Format::Junit, &text, &limits),
+        (
+            "line 4 (byte 100): more than 100 bytes: the limit `bytes`".to_owned(),
+            2
+        )
+    );
+    let tap = "TAP version 13\n".to_owned() + &"ok - a\n".repeat(20);
+    let (said, cases) = broken(Format::Tap, &tap, &limits);
+    assert!(said.contains("the limit `bytes`"), "{said}");
+    assert_eq!(cases, 12);
+    let json = format!(
+        "{{\"results\": {{\"tests\": [{}",
+        "{\"name\": \"a\"},\n".repeat(10)
+    );
+    let (said, cases) = broken(Format::Ctrf, &json, &limits);
+    assert_eq!(
+        said,
+        "line 6 (byte 100): more than 100 bytes: the limit `bytes`"
+    );
+    assert_eq!(cases, 5);
+    let csv = format!("timeStamp,elapsed,label\n{}", "1,2,x\n".repeat(100));
+    let (said, _) = broken(Format::JtlCsv, &csv, &limits);
+    assert!(said.contains("the limit `bytes`"), "{said}");
+}
+
+#[test]
+fn depth() {
+    let limits = Limits::default();
+    let suites = "<testsuite>".repeat(70);
+    assert_eq!(
+        broken(Format::Junit, &suites, &limits).0,
+        "line 1 (byte 715): more than 64 levels: the limit `depth`"
+    );
+    for format in [Format::Ctrf, Format::Cucumber, Format::K6Summary] {
+        let open = format!("{{\"a\":\n{}", "[".repeat(1_000_000));
+        let open = if format == Format::Cucumber {
+            &open[5..]
+        } else {
+            &open
+        };
+        assert_eq!(
+            broken(format, open, &limits).0,
+            "line 2: more than 64 levels: the limit `depth`"
+        );
+    }
+    let subtests: String = (0..70)
+        .map(|depth| format!("{}# Subtest: a\n", "    ".repeat(depth)))
+        .collect();
+    let (said, _) = broken(Format::Tap, &subtests, &limits);
+    assert_eq!(
+        said,
+        "line 66 (byte 9165): more than 64 levels: the limit `depth`"
+    );
+}
+
+#[test]
+fn cases() {
+    let limits = Limits {
+        cases: 3,
+        ..Limits::default()
+    };
+    let (cases, outcome) = junit(&CASE.repeat(4), &limits);
+    assert_eq!((cases.len(), outcome.summary.counts.total()), (3, 3));
+    assert_eq!(
+        outcome.broken.expect("it breaks").to_string(),
+        "line 5 (byte 160): more than 3 cases: the limit `cases`"
+    );
+    // The parser is at the next item already.
+    let tests = "{\"name\": \"a\"},\n".repeat(4);
+    assert_eq!(
+        broken(
+            Format::Ctrf,
+            &format!("{{\"results\": {{\"tests\": [{tests}"),
+            &limits
+        ),
+        ("line 5: more than 3 cases: the limit `cases`".to_owned(), 3)
+    );
+    let feature = format!("[{{\"name\": \"f\", \"elements\": [{tests}");
+    let (said, _) = broken(Format::Cucumber, &feature, &limits);
+    assert_eq!(said, "line 5: more than 3 cases: the limit `cases`");
+    let events = "{\"Action\":\"pass\",\"Package\":\"p\",\"Test\":\"T\"}\n".repeat(4);
+    let (said, cases) = broken(Format::GoTest, &events, &limits);
+    assert_eq!(
+        said,
+        "line 4 (byte 129): more than 3 cases: the limit `cases`"
+    );
+    assert_eq!(cases, 3);
+}
+
+#[test]
+fn attributes() {
+    let many: String = (0..70).map(|n| format!(" a{n}=''")).collect();
+    let (said, cases) = broken(
+        Format::Junit,
+        &format!("<testsuite>{CASE}<testcase{many}/>"),
+        &Limits::default(),
+    );
+    assert_eq!(
+        said,
+        "line 2 (byte 494): more than 64 attributes: the limit `attributes`"
+    );
+    assert_eq!(cases, 1);
+}
+
+#[test]
+fn attribute_and_message_and_name() {
+    let limits = Limits {
+        attribute: 50,
+        message: 20,
+        name: 40,
+        ..Limits::default()
+    };
+    let long = "é".repeat(40);
+    let case = format!("<testcase name='{long}'><failure message='{long}'/></testcase>");
+    let (cases, outcome) = junit(&case.repeat(2), &limits);
+    assert_eq!(cases[0].message.as_deref(), Some("éééééééééé"));
+    assert!(cases[0].name.len() <= 40 && cases[0].name.contains('…'));
+    assert_eq!(
+        warnings(&outcome),
+        [
+            "2 names were cut at 40 bytes",
+            "2 messages were cut at 20 bytes",
+            "4 attributes were cut at 50 bytes"
+        ]
+    );
+}
+
+#[test]
+fn stack_keeps_head_and_tail() {
+    let limits = Limits {
+        stack: 20,
+        ..Limits::default()
+    };
+    let text = format!("head {}tail", "x".repeat(100_000));
+    let case = format!("<testcase name='a'><failure>{text}</failure></testcase>");
+    let (cases, outcome) = junit(&case, &limits);
+    assert_eq!(
+        cases[0].stack.as_deref(),
+        Some("head xxxxx\n… 99989 bytes are cut here …\nxxxxxxtail")
+    );
+    assert_eq!(warnings(&outcome), ["1 stacks were cut at 20 bytes"]);
+}
+
+#[test]
+fn attachments_properties_paths_and_outputs() {
+    let limits = Limits {
+        attachments: 2,
+        properties: 1,
+        property: 3,
+        path: 8,
+        outputs: 1,
+        ..Limits::default()
+    };
+    let case = "<testcase name='a' file='far/too/long'><properties>\
+        <property name='p' value='abcdef'/><property name='q' value='b'/></properties>\
+        <system-out>[[ATTACHMENT|a]]\n[[ATTACHMENT|b]]\n[[ATTACHMENT|c]]\n</system-out>\
+        <system-out>more</system-out></testcase>";
+    let (cases, outcome) = junit(case, &limits);
+    assert_eq!(cases[0].attachments, ["a", "b"]);
+    assert_eq!(cases[0].properties.len(), 1);
+    assert_eq!(cases[0].outputs.len(), 1);
+    assert_eq!(cases[0].file, None);
+    assert_eq!(
+        warnings(&outcome),
+        [
+            "1 paths were left out, longer than 8 bytes",
+            "1 properties were cut at 3 bytes",
+            "1 attachments were left out, more than 2",
+            "1 properties were left out, more than 1",
+            "1 outputs were left out, more than 1"
+        ]
+    );
+}
+
+#[test]
+fn long_lines_of_go_are_skipped_and_of_tap_cut() {
+    let limits = Limits {
+        line: 80,
+        ..Limits::default()
+    };
+    let event = |action: &str, output: &str| {
+        format!(
+            "{{\"Action\":\"{action}\",\"Package\":\"p\",\"Test\":\"T\",\"Output\":\"{output}\"}}\n"
+        )
+    };
+    let text = event("run", "") + &event("output", &"x".repeat(200)) + &event("pass", "");
+    let (cases, outcome) = rows(Format::GoTest, &text, &limits);
+    assert_eq!(cases.len(), 1);
+    assert_eq!(
+        warnings(&outcome),
+        ["1 lines were skipped, longer than 80 bytes"]
+    );
+    let tap = format!("1..2\nok 1 - {}\nok 2\n", "x".repeat(200));
+    let (cases, outcome) = rows(Format::Tap, &tap, &limits);
+    assert_eq!((cases.len(), outcome.broken), (2, None));
+}
+
+#[test]
+fn open_tests_of_go() {
+    let limits = Limits {
+        open: 3,
+        ..Limits::default()
+    };
+    let text: String = (0..9)
+        .map(|n| format!("{{\"Action\":\"run\",\"Package\":\"p\",\"Test\":\"T{n}\"}}\n"))
+        .collect();
+    assert_eq!(
+        broken(Format::GoTest, &text, &limits).0,
+        "line 4 (byte 129): more than 3 tests that run at the same time: the limit `open`"
+    );
+}
+
+#[test]
+fn values_and_metrics() {
+    let limits = Limits {
+        values: 100,
+        metrics: 2,
+        ..Limits::default()
+    };
+    let text = format!("{{\"metrics\": [\n{}", "1,".repeat(200));
+    assert_eq!(
+        broken(Format::K6Summary, &text, &limits).0,
+        "line 2: more than 100 values in a document: the limit `values`"
+    );
+    let text = r#"{"metrics": {"a": {"count": 1, "rate": 2}, "b": {"count": 3, "rate": 4}}}"#;
+    let (_, outcome) = rows(Format::K6Summary, text, &limits);
+    assert_eq!(outcome.summary.metrics.len(), 2);
+    assert_eq!(warnings(&outcome), ["2 metrics were left out, more than 2"]);
+    let samples = "timeStamp,elapsed,label\n1,2,a\n1,2,b\n1,2,c\n";
+    let (_, outcome) = rows(Format::JtlCsv, samples, &limits);
+    assert_eq!(outcome.summary.metrics.len(), 2);
+}
+
+#[test]
+fn entities_expand_to_nothing_and_read_no_file() {
+    let laughs = "<?xml version=\"1.0\"?>\n<!DOCTYPE testsuite [\n\
+        <!ENTITY a \"ha\"><!ENTITY b \"&a;&a;&a;&a;&a;&a;\"><!ENTITY c \"&b;&b;&b;&b;&b;&b;\">\n\
+        <!ENTITY f SYSTEM \"file:///etc/passwd\"><!ENTITY % p SYSTEM \"http://x.test/p\">%p;]>\n\
+        <testsuite><testcase name=\"&c;&f;\"><failure>&c;&f;</failure></testcase></testsuite>";
+    let (cases, outcome) = rows(Format::Junit, laughs, &Limits::default());
+    assert_eq!(cases[0].name, "&c;&f;");
+    assert_eq!(cases[0].message.as_deref(), Some("&c;&f;"));
+    assert_eq!(outcome.broken, None);
+    assert_eq!(
+        warnings(&outcome),
+        ["1 DOCTYPE was passed over, its entities are not expanded"]
+    );
+}
+
+#[test]
+fn odd_json_is_read_as_far_as_it_can_be() {
+    let huge = "x".repeat(3_000_000);
+    let text = format!(
+        "{{\"other\": \"{huge}\", \"results\": {{\"tests\": [\
+         {{\"name\": \"a\", \"name2\": 1e999, \"duration\": 1e999, \"status\": \"passed\", \"line\": \"12\"}},\
+         {{\"name\": 5, \"duration\": {}, \"status\": \"failed\", \"message\": \"{huge}\", \"suite\": {{}}}},\
+         {{\"name\": \"c\", \"duration\": -1, \"status\": [], \"attachments\": [{{\"path\": null}}]}}\
+         ]}}}} trailing",
+        "9".repeat(500),
+    );
+    let (cases, outcome) = rows(Format::Ctrf, &text, &Limits::default());
+    assert_eq!(outcome.broken, None);
+    let names: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
+    assert_eq!(names, ["a", "5", "c"]);
+    assert_eq!(cases[0].line, Some(12));
+    assert!(cases.iter().all(|case| case.duration.is_none()));
+    assert_eq!(cases[1].message.as_ref().map(String::len), Some(4096));
+    assert_eq!(cases[2].state, State::Error);
+    // A key that comes twice is read twice.
+    let twice = r#"{"results": {"tests": [{"name": "a"}], "tests": [{"name": "b"}]}}"#;
+    assert_eq!(rows(Format::Ctrf, twice, &Limits::default()).0.len(), 2);
+}
+
+#[test]
+fn a_report_that_breaks_off_keeps_what_came_before() {
+    let text = format!(
+        "<testsuites><testsuite name='s'>{}<testcase name='x'><fail",
+        CASE.repeat(2)
+    );
+    let (cases, outcome) = rows(Format::Junit, &text, &Limits::default());
+    assert_eq!(cases.len(), 2);
+    assert_eq!(outcome.summary.counts.passed, 2);
+    assert_eq!(
+        outcome.broken.expect("it breaks").to_string(),
+        "line 3 (byte 126): the report ends in a tag; was the tool ended while it wrote?"
+    );
+    let tap = "TAP version 13\n1..3\nok 1 - a\nnot ok 2 - b\n";
+    assert_eq!(
+        broken(Format::Tap, tap, &Limits::default()),
+        (
+            "line 5 (byte 42): the report ends after 2 of 3 tests that are planned; \
+             was the tool ended while it wrote?"
+                .to_owned(),
+            2
+        )
+    );
+    let tap = "1..3\nok 1 - a\nBail out! no database\n";
+    assert_eq!(
+        broken(Format::Tap, tap, &Limits::default()).0,
+        "line 3 (byte 14): the tool gave up: no database"
+    );
+    let go = "{\"Action\":\"run\",\"Package\":\"p\",\"Test\":\"TestSlow\"}\n";
+    assert_eq!(
+        broken(Format::GoTest, go, &Limits::default()).0,
+        "line 2 (byte 49): the report ends while `TestSlow` of `p` ran; was the tool ended while it wrote?"
+    );
+    let json = "{\"results\": {\"tests\": [{\"name\": \"a\"},\n{\"na";
+    assert_eq!(
+        broken(Format::Ctrf, json, &Limits::default()),
+        (
+            "line 2: the report ends in the middle of a value, at column 4; \
+             was the tool ended while it wrote?"
+                .to_owned(),
+            1
+        )
+    );
+}
+
+#[test]
+fn what_is_something_else_says_so() {
+    let said = |format, text| broken(format, text, &Limits::default()).0;
+    let all = [
+        said(Format::Junit, ""),
+        said(Format::Ctrf, ""),
+        said(Format::Tap, "\n\n"),
+        said(Format::GoTest, "no event\n"),
+        said(Format::Tap, "no test\n"),
+        said(Format::JtlCsv, ""),
+        said(Format::JtlCsv, "a,b\n1,2\n"),
+        said(Format::Junit, "npm WARN x\n<testsuite/>"),
+        said(Format::Junit, "<html></html>"),
+        said(Format::Nunit, "<testsuite/>"),
+        said(Format::Xunit, "<testsuite/>"),
+        said(Format::JtlXml, "<testsuite/>"),
+        said(Format::Ctrf, "{}"),
+        said(Format::Ctrf, "[]"),
+        said(Format::Cucumber, "{}"),
+        said(Format::Cucumber, "[1]"),
+        said(Format::K6Summary, "{}"),
+        said(Format::Artillery, "[]"),
+        said(Format::JmeterStatistics, "{\"a\": 1}"),
+        said(Format::Ctrf, "{\"a\" 1}"),
+    ];
+    insta::assert_snapshot!(all.join("\n"));
+}
+
+#[test]
+fn other_encodings_have_cases_and_no_places() {
+    let text = "<?xml version='1.0' encoding='UTF-16'?><testsuite>\
+        <testcase name='é'><system-out>x</system-out></testcase></testsuite>";
+    let mut bytes = vec![0xfe, 0xff];
+    bytes.extend(text.encode_utf16().flat_map(u16::to_be_bytes));
+    let latin = "<?xml version='1.0' encoding='iso-8859-1'?><testsuite>\
+        <testcase name='X'><system-out>x</system-out></testcase></testsuite>";
+    let latin: Vec<u8> = latin
+        .bytes()
+        .map(|b| if b == b'X' { 0xe9 } else { b })
+        .collect();
+    for bytes in [bytes, latin] {
+        let mut cases = Vec::new();
+        let sink = &mut |case| cases.push(case);
+        let outcome = parse(Format::Junit, &bytes[..], &Limits::default(), sink).unwrap();
+        assert_eq!(outcome.broken, None);
+        assert_eq!(cases[0].name, "é");
+        assert!(cases[0].outputs.is_empty());
+    }
+}
+
+#[test]
+fn places_of_output_are_those_of_the_file() {
+    let text = "\u{feff}<testsuite><testcase name='é'><system-out><![CDATA[a & b]]> &lt;c</system-out>\
+        </testcase></testsuite>";
+    let (cases, _) = rows(Format::Junit, text, &Limits::default());
+    let output = cases[0].outputs[0];
+    let (start, end) = (
+        usize::try_from(output.start).unwrap(),
+        usize::try_from(output.end).unwrap(),
+    );
+    assert_eq!(&text[start..end], "<![CDATA[a & b]]> &lt;c");
+    assert_eq!(
+        muster_report::output_text(&text.as_bytes()[start..end]),
+        "a & b <c"
+    );
+}
+
+#[test]
+fn a_reader_that_fails_is_no_broken_report() {
+    struct Fails;
+    impl Read for Fails {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::from(io::ErrorKind::ConnectionReset))
+        }
+    }
+    for format in Format::ALL {
+        let result = parse(format, Fails, &Limits::default(), &mut |_| {});
+        assert_eq!(
+            result.unwrap_err().kind(),
+            io::ErrorKind::ConnectionReset,
+            "{format}"
+        );
+    }
+    // In the middle, where JSON and CSV have their own readers around it.
+    for (format, head) in [
+        (Format::Ctrf, "{\"results\": ".repeat(200)),
+        (
+            Format::JtlCsv,
+            format!("elapsed,label\n{}", "1,a\n".repeat(1000)),
+        ),
+    ] {
+        let reader = head.as_bytes().chain(Fails);
+        let result = parse(
+            format,
+            reader,
+            &Limits {
+                depth: 1000,
+                ..Limits::default()
+            },
+            &mut |_| {},
+        );
+        assert_eq!(
+            result.unwrap_err().kind(),
+            io::ErrorKind::ConnectionReset,
+            "{format}"
+        );
+    }
+}
