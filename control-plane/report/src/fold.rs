@@ -6,6 +6,7 @@ use std::collections::hash_map::Entry;
 
 use crate::case::{Case, State};
 use crate::identity::Identity;
+use crate::limits::Limits;
 
 impl Case {
     /// Takes in what is told of the same test later.
@@ -14,13 +15,12 @@ impl Case {
     ///   skipped gives way to one that ran: in another shard, most often.
     /// - It is flaky if one of them is, or if it passed after one that did not.
     /// - Tries are added up; those of a skipped one do not count beside one that ran.
-    /// - Attachments of all are kept, up to `attachments`
-    ///   ([`Limits`](crate::Limits::attachments)).
+    /// - Attachments of all are kept, up to [`Limits::attachments`].
     ///
     /// Tellings that name different files are different tests under one name, as Jest writes them
     /// from two files with the same titles. They can not be told apart later, so the worst state
     /// wins, and they are not flaky for it.
-    pub fn take_in(&mut self, later: Self, attachments: usize) {
+    pub fn take_in(&mut self, later: Self, limits: &Limits) {
         let different = matches!((&self.file, &later.file), (Some(a), Some(b)) if a != b);
         let (ran_before, runs) = (self.state != State::Skipped, later.state != State::Skipped);
         let flaky = self.flaky
@@ -45,7 +45,7 @@ impl Case {
         self.flaky = flaky && self.state == State::Passed;
         self.tries = tries;
         for path in other.attachments {
-            if self.attachments.len() >= attachments {
+            if self.attachments.len() >= limits.attachments {
                 break;
             }
             if !self.attachments.contains(&path) {
@@ -58,14 +58,14 @@ impl Case {
 /// Folds cases of the same identity, in the order in which each was told first. Reports of several
 /// shards are folded by giving their cases one after another, in the order in which they were run.
 #[must_use]
-pub fn fold(cases: impl IntoIterator<Item = Case>, attachments: usize) -> Vec<Case> {
+pub fn fold(cases: impl IntoIterator<Item = Case>, limits: &Limits) -> Vec<Case> {
     let mut folded: Vec<Case> = Vec::new();
     let mut places: HashMap<Identity, usize> = HashMap::new();
     for case in cases {
         match places.entry(case.identity()) {
             Entry::Occupied(place) => {
                 if let Some(earlier) = folded.get_mut(*place.get()) {
-                    earlier.take_in(case, attachments);
+                    earlier.take_in(case, limits);
                 }
             }
             Entry::Vacant(place) => {

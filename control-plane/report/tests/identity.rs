@@ -194,14 +194,17 @@ fn tries_told_as_cases_become_one_that_is_flaky() {
             told(State::Error, 1),
             told(State::Passed, 1),
         ],
-        8,
+        &Limits::default(),
     );
     assert_eq!(folded.len(), 1);
     assert_eq!(
         (folded[0].state, folded[0].flaky, folded[0].tries),
         (State::Passed, true, 3)
     );
-    let folded = fold([told(State::Passed, 1), told(State::Failed, 2)], 8);
+    let folded = fold(
+        [told(State::Passed, 1), told(State::Failed, 2)],
+        &Limits::default(),
+    );
     assert_eq!(
         (folded[0].state, folded[0].flaky, folded[0].tries),
         (State::Failed, false, 3)
@@ -214,7 +217,7 @@ fn a_shard_that_skips_does_not_hide_one_that_runs() {
         [told(State::Skipped, 1), told(State::Passed, 1)],
         [told(State::Passed, 1), told(State::Skipped, 1)],
     ] {
-        let folded = fold(cases, 8);
+        let folded = fold(cases, &Limits::default());
         assert_eq!(
             (folded[0].state, folded[0].flaky, folded[0].tries),
             (State::Passed, false, 1)
@@ -230,7 +233,7 @@ fn tests_of_two_files_under_one_name_do_not_hide_a_failure() {
     };
     let folded = fold(
         [with(State::Failed, "a.js"), with(State::Passed, "b.js")],
-        8,
+        &Limits::default(),
     );
     assert_eq!(
         (folded[0].state, folded[0].flaky, folded[0].tries),
@@ -244,7 +247,13 @@ fn attachments_of_all_tellings_are_kept_in_order_up_to_the_limit() {
         attachments: paths.iter().map(|path| (*path).to_owned()).collect(),
         ..told(State::Failed, 1)
     };
-    let folded = fold([with(&["a", "b"]), with(&["b", "c"]), with(&["d"])], 3);
+    let folded = fold(
+        [with(&["a", "b"]), with(&["b", "c"]), with(&["d"])],
+        &Limits {
+            attachments: 3,
+            ..Limits::default()
+        },
+    );
     assert_eq!(folded[0].attachments, ["a", "b", "c"]);
 }
 
@@ -261,7 +270,7 @@ fn reports_of_shards_become_one() {
     all.extend(cases(
         "<testsuite><testcase classname='c' name='other'/></testsuite>",
     ));
-    let folded = fold(all, 8);
+    let folded = fold(all, &Limits::default());
     let told: Vec<_> = folded
         .iter()
         .map(|case| (case.name.as_str(), case.flaky))

@@ -90,7 +90,7 @@ fn check(format: Format, bytes: &[u8], limits: &Limits) -> (Vec<Case>, Outcome) 
     );
     let total = u64::try_from(cases.len()).expect("few");
     assert_eq!(outcome.summary.counts.total(), total);
-    assert!(fold(cases.clone(), 2).len() <= cases.len());
+    assert!(fold(cases.clone(), limits).len() <= cases.len());
     if let Some(broken) = &outcome.broken {
         assert!(broken.to_string().len() < 8 * 1024);
     }

@@ -32,7 +32,7 @@ fn check(file: &str, format: Format) {
     let (cases, outcome) = rows(format, &bytes);
     let told = u64::try_from(cases.len()).expect("few");
     assert_eq!(outcome.summary.counts.total(), told);
-    let folded = fold(cases.clone(), 8).len();
+    let folded = fold(cases.clone(), &Limits::default()).len();
     insta::with_settings!({snapshot_path => "snapshots", prepend_module_to_snapshot => false, omit_expression => true}, {
         insta::assert_json_snapshot!(file.replace('.', "_"), json!({
             "summary": outcome.summary,

@@ -75,7 +75,8 @@ impl Test {
             ..Case::default()
         };
         for (name, value) in [("browser", &self.browser), ("device", &self.device)] {
-            let value = value.as_deref().and_then(|value| out.optional_name(value));
+            let value = value.as_deref().map(without_version);
+            let value = value.and_then(|value| out.optional_name(&value));
             case.variants.extend(value.map(|value| Property {
                 name: name.to_owned(),
                 value,
@@ -114,4 +115,11 @@ impl Test {
             },
         }
     }
+}
+
+/// A browser without its version, which is no other test.
+fn without_version(text: &str) -> String {
+    let words = text.split_whitespace();
+    let words = words.take_while(|word| !word.starts_with(|c: char| c.is_ascii_digit()));
+    words.collect::<Vec<_>>().join(" ")
 }

@@ -57,10 +57,7 @@ pub(super) fn read(
             "system-err" => output(xml, out, &mut case, Stream::Err)?,
             // Their elements come next.
             "properties" => {}
-            "property" => {
-                property(out, &mut case, &tag);
-                xml.skip()?;
-            }
+            "property" => property(xml, out, &mut case, &tag)?,
             _ => xml.skip()?,
         }
     }
@@ -119,13 +116,18 @@ fn output(
     Ok(())
 }
 
-fn property(out: &mut Collector<'_>, case: &mut Case, tag: &Tag) {
-    let (name, value) = (tag.get("name"), tag.get("value"));
+/// A property, whose value may stand in the element instead.
+fn property(xml: &mut Reader<'_>, out: &mut Collector<'_>, case: &mut Case, tag: &Tag) -> Step<()> {
+    let mut inside = out.message_clip();
+    xml.text_within(|bytes| inside.push(bytes))?;
+    let inside = inside.finish().0;
+    let (name, value) = (tag.get("name"), tag.find("value").unwrap_or(&inside));
     if name == "attachment" {
         out.attach(&mut case.attachments, value);
     } else {
         out.put(&mut case.properties, name, value);
     }
+    Ok(())
 }
 
 /// What the elements of a case say.

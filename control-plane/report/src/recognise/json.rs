@@ -18,9 +18,6 @@ pub(super) fn format(text: &[u8]) -> Option<Format> {
             None => false,
         })
     };
-    if has("Action") && has_any(&["Package", "ImportPath"]) {
-        return Some(Format::GoTest);
-    }
     if has("results") && has_any(&["results.tool", "results.summary", "results.tests"]) {
         return Some(Format::Ctrf);
     }
@@ -94,8 +91,6 @@ fn keys(text: &[u8]) -> BTreeSet<String> {
             b'}' | b']' => {
                 around.pop();
             }
-            // A second document: events of Go stand in lines.
-            b'\n' if around.is_empty() && !found.is_empty() => break,
             b'"' => {
                 let Some(end) = end_of_string(text, at) else {
                     break;
@@ -111,7 +106,10 @@ fn keys(text: &[u8]) -> BTreeSet<String> {
                     found.insert(path.join("."));
                 }
             }
-            _ => {}
+            // Numbers, `true`, `false`, `null`, and what some tools write for no number.
+            b',' | b':' | b'+' | b'-' | b'.' | b'0'..=b'9' => {}
+            byte if byte.is_ascii_whitespace() || b"truefalsnENaIity".contains(byte) => {}
+            _ => return BTreeSet::new(),
         }
     }
     found

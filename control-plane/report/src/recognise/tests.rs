@@ -39,6 +39,7 @@ fn other_json_is_nothing() {
         r#"{"note": "\"Action\": \"Package\": "}"#,
         r#"[{"uri": "x", "location": "a:1", "elements": [{"steps": []}]}]"#,
         r#"{"Total": {"transaction": "Total"}}"#,
+        "[short] skip\n{\"results\": {\"tool\": {}}}",
         "{",
         "[[[[[[[[[[[[[[",
         r#"{"a": "unclosed"#,
@@ -58,6 +59,8 @@ fn logs_with_ok_in_them_are_nothing() {
         "ok  \tgithub.com/a/b\t0.1s\n",
         "Starting 1..5 workers\nok\n",
         "TAP version\nok\n",
+        "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\nk\nTAP version 13\n1..1\n",
+        "one\ntwo\n{\"Action\":\"pass\",\"Package\":\"p\"}\n",
         "timeStamp,label\n",
         "",
         "\n\n",
@@ -77,6 +80,14 @@ fn tap_is_told_by_version_plan_or_name() {
     assert_eq!(told("ok 1 - a\nnot ok 2 - b\n1..2\n"), tap);
     assert_eq!(recognise(b"ok 1 - a\nok 2 - b\n", "x.tap"), tap);
     assert_eq!(recognise(b"log\nok 1 - a\n", "x.tap"), None);
+}
+
+#[test]
+fn go_is_told_behind_what_it_says_of_itself() {
+    let event = "{\"Action\":\"start\",\"Package\":\"p\"}\n";
+    let text =
+        format!("go: downloading a v1.0.0\ngo: downloading b v1.0.0\nwarning\n{event}{event}");
+    assert_eq!(told(&text), Some(Format::GoTest));
 }
 
 #[test]

@@ -21,11 +21,24 @@ pub(super) fn format(text: &[u8], name: &str) -> Option<Format> {
     if lines().next().is_some_and(is_samples) {
         return Some(Format::JtlCsv);
     }
-    let mut events = lines().filter(|line| line.starts_with(b"{"));
-    if events.any(|line| Event::parse(line).is_some()) {
+    if is_go(lines()) {
         return Some(Format::GoTest);
     }
     is_tap(lines(), name).then_some(Format::Tap)
+}
+
+/// Whether at least half of the lines are events of Go. What the `go` command says of itself, on
+/// standard error most often, does not count.
+fn is_go<'l>(lines: impl Iterator<Item = &'l [u8]>) -> bool {
+    let (mut events, mut others) = (0_u64, 0_u64);
+    for line in lines {
+        if line.starts_with(b"{") && Event::parse(line).is_some() {
+            events += 1;
+        } else if !line.is_empty() && !line.starts_with(b"go: ") {
+            others += 1;
+        }
+    }
+    events > 0 && events >= others
 }
 
 /// A head line of JMeter.
@@ -39,17 +52,19 @@ fn is_samples(line: &[u8]) -> bool {
     wanted.iter().all(|column| columns.contains(column))
 }
 
-/// Whether lines are TAP: a version and then something of the protocol; or a plan and then a test; or
-/// numbered tests from the first line on, with a plan behind them, or in a file that is called so.
+/// Lines that may stand before TAP: what npm says of a script that it runs.
+const BEFORE: usize = 10;
+
+/// Whether lines are TAP: a version and then something of the protocol; or a plan and then a numbered
+/// test; or numbered tests from the first line on, with a plan behind them, or in a file that is called
+/// so. It begins within the first lines, unlike an example of it in a text.
 fn is_tap<'l>(lines: impl Iterator<Item = &'l [u8]>, name: &str) -> bool {
     let (mut version, mut plan, mut tests) = (false, false, 0_u64);
     let mut first = None;
-    for line in lines {
-        let Ok(line) = std::str::from_utf8(line) else {
-            continue;
-        };
-        if line.trim().is_empty() {
-            continue;
+    let lines = lines.filter_map(|line| std::str::from_utf8(line).ok());
+    for (at, line) in lines.filter(|line| !line.trim().is_empty()).enumerate() {
+        if at >= BEFORE && !version && !plan && tests == 0 {
+            return false;
         }
         match parse(line) {
             Said::Version => version = true,
