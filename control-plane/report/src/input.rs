@@ -17,6 +17,8 @@ const SNIFF: usize = 1024;
 
 pub(crate) struct Input<'a> {
     reader: &'a mut dyn Read,
+    /// What the reader writes to; kept, as a reader may give little at once.
+    chunk: Vec<u8>,
     buffer: Vec<u8>,
     /// The first byte of the buffer that is not consumed.
     at: usize,
@@ -64,6 +66,7 @@ impl<'a> Input<'a> {
     pub(crate) fn utf8(reader: &'a mut dyn Read) -> Self {
         Self {
             reader,
+            chunk: Vec::new(),
             buffer: Vec::new(),
             at: 0,
             decoder: None,
@@ -192,16 +195,12 @@ impl<'a> Input<'a> {
 
     /// Reads once from the file, up to what it may have.
     fn read_raw(&mut self, into: &mut Vec<u8>) -> Step<()> {
-        let from = into.len();
-        into.resize(from + CHUNK, 0);
+        self.chunk.resize(CHUNK, 0);
         let count = loop {
-            match self.reader.read(&mut into[from..]) {
+            match self.reader.read(&mut self.chunk) {
                 Ok(count) => break count.min(CHUNK),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    into.truncate(from);
-                    return Err(Fault::Io(error));
-                }
+                Err(error) => return Err(Fault::Io(error)),
             }
         };
         let left = usize::try_from(self.most - self.read).unwrap_or(usize::MAX);
@@ -209,7 +208,7 @@ impl<'a> Input<'a> {
         self.over = count > left;
         self.ended = count == 0 || self.over;
         self.read += u64::try_from(kept).unwrap_or(0);
-        into.truncate(from + kept);
+        into.extend_from_slice(&self.chunk[..kept]);
         Ok(())
     }
 
