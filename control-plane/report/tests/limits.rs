@@ -325,6 +325,35 @@ fn odd_json_is_read_as_far_as_it_can_be() {
 }
 
 #[test]
+fn keys_that_come_twice_and_members_without_a_value_break_nothing() {
+    let limits = Limits::default();
+    let ctrf = r#"{"results": {"tool": null, "tests": [{"name": "a", "name": "b", "tags": null, "attachments": "x"}]}}"#;
+    let (cases, outcome) = rows(Format::Ctrf, ctrf, &limits);
+    assert_eq!((cases[0].name.as_str(), outcome.broken), ("b", None));
+    let cucumber = r#"[{"elements": null}, {"uri": "u", "uri": "v", "elements": [
+        {"name": "n", "before": null, "steps": [{"result": null}, {"result": {"status": "passed"}, "name": {}}]}]}]"#;
+    let (cases, outcome) = rows(Format::Cucumber, cucumber, &limits);
+    assert_eq!((cases[0].class.as_str(), outcome.broken), ("v", None));
+    let go = r#"{"Action":"run","Action":"pass","Package":"p","Test":"T","Time":null}"#;
+    assert_eq!(rows(Format::GoTest, go, &limits).0.len(), 1);
+}
+
+#[test]
+fn an_error_does_not_repeat_what_is_long() {
+    let huge = "x".repeat(3_000_000);
+    for (format, text) in [
+        (Format::Cucumber, format!("[\"{huge}\"]")),
+        (Format::Ctrf, format!("{{\"results\": \"{huge}\"}}")),
+        (Format::Junit, huge.clone()),
+        (Format::Junit, format!("<{huge}")),
+        (Format::Tap, format!("Bail out! {huge}")),
+    ] {
+        let (said, _) = broken(format, &text, &Limits::default());
+        assert!(said.len() < 5000, "{format}: {}", said.len());
+    }
+}
+
+#[test]
 fn a_report_that_breaks_off_keeps_what_came_before() {
     let text = format!(
         "<testsuites><testsuite name='s'>{}<testcase name='x'><fail",
