@@ -449,6 +449,55 @@ fn other_encodings_have_cases_and_no_places() {
 }
 
 #[test]
+fn bytes_that_are_no_text_become_a_mark() {
+    let parts: [(Format, &[u8]); 4] = [
+        (
+            Format::Junit,
+            b"<testsuite><testcase name='a\xff\x00b'/></testsuite>",
+        ),
+        (
+            Format::Ctrf,
+            b"{\"results\": {\"tests\": [{\"name\": \"a\xff\\u0000b\"}]}}",
+        ),
+        (
+            Format::GoTest,
+            b"{\"Action\":\"pass\",\"Package\":\"p\",\"Test\":\"a\xff\\u0000b\"}\n",
+        ),
+        (Format::Tap, b"1..1\nok 1 - a\xff\x00b\n"),
+    ];
+    for (format, bytes) in parts {
+        let mut cases = Vec::new();
+        let outcome = parse(format, bytes, &Limits::default(), &mut |case| {
+            cases.push(case);
+        });
+        assert_eq!(outcome.unwrap().broken, None, "{format}");
+        assert_eq!(cases[0].name, "a\u{fffd}\u{fffd}b", "{format}");
+    }
+}
+
+#[test]
+fn several_reports_in_a_file_are_read_and_told() {
+    let one = format!("\u{feff}<?xml version='1.0'?>\n<testsuite time='1'>{CASE}</testsuite>\n");
+    let (cases, outcome) = rows(
+        Format::Junit,
+        &format!("{one}{one}done: 1 < 2"),
+        &Limits::default(),
+    );
+    assert_eq!((cases.len(), &outcome.broken), (2, &None));
+    assert_eq!(outcome.summary.duration.map(|told| told.as_secs()), Some(2));
+    assert_eq!(
+        warnings(&outcome),
+        [
+            "1 time another report followed in the same file, and was read as well",
+            "1 text after the report was ignored"
+        ]
+    );
+    let tap = "TAP version 13\n1..1\nok 1 - a\n";
+    let (cases, outcome) = rows(Format::Tap, &tap.repeat(2), &Limits::default());
+    assert_eq!((cases.len(), outcome.broken), (2, None));
+}
+
+#[test]
 fn places_of_output_are_those_of_the_file() {
     let text = "\u{feff}<testsuite><testcase name='é'><system-out><![CDATA[a & b]]> &lt;c</system-out>\
         </testcase></testsuite>";
