@@ -3,14 +3,13 @@
 
 use std::fmt;
 
-use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::{
     broken::{Place, Step},
     collector::Collector,
     input::Input,
-    json::{self, loose},
+    json::{self, loose, object},
     number, time,
 };
 
@@ -80,13 +79,13 @@ impl<'de> Visitor<'de> for Results<'_, '_> {
             match key.as_str() {
                 "tool" => {
                     let tool: Tool = map.next_value()?;
-                    let text = [tool.name, tool.version].into_iter().flatten();
+                    let text = [tool.name.0, tool.version.0].into_iter().flatten();
                     let text = text.collect::<Vec<_>>().join(" ");
                     out.summary.tool = out.optional_name(&text);
                 }
                 "summary" => {
                     let summary: Whole = map.next_value()?;
-                    out.started(summary.start.and_then(time::from_epoch));
+                    out.started(summary.start.0.and_then(time::from_epoch));
                     out.summary.duration = summary.took();
                 }
                 "environment" => {
@@ -114,7 +113,7 @@ impl<'de> DeserializeSeed<'de> for Tests<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, source: D) -> Result<(), D::Error> {
-        source.deserialize_seq(self)
+        source.deserialize_any(self)
     }
 }
 
@@ -123,6 +122,10 @@ impl<'de> Visitor<'de> for Tests<'_, '_> {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of tests")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
@@ -141,61 +144,51 @@ impl<'de> Visitor<'de> for Tests<'_, '_> {
     }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Tool {
-    #[serde(deserialize_with = "loose::text")]
-    name: Option<String>,
-    #[serde(deserialize_with = "loose::text")]
-    version: Option<String>,
+object! {
+    struct Tool {
+        name: loose::Text = "name",
+        version: loose::Text = "version",
+    }
 }
 
-/// The summary. Its counts are not looked at.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Whole {
-    #[serde(deserialize_with = "loose::number")]
-    start: Option<f64>,
-    #[serde(deserialize_with = "loose::number")]
-    stop: Option<f64>,
-    #[serde(deserialize_with = "loose::number")]
-    duration: Option<f64>,
+object! {
+    /// The summary. Its counts are not looked at.
+    struct Whole {
+        start: loose::Number = "start",
+        stop: loose::Number = "stop",
+        duration: loose::Number = "duration",
+    }
 }
 
 impl Whole {
     fn took(&self) -> Option<std::time::Duration> {
-        if let Some(duration) = self.duration {
+        if let Some(duration) = self.duration.0 {
             return number::from_millis(duration);
         }
-        let (start, stop) = (self.start?, self.stop?);
+        let (start, stop) = (self.start.0?, self.stop.0?);
         number::from_millis(stop - start)
     }
 }
 
-/// Of the environment what says which software was tested.
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Environment {
-    #[serde(deserialize_with = "loose::text")]
-    app_name: Option<String>,
-    #[serde(deserialize_with = "loose::text")]
-    app_version: Option<String>,
-    #[serde(deserialize_with = "loose::text")]
-    branch_name: Option<String>,
-    #[serde(deserialize_with = "loose::text")]
-    commit: Option<String>,
-    #[serde(deserialize_with = "loose::text")]
-    test_environment: Option<String>,
+object! {
+    /// Of the environment what says which software was tested.
+    struct Environment {
+        app_name: loose::Text = "appName",
+        app_version: loose::Text = "appVersion",
+        branch_name: loose::Text = "branchName",
+        commit: loose::Text = "commit",
+        test_environment: loose::Text = "testEnvironment",
+    }
 }
 
 impl Environment {
     fn put(self, out: &mut Collector<'_>) {
         let members = [
-            ("appName", self.app_name),
-            ("appVersion", self.app_version),
-            ("branchName", self.branch_name),
-            ("commit", self.commit),
-            ("testEnvironment", self.test_environment),
+            ("appName", self.app_name.0),
+            ("appVersion", self.app_version.0),
+            ("branchName", self.branch_name.0),
+            ("commit", self.commit.0),
+            ("testEnvironment", self.test_environment.0),
         ];
         for (name, value) in members {
             if let Some(value) = value {

@@ -4,7 +4,6 @@
 
 use std::{collections::HashMap, fmt};
 
-use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::{
@@ -12,7 +11,7 @@ use crate::{
     case::{Case, Property, State},
     collector::Collector,
     input::Input,
-    json::{self, few::Few, loose},
+    json::{self, few::Few, loose, object},
     number::whole,
     time,
 };
@@ -71,8 +70,8 @@ impl<'de> Visitor<'de> for Feature<'_, '_> {
         let (mut name, mut uri) = (String::new(), String::new());
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
-                "name" => name = map.next_value::<Text>()?.0.unwrap_or_default(),
-                "uri" => uri = map.next_value::<Text>()?.0.unwrap_or_default(),
+                "name" => name = map.next_value::<loose::Text>()?.0.unwrap_or_default(),
+                "uri" => uri = map.next_value::<loose::Text>()?.0.unwrap_or_default(),
                 "elements" => map.next_value_seed(Elements {
                     out: &mut *out,
                     cases: &mut cases,
@@ -102,9 +101,6 @@ impl<'de> Visitor<'de> for Feature<'_, '_> {
     }
 }
 
-#[derive(Deserialize)]
-struct Text(#[serde(deserialize_with = "loose::text")] Option<String>);
-
 struct Elements<'s, 'o> {
     out: &'s mut Collector<'o>,
     cases: &'s mut Vec<Case>,
@@ -114,7 +110,7 @@ impl<'de> DeserializeSeed<'de> for Elements<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, source: D) -> Result<(), D::Error> {
-        source.deserialize_seq(self)
+        source.deserialize_any(self)
     }
 }
 
@@ -125,11 +121,15 @@ impl<'de> Visitor<'de> for Elements<'_, '_> {
         f.write_str("a list of scenarios")
     }
 
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         let mut background = Steps::default();
         let mut seen = HashMap::new();
         while let Some(element) = list.next_element::<Element>()? {
-            if element.kind.as_deref() == Some("background") {
+            if element.kind.0.as_deref() == Some("background") {
                 background = element.steps;
                 continue;
             }
@@ -152,31 +152,25 @@ impl<'de> Visitor<'de> for Elements<'_, '_> {
     }
 }
 
-/// A scenario, a row of an outline, or a background.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Element {
-    #[serde(deserialize_with = "loose::text")]
-    name: Option<String>,
-    #[serde(deserialize_with = "loose::text")]
-    keyword: Option<String>,
-    #[serde(rename = "type", deserialize_with = "loose::text")]
-    kind: Option<String>,
-    #[serde(deserialize_with = "loose::number")]
-    line: Option<f64>,
-    #[serde(deserialize_with = "loose::text")]
-    start_timestamp: Option<String>,
-    tags: Few<Tag>,
-    before: Steps,
-    steps: Steps,
-    after: Steps,
+object! {
+    /// A scenario, a row of an outline, or a background.
+    struct Element {
+        name: loose::Text = "name",
+        keyword: loose::Text = "keyword",
+        kind: loose::Text = "type",
+        line: loose::Number = "line",
+        start_timestamp: loose::Text = "start_timestamp",
+        tags: Few<Tag> = "tags",
+        before: Steps = "before",
+        steps: Steps = "steps",
+        after: Steps = "after",
+    }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Tag {
-    #[serde(deserialize_with = "loose::text")]
-    name: Option<String>,
+object! {
+    struct Tag {
+        name: loose::Text = "name",
+    }
 }
 
 impl Element {
@@ -188,10 +182,10 @@ impl Element {
         seen: &mut HashMap<String, u64>,
         out: &mut Collector<'_>,
     ) -> Case {
-        let name = out.name(self.name.as_deref().unwrap_or_default());
+        let name = out.name(self.name.0.as_deref().unwrap_or_default());
         let count = seen.entry(name.clone()).or_default();
         *count += 1;
-        let keyword = self.keyword.unwrap_or_default();
+        let keyword = self.keyword.0.unwrap_or_default();
         let outline = keyword.contains("Outline") || keyword.contains("Template");
         let parameters = (outline || *count > 1).then(|| count.to_string());
         let mut steps = self.before;
@@ -203,14 +197,15 @@ impl Element {
             parameters,
             line: self
                 .line
+                .0
                 .and_then(whole)
                 .and_then(|line| u32::try_from(line).ok()),
-            started: self.start_timestamp.as_deref().and_then(time::parse),
+            started: self.start_timestamp.0.as_deref().and_then(time::parse),
             tries: 1,
             ..Case::default()
         };
         for tag in self.tags.items {
-            let Property { name, value } = out.property("tag", &tag.name.unwrap_or_default());
+            let Property { name, value } = out.property("tag", &tag.name.0.unwrap_or_default());
             out.put(&mut case.properties, &name, &value);
         }
         steps.put(&mut case, out);

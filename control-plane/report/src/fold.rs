@@ -32,7 +32,7 @@ impl Case {
             (_, false) => self.tries,
         };
         let replaces = if different {
-            later.state > self.state
+            rank(later.state) > rank(self.state)
         } else {
             runs || !ran_before
         };
@@ -75,4 +75,14 @@ pub fn fold(cases: impl IntoIterator<Item = Case>, limits: &Limits) -> Vec<Case>
         }
     }
     folded
+}
+
+/// How bad a state is, of tests that are different ones.
+fn rank(state: State) -> u8 {
+    match state {
+        State::Skipped => 0,
+        State::Passed => 1,
+        State::Failed => 2,
+        State::Error => 3,
+    }
 }

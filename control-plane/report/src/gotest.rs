@@ -117,17 +117,17 @@ impl Go<'_, '_> {
 
     fn event(&mut self, event: Event, place: Place) -> Step<()> {
         self.events += 1;
-        let time = event.time.as_deref().and_then(crate::time::parse);
+        let time = event.time.0.as_deref().and_then(crate::time::parse);
         self.out.started(time);
         self.last = time.max(self.last);
-        if let Some(path) = &event.import_path {
-            if event.action == "build-output" {
+        if let Some(path) = &event.import_path.0 {
+            if event.action() == "build-output" {
                 let path = self.out.name(path);
                 let clip = self.out.clip();
                 if !self.builds.contains_key(&path) {
                     self.room(place, self.builds.len())?;
                 }
-                let text = event.output.as_deref().unwrap_or_default();
+                let text = event.output.0.as_deref().unwrap_or_default();
                 self.builds
                     .entry(path)
                     .or_insert(clip)
@@ -135,15 +135,17 @@ impl Go<'_, '_> {
             }
             return Ok(());
         }
-        let package = self.out.name(event.package.as_deref().unwrap_or_default());
-        let test = self.out.name(event.test.as_deref().unwrap_or_default());
+        let package = self
+            .out
+            .name(event.package.0.as_deref().unwrap_or_default());
+        let test = self.out.name(event.test.0.as_deref().unwrap_or_default());
         let key = (package, test);
-        match event.action.as_str() {
+        match event.action() {
             "start" | "run" => {
                 self.open(key, time, place)?;
             }
             "output" => {
-                let text = event.output.as_deref().unwrap_or_default();
+                let text = event.output.0.as_deref().unwrap_or_default();
                 self.open(key, None, place)?.printed.push(text);
             }
             "pass" | "fail" | "skip" => {
@@ -190,7 +192,7 @@ impl Go<'_, '_> {
             return Ok(());
         };
         let (package, name) = key;
-        let state = match event.action.as_str() {
+        let state = match event.action() {
             "pass" => State::Passed,
             "skip" => State::Skipped,
             _ => State::Failed,
@@ -205,7 +207,7 @@ impl Go<'_, '_> {
             tries: 1,
             duration: self
                 .out
-                .millis(event.elapsed.map(|seconds| seconds * 1000.0)),
+                .millis(event.elapsed.0.map(|seconds| seconds * 1000.0)),
             started: running.started,
             ..Case::default()
         };
@@ -216,7 +218,7 @@ impl Go<'_, '_> {
     /// Tests that still run when their package fails end with it.
     fn package_ends(&mut self, key: &(String, String), event: &Event, place: Place) -> Step<()> {
         let package = &key.0;
-        let fails = event.action == "fail";
+        let fails = event.action() == "fail";
         let own = self.running.remove(key);
         let left: Vec<_> = self
             .running
@@ -248,13 +250,14 @@ impl Go<'_, '_> {
         let mut case = self.error(package, PACKAGE.to_owned());
         case.duration = self
             .out
-            .millis(event.elapsed.map(|seconds| seconds * 1000.0));
+            .millis(event.elapsed.0.map(|seconds| seconds * 1000.0));
         if let Some(running) = own {
             running.printed.put(&mut case, self.out);
         }
         case.state = State::Error;
         let built = event
             .failed_build
+            .0
             .as_deref()
             .map(|path| self.out.name(path));
         if let Some(clip) = built.and_then(|path| self.builds.remove(&path)) {

@@ -16,8 +16,10 @@ use crate::{
 pub(crate) mod few;
 mod guard;
 pub(crate) mod loose;
+mod object;
 
 use guard::{Bounds, Guard};
+pub(crate) use object::object;
 
 /// What formats read from.
 pub(crate) type Source<'i> = Deserializer<IoRead<BufReader<Guard<'i>>>>;
@@ -95,6 +97,8 @@ fn said(error: &serde_json::Error) -> (Reason, Place) {
         _ => {
             let text = error.to_string();
             let text = text.split(" at line ").next().unwrap_or_default();
+            // It may repeat a whole text of the document.
+            let text: String = text.chars().take(200).collect();
             Reason::Malformed(format!("the JSON breaks at column {column}: {text}"))
         }
     };

@@ -242,6 +242,19 @@ fn tests_of_two_files_under_one_name_do_not_hide_a_failure() {
 }
 
 #[test]
+fn tests_of_two_files_do_not_hide_that_one_ran() {
+    let with = |state, file: &str| Case {
+        file: Some(file.to_owned()),
+        ..told(state, 1)
+    };
+    let folded = fold(
+        [with(State::Passed, "a.js"), with(State::Skipped, "b.js")],
+        &Limits::default(),
+    );
+    assert_eq!(folded[0].state, State::Passed);
+}
+
+#[test]
 fn attachments_of_all_tellings_are_kept_in_order_up_to_the_limit() {
     let with = |paths: &[&str]| Case {
         attachments: paths.iter().map(|path| (*path).to_owned()).collect(),

@@ -8,7 +8,7 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 use crate::{
     case::{Case, State},
     collector::Collector,
-    json::loose,
+    json::{loose, object},
     junit::trouble::complete,
     number::from_seconds,
 };
@@ -24,25 +24,20 @@ pub(super) struct Steps {
     stack: Option<String>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Step {
-    #[serde(deserialize_with = "loose::text")]
-    keyword: Option<String>,
-    #[serde(deserialize_with = "loose::text")]
-    name: Option<String>,
-    result: Outcome,
+object! {
+    struct Step {
+        keyword: loose::Text = "keyword",
+        name: loose::Text = "name",
+        result: Outcome = "result",
+    }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Outcome {
-    #[serde(deserialize_with = "loose::text")]
-    status: Option<String>,
-    #[serde(deserialize_with = "loose::number")]
-    duration: Option<f64>,
-    #[serde(deserialize_with = "loose::text")]
-    error_message: Option<String>,
+object! {
+    struct Outcome {
+        status: loose::Text = "status",
+        duration: loose::Number = "duration",
+        error_message: loose::Text = "error_message",
+    }
 }
 
 impl Steps {
@@ -60,12 +55,12 @@ impl Steps {
     }
 
     fn step(&mut self, step: Step) {
-        let name = [step.keyword, step.name]
+        let name = [step.keyword.0, step.name.0]
             .into_iter()
             .flatten()
             .collect::<String>();
         let name = name.trim();
-        let status = step.result.status.unwrap_or_default();
+        let status = step.result.status.0.unwrap_or_default();
         let (state, said) = match status.to_ascii_lowercase().as_str() {
             "passed" => (State::Passed, String::new()),
             // After another one, most often.
@@ -79,9 +74,9 @@ impl Steps {
         self.add(Self {
             count: 1,
             state,
-            duration: step.result.duration,
+            duration: step.result.duration.0,
             message: Some(said).filter(|said| !said.is_empty()),
-            stack: step.result.error_message,
+            stack: step.result.error_message.0,
         });
     }
 
@@ -100,7 +95,7 @@ impl Steps {
 
 impl<'de> Deserialize<'de> for Steps {
     fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
-        source.deserialize_seq(List)
+        source.deserialize_any(List)
     }
 }
 
@@ -111,6 +106,10 @@ impl<'de> Visitor<'de> for List {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of steps")
+    }
+
+    fn visit_unit<E>(self) -> Result<Steps, E> {
+        Ok(Steps::default())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Steps, A::Error> {

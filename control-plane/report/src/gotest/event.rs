@@ -1,8 +1,6 @@
 //! An event of `test2json`, as `go doc test2json` and `go help buildjson` describe it.
 
-use serde::Deserialize;
-
-use crate::json::loose;
+use crate::json::{loose, object};
 
 /// Actions that are known, of tests and of builds.
 const ACTIONS: [&str; 12] = [
@@ -20,25 +18,18 @@ const ACTIONS: [&str; 12] = [
     "build-fail",
 ];
 
-/// One event.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub(crate) struct Event {
-    #[serde(deserialize_with = "loose::text")]
-    pub(crate) time: Option<String>,
-    pub(crate) action: String,
-    #[serde(deserialize_with = "loose::text")]
-    pub(crate) package: Option<String>,
-    #[serde(deserialize_with = "loose::text")]
-    pub(crate) import_path: Option<String>,
-    #[serde(deserialize_with = "loose::text")]
-    pub(crate) test: Option<String>,
-    #[serde(deserialize_with = "loose::text")]
-    pub(crate) output: Option<String>,
-    #[serde(deserialize_with = "loose::number")]
-    pub(crate) elapsed: Option<f64>,
-    #[serde(deserialize_with = "loose::text")]
-    pub(crate) failed_build: Option<String>,
+object! {
+    /// One event.
+    pub(crate) struct Event {
+        time: loose::Text = "Time",
+        action: loose::Text = "Action",
+        package: loose::Text = "Package",
+        import_path: loose::Text = "ImportPath",
+        test: loose::Text = "Test",
+        output: loose::Text = "Output",
+        elapsed: loose::Number = "Elapsed",
+        failed_build: loose::Text = "FailedBuild",
+    }
 }
 
 impl Event {
@@ -47,7 +38,12 @@ impl Event {
         // Go replaces bytes that are not valid, but what writes beside it may not.
         let text = String::from_utf8_lossy(line);
         let event: Self = serde_json::from_str(&text).ok()?;
-        let told = event.package.is_some() || event.import_path.is_some();
-        (told && ACTIONS.contains(&event.action.as_str())).then_some(event)
+        let told = event.package.0.is_some() || event.import_path.0.is_some();
+        (told && ACTIONS.contains(&event.action())).then_some(event)
+    }
+
+    /// What happened.
+    pub(crate) fn action(&self) -> &str {
+        self.action.0.as_deref().unwrap_or_default()
     }
 }

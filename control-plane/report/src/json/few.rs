@@ -2,7 +2,7 @@
 
 use std::{fmt, marker::PhantomData};
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// Items that are kept; above what a case may have by any sensible limit.
 const MOST: usize = 256;
@@ -34,6 +34,23 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
     }
 
     fn visit_unit<E>(self) -> Result<Few<T>, E> {
+        Ok(Few::default())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Few<T>, E> {
+        Ok(Few::default())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Few<T>, E> {
+        Ok(Few::default())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Few<T>, E> {
+        Ok(Few::default())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Few<T>, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(Few::default())
     }
 

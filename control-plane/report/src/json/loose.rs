@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// A scalar of JSON.
@@ -19,41 +20,61 @@ enum Scalar {
 const TEXTS: usize = 64;
 
 /// A text; numbers and flags are written out.
-pub(crate) fn text<'de, D: Deserializer<'de>>(source: D) -> Result<Option<String>, D::Error> {
-    Ok(match source.deserialize_any(Loose)? {
-        Scalar::Text(text) => Some(text),
-        Scalar::Number(number) => Some(number.to_string()),
-        Scalar::Flag(flag) => Some(flag.to_string()),
-        Scalar::None | Scalar::Texts(_) => None,
-    })
-}
+#[derive(Debug, Default)]
+pub(crate) struct Text(pub(crate) Option<String>);
 
 /// A finite number; also as text.
-pub(crate) fn number<'de, D: Deserializer<'de>>(source: D) -> Result<Option<f64>, D::Error> {
-    let number = match source.deserialize_any(Loose)? {
-        Scalar::Number(number) => Some(number),
-        Scalar::Text(text) => text.trim().parse().ok(),
-        Scalar::None | Scalar::Flag(_) | Scalar::Texts(_) => None,
-    };
-    Ok(number.filter(|number: &f64| number.is_finite()))
-}
+#[derive(Debug, Default)]
+pub(crate) struct Number(pub(crate) Option<f64>);
 
 /// A flag; also as text.
-pub(crate) fn flag<'de, D: Deserializer<'de>>(source: D) -> Result<bool, D::Error> {
-    Ok(match source.deserialize_any(Loose)? {
-        Scalar::Flag(flag) => flag,
-        Scalar::Text(text) => text == "true",
-        Scalar::None | Scalar::Number(_) | Scalar::Texts(_) => false,
-    })
-}
+#[derive(Debug, Default)]
+pub(crate) struct Flag(pub(crate) bool);
 
 /// Texts of a list; a text alone is a list of one.
-pub(crate) fn texts<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<String>, D::Error> {
-    Ok(match source.deserialize_any(Loose)? {
-        Scalar::Text(text) => vec![text],
-        Scalar::Texts(texts) => texts,
-        Scalar::None | Scalar::Number(_) | Scalar::Flag(_) => Vec::new(),
-    })
+#[derive(Debug, Default)]
+pub(crate) struct Texts(pub(crate) Vec<String>);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        Ok(Self(match source.deserialize_any(Loose)? {
+            Scalar::Text(text) => Some(text),
+            Scalar::Number(number) => Some(number.to_string()),
+            Scalar::Flag(flag) => Some(flag.to_string()),
+            Scalar::None | Scalar::Texts(_) => None,
+        }))
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        let number = match source.deserialize_any(Loose)? {
+            Scalar::Number(number) => Some(number),
+            Scalar::Text(text) => text.trim().parse().ok(),
+            Scalar::None | Scalar::Flag(_) | Scalar::Texts(_) => None,
+        };
+        Ok(Self(number.filter(|number: &f64| number.is_finite())))
+    }
+}
+
+impl<'de> Deserialize<'de> for Flag {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        Ok(Self(match source.deserialize_any(Loose)? {
+            Scalar::Flag(flag) => flag,
+            Scalar::Text(text) => text == "true",
+            Scalar::None | Scalar::Number(_) | Scalar::Texts(_) => false,
+        }))
+    }
+}
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        Ok(Self(match source.deserialize_any(Loose)? {
+            Scalar::Text(text) => vec![text],
+            Scalar::Texts(texts) => texts,
+            Scalar::None | Scalar::Number(_) | Scalar::Flag(_) => Vec::new(),
+        }))
+    }
 }
 
 struct Loose;
