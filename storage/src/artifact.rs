@@ -124,6 +124,8 @@ pub struct NewArtifact {
     pub step: String,
     /// Key of its blob.
     pub blob: String,
+    /// Name of the format, when it is a report of a test tool.
+    pub report: Option<&'static str>,
 }
 
 /// Where a list of artifacts goes on.

@@ -13,7 +13,6 @@ use std::{fmt, ops::Range, sync::Arc};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path};
-use sha2::{Digest, Sha256};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -127,18 +126,13 @@ impl Blobs {
     /// # Errors
     ///
     /// [`Error::Unavailable`] when the store can not be reached.
-    pub async fn put(&self, key: &str, data: Bytes) -> Result<BlobInfo, Error> {
+    pub async fn put(&self, key: &str, data: Bytes) -> Result<(), Error> {
         let path = self.path(key)?;
-        let info = BlobInfo {
-            key: key.to_owned(),
-            size: data.len() as u64,
-            sha256: hexadecimal(Sha256::digest(&data).as_ref()),
-        };
         self.store
             .put(&path, PutPayload::from_bytes(data))
             .await
             .map_err(|error| convert("put_blob", key, error))?;
-        Ok(info)
+        Ok(())
     }
 
     /// Begins a blob that is written in parts.

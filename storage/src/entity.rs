@@ -18,8 +18,11 @@ pub(crate) mod manifest;
 pub(crate) mod manifest_revision;
 pub(crate) mod missing_artifact;
 pub(crate) mod project;
+pub(crate) mod report;
 pub(crate) mod request;
 pub(crate) mod sealed_log;
+pub(crate) mod test;
+pub(crate) mod test_result;
 pub(crate) mod token;
 
 use std::fmt::Write as _;

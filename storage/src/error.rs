@@ -33,6 +33,8 @@ pub enum Kind {
     Attempt,
     /// An artifact.
     Artifact,
+    /// A test of a project.
+    Test,
     /// A credential.
     Credential,
     /// A blob.
@@ -50,6 +52,7 @@ impl fmt::Display for Kind {
             Self::Execution => "execution",
             Self::Attempt => "attempt",
             Self::Artifact => "artifact",
+            Self::Test => "test",
             Self::Credential => "credential",
             Self::Blob => "blob",
         })

@@ -29,7 +29,9 @@ use crate::{
     migration,
     project::{self, Projects},
     queue::{self, Giver, Queue},
+    report::Reports,
     shared::Read,
+    test::Tests,
     token::{self, Tokens},
     work::{LiveOf, Renewal, Told, Work},
 };
@@ -292,6 +294,24 @@ impl Store {
     /// When the database fails.
     pub async fn credentials_under_other_keys(&self, key: &str) -> Result<u64, Error> {
         credential::under_other_keys(self, key).await
+    }
+
+    /// The reports of test tools of a project.
+    #[must_use]
+    pub const fn reports(&self, project: ProjectId) -> Reports<'_> {
+        Reports {
+            store: self,
+            project,
+        }
+    }
+
+    /// The tests of a project.
+    #[must_use]
+    pub const fn tests(&self, project: ProjectId) -> Tests<'_> {
+        Tests {
+            store: self,
+            project,
+        }
     }
 
     /// The logs of a project.

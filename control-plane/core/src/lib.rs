@@ -7,4 +7,5 @@ pub mod name;
 pub mod policy;
 pub mod schedule;
 pub mod target;
+pub mod test_history;
 pub mod timer;

@@ -15,6 +15,8 @@ mod logs;
 mod manifests;
 mod projects;
 mod queue;
+mod reports;
+mod tests;
 mod tokens;
 
 use std::sync::Arc;
@@ -41,6 +43,8 @@ pub(crate) use logs::{
     LogItem, LogRange, Search as LogSearch, Window as LogWindow, count_lines, millis as log_millis,
 };
 pub(crate) use manifests::ManifestChange;
+pub(crate) use reports::MOST_READING;
+pub(crate) use tests::{Change, HistoryFilter};
 pub(crate) use tokens::WantedToken;
 
 use crate::{config::Config, link::Link, replicas::Replicas, vault::Vault};

@@ -18,6 +18,7 @@ mod recovery;
 mod request;
 mod status;
 mod templates;
+mod tests;
 mod workflows;
 
 use std::{pin::Pin, sync::Arc};
@@ -28,7 +29,8 @@ use muster_proto::v1::{
     credential_service_server::CredentialServiceServer,
     execution_service_server::ExecutionServiceServer, log_service_server::LogServiceServer,
     project_service_server::ProjectServiceServer, queue_service_server::QueueServiceServer,
-    template_service_server::TemplateServiceServer, workflow_service_server::WorkflowServiceServer,
+    template_service_server::TemplateServiceServer, test_service_server::TestServiceServer,
+    workflow_service_server::WorkflowServiceServer,
 };
 use tonic::{
     Status,
@@ -117,6 +119,7 @@ pub(crate) async fn routes(
         .add_service(web!(TemplateServiceServer))
         .add_service(web!(CredentialServiceServer))
         .add_service(web!(LogServiceServer))
+        .add_service(web!(TestServiceServer))
         .add_service(web!(ArtifactServiceServer))
         .add_service(web!(AgentServiceServer))
         .add_service(web!(ProjectServiceServer))

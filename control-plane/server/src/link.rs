@@ -91,6 +91,8 @@ pub(crate) struct Link {
     pub(crate) ingests: Arc<Ingests>,
     /// How fast logs of projects may come.
     paces: pace::Paces,
+    /// Turns for reading reports.
+    pub(crate) reading: tokio::sync::Semaphore,
     /// Turns for sealing logs.
     sealing: tokio::sync::Semaphore,
     /// Held by who gives something to agents, from seeing their room until it is taken.
@@ -109,6 +111,7 @@ impl Link {
             sessions: Mutex::default(),
             ingests: Arc::default(),
             paces: pace::Paces::default(),
+            reading: tokio::sync::Semaphore::new(crate::app::MOST_READING),
             sealing: tokio::sync::Semaphore::new(MOST_SEALING),
             giving: Arc::default(),
             looked: watch::Sender::default(),

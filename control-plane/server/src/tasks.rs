@@ -170,6 +170,11 @@ async fn clean_up(app: &Arc<App>) -> Result<(), Error> {
     for attempt in app.store.queue().unfinished_logs(BATCH).await? {
         app.finish_log(attempt.id).await?;
     }
+    for report in app.store.queue().pending_reports(BATCH).await? {
+        if let Err(error) = app.read_report(&report).await {
+            tracing::warn!(artifact = %report.artifact, %error, "a report can not be read now");
+        }
+    }
     for attempt in app.store.queue().unsealed_logs(BATCH).await? {
         if let Err(error) = app.seal_log(attempt).await {
             tracing::warn!(%attempt, %error, "a log can not be sealed; it is read from its segments");

@@ -14,9 +14,9 @@ use crate::{
     attempt::{self, Held, Status},
     entity::{
         self, artifact as artifact_row, attempt as attempt_row, log_segment as segment_row,
-        missing_artifact as missing_row,
+        missing_artifact as missing_row, test_result as result_row,
     },
-    text, time,
+    report, text, time,
     transaction::Failure,
 };
 
@@ -141,6 +141,12 @@ impl Work<'_> {
                 held.change.count_artifact_bytes(before, new.size, limit)?;
                 match old {
                     Some(old) => {
+                        // Its report goes with it, and what that told.
+                        result_row::Entity::delete_many()
+                            .filter(result_row::Column::ExecutionId.eq(old.execution_id))
+                            .filter(result_row::Column::ArtifactId.eq(old.id))
+                            .exec(&*tx)
+                            .await?;
                         artifact_row::Entity::delete_by_id(old.id)
                             .exec(&*tx)
                             .await?;
@@ -150,6 +156,9 @@ impl Work<'_> {
                 }
                 let row = artifact::new_row(id, &held.attempt, new, now);
                 entity::insert::<artifact_row::Entity, _>(&*tx, row.clone()).await?;
+                if let Some(format) = new.report {
+                    report::add(&*tx, row.id, &held.attempt, (&new.path, format), now).await?;
+                }
                 held.change.save(&*tx).await?;
                 Ok(Added {
                     artifact: artifact::record(row),

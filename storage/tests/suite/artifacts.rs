@@ -28,6 +28,7 @@ fn file(path: &str, content: &str) -> NewArtifact {
         mode: 0o100_644,
         step: "s1".to_owned(),
         blob: format!("artifacts/{path}/{content}"),
+        report: None,
     }
 }
 

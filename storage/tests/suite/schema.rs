@@ -47,6 +47,9 @@ async fn servers_that_start_together_do_not_disturb_each_other(db: Database) {
     for table in [
         "artifacts",
         "missing_artifacts",
+        "test_results",
+        "tests",
+        "reports",
         "sealed_logs",
         "log_segments",
         "attempts",

@@ -55,6 +55,7 @@ async fn nothing_of_another_project_is_found(db: Database) {
         mode: 0,
         step: String::new(),
         blob: "b".to_owned(),
+        report: None,
     };
     let artifact = work
         .add_artifact(lease, &new, i64::MAX)

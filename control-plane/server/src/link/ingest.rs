@@ -22,8 +22,8 @@ use sha2::{Digest as _, Sha256};
 use super::{pace::Pace, segment};
 use crate::app::{App, Error, log_millis};
 
-/// Bytes at which a segment is written.
-pub(crate) const SEGMENT: usize = 256 << 10;
+/// Bytes at which a segment is written, when they come in less than its time.
+const SEGMENT: usize = 1 << 20;
 /// Most data of one chunk, in bytes: what readers may have to take in one message.
 const MAX_DATA: usize = 64 << 10;
 /// Longest step of a chunk, in bytes.
@@ -159,13 +159,14 @@ impl Ingest {
         let packed =
             segment::encode(&self.waiting).map_err(|error| Error::Internal(error.into()))?;
         let key = app.blobs.key(&format!("logs/{}", self.lease.attempt));
-        let blob = app.blobs.put(&key, packed).await?;
+        let blob_size = i64::try_from(packed.len()).unwrap_or(i64::MAX);
+        app.blobs.put(&key, packed).await?;
         let new = NewSegment {
             lease: self.lease,
             start: self.durable,
             end: self.end,
-            blob: blob.key,
-            blob_size: i64::try_from(blob.size).unwrap_or(i64::MAX),
+            blob: key.clone(),
+            blob_size,
             lines: segment::lines(&self.waiting),
             first_time: time(self.waiting.first()),
             last_time: time(self.waiting.last()),

@@ -15,11 +15,13 @@ use muster_storage::{
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    ingest::{self, SEGMENT, hexadecimal},
+    ingest::{self, hexadecimal},
     segment,
 };
 use crate::app::{App, Error, log_millis};
 
+/// Bytes of log to which short segments are put together.
+const SEGMENT: usize = 256 << 10;
 /// Segments that are this long, in bytes of log, are taken as they are.
 const LONG: i64 = 128 << 10;
 

@@ -2,12 +2,15 @@
 //! then the row. Before the row there is no artifact; an upload that does not come to its end is
 //! noted with its reason.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use muster_core::{
     execution::Lease,
     id::{AgentId, AttemptId},
 };
 use muster_proto::v1::{ArtifactFooter, ArtifactHeader};
+use muster_report::{Format, HEAD};
 use muster_storage::{
     artifact::{self, Artifact, NewArtifact, NewMissing},
     attempt::{Attempt, Status},
@@ -16,7 +19,7 @@ use muster_storage::{
 
 use crate::{
     app::{App, Error},
-    media::{HEAD, Media},
+    media::Media,
 };
 
 /// Longest path, in bytes.
@@ -111,7 +114,7 @@ impl App {
 
     /// Ends an artifact: from here on it is listed.
     pub(crate) async fn end_artifact(
-        &self,
+        self: &Arc<Self>,
         upload: Upload,
         footer: &ArtifactFooter,
     ) -> Result<Artifact, Error> {
@@ -134,6 +137,7 @@ impl App {
             return Err(Error::invalid("footer", words));
         }
         let limit = i64::try_from(self.config.max_artifacts_size).unwrap_or(i64::MAX);
+        let name = &upload.header.path.clone();
         let media = Media::of(&upload.header.path, &upload.head);
         let new = NewArtifact {
             content_type: media.content_type.to_owned(),
@@ -144,6 +148,7 @@ impl App {
             mode: upload.header.mode,
             step: upload.header.step,
             blob: blob.key,
+            report: muster_report::recognise(&upload.head, name).map(Format::as_str),
         };
         let added = self
             .store
@@ -166,6 +171,9 @@ impl App {
         metrics::counter!(crate::metrics::ARTIFACT_BYTES)
             .increment(u64::try_from(size).unwrap_or(0));
         self.execution_changed(added.artifact.execution);
+        if new.report.is_some() {
+            self.read_report_later(added.artifact.id);
+        }
         Ok(added.artifact)
     }
 

@@ -1,0 +1,95 @@
+//! Reports of test tools: read once they are here, in the background, and again after a crash.
+
+mod pipe;
+mod read;
+
+use std::sync::Arc;
+
+use muster_core::id::ArtifactId;
+use muster_storage::report::{Read, Report};
+
+use super::{Access, App, Caller, Error};
+use pipe::Pipe;
+
+/// Most reports that are read at once.
+pub(crate) const MOST_READING: usize = 2;
+/// Pieces of a file that wait to be read.
+const AHEAD: usize = 4;
+
+impl App {
+    /// The reports of an execution and of all that it has started.
+    pub(crate) async fn list_reports(
+        &self,
+        caller: &Caller,
+        [project, execution]: [&str; 2],
+    ) -> Result<Vec<Report>, Error> {
+        let project = self.project(caller, project, Access::Read).await?;
+        let execution = self.store.executions(project.id).find(execution).await?;
+        Ok(self.store.reports(project.id).list(execution.id).await?)
+    }
+
+    /// Reads a report on a task of its own.
+    pub(crate) fn read_report_later(self: &Arc<Self>, artifact: ArtifactId) {
+        let app = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let pending = app.store.queue().pending_report(artifact).await;
+            let read = match pending {
+                Ok(Some(report)) => app.read_report(&report).await,
+                Ok(None) => Ok(()),
+                Err(error) => Err(error.into()),
+            };
+            if let Err(error) = read {
+                tracing::warn!(%artifact, %error, "a report is read later, by the sweep");
+            }
+        });
+    }
+
+    /// Reads a report and keeps its tests. May be done again.
+    ///
+    /// # Errors
+    ///
+    /// When the object store or the database fails. A report that can not be read is no error: that
+    /// is kept with it.
+    pub(crate) async fn read_report(&self, report: &Report) -> Result<(), Error> {
+        let Ok(_turn) = self.link.reading.acquire().await else {
+            return Ok(());
+        };
+        let artifacts = self.store.artifacts(report.project);
+        let file = match artifacts.get(report.artifact).await {
+            Ok(file) => file,
+            // It was replaced, or deleted.
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let queue = self.store.queue();
+        let Some(format) = read::format(&report.format) else {
+            let read = Read {
+                broken: Some(format!(
+                    "this server does not know reports of format {}",
+                    report.format
+                )),
+                ..read::nothing()
+            };
+            return Ok(queue.keep_report(report.artifact, &[], &read).await?);
+        };
+        let mut bytes = self.blobs.read(&file.blob, 0).await?;
+        let (sender, receiver) = tokio::sync::mpsc::channel(AHEAD);
+        let reading = tokio::task::spawn_blocking(move || read::read(format, Pipe::new(receiver)));
+        while let Some(piece) = futures::StreamExt::next(&mut bytes).await {
+            // A reader that has seen enough wants no more.
+            if sender.send(piece).await.is_err() {
+                break;
+            }
+        }
+        drop(sender);
+        let (cases, read) = reading
+            .await
+            .map_err(|error| Error::Internal(error.into()))??;
+        match queue.keep_report(report.artifact, &cases, &read).await {
+            Err(error) if error.is_not_found() => {}
+            kept => kept?,
+        }
+        self.execution_changed(report.execution);
+        Ok(())
+    }
+}
