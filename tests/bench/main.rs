@@ -1,9 +1,10 @@
 //! `muster-bench`: what a run through Muster costs beside the same work by hand, on a real cluster;
-//! with `compile`, what manifests cost, with `lifecycle`, how many executions a server takes, and with
-//! `logs`, how fast it takes logs, without one.
+//! without one, with `compile`, what manifests cost, with `lifecycle`, how many executions a server takes,
+//! with `logs`, how fast it takes logs, and with `artifacts`, how fast files come and go.
 //!
 //! Prints a table and one JSON document; writes nothing. `docs/performance.md` tells how to read it.
 
+mod artifacts;
 mod batch;
 mod by_hand;
 mod compile;
@@ -26,8 +27,8 @@ usage: muster-bench [--runs N] [--rounds N] [--latencies N]
   --rounds N     batches of each kind, in turn; medians are printed (default 3)
   --latencies N  single runs that are timed to their first log line (default 15)
 
-`muster-bench compile --help`, `muster-bench lifecycle --help` and `muster-bench logs --help` tell of
-those that need no cluster.
+`muster-bench compile --help`, and the same with `lifecycle`, `logs` and `artifacts`, tell of those that
+need no cluster.
 
 Takes the first cluster of MUSTER_TEST_KUBECONFIGS; see docs/testing.md for the other variables.";
 
@@ -54,6 +55,12 @@ async fn main() -> anyhow::Result<()> {
     }
     if arguments.next_if(|argument| argument == "logs").is_some() {
         return logs::run(arguments).await;
+    }
+    if arguments
+        .next_if(|argument| argument == "artifacts")
+        .is_some()
+    {
+        return artifacts::run(arguments).await;
     }
     let Some(options) = parse(arguments)? else {
         eprintln!("{USAGE}");

@@ -22,6 +22,7 @@ pub mod log;
 pub mod memory;
 pub mod namespace;
 pub mod node;
+pub mod peak;
 pub mod port;
 pub mod postgres;
 pub mod process;

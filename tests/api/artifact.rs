@@ -1,0 +1,73 @@
+//! Files of a run on an agent that runs steps as processes, from the step to the store.
+
+use anyhow::{Context as _, ensure};
+use muster_proto::v1::execution::State;
+use muster_tests::{agent::Agent, control_plane::ControlPlane, peak::Peak};
+
+/// A large file that is all hole but its end, many small ones, and some that nobody should keep.
+const FILES: &str = r#"
+apiVersion: testworkflows.testkube.io/v1
+kind: TestWorkflow
+metadata:
+  name: files
+spec:
+  steps:
+  - name: Make
+    shell: |
+      mkdir -p /data/out/many && cd /data/out
+      truncate -s 512M large && echo end >> large
+      i=0; while [ $i -lt 500 ]; do echo $i > many/$i; i=$((i+1)); done
+      echo odd > "$(printf 'new\nline')"
+      ln -s /etc/passwd escape && mkfifo pipe
+    artifacts:
+      workingDir: /data/out
+      paths: ["**"]
+"#;
+/// Bytes of the large file.
+const LARGE: i64 = (512 << 20) + 4;
+/// `sha256sum` of it.
+const DIGEST: &str = "458275b13f381159d4f8122f516b2061bc3b403ce222314e16101fb7421711e8";
+/// Most memory of a process that such a file passes through, in KiB; by far less than the file.
+const MOST_MEMORY: u64 = 200 << 10;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_sparse_file_and_many_small_ones_come_whole_through_little_memory()
+-> anyhow::Result<()> {
+    let server = ControlPlane::start().await?;
+    let agent = Agent::on_this_machine(&server, "here").await?;
+    let ids = [
+        server.id().context("the server's process")?,
+        agent.id().context("the agent's process")?,
+    ];
+    let peak = Peak::watch(ids);
+    let run = server.client.start(FILES, None).await?;
+    run.ends_as(State::Passed).await?;
+    for (name, peak) in ["server", "agent", "run"].iter().zip(peak.end().await) {
+        ensure!(peak > 0 && peak < MOST_MEMORY, "{name}: {peak} KiB");
+    }
+    let artifacts = run.artifacts().await?;
+    let large = artifacts.iter().find(|file| file.path == "large");
+    let large = large.context("the large file")?;
+    ensure!(
+        large.size_bytes == LARGE && large.sha256 == DIGEST,
+        "{large:?}"
+    );
+    let many = artifacts
+        .iter()
+        .filter(|file| file.path.starts_with("many/"));
+    ensure!(
+        many.count() == 500 && artifacts.len() == 501,
+        "{}",
+        artifacts.len()
+    );
+    ensure!(run.artifact("many/77").await? == b"77\n");
+    let log = run.printed().await?;
+    for told in [
+        r"new\nline: the path has control characters",
+        "escape: a link",
+        "pipe: not a plain",
+    ] {
+        ensure!(log.contains(told), "{told}: {log}");
+    }
+    Ok(())
+}
