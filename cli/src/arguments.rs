@@ -8,8 +8,8 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 use crate::{
     command::{
         agent, agents, apply, artifacts, cancel, completions, context, credentials, eval, events,
-        explain, get, lint, logs, ls, pause, projects, queue, run, schema, server, stored, tokens,
-        version, wait,
+        explain, get, history, lint, logs, ls, pause, projects, queue, run, schema, server, stored,
+        test_cases, tokens, version, wait,
     },
     exit,
     terminal::{ColorChoice, Terminal},
@@ -183,6 +183,10 @@ pub(crate) enum Command {
     Get(get::Arguments),
     Logs(logs::Arguments),
     Artifacts(artifacts::Arguments),
+    Tests(test_cases::Arguments),
+    History(history::History),
+    Flaky(history::Flaky),
+    Compare(history::Compare),
     Rerun(Box<run::Rerun>),
     Cancel(cancel::Arguments),
     Pause(pause::Pause),

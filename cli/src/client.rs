@@ -7,7 +7,8 @@ use muster_proto::v1::{
     credential_service_client::CredentialServiceClient,
     execution_service_client::ExecutionServiceClient, log_service_client::LogServiceClient,
     project_service_client::ProjectServiceClient, queue_service_client::QueueServiceClient,
-    template_service_client::TemplateServiceClient, workflow_service_client::WorkflowServiceClient,
+    template_service_client::TemplateServiceClient, test_service_client::TestServiceClient,
+    workflow_service_client::WorkflowServiceClient,
 };
 use tonic::{
     Code, Request, Response, Status,
@@ -139,6 +140,11 @@ impl Client {
     /// Logs.
     pub(crate) fn logs(&self) -> LogServiceClient<Service> {
         LogServiceClient::new(self.service.clone())
+    }
+
+    /// Tests.
+    pub(crate) fn tests(&self) -> TestServiceClient<Service> {
+        TestServiceClient::new(self.service.clone())
     }
 
     /// Artifacts.

@@ -13,6 +13,7 @@ pub(crate) mod eval;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod get;
+pub(crate) mod history;
 pub(crate) mod lint;
 pub(crate) mod logs;
 pub(crate) mod ls;
@@ -24,6 +25,7 @@ pub(crate) mod runner;
 pub(crate) mod schema;
 pub(crate) mod server;
 pub(crate) mod stored;
+pub(crate) mod test_cases;
 pub(crate) mod tokens;
 pub(crate) mod version;
 pub(crate) mod wait;
@@ -108,6 +110,10 @@ async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Get(arguments) => get::execute(arguments, global).await,
         Command::Logs(arguments) => logs::execute(arguments, global).await,
         Command::Artifacts(arguments) => artifacts::execute(arguments, global).await,
+        Command::Tests(arguments) => test_cases::execute(arguments, global).await,
+        Command::History(arguments) => history::history(arguments, global).await,
+        Command::Flaky(arguments) => history::flaky(arguments, global).await,
+        Command::Compare(arguments) => history::compare(arguments, global).await,
         Command::Rerun(arguments) => Box::pin(run::rerun(*arguments, global)).await,
         Command::Cancel(arguments) => cancel::execute(arguments, global).await,
         Command::Pause(arguments) => pause::pause(arguments, global).await,

@@ -38,10 +38,10 @@ pub(crate) fn heading(execution: &Execution, terminal: &Terminal) -> String {
     text
 }
 
-/// The summary of a finished run.
+/// The summary of a finished run; `tests` is what is said of its tests, or nothing.
 pub(crate) fn summary(
     execution: &Execution,
-    artifacts: &[Artifact],
+    (artifacts, tests): (&[Artifact], &str),
     proof: Option<&LogProof>,
     terminal: &Terminal,
 ) -> String {
@@ -52,6 +52,7 @@ pub(crate) fn summary(
     }
     text.push_str(&children(execution, terminal));
     text.push('\n');
+    text.push_str(tests);
     text.push_str(&ending(execution, artifacts, proof, terminal));
     text
 }
@@ -233,7 +234,7 @@ mod tests {
             path: "p\x1b[1m".into(),
             ..Artifact::default()
         };
-        let text = summary(&execution, &[artifact], None, &Terminal::plain());
+        let text = summary(&execution, (&[artifact], ""), None, &Terminal::plain());
         assert!(
             text.chars().all(|c| c == '\n' || !c.is_control()),
             "{text:?}"

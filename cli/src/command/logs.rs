@@ -208,7 +208,7 @@ fn wire(time: Timestamp) -> prost_types::Timestamp {
 }
 
 /// A time, or how long ago it was.
-fn moment(text: &str) -> Result<Timestamp, String> {
+pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse() {
         return Ok(time);
     }

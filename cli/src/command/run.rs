@@ -407,7 +407,12 @@ async fn tell(
     let execution = super::get::execution(client, name).await?;
     let artifacts = super::artifacts::list(client, name).await?;
     let proof = (!arguments.options.quiet).then_some(&ended.proof);
-    summarize(&execution, &artifacts, proof, arguments, global)?;
+    let may_have_tests = !(artifacts.is_empty() && execution.children.is_empty());
+    let tests = match may_have_tests {
+        true => super::test_cases::summary(client, name, &terminal(global)).await,
+        false => String::new(),
+    };
+    summarize(&execution, (&artifacts, &tests), proof, arguments, global)?;
     let downloaded = match &arguments.options.artifacts {
         Some(folder) => super::artifacts::download::all(client, &artifacts, folder, global).await,
         None => Ok(()),
@@ -428,12 +433,12 @@ async fn tell(
 
 fn summarize(
     execution: &Execution,
-    artifacts: &[Artifact],
+    (artifacts, tests): (&[Artifact], &str),
     proof: Option<&crate::view::LogProof>,
     arguments: &Arguments,
     global: &Global,
 ) -> Result<(), Error> {
-    let text = report::summary(execution, artifacts, proof, &terminal(global));
+    let text = report::summary(execution, (artifacts, tests), proof, &terminal(global));
     let space = if arguments.options.quiet { "" } else { "\n" };
     if !global.json() {
         return super::print(&format!("{space}{text}"));

@@ -16,7 +16,7 @@ mod manifests;
 mod projects;
 mod queue;
 mod reports;
-mod tests;
+mod test_cases;
 mod tokens;
 
 use std::sync::Arc;
@@ -44,7 +44,7 @@ pub(crate) use logs::{
 };
 pub(crate) use manifests::ManifestChange;
 pub(crate) use reports::MOST_READING;
-pub(crate) use tests::{Change, HistoryFilter};
+pub(crate) use test_cases::{Change, HistoryFilter};
 pub(crate) use tokens::WantedToken;
 
 use crate::{config::Config, link::Link, replicas::Replicas, vault::Vault};

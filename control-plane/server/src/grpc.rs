@@ -18,7 +18,7 @@ mod recovery;
 mod request;
 mod status;
 mod templates;
-mod tests;
+mod test_cases;
 mod workflows;
 
 use std::{pin::Pin, sync::Arc};

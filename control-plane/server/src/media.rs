@@ -1,10 +1,11 @@
 //! What a file is, by its first bytes and its name: a media type, and how people can be shown it. The
 //! bytes win: who names a page `a.png` gets no page shown as an image, nor an image as a page.
 
+use muster_report::Format;
 use muster_storage::artifact::Preview;
 
 /// How many bytes of a file's beginning are looked at.
-pub(crate) const HEAD: usize = 1024;
+const HEAD: usize = 1024;
 
 const UNKNOWN: &str = "application/octet-stream";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -71,15 +72,6 @@ const MAGIC: [(usize, &[u8], &str); 24] = [
     (0, b"\0asm", "application/wasm"),
     (257, b"ustar", "application/x-tar"),
 ];
-/// Root elements of reports in XML: `JUnit` and its relatives, `NUnit`, `xUnit`, TRX.
-const REPORTS: [&str; 5] = [
-    "testsuites",
-    "testsuite",
-    "test-run",
-    "assemblies",
-    "TestRun",
-];
-
 /// What a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Media {
@@ -87,20 +79,25 @@ pub(crate) struct Media {
     pub(crate) content_type: &'static str,
     /// How it can be shown.
     pub(crate) preview: Preview,
+    /// Set when it is a report of a test tool.
+    pub(crate) report: Option<Format>,
 }
 
 impl Media {
-    /// What the file is that has this path and begins with these bytes, of which [`HEAD`] count.
+    /// What the file is that has this path and begins with these bytes, of which
+    /// [`muster_report::HEAD`] count.
     pub(crate) fn of(path: &str, head: &[u8]) -> Self {
+        let report = muster_report::recognise(head, path);
         let head = head.get(..HEAD).unwrap_or(head);
         let content_type = content_type(path, head);
         let preview = match Preview::of_type(content_type) {
-            Preview::Text if is_report(head) => Preview::Report,
+            Preview::Text if report.is_some() => Preview::Report,
             other => other,
         };
         Self {
             content_type,
             preview,
+            report,
         }
     }
 }
@@ -176,31 +173,6 @@ fn guess(head: &[u8]) -> &'static str {
     }
 }
 
-/// Whether a text is XML whose root is that of a report.
-fn is_report(head: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(head);
-    let mut rest = text.trim_start_matches('\u{feff}').trim_start();
-    loop {
-        let end = if rest.starts_with("<?") {
-            "?>"
-        } else if rest.starts_with("<!--") {
-            "-->"
-        } else {
-            break;
-        };
-        let Some((_, behind)) = rest.split_once(end) else {
-            return false;
-        };
-        rest = behind.trim_start();
-    }
-    let Some(root) = rest.strip_prefix('<') else {
-        return false;
-    };
-    let end = root.find(|c: char| c.is_whitespace() || c == '>' || c == '/');
-    let root = end.and_then(|end| root.get(..end)).unwrap_or_default();
-    REPORTS.contains(&root)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,24 +211,19 @@ mod tests {
     }
 
     #[test]
-    fn reports_are_known_by_their_root_element() {
+    fn reports_are_known_by_what_is_in_them() {
         for (head, expected) in [
-            ("<testsuite/>", Preview::Report),
             (
-                "\u{feff}<?xml version=\"1.0\"?>\n<!-- by hand -->\n<testsuites name=\"a\">",
+                "<testsuite name='a'><testcase name='b'/></testsuite>",
                 Preview::Report,
             ),
-            ("<?xml version=\"1.0\"?><TestRun id=\"1\">", Preview::Report),
+            ("TAP version 13\n1..1\nok 1 - a\n", Preview::Report),
             ("<project/>", Preview::Text),
             ("<testsuited/>", Preview::Text),
-            ("<!-- never ends", Preview::Text),
         ] {
-            assert_eq!(
-                Media::of("a.xml", head.as_bytes()).preview,
-                expected,
-                "{head}"
-            );
-            assert_eq!(Media::of("a", head.as_bytes()).preview, expected, "{head}");
+            for path in ["a", "a.txt"] {
+                assert_eq!(Media::of(path, head.as_bytes()).preview, expected, "{head}");
+            }
         }
     }
 

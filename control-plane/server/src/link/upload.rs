@@ -137,7 +137,6 @@ impl App {
             return Err(Error::invalid("footer", words));
         }
         let limit = i64::try_from(self.config.max_artifacts_size).unwrap_or(i64::MAX);
-        let name = &upload.header.path.clone();
         let media = Media::of(&upload.header.path, &upload.head);
         let new = NewArtifact {
             content_type: media.content_type.to_owned(),
@@ -148,7 +147,7 @@ impl App {
             mode: upload.header.mode,
             step: upload.header.step,
             blob: blob.key,
-            report: muster_report::recognise(&upload.head, name).map(Format::as_str),
+            report: media.report.map(Format::as_str),
         };
         let added = self
             .store

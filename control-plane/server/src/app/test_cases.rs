@@ -330,7 +330,7 @@ fn count(outcomes: &HashMap<Identity, Outcome>) -> Counts {
 }
 
 #[cfg(test)]
-mod unit {
+mod tests {
     use super::*;
 
     fn outcome(state: TestState, duration: i64) -> Outcome {
