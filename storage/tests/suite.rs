@@ -48,5 +48,7 @@ mod schedule;
 mod schema;
 #[path = "suite/tenants.rs"]
 mod tenants;
+#[path = "suite/test_cases.rs"]
+mod test_cases;
 #[path = "suite/transactions.rs"]
 mod transactions;

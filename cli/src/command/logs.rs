@@ -89,7 +89,7 @@ pub(crate) struct Arguments {
     /// With --grep, show this many lines around each match too
     #[arg(long, short = 'C', value_name = "LINES", requires = "grep", conflicts_with_all = ["before", "after"],
           value_parser = clap::value_parser!(i32).range(0..=1000))]
-    context: Option<i32>,
+    around: Option<i32>,
     /// With --grep, show this many lines before each match too
     #[arg(long, short = 'B', value_name = "LINES", requires = "grep",
           value_parser = clap::value_parser!(i32).range(0..=1000))]
@@ -171,7 +171,7 @@ async fn request(
 ) -> Result<ReadLogRequest, Error> {
     let chosen = choose::choose(client, arguments).await?;
     let (first_line, last_line) = arguments.lines.unwrap_or_default();
-    let around = arguments.context;
+    let around = arguments.around;
     let streams = arguments.streams.iter().map(|way| way.stream().into());
     let grep = arguments.grep.as_deref().map(|pattern| {
         if pattern.is_empty() {
