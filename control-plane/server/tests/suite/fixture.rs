@@ -11,8 +11,8 @@ use muster_proto::v1::{
     credential_service_client::CredentialServiceClient, execution::State,
     execution_service_client::ExecutionServiceClient, log_service_client::LogServiceClient,
     project_service_client::ProjectServiceClient, queue_service_client::QueueServiceClient,
-    template_service_client::TemplateServiceClient, token::Role,
-    workflow_service_client::WorkflowServiceClient,
+    template_service_client::TemplateServiceClient, test_service_client::TestServiceClient,
+    token::Role, workflow_service_client::WorkflowServiceClient,
 };
 use muster_server::{Config, Server};
 use tonic::{
@@ -68,6 +68,7 @@ pub(crate) struct Clients {
     pub(crate) templates: TemplateServiceClient<Authed>,
     pub(crate) credentials: CredentialServiceClient<Authed>,
     pub(crate) logs: LogServiceClient<Authed>,
+    pub(crate) tests: TestServiceClient<Authed>,
     pub(crate) artifacts: ArtifactServiceClient<Authed>,
     pub(crate) agents: AgentServiceClient<Authed>,
     pub(crate) projects: ProjectServiceClient<Authed>,
@@ -262,6 +263,7 @@ impl Clients {
             templates: client!(TemplateServiceClient),
             credentials: client!(CredentialServiceClient),
             logs: client!(LogServiceClient),
+            tests: client!(TestServiceClient),
             artifacts: client!(ArtifactServiceClient),
             agents: client!(AgentServiceClient),
             projects: client!(ProjectServiceClient),

@@ -1,12 +1,14 @@
 //! Tenants: nothing of another project can be seen, by no method.
 
 use muster_proto::v1::{
-    ArchiveArtifactsRequest, CancelExecutionRequest, CreateProjectRequest, DeleteTemplateRequest,
-    DeleteWorkflowRequest, DownloadArtifactRequest, GetArtifactRequest, GetExecutionRequest,
-    GetProjectRequest, GetTemplateRequest, GetWorkflowRequest, ListArtifactFoldersRequest,
-    ListArtifactsRequest, ListExecutionEventsRequest, ListExecutionsRequest, ListTemplatesRequest,
-    ListTokensRequest, ListWorkflowsRequest, ReadLogRequest, UpdateTemplateRequest,
-    UpdateWorkflowRequest, WatchExecutionRequest,
+    ArchiveArtifactsRequest, CancelExecutionRequest, CompareExecutionsRequest,
+    CreateProjectRequest, DeleteTemplateRequest, DeleteWorkflowRequest, DownloadArtifactRequest,
+    FindTestsRequest, GetArtifactRequest, GetExecutionRequest, GetProjectRequest,
+    GetTemplateRequest, GetTestHistoryRequest, GetWorkflowRequest, ListArtifactFoldersRequest,
+    ListArtifactsRequest, ListExecutionEventsRequest, ListExecutionsRequest, ListFlakyTestsRequest,
+    ListReportsRequest, ListTemplatesRequest, ListTestCasesRequest, ListTokensRequest,
+    ListWorkflowsRequest, ReadLogRequest, UpdateTemplateRequest, UpdateWorkflowRequest,
+    WatchExecutionRequest,
 };
 use muster_proto::v1::{
     CreateAgentRequest, CreateCredentialRequest, CreateTemplateRequest, CreateTokenRequest,
@@ -27,9 +29,9 @@ async fn everything_of_a_foreign_project_is_not_found() {
     let id = uuid::Uuid::now_v7();
     let mut refused = 0;
     macro_rules! not_found {
-        ($client:ident.$method:ident($request:ident { $field:ident: $value:expr })) => {
+        ($client:ident.$method:ident($request:ident { $($field:ident: $value:expr),+ $(,)? })) => {
             let request = $request {
-                $field: $value,
+                $($field: $value,)+
                 ..$request::default()
             };
             let status = other
@@ -95,8 +97,25 @@ async fn everything_of_a_foreign_project_is_not_found() {
     }));
     not_found!(artifacts.get_artifact(GetArtifactRequest { name: artifact() }));
     not_found!(artifacts.download_artifact(DownloadArtifactRequest { name: artifact() }));
+    let test = || format!("projects/default/tests/{}", "0".repeat(32));
+    not_found!(tests.list_reports(ListReportsRequest {
+        parent: execution()
+    }));
+    not_found!(tests.list_test_cases(ListTestCasesRequest {
+        parent: execution()
+    }));
+    not_found!(tests.find_tests(FindTestsRequest {
+        parent: parent(),
+        text: "ab".to_owned(),
+    }));
+    not_found!(tests.get_test_history(GetTestHistoryRequest { name: test() }));
+    not_found!(tests.list_flaky_tests(ListFlakyTestsRequest { parent: parent() }));
+    not_found!(tests.compare_executions(CompareExecutionsRequest {
+        base: execution(),
+        name: execution(),
+    }));
     not_found!(projects.get_project(GetProjectRequest { name: parent() }));
-    assert_eq!(refused, 27, "a method without a line here is not checked");
+    assert_eq!(refused, 33, "a method without a line here is not checked");
 
     // The same id in a project that the caller can see leads nowhere either.
     let name = made.name.replace("projects/default", "projects/other");

@@ -26,3 +26,4 @@ mod restore;
 mod schedule;
 mod skew;
 mod stop;
+mod test_cases;
