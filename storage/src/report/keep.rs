@@ -341,7 +341,7 @@ mod tests {
     #[test]
     fn of_two_reports_of_one_attempt_the_worse_word_counts() {
         let (good, bad) = (told(1, 1, TestState::Passed), told(1, 2, TestState::Error));
-        for (old, new) in [(good.clone(), bad.clone()), (bad.clone(), good.clone())] {
+        for (old, new) in [(good.clone(), bad.clone()), (bad, good.clone())] {
             let merged = merge(old, new);
             assert_eq!((merged.state.as_str(), merged.flaky), ("error", false));
         }

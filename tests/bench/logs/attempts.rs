@@ -108,7 +108,7 @@ impl Attempts {
             let Some(link_response::Message::Assignment(work)) = answer.message else {
                 continue;
             };
-            if all.len() % SHARED == 0 {
+            if all.len().is_multiple_of(SHARED) {
                 channel = Some(Endpoint::from_shared(server.url.clone())?.connect_lazy());
             }
             let running = report(&work.attempt, work.epoch, 1, Phase::Running);
