@@ -7,5 +7,6 @@ mod credential;
 mod failure;
 mod objects;
 mod pause;
+mod tools;
 mod volume;
 mod workflow;

@@ -15,3 +15,4 @@ mod placement;
 mod policy;
 mod reference;
 mod stop;
+mod tools;

@@ -30,6 +30,14 @@ pub fn shell() -> String {
     named("MUSTER_TEST_SHELL_IMAGE", "busybox:1.37")
 }
 
+/// An image with the tools of the examples that write reports: `MUSTER_TEST_TOOLS_IMAGE`. Without it
+/// the images that the examples name count.
+#[must_use]
+pub fn tools() -> Option<String> {
+    let image = std::env::var("MUSTER_TEST_TOOLS_IMAGE").ok();
+    image.filter(|image| !image.is_empty())
+}
+
 /// Where the agent finds configs of images in place of the public registries, as
 /// `HOST[:PORT]` of a plain HTTP registry: `MUSTER_TEST_REGISTRY`.
 #[must_use]

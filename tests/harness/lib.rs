@@ -14,6 +14,7 @@ pub mod control_plane;
 pub mod database;
 pub mod digest;
 pub mod disk;
+pub mod example;
 pub mod given;
 pub mod image;
 pub mod installation;

@@ -10,7 +10,7 @@ use muster_proto::v1::{
     ResumeExecutionRequest, StepResult, Target, agent_service_client, artifact_service_client,
     create_execution_request::Source, credential_service_client, execution::State,
     execution_service_client, log_service_client, project_service_client, read_log_response::Item,
-    workflow_service_client,
+    test_service_client, workflow_service_client,
 };
 use tonic::{
     Request, Status,
@@ -100,6 +100,12 @@ impl Client {
         artifact_service_client::ArtifactServiceClient::new(self.service.clone())
     }
 
+    /// Returns a client of tests.
+    #[must_use]
+    pub fn tests(&self) -> test_service_client::TestServiceClient<Service> {
+        test_service_client::TestServiceClient::new(self.service.clone())
+    }
+
     /// Returns a client of agents.
     #[must_use]
     pub fn agents(&self) -> agent_service_client::AgentServiceClient<Service> {
@@ -161,7 +167,16 @@ impl Client {
                 ..Target::default()
             }
         });
-        self.create(manifest, "", target).await
+        self.create(manifest, "", target, &[]).await
+    }
+
+    /// Starts a workflow with values of its `config`, on any agent.
+    ///
+    /// # Errors
+    ///
+    /// The server's refusal, as [`Status`].
+    pub async fn start_with(&self, manifest: &str, config: &[(&str, &str)]) -> Result<Run, Status> {
+        self.create(manifest, "", None, config).await
     }
 
     /// Starts one of several workflows in a manifest, on any agent.
@@ -170,7 +185,7 @@ impl Client {
     ///
     /// The server's refusal, as [`Status`].
     pub async fn start_one(&self, manifest: &str, workflow: &str) -> Result<Run, Status> {
-        self.create(manifest, workflow, None).await
+        self.create(manifest, workflow, None, &[]).await
     }
 
     async fn create(
@@ -178,7 +193,11 @@ impl Client {
         manifest: &str,
         workflow: &str,
         target: Option<Target>,
+        config: &[(&str, &str)],
     ) -> Result<Run, Status> {
+        let config = config
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()));
         let inline = InlineWorkflow {
             manifest: manifest.to_owned(),
             workflow: workflow.to_owned(),
@@ -187,6 +206,7 @@ impl Client {
             parent: PROJECT.to_owned(),
             request_id: Uuid::new_v4().to_string(),
             source: Some(Source::Inline(inline)),
+            config: config.collect(),
             target,
             ..CreateExecutionRequest::default()
         };
