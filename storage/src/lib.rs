@@ -24,6 +24,7 @@ mod page;
 pub mod project;
 pub mod queue;
 pub mod request;
+pub mod retention;
 mod shared;
 pub mod store;
 mod text;

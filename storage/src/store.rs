@@ -29,6 +29,7 @@ use crate::{
     migration,
     project::{self, Projects},
     queue::{self, Giver, Queue},
+    retention::{Keeper, Retained},
     shared::Read,
     token::{self, Tokens},
     work::{LiveOf, Renewal, Told, Work},
@@ -292,6 +293,21 @@ impl Store {
     /// When the database fails.
     pub async fn credentials_under_other_keys(&self, key: &str) -> Result<u64, Error> {
         credential::under_other_keys(self, key).await
+    }
+
+    /// What is kept of a project, and what goes.
+    #[must_use]
+    pub const fn retained(&self, project: ProjectId) -> Retained<'_> {
+        Retained {
+            store: self,
+            project,
+        }
+    }
+
+    /// Whose turn it is to delete, and blobs that are to go, of all projects; for the server itself.
+    #[must_use]
+    pub const fn keeper(&self) -> Keeper<'_> {
+        Keeper { store: self }
     }
 
     /// The logs of a project.
