@@ -15,6 +15,7 @@ mod logs;
 mod manifests;
 mod projects;
 mod queue;
+mod retention;
 mod tokens;
 
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use muster_core::{
     id::ExecutionId,
 };
 use muster_storage::{Blobs, Store, execution::Changed, word::Word};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 
 pub(crate) use archive::Form;
@@ -41,6 +42,7 @@ pub(crate) use logs::{
     LogItem, LogRange, Search as LogSearch, Window as LogWindow, count_lines, millis as log_millis,
 };
 pub(crate) use manifests::ManifestChange;
+pub(crate) use retention::{Orphans, Plan as RetentionPlan, Planned, part_name};
 pub(crate) use tokens::WantedToken;
 
 use crate::{config::Config, link::Link, replicas::Replicas, vault::Vault};
@@ -58,6 +60,8 @@ pub(crate) struct App {
     pub(crate) link: Link,
     pub(crate) replicas: Replicas,
     pub(crate) tasks: TaskTracker,
+    /// Blobs are noted that are to be deleted.
+    pub(crate) doomed: Notify,
     /// Places for archives that are being made.
     archives: Arc<Semaphore>,
 }
@@ -82,6 +86,7 @@ impl App {
             link: Link::new(),
             replicas,
             tasks: TaskTracker::new(),
+            doomed: Notify::new(),
             archives: Arc::new(Semaphore::new(archive::MOST_ARCHIVES)),
         })
     }
