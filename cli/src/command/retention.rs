@@ -264,11 +264,11 @@ fn show(found: PlanRetentionResponse, global: &Global) -> Result<(), Error> {
         text = table.render(&global.stdout());
     }
     super::print(&text)?;
-    let of = if plan.truncated { " at least" } else { "" };
+    let least = if plan.truncated { "at least " } else { "" };
     super::note(
         global,
         &format!(
-            "{} executions{of} would go, {} of logs and {} of artifacts; {} stay whatever their age is",
+            "{least}{} executions would go, {} of logs and {} of artifacts; {} stay whatever their age is",
             plan.executions,
             measure::size(plan.log_bytes),
             measure::size(plan.artifact_bytes),
