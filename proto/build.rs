@@ -3,7 +3,7 @@
 use std::{env, error::Error, path::PathBuf};
 
 const RUNNER: &str = "muster/runner/v1/runner.proto";
-const API: [&str; 12] = [
+const API: [&str; 13] = [
     "muster/v1/agent_link_service.proto",
     "muster/v1/agent_service.proto",
     "muster/v1/artifact_service.proto",
@@ -13,6 +13,7 @@ const API: [&str; 12] = [
     "muster/v1/log_service.proto",
     "muster/v1/project_service.proto",
     "muster/v1/queue_service.proto",
+    "muster/v1/retention_service.proto",
     "muster/v1/template_service.proto",
     "muster/v1/test_service.proto",
     "muster/v1/workflow_service.proto",

@@ -7,9 +7,9 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 
 use crate::{
     command::{
-        agent, agents, apply, artifacts, cancel, completions, context, credentials, eval, events,
-        explain, get, history, lint, logs, ls, pause, projects, queue, run, schema, server, stored,
-        test_cases, tokens, version, wait,
+        agent, agents, apply, artifacts, cancel, completions, context, credentials, du, eval,
+        events, explain, get, history, lint, logs, ls, pause, pin, projects, queue, retention, run,
+        schema, server, stored, test_cases, tokens, version, wait,
     },
     exit,
     terminal::{ColorChoice, Terminal},
@@ -191,6 +191,8 @@ pub(crate) enum Command {
     Cancel(cancel::Arguments),
     Pause(pause::Pause),
     Resume(pause::Resume),
+    Pin(pin::Pin),
+    Unpin(pin::Unpin),
     Wait(wait::Arguments),
     Events(events::Arguments),
     Explain(explain::Arguments),
@@ -212,6 +214,8 @@ pub(crate) enum Command {
     Agents(agents::Arguments),
     Projects(projects::Arguments),
     Queue(queue::Arguments),
+    Retention(retention::Arguments),
+    Du(du::Arguments),
     Tokens(tokens::Arguments),
     Credentials(credentials::Arguments),
     Completions(completions::Arguments),

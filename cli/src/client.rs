@@ -7,6 +7,7 @@ use muster_proto::v1::{
     credential_service_client::CredentialServiceClient,
     execution_service_client::ExecutionServiceClient, log_service_client::LogServiceClient,
     project_service_client::ProjectServiceClient, queue_service_client::QueueServiceClient,
+    retention_service_client::RetentionServiceClient,
     template_service_client::TemplateServiceClient, test_service_client::TestServiceClient,
     workflow_service_client::WorkflowServiceClient,
 };
@@ -170,6 +171,11 @@ impl Client {
     /// Agents.
     pub(crate) fn agents(&self) -> AgentServiceClient<Service> {
         AgentServiceClient::new(self.service.clone())
+    }
+
+    /// Retention.
+    pub(crate) fn retention(&self) -> RetentionServiceClient<Service> {
+        RetentionServiceClient::new(self.service.clone())
     }
 
     /// The queue of all projects.

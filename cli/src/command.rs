@@ -9,6 +9,8 @@ pub(crate) mod cancel;
 pub(crate) mod completions;
 pub(crate) mod context;
 pub(crate) mod credentials;
+pub(crate) mod delete;
+pub(crate) mod du;
 pub(crate) mod eval;
 pub(crate) mod events;
 pub(crate) mod explain;
@@ -18,8 +20,10 @@ pub(crate) mod lint;
 pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod pause;
+pub(crate) mod pin;
 pub(crate) mod projects;
 pub(crate) mod queue;
+pub(crate) mod retention;
 pub(crate) mod run;
 pub(crate) mod runner;
 pub(crate) mod schema;
@@ -118,6 +122,10 @@ async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Cancel(arguments) => cancel::execute(arguments, global).await,
         Command::Pause(arguments) => pause::pause(arguments, global).await,
         Command::Resume(arguments) => pause::resume(arguments, global).await,
+        Command::Pin(arguments) => pin::pin(arguments, global).await,
+        Command::Unpin(arguments) => pin::unpin(arguments, global).await,
+        Command::Du(arguments) => du::execute(arguments, global).await,
+        Command::Retention(arguments) => retention::execute(arguments, global).await,
         Command::Wait(arguments) => wait::execute(arguments, global).await,
         Command::Events(arguments) => events::execute(arguments, global).await,
         Command::Explain(arguments) => explain::execute(arguments, global).await,

@@ -33,6 +33,15 @@ pub(crate) struct Execution {
     artifacts: Vec<Artifact>,
     log: Log,
     warnings: Vec<String>,
+    /// Why it is kept whatever the retention is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pin: Option<Pin>,
+    /// When its log was deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logs_delete_time: Option<Timestamp>,
+    /// When its artifacts were deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    artifacts_delete_time: Option<Timestamp>,
     /// What another execution has started it for; absent when a caller did.
     #[serde(skip_serializing_if = "Option::is_none")]
     origin: Option<Origin>,
@@ -40,6 +49,15 @@ pub(crate) struct Execution {
     children: Vec<Child>,
     /// What its steps gave out.
     outputs: Vec<Output>,
+}
+
+/// Why an execution is kept.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Pin {
+    creator: String,
+    message: String,
+    create_time: Option<Timestamp>,
 }
 
 /// A value that a step gave out.
@@ -227,6 +245,13 @@ impl Execution {
                 complete: log.complete,
             },
             warnings: execution.warnings.clone(),
+            pin: execution.pin.as_ref().map(|pin| Pin {
+                creator: pin.creator.clone(),
+                message: pin.message.clone(),
+                create_time: time(pin.create_time.as_ref()),
+            }),
+            logs_delete_time: time(execution.logs_delete_time.as_ref()),
+            artifacts_delete_time: time(execution.artifacts_delete_time.as_ref()),
             origin: execution.origin.as_ref().map(Origin::new),
             children: execution.children.iter().map(Child::new).collect(),
             outputs: execution.outputs.iter().map(Output::new).collect(),

@@ -4,6 +4,7 @@
 //! Which rows name which blobs is not known here.
 
 mod check;
+mod list;
 mod place;
 mod read;
 mod writer;
@@ -18,6 +19,7 @@ use uuid::Uuid;
 
 use crate::{Error, error::Kind};
 
+pub use list::Listed;
 pub use writer::BlobWriter;
 
 /// Longest piece that a [`BlobStream`] gives.

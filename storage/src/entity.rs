@@ -6,6 +6,7 @@ pub(crate) mod artifact;
 pub(crate) mod attempt;
 pub(crate) mod counter;
 pub(crate) mod credential;
+pub(crate) mod doomed_blob;
 pub(crate) mod execution;
 pub(crate) mod execution_event;
 pub(crate) mod execution_plan;

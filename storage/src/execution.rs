@@ -7,6 +7,7 @@ mod group;
 mod lane;
 mod list;
 mod pause;
+mod pin;
 mod quota;
 mod recent;
 mod row;
@@ -31,6 +32,7 @@ use create::PlanOf;
 pub(crate) use create::{Numbered, Wanted};
 pub(crate) use list::{newest_attempt, steps};
 pub use muster_core::target::Target;
+pub use pin::Pin;
 pub(crate) use recent::Recent;
 pub(crate) use row::{Change, Saved, record, save_all};
 pub use standing::{MOST_COUNTED, Standing};
@@ -89,6 +91,12 @@ pub struct Execution {
     pub artifact_count: u32,
     /// Their bytes; of a part of them where some are from before this was counted.
     pub artifact_bytes: i64,
+    /// Set when it is kept whatever the retention is.
+    pub pin: Option<Pin>,
+    /// When its log was deleted, its row left.
+    pub logs_delete_time: Option<Timestamp>,
+    /// When its artifacts were deleted, its row left.
+    pub artifacts_delete_time: Option<Timestamp>,
     /// Set when another execution has started it.
     pub origin: Option<Origin>,
     /// What follows when an attempt ends badly.
@@ -445,6 +453,36 @@ impl Executions<'_> {
     ) -> Result<Changed, Error> {
         self.request_pause(id, LifeEvent::Pause, message, request)
             .await
+    }
+
+    /// Keeps an execution whatever the retention is, with all that belongs to it. A second pin takes the
+    /// place of the first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub async fn pin(
+        &self,
+        id: ExecutionId,
+        pin: &Pin,
+        request: Option<&Request>,
+    ) -> Result<Execution, Error> {
+        self.set_pin(id, Some(pin), "PINNED", &pin.message, request)
+            .await
+    }
+
+    /// Takes a pin away; `message` says who does.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub async fn unpin(
+        &self,
+        id: ExecutionId,
+        message: &str,
+        request: Option<&Request>,
+    ) -> Result<Execution, Error> {
+        self.set_pin(id, None, "UNPINNED", message, request).await
     }
 
     /// Asks that an execution goes on which is paused, or is to be.

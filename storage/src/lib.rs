@@ -25,6 +25,7 @@ pub mod project;
 pub mod queue;
 pub mod report;
 pub mod request;
+pub mod retention;
 mod shared;
 pub mod store;
 pub mod test;

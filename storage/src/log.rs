@@ -3,6 +3,7 @@
 mod index;
 mod seal;
 
+use jiff::Timestamp;
 use muster_core::id::{AttemptId, ExecutionId, ProjectId};
 
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
@@ -48,6 +49,8 @@ pub struct Head {
     pub summary: LogSummary,
     /// Nothing will be added any more.
     pub ended: bool,
+    /// When it was deleted.
+    pub deleted: Option<Timestamp>,
 }
 
 /// The logs of one project.
@@ -79,6 +82,7 @@ impl Logs<'_> {
                         Some(attempt) => attempt.log_ended && found.state().is_terminal(),
                         None => found.state().is_terminal(),
                     },
+                    deleted: found.logs_delete_time,
                     summary: found.log,
                 })
             })
@@ -108,6 +112,7 @@ impl Logs<'_> {
                 Ok(Head {
                     attempt: Some(attempt.id.into()),
                     ended: attempt.log_ended,
+                    deleted: found.logs_delete_time,
                     summary: match is_newest && found.log.complete {
                         true => found.log,
                         false => summary(&attempt),

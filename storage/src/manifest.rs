@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use muster_core::id::ProjectId;
+use muster_core::{id::ProjectId, retention::Retention};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
     Select, sea_query::Expr,
@@ -81,6 +81,8 @@ pub struct NewManifest {
     pub labels: BTreeMap<String, String>,
     /// Description of the manifest.
     pub description: String,
+    /// How long its executions are kept, as far as it says.
+    pub retention: Retention,
 }
 
 /// The workflows or the templates of one project.
@@ -149,6 +151,7 @@ impl Manifests<'_> {
                     revision: 1,
                     create_time: time::millis(now),
                     delete_time: None,
+                    retention_json: text::encode(&new.retention)?,
                 };
                 entity::insert::<row::Entity, _>(&*tx, row.clone())
                     .await
@@ -290,6 +293,10 @@ impl Manifests<'_> {
                 request::record(request, &*tx, row.id, row.revision, now).await?;
                 row::Entity::update_many()
                     .col_expr(row::Column::Revision, Expr::value(row.revision))
+                    .col_expr(
+                        row::Column::RetentionJson,
+                        Expr::value(text::encode(&new.retention)?),
+                    )
                     .filter(row::Column::Id.eq(row.id))
                     .exec(&*tx)
                     .await?;

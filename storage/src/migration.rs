@@ -14,6 +14,7 @@ mod m20261127_000009_lighten_executions;
 mod m20261128_000010_seal_logs;
 mod m20261128_000011_extend_artifacts;
 mod m20261128_000012_limit_logs;
+mod m20261128_000014_add_retention;
 mod m20261128_000015_add_tests;
 
 use sea_orm::{
@@ -82,6 +83,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261128_000010_seal_logs::MIGRATION),
             Box::new(m20261128_000011_extend_artifacts::MIGRATION),
             Box::new(m20261128_000012_limit_logs::MIGRATION),
+            Box::new(m20261128_000014_add_retention::MIGRATION),
             Box::new(m20261128_000015_add_tests::MIGRATION),
         ]
     }

@@ -1,7 +1,7 @@
 //! Projects (tenants).
 
 use jiff::Timestamp;
-use muster_core::{id::ProjectId, policy::Policy};
+use muster_core::{id::ProjectId, policy::Policy, retention::Retention};
 
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
@@ -55,6 +55,27 @@ pub struct Settings {
     pub pause: Option<String>,
     /// What follows when attempts end badly, where workflows do not say.
     pub policy: Policy,
+    /// How long its executions are kept, where workflows do not say.
+    pub retention: Retention,
+    /// Set when nothing of it is deleted for a while.
+    pub hold: Option<Hold>,
+}
+
+/// A time in which nothing of a project is deleted, by nobody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// When it ends.
+    pub until: Timestamp,
+    /// Who wants it, and why.
+    pub message: String,
+}
+
+impl Settings {
+    /// The hold that is in force at this time.
+    #[must_use]
+    pub fn hold_at(&self, now: Timestamp) -> Option<&Hold> {
+        self.hold.as_ref().filter(|hold| now < hold.until)
+    }
 }
 
 /// How fast and how long the logs of a project may be; `None` leaves it to the server.
@@ -78,6 +99,8 @@ impl Default for Settings {
             logs: LogLimits::default(),
             pause: None,
             policy: Policy::default(),
+            retention: Retention::default(),
+            hold: None,
         }
     }
 }
@@ -162,6 +185,9 @@ impl Projects<'_> {
                     max_log: None,
                     max_log_rate: None,
                     max_log_rate_each: None,
+                    retention_json: "{}".to_owned(),
+                    hold_until: None,
+                    hold_message: String::new(),
                 };
                 entity::insert::<row::Entity, _>(&*tx, row)
                     .await
@@ -226,6 +252,12 @@ impl Projects<'_> {
                     paused: Set(settings.pause.is_some()),
                     pause_message: Set(text::message(settings.pause.as_deref().unwrap_or(""))),
                     policy_json: Set(text::encode(&settings.policy)?),
+                    retention_json: Set(text::encode(&settings.retention)?),
+                    hold_until: Set(settings.hold.as_ref().map(|hold| time::millis(hold.until))),
+                    hold_message: Set(settings
+                        .hold
+                        .as_ref()
+                        .map_or_else(String::new, |hold| text::message(&hold.message))),
                     ..Default::default()
                 };
                 row::Entity::update_many()
@@ -292,6 +324,11 @@ fn record(row: row::Model) -> Result<Project, Failure> {
             },
             pause: row.paused.then_some(row.pause_message),
             policy: text::decode(&row.policy_json)?,
+            retention: text::decode(&row.retention_json)?,
+            hold: row.hold_until.map(|until| Hold {
+                until: time::timestamp(until),
+                message: row.hold_message,
+            }),
         },
     })
 }

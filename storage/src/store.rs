@@ -30,6 +30,7 @@ use crate::{
     project::{self, Projects},
     queue::{self, Giver, Queue},
     report::Reports,
+    retention::{Keeper, Retained},
     shared::Read,
     test::Tests,
     token::{self, Tokens},
@@ -305,6 +306,15 @@ impl Store {
         }
     }
 
+    /// What is kept of a project, and what goes.
+    #[must_use]
+    pub const fn retained(&self, project: ProjectId) -> Retained<'_> {
+        Retained {
+            store: self,
+            project,
+        }
+    }
+
     /// The tests of a project.
     #[must_use]
     pub const fn tests(&self, project: ProjectId) -> Tests<'_> {
@@ -312,6 +322,12 @@ impl Store {
             store: self,
             project,
         }
+    }
+
+    /// Whose turn it is to delete, and blobs that are to go, of all projects; for the server itself.
+    #[must_use]
+    pub const fn keeper(&self) -> Keeper<'_> {
+        Keeper { store: self }
     }
 
     /// The logs of a project.

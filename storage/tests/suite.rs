@@ -42,6 +42,8 @@ mod offers;
 mod projects;
 #[path = "suite/reports.rs"]
 mod reports;
+#[path = "suite/retention.rs"]
+mod retention;
 #[path = "suite/schedule.rs"]
 mod schedule;
 #[path = "suite/schema.rs"]

@@ -30,7 +30,9 @@ Examples:
   muster delete workflow smoke
   muster delete workflow/smoke
   muster delete template k6
-  muster delete -f workflows/";
+  muster delete -f workflows/
+  muster delete smoke-3              an execution, its log, its artifacts and all that it has started
+  muster delete smoke-3 --force      also when it is pinned";
 
 /// Lines around a change.
 const CONTEXT: usize = 3;
@@ -54,42 +56,60 @@ pub(crate) struct Diff {
     files: Files,
 }
 
-/// Delete a stored workflow or template, or all of some files; executions stay
+/// Delete an execution, a stored workflow or template, or all of some files
+///
+/// Executions of a deleted workflow stay, until retention takes them.
 #[derive(Debug, Args)]
 #[command(after_help = DELETE)]
 pub(crate) struct Delete {
-    /// `workflow` or `template`; or with the name in one word, such as workflow/NAME
-    #[arg(required_unless_present = "files", value_parser = What::parse)]
+    /// An execution, such as smoke-3; or `workflow` or `template`, or with the name in one word, such as
+    /// workflow/NAME
+    #[arg(value_name = "WHAT", required_unless_present = "files", value_parser = What::parse)]
     kind: Option<What>,
-    /// Its name
+    /// Name of the workflow or template
     #[arg(conflicts_with = "files")]
     name: Option<String>,
     /// Files and folders whose documents are meant; - for standard input
     #[arg(short = 'f', long = "file", value_name = "PATH")]
     files: Vec<PathBuf>,
+    /// Delete an execution although it is pinned
+    #[arg(long)]
+    force: bool,
 }
 
-/// What is deleted: a kind, and the name when both are one word.
+/// What is deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct What {
-    kind: Kind,
-    name: Option<String>,
+enum What {
+    /// A kind of manifest, and the name when both are one word.
+    Stored(Kind, Option<String>),
+    /// An execution.
+    Execution(String),
 }
 
 impl What {
     fn parse(text: &str) -> Result<Self, String> {
         let named = Kind::named(text).or_else(|| Some((Kind::of(text)?, "")));
-        let (kind, name) = named.ok_or("expected `workflow` or `template`")?;
-        let name = (!name.is_empty()).then(|| name.to_owned());
-        Ok(Self { kind, name })
+        if let Some((kind, name)) = named {
+            let name = (!name.is_empty()).then(|| name.to_owned());
+            return Ok(Self::Stored(kind, name));
+        }
+        let name = text.strip_prefix("execution/").unwrap_or(text);
+        match name.is_empty() || (name.contains('/') && !name.starts_with("projects/")) {
+            true => Err("expected an execution, `workflow` or `template`".to_owned()),
+            false => Ok(Self::Execution(name.to_owned())),
+        }
     }
 
     /// What is meant together with the second word.
-    fn named(self, second: Option<&str>) -> Result<(Kind, String), Error> {
-        let word = self.kind.word();
-        match (self.name, second) {
-            (Some(name), None) => Ok((self.kind, name)),
-            (None, Some(name)) => Ok((self.kind, name.to_owned())),
+    fn named(
+        kind: Kind,
+        name: Option<String>,
+        second: Option<&str>,
+    ) -> Result<(Kind, String), Error> {
+        let word = kind.word();
+        match (name, second) {
+            (Some(name), None) => Ok((kind, name)),
+            (None, Some(name)) => Ok((kind, name.to_owned())),
             (None, None) => Err(Error::Usage(format!(
                 "which {word}? Give its name, such as {word}/NAME"
             ))),
@@ -265,8 +285,20 @@ fn difference(stored: Option<&call::Stored>, document: &Document) -> String {
 /// Deletes.
 pub(crate) async fn delete(arguments: Delete, global: &Global) -> Result<Exit, Error> {
     let mut wanted = Vec::new();
-    if let Some(what) = arguments.kind {
-        wanted.push(what.named(arguments.name.as_deref())?);
+    match arguments.kind {
+        Some(What::Stored(kind, name)) => {
+            wanted.push(What::named(kind, name, arguments.name.as_deref())?);
+        }
+        Some(What::Execution(name)) => {
+            if arguments.name.is_some() {
+                let text = format!(
+                    "'{name}' is neither `workflow` nor `template`; executions are deleted one by one"
+                );
+                return Err(Error::Usage(text));
+            }
+            return super::delete::execution(&name, arguments.force, global).await;
+        }
+        None => {}
     }
     if !arguments.files.is_empty() {
         let manifests = files::read(&arguments.files)?;

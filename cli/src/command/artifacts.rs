@@ -140,6 +140,19 @@ async fn find(
     global: &Global,
 ) -> Result<Found, Error> {
     let execution = super::get::execution(client, &arguments.id).await?;
+    if let Some(deleted) = json::time(execution.artifacts_delete_time.as_ref()) {
+        let deleted = measure::local(deleted);
+        let message = format!("its artifacts were deleted by retention at {deleted}");
+        if arguments.path.is_some() || arguments.download.is_some() || arguments.archive.is_some() {
+            return Err(Error::Refused {
+                message,
+                usage: false,
+                missing: true,
+                violations: Vec::new(),
+            });
+        }
+        super::note(global, &message);
+    }
     let place = arguments
         .folder
         .as_deref()

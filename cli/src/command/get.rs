@@ -154,6 +154,17 @@ fn text(execution: &Execution, artifacts: &[Artifact], terminal: &Terminal) -> S
     if execution.pause_requested {
         row("pause", "requested");
     }
+    if let Some(pin) = &execution.pin {
+        row("pinned", &format!("by {} {}", pin.creator, pin.message));
+    }
+    for (name, deleted) in [
+        ("log", &execution.logs_delete_time),
+        ("artifacts", &execution.artifacts_delete_time),
+    ] {
+        if deleted.is_some() {
+            row(name, &format!("deleted by retention {}", time(deleted)));
+        }
+    }
     row("reason", &execution.reason);
     for attempt in &execution.attempts {
         let why = report::why(&attempt.reason, &attempt.message);

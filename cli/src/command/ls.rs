@@ -126,7 +126,10 @@ fn table(executions: &[Execution]) -> Table {
     let mut table = Table::new(&["NAME", "STATE", "CREATED", "DURATION", "TAGS"]);
     for execution in executions {
         let state = execution.state();
-        let word = json::state(state).replace('_', " ");
+        let mut word = json::state(state).replace('_', " ");
+        if execution.pin.is_some() {
+            word.push_str(", pinned");
+        }
         table.row([
             execution.display_name.as_str().into(),
             Cell::styled(word, report::state_style(state)),

@@ -1,13 +1,14 @@
 //! `muster projects`: tenants.
 
 use clap::{Args, Subcommand};
+use muster_core::retention;
 use muster_proto::v1::{
-    CreateProjectRequest, ListProjectsRequest, PauseProjectRequest, Project, ResumeProjectRequest,
-    UpdateProjectRequest,
+    CreateProjectRequest, Hold, ListProjectsRequest, PauseProjectRequest, Project,
+    ResumeProjectRequest, UpdateProjectRequest,
 };
 use serde::Serialize;
 
-use super::stored::short;
+use super::{retention::Keep, stored::short};
 use crate::{
     arguments::Global,
     client::{Client, PAGE_SIZE, pages, request_id},
@@ -24,6 +25,8 @@ Examples:
   muster projects ls
   muster projects set payments --weight 3 --max-running 50 --max-per-minute none
   muster projects set payments --max-log 1GiB --max-log-rate-each 2MiB
+  muster projects set payments --keep-age 90d --keep-count none --keep-artifacts 14d
+  muster projects set payments --hold 2027-06-30 --hold-message 'an audit'
   muster projects pause payments -m 'an incident'
   muster projects resume payments
   muster --project payments ls";
@@ -72,6 +75,15 @@ enum Command {
         /// How fast each of its logs may come, in bytes a second; `none` for no limit
         #[arg(long, value_name = "BYTES", value_parser = bytes)]
         max_log_rate_each: Option<Bytes>,
+        #[command(flatten)]
+        keep: Keep,
+        /// Delete nothing of it until this date or time, or for an age such as 90d, whatever the retention
+        /// is; `none` ends that
+        #[arg(long, value_name = "TIME", value_parser = hold)]
+        hold: Option<Until>,
+        /// Why, shown to people
+        #[arg(long, value_name = "TEXT", requires = "hold", default_value = "")]
+        hold_message: String,
     },
     /// Let nothing of a project begin; what runs goes on
     Pause {
@@ -110,9 +122,31 @@ struct Row {
     max_log_rate: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_log_rate_each: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep: Option<Kept>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hold_until: Option<jiff::Timestamp>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    hold_message: String,
     paused: bool,
     #[serde(skip_serializing_if = "String::is_empty")]
     pause_message: String,
+}
+
+/// How long executions are kept, as far as the project says; 0 is no limit.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Kept {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_age_seconds: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_count: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_bytes: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_age_seconds: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    artifact_age_seconds: Option<i64>,
 }
 
 /// A limit, or none.
@@ -137,6 +171,30 @@ fn bytes(text: &str) -> Result<Bytes, String> {
         "none" => Ok(Bytes(None)),
         text => measure::bytes(text).map(|bytes| Bytes(Some(bytes))),
     }
+}
+
+/// The end of a hold, or none.
+#[derive(Debug, Clone, Copy)]
+struct Until(Option<jiff::Timestamp>);
+
+fn hold(text: &str) -> Result<Until, String> {
+    if text == "none" {
+        return Ok(Until(None));
+    }
+    let expected =
+        "expected a time such as 2027-06-30 or 2027-06-30T12:00:00Z, an age such as 90d, or none";
+    if let Ok(age) = retention::text::age(text) {
+        let now = muster_core::clock::Clock::system().now();
+        let age = jiff::SignedDuration::from_millis(i64::try_from(age).unwrap_or(i64::MAX));
+        let until = now.checked_add(age).map_err(|_late| expected.to_owned())?;
+        return Ok(Until(Some(until)));
+    }
+    let day = text.parse::<jiff::civil::Date>().ok();
+    let day = day.and_then(|day| day.to_zoned(jiff::tz::TimeZone::system()).ok());
+    let until = day.map(|day| day.timestamp()).or_else(|| text.parse().ok());
+    until
+        .map(|until| Until(Some(until)))
+        .ok_or_else(|| expected.to_owned())
 }
 
 #[derive(Serialize)]
@@ -175,6 +233,9 @@ async fn perform(client: &Client, command: Command) -> Result<Vec<Project>, Erro
             max_log,
             max_log_rate,
             max_log_rate_each,
+            keep,
+            hold,
+            hold_message,
         } => {
             let fields = [
                 ("weight", weight.is_some()),
@@ -184,8 +245,10 @@ async fn perform(client: &Client, command: Command) -> Result<Vec<Project>, Erro
                 ("max_log_bytes", max_log.is_some()),
                 ("max_log_rate", max_log_rate.is_some()),
                 ("max_log_rate_each", max_log_rate_each.is_some()),
+                ("hold", hold.is_some()),
             ];
-            let paths = fields.into_iter().filter(|(_, given)| *given);
+            let fields = fields.into_iter().chain(keep.fields());
+            let paths = fields.filter(|(_, given)| *given);
             let paths: Vec<String> = paths.map(|(path, _)| path.to_owned()).collect();
             if paths.is_empty() {
                 let text = "nothing to change: give --weight, --max-running or another option, see \
@@ -204,6 +267,14 @@ async fn perform(client: &Client, command: Command) -> Result<Vec<Project>, Erro
                     max_log_bytes: bytes(max_log),
                     max_log_rate: bytes(max_log_rate),
                     max_log_rate_each: bytes(max_log_rate_each),
+                    retention: Some(keep.message()),
+                    hold: hold.and_then(|until| until.0).map(|until| Hold {
+                        until_time: Some(prost_types::Timestamp {
+                            seconds: until.as_second(),
+                            nanos: until.subsec_nanosecond(),
+                        }),
+                        message: hold_message,
+                    }),
                     ..Project::default()
                 }),
                 update_mask: Some(prost_types::FieldMask { paths }),
@@ -265,6 +336,18 @@ fn show(projects: Vec<Project>, global: &Global) -> Result<(), Error> {
         max_log_bytes: project.max_log_bytes,
         max_log_rate: project.max_log_rate,
         max_log_rate_each: project.max_log_rate_each,
+        keep: project.retention.map(|kept| Kept {
+            max_age_seconds: kept.max_age_seconds,
+            max_count: kept.max_count,
+            max_bytes: kept.max_bytes,
+            log_age_seconds: kept.log_age_seconds,
+            artifact_age_seconds: kept.artifact_age_seconds,
+        }),
+        hold_until: project
+            .hold
+            .as_ref()
+            .and_then(|hold| json::time(hold.until_time.as_ref())),
+        hold_message: project.hold.map(|hold| hold.message).unwrap_or_default(),
         paused: project.paused,
         pause_message: project.pause_message,
     });
@@ -286,7 +369,13 @@ fn show(projects: Vec<Project>, global: &Global) -> Result<(), Error> {
     ]);
     for row in rows {
         let created = row.create_time.map_or_else(String::new, measure::local);
-        let state = if row.paused { "paused" } else { "open" };
+        let now = muster_core::clock::Clock::system().now();
+        let state = match (row.paused, row.hold_until.is_some_and(|until| now < until)) {
+            (true, true) => "paused, held",
+            (true, false) => "paused",
+            (false, true) => "open, held",
+            (false, false) => "open",
+        };
         table.row([
             row.name.into(),
             state.into(),

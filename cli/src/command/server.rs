@@ -4,7 +4,10 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use muster_core::clock::Clock;
+use muster_core::{
+    clock::Clock,
+    retention::{self, Retention},
+};
 use muster_server::{Config, Server, config::Tls};
 use muster_storage::blob;
 use tokio::task::JoinSet;
@@ -103,6 +106,22 @@ pub(crate) struct Arguments {
     /// Most bytes of all artifacts of one execution
     #[arg(long, value_name = "SIZE", default_value = "50GiB", value_parser = measure::bytes)]
     max_artifacts_size: i64,
+    /// How long after their end executions are kept, such as 14d, where neither project nor workflow says;
+    /// `none` for no limit
+    #[arg(long, value_name = "AGE", default_value = "30d", value_parser = retention::text::age)]
+    keep_age: u64,
+    /// How many executions of each workflow are kept; `none` for no limit
+    #[arg(long, value_name = "COUNT", default_value = "1000", value_parser = retention::text::count)]
+    keep_count: u64,
+    /// How many bytes logs and artifacts of each workflow may have, such as 20GiB
+    #[arg(long, value_name = "BYTES", default_value = "none", value_parser = retention::text::bytes)]
+    keep_size: u64,
+    /// How long logs are kept, when that is shorter
+    #[arg(long, value_name = "AGE", default_value = "none", value_parser = retention::text::age)]
+    keep_logs: u64,
+    /// How long artifacts are kept, when that is shorter
+    #[arg(long, value_name = "AGE", default_value = "none", value_parser = retention::text::age)]
+    keep_artifacts: u64,
     /// How long open calls may take when the server stops
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     stop_grace: Duration,
@@ -197,6 +216,13 @@ fn config(arguments: Arguments, global: &Global) -> Result<Config, Error> {
         lease_duration: arguments.lease_duration,
         renew_interval: arguments.renew_interval,
         max_log: arguments.max_log,
+        retention: Retention {
+            max_age_ms: Some(arguments.keep_age),
+            max_count: Some(arguments.keep_count),
+            max_bytes: Some(arguments.keep_size),
+            log_age_ms: Some(arguments.keep_logs),
+            artifact_age_ms: Some(arguments.keep_artifacts),
+        },
         stop_grace: arguments.stop_grace,
         max_artifact_size: arguments.max_artifact_size.unsigned_abs(),
         max_artifacts_size: arguments.max_artifacts_size.unsigned_abs(),

@@ -18,4 +18,5 @@ mod local;
 mod loss;
 mod remote;
 mod requests;
+mod retention;
 mod words;

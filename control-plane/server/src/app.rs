@@ -16,6 +16,7 @@ mod manifests;
 mod projects;
 mod queue;
 mod reports;
+mod retention;
 mod test_cases;
 mod tokens;
 
@@ -28,7 +29,7 @@ use muster_core::{
     id::ExecutionId,
 };
 use muster_storage::{Blobs, Store, execution::Changed, word::Word};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 
 pub(crate) use archive::Form;
@@ -44,6 +45,7 @@ pub(crate) use logs::{
 };
 pub(crate) use manifests::ManifestChange;
 pub(crate) use reports::MOST_READING;
+pub(crate) use retention::{Orphans, Plan as RetentionPlan, Planned, part_name};
 pub(crate) use test_cases::{Change, HistoryFilter};
 pub(crate) use tokens::WantedToken;
 
@@ -62,6 +64,8 @@ pub(crate) struct App {
     pub(crate) link: Link,
     pub(crate) replicas: Replicas,
     pub(crate) tasks: TaskTracker,
+    /// Blobs are noted that are to be deleted.
+    pub(crate) doomed: Notify,
     /// Places for archives that are being made.
     archives: Arc<Semaphore>,
 }
@@ -86,6 +90,7 @@ impl App {
             link: Link::new(),
             replicas,
             tasks: TaskTracker::new(),
+            doomed: Notify::new(),
             archives: Arc::new(Semaphore::new(archive::MOST_ARCHIVES)),
         })
     }

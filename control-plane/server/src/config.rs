@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use muster_core::policy::Policy;
+use muster_core::{policy::Policy, retention::Retention};
 use muster_storage::blob;
 
 /// Largest manifest, in bytes.
@@ -51,6 +51,11 @@ pub struct Config {
     pub max_log: i64,
     /// What follows when attempts end badly, where neither workflow nor project says.
     pub recovery: Policy,
+    /// How long executions are kept, where neither workflow nor project says; what is not said here
+    /// either is left to [`Retention::DEFAULT`].
+    pub retention: Retention,
+    /// How often one of the servers looks for what is beyond its retention.
+    pub retention_interval: Duration,
     /// Most bytes of one artifact.
     pub max_artifact_size: u64,
     /// Most bytes of all artifacts of one execution.
@@ -110,6 +115,8 @@ impl Config {
             stop_grace: Duration::from_secs(10),
             max_log: 4 << 30,
             recovery: Policy::default(),
+            retention: Retention::default(),
+            retention_interval: Duration::from_secs(5 * 60),
             max_artifact_size: 10 << 30,
             max_artifacts_size: 50 << 30,
         }

@@ -16,6 +16,7 @@ mod projects;
 mod queue;
 mod recovery;
 mod request;
+mod retention;
 mod status;
 mod templates;
 mod test_cases;
@@ -29,6 +30,7 @@ use muster_proto::v1::{
     credential_service_server::CredentialServiceServer,
     execution_service_server::ExecutionServiceServer, log_service_server::LogServiceServer,
     project_service_server::ProjectServiceServer, queue_service_server::QueueServiceServer,
+    retention_service_server::RetentionServiceServer,
     template_service_server::TemplateServiceServer, test_service_server::TestServiceServer,
     workflow_service_server::WorkflowServiceServer,
 };
@@ -123,6 +125,7 @@ pub(crate) async fn routes(
         .add_service(web!(ArtifactServiceServer))
         .add_service(web!(AgentServiceServer))
         .add_service(web!(ProjectServiceServer))
-        .add_service(web!(QueueServiceServer));
+        .add_service(web!(QueueServiceServer))
+        .add_service(web!(RetentionServiceServer));
     Ok(routes.routes().into_axum_router())
 }

@@ -22,6 +22,13 @@ pub const LOG_BYTES: &str = "muster_log_bytes_total";
 /// Bytes of complete artifacts.
 pub const ARTIFACT_BYTES: &str = "muster_artifact_bytes_total";
 
+/// Executions that were deleted, or their files, by part.
+pub const DELETED: &str = "muster_deleted_executions_total";
+/// Blobs that were deleted after their rows.
+pub const DELETED_BLOBS: &str = "muster_deleted_blobs_total";
+/// Blobs that no row named and that were deleted.
+pub const ORPHANS: &str = "muster_deleted_orphans_total";
+
 /// Describes all of them; without effect when there is no recorder.
 pub fn describe() {
     describe_counter!(CALLS, "gRPC calls by method and code");
@@ -35,5 +42,11 @@ pub fn describe() {
         "streams closed because their agent went on with what makes no sense"
     );
     describe_counter!(LOG_BYTES, Unit::Bytes, "log bytes that became durable");
+    describe_counter!(
+        DELETED,
+        "executions that were deleted, or their files, by part"
+    );
+    describe_counter!(DELETED_BLOBS, "blobs that were deleted after their rows");
+    describe_counter!(ORPHANS, "blobs that no row named and that were deleted");
     describe_counter!(ARTIFACT_BYTES, Unit::Bytes, "bytes of complete artifacts");
 }

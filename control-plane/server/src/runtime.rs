@@ -199,6 +199,9 @@ impl Server {
         essential(tasks::watch_leases(Arc::clone(&app), stop.clone()).boxed());
         essential(tasks::keep_house(Arc::clone(&app), stop.clone()).boxed());
         essential(tasks::watch_orphans(Arc::clone(&app), stop.clone()).boxed());
+        essential(tasks::keep_retention(Arc::clone(&app), stop.clone()).boxed());
+        essential(tasks::delete_blobs(Arc::clone(&app), stop.clone()).boxed());
+        essential(tasks::watch_blobs(Arc::clone(&app), stop.clone()).boxed());
         app.store
             .set_giver(Arc::new(dispatch::AtOnce(Arc::downgrade(&app))));
         essential(dispatch::run(Arc::clone(&app), stop.clone()).boxed());

@@ -20,6 +20,8 @@ const HOUSEKEEPING: Duration = Duration::from_secs(30);
 /// How long after a look for orphans the next one is. Attempts end by the thousand, and one look
 /// finds what all of them have left.
 const ORPHANS: Duration = Duration::from_millis(100);
+/// How often it is asked whose turn it is to look for blobs without rows.
+const ORPHAN_BLOBS: Duration = Duration::from_secs(10 * 60);
 /// Most rows of one sweep.
 const BATCH: u32 = 500;
 
@@ -80,6 +82,45 @@ pub(crate) async fn keep_house(app: Arc<App>, stop: CancellationToken) {
     while tick(&mut ticks, &stop).await {
         if let Err(error) = clean_up(&app).await {
             tracing::warn!(%error, "a sweep failed; it is tried again");
+        }
+    }
+}
+
+/// Deletes what is beyond its retention, until `stop`.
+pub(crate) async fn keep_retention(app: Arc<App>, stop: CancellationToken) {
+    // Looked at more often than it is done: the turn may be another server's, which has stopped.
+    let mut ticks = ticks(app.config.retention_interval.min(HOUSEKEEPING));
+    while tick(&mut ticks, &stop).await {
+        if let Err(error) = app.sweep_retention(&stop).await {
+            tracing::warn!(%error, "retention could not be swept; it is tried again");
+        }
+    }
+}
+
+/// Deletes blobs whose rows are gone, as soon as there are some, until `stop`.
+pub(crate) async fn delete_blobs(app: Arc<App>, stop: CancellationToken) {
+    let mut sweep = ticks(app.config.retention_interval.min(HOUSEKEEPING));
+    loop {
+        let swept = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = app.doomed.notified() => false,
+            _ = sweep.tick() => true,
+        };
+        if let Err(error) = app.delete_doomed_blobs(swept, &stop).await {
+            tracing::warn!(%error, "blobs can not be deleted now; it is tried again");
+        }
+    }
+}
+
+/// Looks once a day for blobs that no row names, until `stop`.
+pub(crate) async fn watch_blobs(app: Arc<App>, stop: CancellationToken) {
+    let mut ticks = ticks(ORPHAN_BLOBS);
+    while tick(&mut ticks, &stop).await {
+        if let Err(error) = app.sweep_orphans_daily(&stop).await
+            && !stop.is_cancelled()
+        {
+            tracing::warn!(%error, "blobs without rows could not be looked for; it is tried again tomorrow");
         }
     }
 }

@@ -60,6 +60,10 @@ pub struct Model {
     pub stop_cause: Option<String>,
     pub stage_deadline: Option<i64>,
     pub run_left: Option<i64>,
+    pub pinned: bool,
+    pub pin_json: Option<String>,
+    pub logs_delete_time: Option<i64>,
+    pub artifacts_delete_time: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -15,6 +15,7 @@ pub struct Model {
     pub revision: i64,
     pub create_time: i64,
     pub delete_time: Option<i64>,
+    pub retention_json: String,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -22,6 +22,9 @@ pub struct Model {
     pub max_log: Option<i64>,
     pub max_log_rate: Option<i64>,
     pub max_log_rate_each: Option<i64>,
+    pub retention_json: String,
+    pub hold_until: Option<i64>,
+    pub hold_message: String,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -493,6 +493,10 @@ fn new_row(
         stop_cause: None,
         stage_deadline: None,
         run_left: None,
+        pinned: false,
+        pin_json: None,
+        logs_delete_time: None,
+        artifacts_delete_time: None,
     };
     row.lane = Some(lane::of(&row));
     Ok(row)

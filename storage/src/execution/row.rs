@@ -17,7 +17,7 @@ use sea_orm::{
 
 use crate::artifact;
 
-use super::{Changed, Concurrency, Execution, LogSummary, child, lane};
+use super::{Changed, Concurrency, Execution, LogSummary, Pin, child, lane};
 use crate::{
     Error,
     entity::{self, Changing, execution as row, execution_event as event_row},
@@ -234,6 +234,18 @@ impl Change {
         Ok(())
     }
 
+    /// Whether it is pinned.
+    pub(crate) const fn is_pinned(&self) -> bool {
+        self.row.pinned
+    }
+
+    /// Pins it, or lets it go.
+    pub(crate) fn pin(&mut self, pin: Option<&Pin>) -> Result<(), Failure> {
+        self.row.pinned = pin.is_some();
+        self.row.pin_json = pin.map(text::encode).transpose()?;
+        Ok(())
+    }
+
     /// Adds to its history.
     pub(crate) fn event(&mut self, kind: &str, message: &str) {
         self.row.event_count += 1;
@@ -283,7 +295,7 @@ impl Change {
 }
 
 /// What can change of an execution.
-const CHANGING: [Changing<row::Model>; 28] = entity::changing!(row:
+const CHANGING: [Changing<row::Model>; 30] = entity::changing!(row:
     Revision revision,
     State state,
     LeaseAttemptId lease_attempt_id,
@@ -312,6 +324,8 @@ const CHANGING: [Changing<row::Model>; 28] = entity::changing!(row:
     LostAgents lost_agents,
     StageDeadline stage_deadline,
     RunLeft run_left,
+    Pinned pinned,
+    PinJson pin_json,
 );
 
 /// An execution as it was written.
@@ -468,6 +482,9 @@ pub(crate) fn record(row: &row::Model) -> Result<Execution, Failure> {
         },
         artifact_count: unsigned(row.artifact_count),
         artifact_bytes: row.artifact_bytes,
+        pin: row.pin_json.as_deref().map(text::decode).transpose()?,
+        logs_delete_time: row.logs_delete_time.map(time::timestamp),
+        artifacts_delete_time: row.artifacts_delete_time.map(time::timestamp),
         revision: row.revision,
     })
 }

@@ -44,6 +44,7 @@ on_every_store!(
     a_blob_that_is_given_up_leaves_nothing,
     a_missing_blob_is_not_found_and_deleting_it_is_no_error,
     keys_are_unique_and_may_not_leave_their_place,
+    blobs_are_listed_with_their_key_and_the_time_of_the_store,
 );
 
 fn credentials() -> Credentials {
@@ -269,4 +270,32 @@ async fn a_missing_bucket_and_wrong_credentials_name_the_cure() {
         .to_string();
     assert!(error.contains("AWS_SECRET_ACCESS_KEY"), "{error}");
     assert!(!error.contains("wrong"), "{error}");
+}
+
+async fn blobs_are_listed_with_their_key_and_the_time_of_the_store(blobs: Blobs) {
+    let before = blobs.now().await.expect("a time");
+    let key = blobs.key("listed/a");
+    let put = blobs.put(&key, Bytes::from_static(b"abc")).await;
+    put.expect("put");
+    // What is being written is not there yet.
+    let mut writer = blobs.writer(&blobs.key("listed/b"));
+    let written = writer.write(Bytes::from_static(b"abc")).await;
+    written.expect("written");
+    let listed = blobs
+        .list("listed")
+        .expect("a list")
+        .try_collect::<Vec<_>>();
+    let listed = listed.await.expect("a list");
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    assert_eq!((listed[0].key.as_str(), listed[0].size), (key.as_str(), 3));
+    // Some stores count in seconds.
+    let second = jiff::SignedDuration::from_secs(1);
+    assert!(listed[0].modified >= before - second, "{listed:?}");
+    writer.abort().await.expect("it is given up");
+    let none = blobs
+        .list("nothing")
+        .expect("a list")
+        .try_collect::<Vec<_>>();
+    assert_eq!(none.await.expect("a list"), []);
+    assert!(blobs.list("../x").is_err());
 }

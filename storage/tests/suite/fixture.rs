@@ -139,6 +139,27 @@ impl Database {
         }
     }
 
+    /// Counts what no part of the store counts.
+    pub(crate) async fn count(&self, query: &str) -> i64 {
+        if self.url.starts_with("sqlite:") {
+            let mut db = SqliteConnection::connect(&self.url).await.expect("SQLite");
+            let count = sqlx::query_scalar(AssertSqlSafe(query.to_owned()))
+                .fetch_one(&mut db)
+                .await
+                .expect("a number");
+            db.close().await.expect("it closes");
+            count
+        } else {
+            let mut db = PgConnection::connect(&self.url).await.expect("PostgreSQL");
+            let count = sqlx::query_scalar(AssertSqlSafe(query.to_owned()))
+                .fetch_one(&mut db)
+                .await
+                .expect("a number");
+            db.close().await.expect("it closes");
+            count
+        }
+    }
+
     /// Another server on the same database.
     pub(crate) async fn another_store(&self) -> Store {
         connect(&self.url, &self.clock).await

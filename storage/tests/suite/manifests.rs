@@ -1,5 +1,6 @@
 //! Workflows and templates.
 
+use muster_core::retention::Retention;
 use muster_storage::{Error, manifest::NewManifest};
 
 use crate::fixture::{Database, map, request};
@@ -20,6 +21,7 @@ fn manifest(name: &str, text: &str) -> NewManifest {
         text: text.to_owned(),
         labels: map(&[("team", "a")]),
         description: "does things".to_owned(),
+        retention: Retention::default(),
     }
 }
 

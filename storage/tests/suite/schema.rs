@@ -46,6 +46,7 @@ async fn servers_that_start_together_do_not_disturb_each_other(db: Database) {
     // Back to an empty database.
     for table in [
         "artifacts",
+        "doomed_blobs",
         "missing_artifacts",
         "test_results",
         "tests",

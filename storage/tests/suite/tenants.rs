@@ -1,6 +1,6 @@
 //! Nothing crosses the border of a project: what is another's is not found.
 
-use muster_core::execution::Stop;
+use muster_core::{execution::Stop, retention::Retention};
 use muster_storage::{
     Error,
     artifact::{Below, NewArtifact, Preview},
@@ -28,6 +28,7 @@ fn manifest() -> NewManifest {
         text: "text".to_owned(),
         labels: map(&[]),
         description: String::new(),
+        retention: Retention::default(),
     }
 }
 

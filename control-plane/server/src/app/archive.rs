@@ -43,6 +43,7 @@ impl App {
     ) -> Result<mpsc::Receiver<Result<Bytes, Error>>, Error> {
         let project = self.project(caller, project, Access::Read).await?;
         let execution = self.store.executions(project.id).find(execution).await?;
+        super::artifacts::refuse_deleted(&execution)?;
         let place = Arc::clone(&self.archives).try_acquire_owned();
         let place = place.map_err(|_none_free| {
             Error::LimitReached(format!(

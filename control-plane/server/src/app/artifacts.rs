@@ -5,9 +5,21 @@ use muster_storage::{
     Page,
     artifact::{Artifact, Below, Cursor, Folder, Missing},
     blob::BlobStream,
+    execution::Execution,
 };
 
 use super::{Access, App, Caller, Error};
+
+/// Refuses to read artifacts that were deleted.
+pub(super) fn refuse_deleted(execution: &Execution) -> Result<(), Error> {
+    execution.artifacts_delete_time.map_or(Ok(()), |at| {
+        Err(Error::Deleted(format!(
+            "the artifacts of {} were deleted by retention at {at:.0}; `muster projects set \
+             --keep-artifacts` says how long artifacts are kept",
+            execution.display_name
+        )))
+    })
+}
 
 impl App {
     /// A page of artifacts, and with the last one what is missing there.
@@ -57,7 +69,13 @@ impl App {
     ) -> Result<Artifact, Error> {
         let project = self.project(caller, project, Access::Read).await?;
         let execution = self.store.executions(project.id).find(execution).await?;
-        let found = self.store.artifacts(project.id).get(artifact).await?;
+        let found = match self.store.artifacts(project.id).get(artifact).await {
+            Err(error) if error.is_not_found() => {
+                refuse_deleted(&execution)?;
+                return Err(error.into());
+            }
+            found => found?,
+        };
         if found.execution != execution.id {
             return Err(Error::NotFound(format!(
                 "artifact '{artifact}' was not found in execution '{}'",

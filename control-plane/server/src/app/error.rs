@@ -15,6 +15,9 @@ pub(crate) enum Error {
     /// It is not there, or belongs to somebody else.
     #[error("{0}")]
     NotFound(String),
+    /// It was there and was deleted, by retention or by somebody.
+    #[error("{0}")]
+    Deleted(String),
     /// Its name is taken.
     #[error("{0}")]
     AlreadyExists(String),

@@ -2,6 +2,7 @@
 //! without a hole that is not shown.
 
 mod begin;
+mod deleted;
 mod grep;
 mod stored;
 mod window;
@@ -132,6 +133,7 @@ impl App {
         };
         self.tasks.spawn(async move {
             if let Err(error) = reader.run(range.follow).await {
+                let error = reader.explain(error).await;
                 // The reader may be gone, which is no news.
                 let _gone = reader.sender.send(Err(error)).await;
             }
@@ -149,6 +151,9 @@ impl Reader {
                 Some(epoch) => logs.head_of(self.execution, epoch).await?,
                 None => logs.head(self.execution).await?,
             };
+            if let Some(at) = head.deleted {
+                return Err(deleted::by_retention(at));
+            }
             if let Some(attempt) = head.attempt {
                 self.turn_to(attempt).await?;
                 let live = follow.then(|| self.app.hub.watch_log(attempt));
@@ -382,6 +387,9 @@ impl Reader {
         }
         if self.finish_search().await.is_err() {
             return Ok(());
+        }
+        if summary.size > self.at {
+            self.refuse_deleted().await?;
         }
         let missing = (summary.size > self.at).then(|| LogItem::Gap {
             offset: self.at,

@@ -1,6 +1,6 @@
 //! Stored workflows and templates. Both are manifests; the kind says which.
 
-use muster_core::name;
+use muster_core::{name, retention};
 use muster_spec::{manifest::Document, yaml::Limits};
 use muster_storage::{
     Page, Request, Written,
@@ -168,10 +168,13 @@ fn read(kind: Kind, text: &str) -> Result<NewManifest, Error> {
     };
     name::check_subdomain(document.name())
         .map_err(|error| Error::invalid("manifest.metadata.name", error.to_string()))?;
+    let retention = retention::text::annotations(&metadata.annotations)
+        .map_err(|error| Error::invalid("manifest.metadata.annotations", error.to_string()))?;
     Ok(NewManifest {
         name: metadata.name.clone(),
         text: text.to_owned(),
         labels: metadata.labels.clone(),
         description: description.clone().unwrap_or_default(),
+        retention,
     })
 }

@@ -72,7 +72,13 @@ impl App {
         caller.require_admin()?;
         let project = self.project(caller, name, Access::Write).await?;
         let mut settings = project.settings;
+        let held = settings.hold.clone();
         change(&mut settings)?;
+        if let Some(hold) = settings.hold.as_mut()
+            && held.as_ref() != Some(hold)
+        {
+            hold.message = by(caller, &hold.message);
+        }
         check(&settings)?;
         let projects = self.store.projects();
         let written = projects.set(project.id, &settings, request).await?;

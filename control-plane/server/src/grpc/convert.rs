@@ -16,7 +16,7 @@ use muster_storage::{
     token,
 };
 
-use super::recovery;
+use super::{recovery, retention};
 use crate::app::{Error, Explanation, Reason};
 
 /// A time for the wire.
@@ -84,6 +84,9 @@ pub(super) fn execution(project: &str, record: Execution) -> v1::Execution {
         warnings: record.warnings,
         creator: record.creator,
         artifact_count: signed(record.artifact_count),
+        pin: record.pin.map(retention::pin),
+        logs_delete_time: record.logs_delete_time.map(timestamp),
+        artifacts_delete_time: record.artifacts_delete_time.map(timestamp),
         origin: record.origin.map(|given| origin(project, given)),
         children: Vec::new(),
         outputs: Vec::new(),
@@ -342,6 +345,8 @@ pub(super) fn project(record: Project) -> v1::Project {
         max_log_bytes: settings.logs.max_size,
         max_log_rate: settings.logs.max_rate,
         max_log_rate_each: settings.logs.max_rate_each,
+        retention: Some(retention::show(&settings.retention)),
+        hold: settings.hold.map(retention::hold),
     }
 }
 

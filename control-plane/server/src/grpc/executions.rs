@@ -7,19 +7,20 @@ use muster_core::{execution::Stop, id::ExecutionId};
 use muster_proto::v1::{
     BatchCreateExecutionsRequest, BatchCreateExecutionsResponse, CancelExecutionRequest,
     CancelExecutionResponse, CreateExecutionError, CreateExecutionRequest, CreateExecutionResponse,
-    CreateExecutionResult, Execution, ExplainExecutionRequest, ExplainExecutionResponse,
-    GetExecutionRequest, GetExecutionResponse, GetExecutionWorkflowRequest,
-    GetExecutionWorkflowResponse, ListExecutionEventsRequest, ListExecutionEventsResponse,
-    ListExecutionsRequest, ListExecutionsResponse, PauseExecutionRequest, PauseExecutionResponse,
-    ResumeExecutionRequest, ResumeExecutionResponse, WatchExecutionRequest, WatchExecutionResponse,
-    create_execution_request::Source as WireSource, create_execution_result,
-    execution_service_server::ExecutionService,
+    CreateExecutionResult, DeleteExecutionRequest, DeleteExecutionResponse, Execution,
+    ExplainExecutionRequest, ExplainExecutionResponse, GetExecutionRequest, GetExecutionResponse,
+    GetExecutionWorkflowRequest, GetExecutionWorkflowResponse, ListExecutionEventsRequest,
+    ListExecutionEventsResponse, ListExecutionsRequest, ListExecutionsResponse,
+    PauseExecutionRequest, PauseExecutionResponse, PinExecutionRequest, PinExecutionResponse,
+    ResumeExecutionRequest, ResumeExecutionResponse, UnpinExecutionRequest, UnpinExecutionResponse,
+    WatchExecutionRequest, WatchExecutionResponse, create_execution_request::Source as WireSource,
+    create_execution_result, execution_service_server::ExecutionService,
 };
 use muster_spec::compile::Undeclared;
 use muster_storage::execution::Filter;
 use tonic::{Request, Response, Status};
 
-use super::{Answers, Api, convert, name, page, request::Content};
+use super::{Answers, Api, convert, name, page, request::Content, retention};
 use crate::app::{App, Caller, Error, NewRun, REPLICAS, Source};
 
 /// How often a watcher looks without a word from anybody: another replica may write.
@@ -199,6 +200,66 @@ impl ExecutionService for Api {
         Ok(Response::new(ResumeExecutionResponse {
             execution: Some(convert::details(project, resumed)),
         }))
+    }
+
+    async fn pin_execution(
+        &self,
+        request: Request<PinExecutionRequest>,
+    ) -> Result<Response<PinExecutionResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let parts = name::execution("name", &message.name)?;
+        retention::check_message("message", &message.message)?;
+        let request = Content::new("PinExecution")
+            .field(&message.name)
+            .field(&message.message)
+            .request(&caller, &message.request_id)?;
+        let pinned = self
+            .app
+            .pin_execution(&caller, parts, &message.message, request.as_ref())
+            .await?;
+        Ok(Response::new(PinExecutionResponse {
+            execution: Some(convert::details(parts[0], pinned)),
+        }))
+    }
+
+    async fn unpin_execution(
+        &self,
+        request: Request<UnpinExecutionRequest>,
+    ) -> Result<Response<UnpinExecutionResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let parts = name::execution("name", &message.name)?;
+        let request = Content::new("UnpinExecution")
+            .field(&message.name)
+            .request(&caller, &message.request_id)?;
+        let free = self
+            .app
+            .unpin_execution(&caller, parts, request.as_ref())
+            .await?;
+        Ok(Response::new(UnpinExecutionResponse {
+            execution: Some(convert::details(parts[0], free)),
+        }))
+    }
+
+    async fn delete_execution(
+        &self,
+        request: Request<DeleteExecutionRequest>,
+    ) -> Result<Response<DeleteExecutionResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let parts = name::execution("name", &message.name)?;
+        let request = Content::new("DeleteExecution")
+            .field(&message.name)
+            .field([u8::from(message.force)])
+            .request(&caller, &message.request_id)?;
+        let deleted = self
+            .app
+            .delete_execution(&caller, parts, message.force, request.as_ref())
+            .await?;
+        let response = deleted.map(|deleted| DeleteExecutionResponse {
+            executions: retention::signed(deleted.ids.len() as u64),
+            log_bytes: retention::signed(deleted.log_bytes),
+            artifact_bytes: retention::signed(deleted.artifact_bytes),
+        });
+        Ok(Response::new(response.unwrap_or_default()))
     }
 
     type WatchExecutionStream = Answers<WatchExecutionResponse>;

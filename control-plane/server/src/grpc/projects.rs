@@ -14,11 +14,11 @@ use muster_proto::v1::{
 use muster_storage::project::{NewProject, Settings};
 use tonic::{Request, Response, Status};
 
-use super::{Api, convert, name, page, recovery, request::Content};
+use super::{Api, convert, name, page, recovery, request::Content, retention};
 use crate::app::Error;
 
 /// What can be changed.
-const FIELDS: [&str; 8] = [
+const FIELDS: [&str; 15] = [
     "weight",
     "max_running",
     "max_queued",
@@ -27,6 +27,13 @@ const FIELDS: [&str; 8] = [
     "max_log_bytes",
     "max_log_rate",
     "max_log_rate_each",
+    "hold",
+    "retention",
+    "retention.max_age_seconds",
+    "retention.max_count",
+    "retention.max_bytes",
+    "retention.log_age_seconds",
+    "retention.artifact_age_seconds",
 ];
 
 /// Changes one field.
@@ -42,6 +49,11 @@ fn set(settings: &mut Settings, told: &Project, path: &str) -> Result<(), Error>
         "max_log_rate_each" => settings.logs.max_rate_each = told.max_log_rate_each,
         "recovery" => {
             settings.policy = recovery::read(&told.recovery.unwrap_or_default())?;
+        }
+        "hold" => settings.hold = told.hold.clone().map(retention::read_hold).transpose()?,
+        path if path.starts_with("retention") => {
+            let told = told.retention.unwrap_or_default();
+            retention::set(&mut settings.retention, &told, path)?;
         }
         other => {
             let text = format!(

@@ -61,6 +61,7 @@ impl From<Error> for Status {
             Error::Unauthenticated(_) => (Code::Unauthenticated, "UNAUTHENTICATED"),
             Error::PermissionDenied(_) => (Code::PermissionDenied, "PERMISSION_DENIED"),
             Error::NotFound(_) => (Code::NotFound, "NOT_FOUND"),
+            Error::Deleted(_) => (Code::NotFound, "DELETED"),
             Error::AlreadyExists(_) => (Code::AlreadyExists, "ALREADY_EXISTS"),
             Error::Conflict(_) => (Code::Aborted, "CONFLICT"),
             Error::Invalid(_) => (Code::InvalidArgument, "INVALID"),

@@ -11,6 +11,7 @@ use muster_proto::v1::{
     credential_service_client::CredentialServiceClient, execution::State,
     execution_service_client::ExecutionServiceClient, log_service_client::LogServiceClient,
     project_service_client::ProjectServiceClient, queue_service_client::QueueServiceClient,
+    retention_service_client::RetentionServiceClient,
     template_service_client::TemplateServiceClient, test_service_client::TestServiceClient,
     token::Role, workflow_service_client::WorkflowServiceClient,
 };
@@ -73,6 +74,7 @@ pub(crate) struct Clients {
     pub(crate) agents: AgentServiceClient<Authed>,
     pub(crate) projects: ProjectServiceClient<Authed>,
     pub(crate) queue: QueueServiceClient<Authed>,
+    pub(crate) retention: RetentionServiceClient<Authed>,
     pub(crate) link: AgentLinkServiceClient<Authed>,
 }
 
@@ -268,6 +270,7 @@ impl Clients {
             agents: client!(AgentServiceClient),
             projects: client!(ProjectServiceClient),
             queue: client!(QueueServiceClient),
+            retention: client!(RetentionServiceClient),
             link: client!(AgentLinkServiceClient),
         }
     }

@@ -16,6 +16,10 @@ use muster_proto::v1::{
     GetAgentRequest, GetCredentialRequest, ListAgentsRequest, ListCredentialsRequest,
     RotateAgentTokenRequest, UpdateCredentialRequest,
 };
+use muster_proto::v1::{
+    DeleteExecutionRequest, ListLargestExecutionsRequest, ListUsageRequest, PinExecutionRequest,
+    PlanRetentionRequest, SweepOrphansRequest, UnpinExecutionRequest,
+};
 use tonic::Code;
 
 use super::fixture::{Fixture, run};
@@ -114,8 +118,16 @@ async fn everything_of_a_foreign_project_is_not_found() {
         base: execution(),
         name: execution(),
     }));
+    not_found!(executions.pin_execution(PinExecutionRequest { name: execution() }));
+    not_found!(executions.unpin_execution(UnpinExecutionRequest { name: execution() }));
+    not_found!(executions.delete_execution(DeleteExecutionRequest { name: execution() }));
+    not_found!(retention.list_usage(ListUsageRequest { parent: parent() }));
+    not_found!(
+        retention.list_largest_executions(ListLargestExecutionsRequest { parent: parent() })
+    );
+    not_found!(retention.plan_retention(PlanRetentionRequest { parent: parent() }));
     not_found!(projects.get_project(GetProjectRequest { name: parent() }));
-    assert_eq!(refused, 33, "a method without a line here is not checked");
+    assert_eq!(refused, 39, "a method without a line here is not checked");
 
     // The same id in a project that the caller can see leads nowhere either.
     let name = made.name.replace("projects/default", "projects/other");
@@ -155,6 +167,7 @@ async fn only_an_administrator_manages_the_instance() {
         ..CreateTokenRequest::default()
     }));
     denied!(projects.list_tokens(ListTokensRequest::default()));
+    denied!(retention.sweep_orphans(SweepOrphansRequest::default()));
     let name = format!("tokens/{}", uuid::Uuid::now_v7());
     denied!(projects.delete_token(DeleteTokenRequest {
         name,

@@ -23,6 +23,7 @@ mod protocol;
 mod readers;
 mod replicas;
 mod restore;
+mod retention;
 mod schedule;
 mod skew;
 mod stop;
