@@ -188,7 +188,7 @@ proptest! {
         let verdicts: Vec<_> = units.iter().map(|unit| judge.judge(unit)).collect();
         let ended = |unit: &&Unit| unit.finish_time.is_some();
         let first = |wanted: &dyn Fn(&Unit) -> bool| {
-            units.iter().filter(ended).position(|unit| wanted(unit))
+            units.iter().filter(ended).position(wanted)
         };
         let over: Vec<_> = units.iter().zip(&verdicts).filter(|(unit, _)| ended(unit)).collect();
         let always = [

@@ -323,7 +323,7 @@ async fn an_old_epoch_or_a_foreign_attempt_is_refused_and_changes_nothing() {
         // It ends with its owner.
         fixture: _fixture,
         ..
-    } = Robbery::begin().await;
+    } = Box::pin(Robbery::begin()).await;
     let mut old = agent.report_of(&work, Phase::Running);
     old.epoch = 0;
     agent.say(Message::Report(old)).await;
@@ -359,7 +359,7 @@ async fn an_agent_that_goes_on_with_attempts_of_others_loses_its_stream_and_dist
         token,
         made,
         work,
-    } = Robbery::begin().await;
+    } = Box::pin(Robbery::begin()).await;
     let mut refused = 0;
     for _ in 0..100 {
         let mut foreign = thief.report_of(&work, Phase::Lost);
