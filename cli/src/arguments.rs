@@ -7,9 +7,9 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 
 use crate::{
     command::{
-        agent, agents, apply, artifacts, cancel, completions, context, credentials, eval, events,
-        explain, get, lint, logs, ls, pause, projects, queue, run, schema, server, stored, tokens,
-        version, wait,
+        agent, agents, apply, artifacts, audit, cancel, completions, context, credentials, eval,
+        events, explain, get, lint, logs, ls, pause, projects, queue, run, schema, server, stored,
+        tokens, version, wait,
     },
     exit,
     terminal::{ColorChoice, Terminal},
@@ -210,6 +210,7 @@ pub(crate) enum Command {
     Queue(queue::Arguments),
     Tokens(tokens::Arguments),
     Credentials(credentials::Arguments),
+    Audit(audit::Arguments),
     Completions(completions::Arguments),
     Version(version::Arguments),
     /// What the exit codes mean

@@ -4,6 +4,7 @@
 pub(crate) mod agent;
 pub(crate) mod artifact;
 pub(crate) mod attempt;
+pub(crate) mod audit_event;
 pub(crate) mod counter;
 pub(crate) mod credential;
 pub(crate) mod execution;

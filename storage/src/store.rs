@@ -21,6 +21,7 @@ use crate::{
     Error, Unwritable,
     agent::{Agents, Arrival, ByToken, PlaceOf},
     artifact::Artifacts,
+    audit::NewAuditEvent,
     credential::{self, Credentials},
     execution::{Executions, Numbered, Recent, Wanted},
     gather::Gather,
@@ -83,6 +84,7 @@ pub(crate) struct Gathers {
     pub(crate) tokens: Gather<Read<token::ByHash>>,
     pub(crate) projects: Gather<Read<project::Named>>,
     pub(crate) manifests: Gather<Read<manifest::Named>>,
+    pub(crate) audit: Gather<NewAuditEvent>,
 }
 
 impl Store {

@@ -20,6 +20,8 @@ mod fixture;
 mod agents;
 #[path = "suite/artifacts.rs"]
 mod artifacts;
+#[path = "suite/audit.rs"]
+mod audit;
 #[path = "suite/blobs.rs"]
 mod blobs;
 #[path = "suite/claims.rs"]

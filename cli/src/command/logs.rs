@@ -200,7 +200,7 @@ async fn request(
     })
 }
 
-fn wire(time: Timestamp) -> prost_types::Timestamp {
+pub(super) fn wire(time: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp {
         seconds: time.as_second(),
         nanos: time.subsec_nanosecond(),
@@ -208,7 +208,7 @@ fn wire(time: Timestamp) -> prost_types::Timestamp {
 }
 
 /// A time, or how long ago it was.
-fn moment(text: &str) -> Result<Timestamp, String> {
+pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse() {
         return Ok(time);
     }

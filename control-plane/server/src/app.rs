@@ -4,6 +4,8 @@
 mod agents;
 mod archive;
 mod artifacts;
+mod audit;
+mod call;
 mod caller;
 mod children;
 mod credentials;
@@ -30,6 +32,8 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use archive::Form;
+pub(crate) use audit::agent as agent_actor;
+pub(crate) use call::Call;
 pub(crate) use caller::{Access, Caller};
 pub(crate) use children::{MAX_INSTANCES, NewChild, Requirement, StartChildren};
 pub(crate) use credentials::CredentialChange;
@@ -60,6 +64,8 @@ pub(crate) struct App {
     pub(crate) tasks: TaskTracker,
     /// Places for archives that are being made.
     archives: Arc<Semaphore>,
+    /// How many refusals come into the audit log.
+    allowances: audit::Allowances,
 }
 
 impl App {
@@ -83,6 +89,7 @@ impl App {
             replicas,
             tasks: TaskTracker::new(),
             archives: Arc::new(Semaphore::new(archive::MOST_ARCHIVES)),
+            allowances: audit::Allowances::default(),
         })
     }
 

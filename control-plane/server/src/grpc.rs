@@ -2,6 +2,7 @@
 
 mod agents;
 mod artifacts;
+mod audit;
 mod auth;
 mod children;
 mod convert;
@@ -25,7 +26,7 @@ use std::{pin::Pin, sync::Arc};
 use muster_proto::v1::{
     self, agent_link_service_server::AgentLinkServiceServer,
     agent_service_server::AgentServiceServer, artifact_service_server::ArtifactServiceServer,
-    credential_service_server::CredentialServiceServer,
+    audit_service_server::AuditServiceServer, credential_service_server::CredentialServiceServer,
     execution_service_server::ExecutionServiceServer, log_service_server::LogServiceServer,
     project_service_server::ProjectServiceServer, queue_service_server::QueueServiceServer,
     template_service_server::TemplateServiceServer, workflow_service_server::WorkflowServiceServer,
@@ -89,7 +90,7 @@ pub(crate) async fn routes(
         .layer(auth::RequireToken::new(Arc::clone(app)))
         .named_layer(reflection);
 
-    let observe = observe::Observe::new();
+    let observe = observe::Observe::new(Arc::clone(app));
     macro_rules! web {
         ($server:ident) => {
             ServiceBuilder::new()
@@ -120,6 +121,7 @@ pub(crate) async fn routes(
         .add_service(web!(ArtifactServiceServer))
         .add_service(web!(AgentServiceServer))
         .add_service(web!(ProjectServiceServer))
-        .add_service(web!(QueueServiceServer));
+        .add_service(web!(QueueServiceServer))
+        .add_service(web!(AuditServiceServer));
     Ok(routes.routes().into_axum_router())
 }

@@ -22,6 +22,9 @@ pub const LOG_BYTES: &str = "muster_log_bytes_total";
 /// Bytes of complete artifacts.
 pub const ARTIFACT_BYTES: &str = "muster_artifact_bytes_total";
 
+/// Refusals that are not in the audit log, since there were too many.
+pub const AUDIT_LEFT_OUT: &str = "muster_audit_left_out_total";
+
 /// Describes all of them; without effect when there is no recorder.
 pub fn describe() {
     describe_counter!(CALLS, "gRPC calls by method and code");
@@ -33,6 +36,10 @@ pub fn describe() {
     describe_counter!(
         OFFENDERS,
         "streams closed because their agent went on with what makes no sense"
+    );
+    describe_counter!(
+        AUDIT_LEFT_OUT,
+        "refusals that are not in the audit log, since there were too many"
     );
     describe_counter!(LOG_BYTES, Unit::Bytes, "log bytes that became durable");
     describe_counter!(ARTIFACT_BYTES, Unit::Bytes, "bytes of complete artifacts");

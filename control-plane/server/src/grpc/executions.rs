@@ -144,9 +144,11 @@ impl ExecutionService for Api {
             Stop::Orderly
         };
         let request = Content::new("CancelExecution")
+            .on(&message.name)
             .field(&message.name)
             .field([u8::from(message.force)])
-            .field(&message.message)
+            .note("force", message.force.to_string())
+            .input("message", &message.message)
             .request(&caller, &message.request_id)?;
         let canceled = self
             .app
@@ -171,8 +173,9 @@ impl ExecutionService for Api {
         let (caller, message) = self.authenticate(request).await?;
         let [project, id] = name::execution("name", &message.name)?;
         let request = Content::new("PauseExecution")
+            .on(&message.name)
             .field(&message.name)
-            .field(&message.message)
+            .input("message", &message.message)
             .request(&caller, &message.request_id)?;
         let paused = self
             .app
@@ -190,6 +193,7 @@ impl ExecutionService for Api {
         let (caller, message) = self.authenticate(request).await?;
         let [project, id] = name::execution("name", &message.name)?;
         let request = Content::new("ResumeExecution")
+            .on(&message.name)
             .field(&message.name)
             .request(&caller, &message.request_id)?;
         let resumed = self

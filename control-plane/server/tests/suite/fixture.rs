@@ -7,12 +7,12 @@ use muster_proto::v1::{
     CreateAgentRequest, CreateExecutionRequest, CreateProjectRequest, CreateTokenRequest,
     Execution, InlineWorkflow, RotateAgentTokenRequest,
     agent_link_service_client::AgentLinkServiceClient, agent_service_client::AgentServiceClient,
-    artifact_service_client::ArtifactServiceClient, create_execution_request::Source,
-    credential_service_client::CredentialServiceClient, execution::State,
-    execution_service_client::ExecutionServiceClient, log_service_client::LogServiceClient,
-    project_service_client::ProjectServiceClient, queue_service_client::QueueServiceClient,
-    template_service_client::TemplateServiceClient, token::Role,
-    workflow_service_client::WorkflowServiceClient,
+    artifact_service_client::ArtifactServiceClient, audit_service_client::AuditServiceClient,
+    create_execution_request::Source, credential_service_client::CredentialServiceClient,
+    execution::State, execution_service_client::ExecutionServiceClient,
+    log_service_client::LogServiceClient, project_service_client::ProjectServiceClient,
+    queue_service_client::QueueServiceClient, template_service_client::TemplateServiceClient,
+    token::Role, workflow_service_client::WorkflowServiceClient,
 };
 use muster_server::{Config, Server};
 use tonic::{
@@ -72,6 +72,7 @@ pub(crate) struct Clients {
     pub(crate) agents: AgentServiceClient<Authed>,
     pub(crate) projects: ProjectServiceClient<Authed>,
     pub(crate) queue: QueueServiceClient<Authed>,
+    pub(crate) audit: AuditServiceClient<Authed>,
     pub(crate) link: AgentLinkServiceClient<Authed>,
 }
 
@@ -266,6 +267,7 @@ impl Clients {
             agents: client!(AgentServiceClient),
             projects: client!(ProjectServiceClient),
             queue: client!(QueueServiceClient),
+            audit: client!(AuditServiceClient),
             link: client!(AgentLinkServiceClient),
         }
     }

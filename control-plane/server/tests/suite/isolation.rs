@@ -4,9 +4,9 @@ use muster_proto::v1::{
     ArchiveArtifactsRequest, CancelExecutionRequest, CreateProjectRequest, DeleteTemplateRequest,
     DeleteWorkflowRequest, DownloadArtifactRequest, GetArtifactRequest, GetExecutionRequest,
     GetProjectRequest, GetTemplateRequest, GetWorkflowRequest, ListArtifactFoldersRequest,
-    ListArtifactsRequest, ListExecutionEventsRequest, ListExecutionsRequest, ListTemplatesRequest,
-    ListTokensRequest, ListWorkflowsRequest, ReadLogRequest, UpdateTemplateRequest,
-    UpdateWorkflowRequest, WatchExecutionRequest,
+    ListArtifactsRequest, ListAuditEventsRequest, ListExecutionEventsRequest,
+    ListExecutionsRequest, ListTemplatesRequest, ListTokensRequest, ListWorkflowsRequest,
+    ReadLogRequest, UpdateTemplateRequest, UpdateWorkflowRequest, WatchExecutionRequest,
 };
 use muster_proto::v1::{
     CreateAgentRequest, CreateCredentialRequest, CreateTemplateRequest, CreateTokenRequest,
@@ -96,7 +96,8 @@ async fn everything_of_a_foreign_project_is_not_found() {
     not_found!(artifacts.get_artifact(GetArtifactRequest { name: artifact() }));
     not_found!(artifacts.download_artifact(DownloadArtifactRequest { name: artifact() }));
     not_found!(projects.get_project(GetProjectRequest { name: parent() }));
-    assert_eq!(refused, 27, "a method without a line here is not checked");
+    not_found!(audit.list_audit_events(ListAuditEventsRequest { parent: parent() }));
+    assert_eq!(refused, 28, "a method without a line here is not checked");
 
     // The same id in a project that the caller can see leads nowhere either.
     let name = made.name.replace("projects/default", "projects/other");

@@ -5,6 +5,7 @@
 mod agent;
 mod archives;
 mod artifacts;
+mod audit;
 mod calls;
 mod children;
 mod credentials;
