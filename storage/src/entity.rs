@@ -22,6 +22,7 @@ pub(crate) mod project;
 pub(crate) mod request;
 pub(crate) mod sealed_log;
 pub(crate) mod token;
+pub(crate) mod workflow_label;
 
 use std::fmt::Write as _;
 

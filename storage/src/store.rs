@@ -23,7 +23,7 @@ use crate::{
     artifact::Artifacts,
     audit::NewAuditEvent,
     credential::{self, Credentials},
-    execution::{Executions, Numbered, Recent, Wanted},
+    execution::{Executions, KnownLabels, Numbered, Recent, Wanted},
     gather::Gather,
     log::Logs,
     manifest::{self, Manifests},
@@ -65,6 +65,7 @@ pub struct Store {
     turns: Arc<queue::Turns>,
     gathers: Arc<Gathers>,
     recent: Arc<Recent>,
+    labels: Arc<KnownLabels>,
     giver: Arc<OnceLock<Arc<dyn Giver>>>,
     /// Who this server is among those of the database.
     speaker: Uuid,
@@ -109,6 +110,7 @@ impl Store {
             turns: Arc::default(),
             gathers: Arc::default(),
             recent,
+            labels: Arc::default(),
             giver: Arc::default(),
             speaker: Uuid::new_v4(),
         })
@@ -185,6 +187,10 @@ impl Store {
 
     pub(crate) fn giver(&self) -> Option<&dyn Giver> {
         self.giver.get().map(|giver| &**giver)
+    }
+
+    pub(crate) fn known_labels(&self) -> &KnownLabels {
+        &self.labels
     }
 
     pub(crate) fn recent(&self) -> &Recent {

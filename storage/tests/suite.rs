@@ -48,6 +48,8 @@ mod reports;
 mod schedule;
 #[path = "suite/schema.rs"]
 mod schema;
+#[path = "suite/search.rs"]
+mod search;
 #[path = "suite/tenants.rs"]
 mod tenants;
 #[path = "suite/transactions.rs"]

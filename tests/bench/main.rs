@@ -1,6 +1,6 @@
 //! `muster-bench`: what a run through Muster costs beside the same work by hand, on a real cluster;
-//! with `compile`, what manifests cost, with `lifecycle`, how many executions a server takes, and with
-//! `logs`, how fast it takes logs, without one.
+//! with `compile`, what manifests cost, with `lifecycle`, how many executions a server takes, with
+//! `logs`, how fast it takes logs, and with `search`, how fast executions are found, without one.
 //!
 //! Prints a table and one JSON document; writes nothing. `docs/performance.md` tells how to read it.
 
@@ -13,6 +13,7 @@ mod lifecycle;
 mod limit;
 mod logs;
 mod report;
+mod search;
 
 use anyhow::{Context as _, bail};
 use muster_tests::{
@@ -26,8 +27,8 @@ usage: muster-bench [--runs N] [--rounds N] [--latencies N]
   --rounds N     batches of each kind, in turn; medians are printed (default 3)
   --latencies N  single runs that are timed to their first log line (default 15)
 
-`muster-bench compile --help`, `muster-bench lifecycle --help` and `muster-bench logs --help` tell of
-those that need no cluster.
+`muster-bench compile --help`, `muster-bench lifecycle --help`, `muster-bench logs --help` and
+`muster-bench search --help` tell of those that need no cluster.
 
 Takes the first cluster of MUSTER_TEST_KUBECONFIGS; see docs/testing.md for the other variables.";
 
@@ -54,6 +55,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if arguments.next_if(|argument| argument == "logs").is_some() {
         return logs::run(arguments).await;
+    }
+    if arguments.next_if(|argument| argument == "search").is_some() {
+        return search::run(arguments).await;
     }
     let Some(options) = parse(arguments)? else {
         eprintln!("{USAGE}");

@@ -8,6 +8,7 @@ mod children;
 mod convert;
 mod credentials;
 mod executions;
+mod filter;
 mod link;
 mod logs;
 mod name;

@@ -420,6 +420,9 @@ impl Executions<'_> {
             let reason = format!("there are more than {MOST_TAGS}");
             return Err(Error::invalid("tags", reason));
         }
+        self.store
+            .know_labels(self.project, &new.identity.workflow, &new.labels)
+            .await?;
         let call = Wanted {
             project: self.project,
             new,

@@ -46,6 +46,7 @@ async fn servers_that_start_together_do_not_disturb_each_other(db: Database) {
     // Back to an empty database.
     for table in [
         "audit_events",
+        "workflow_labels",
         "artifacts",
         "missing_artifacts",
         "sealed_logs",

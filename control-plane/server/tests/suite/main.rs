@@ -25,5 +25,6 @@ mod readers;
 mod replicas;
 mod restore;
 mod schedule;
+mod search;
 mod skew;
 mod stop;
