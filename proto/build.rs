@@ -3,10 +3,11 @@
 use std::{env, error::Error, path::PathBuf};
 
 const RUNNER: &str = "muster/runner/v1/runner.proto";
-const API: [&str; 13] = [
+const API: [&str; 14] = [
     "muster/v1/agent_link_service.proto",
     "muster/v1/agent_service.proto",
     "muster/v1/artifact_service.proto",
+    "muster/v1/audit_service.proto",
     "muster/v1/credential_service.proto",
     "muster/v1/execution.proto",
     "muster/v1/execution_service.proto",

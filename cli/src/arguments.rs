@@ -7,9 +7,9 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 
 use crate::{
     command::{
-        agent, agents, apply, artifacts, cancel, completions, context, credentials, du, eval,
-        events, explain, get, history, lint, logs, ls, pause, pin, projects, queue, retention, run,
-        schema, server, stored, test_cases, tokens, version, wait,
+        agent, agents, apply, artifacts, audit, cancel, completions, context, credentials, du,
+        eval, events, explain, get, history, lint, logs, ls, pause, pin, projects, queue,
+        retention, run, schema, server, stored, test_cases, tokens, version, wait,
     },
     exit,
     terminal::{ColorChoice, Terminal},
@@ -218,6 +218,7 @@ pub(crate) enum Command {
     Du(du::Arguments),
     Tokens(tokens::Arguments),
     Credentials(credentials::Arguments),
+    Audit(audit::Arguments),
     Completions(completions::Arguments),
     Version(version::Arguments),
     /// What the exit codes mean

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use muster_proto::v1::{
     agent_service_client::AgentServiceClient, artifact_service_client::ArtifactServiceClient,
-    credential_service_client::CredentialServiceClient,
+    audit_service_client::AuditServiceClient, credential_service_client::CredentialServiceClient,
     execution_service_client::ExecutionServiceClient, log_service_client::LogServiceClient,
     project_service_client::ProjectServiceClient, queue_service_client::QueueServiceClient,
     retention_service_client::RetentionServiceClient,
@@ -176,6 +176,11 @@ impl Client {
     /// Retention.
     pub(crate) fn retention(&self) -> RetentionServiceClient<Service> {
         RetentionServiceClient::new(self.service.clone())
+    }
+
+    /// The audit log.
+    pub(crate) fn audit(&self) -> AuditServiceClient<Service> {
+        AuditServiceClient::new(self.service.clone())
     }
 
     /// The queue of all projects.

@@ -5,6 +5,7 @@ pub(crate) mod agent;
 pub(crate) mod agents;
 pub(crate) mod apply;
 pub(crate) mod artifacts;
+pub(crate) mod audit;
 pub(crate) mod cancel;
 pub(crate) mod completions;
 pub(crate) mod context;
@@ -147,6 +148,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Agents(arguments) => agents::execute(arguments, global).await,
         Command::Projects(arguments) => projects::execute(arguments, global).await,
         Command::Queue(arguments) => queue::execute(arguments, global).await,
+        Command::Audit(arguments) => audit::execute(arguments, global).await,
         Command::Tokens(arguments) => tokens::execute(arguments, global).await,
         Command::Credentials(arguments) => credentials::execute(arguments, global).await,
         Command::Completions(arguments) => completions::execute(&arguments),

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     Error, Page, Request, Store, Written, attempt,
+    audit::{self, Done},
     entity::{self, agent as row},
     error::Kind,
     number::unsigned,
@@ -158,7 +159,13 @@ impl Agents<'_> {
                             id: new.name.clone(),
                         })
                     })?;
-                Ok(Written::new(load(&*tx, id).await?))
+                let agent = load(&*tx, id).await?;
+                let done = Done {
+                    after: told(&agent)?,
+                    ..Done::default()
+                };
+                audit::record(request, &*tx, done, now).await?;
+                Ok(Written::new(agent))
             })
             .await
     }
@@ -257,6 +264,7 @@ impl Agents<'_> {
                     ..Default::default()
                 };
                 change(&*tx, id, row).await?;
+                audit::record(request, &*tx, Done::default(), now).await?;
                 Ok(Written::new(load(&*tx, id).await?))
             })
             .await
@@ -282,13 +290,21 @@ impl Agents<'_> {
                     return Ok(Written::replayed(load(&*tx, id).await?));
                 }
                 request::record(request, &*tx, id.as_uuid(), 0, now).await?;
+                let before = load(&*tx, id).await?;
                 let row = row::ActiveModel {
                     cordoned: Set(cordon.is_some()),
                     cordon_message: Set(message.clone()),
                     ..Default::default()
                 };
                 change(&*tx, id, row).await?;
-                Ok(Written::new(load(&*tx, id).await?))
+                let after = load(&*tx, id).await?;
+                let done = Done {
+                    before: told(&before)?,
+                    after: told(&after)?,
+                    ..Done::default()
+                };
+                audit::record(request, &*tx, done, now).await?;
+                Ok(Written::new(after))
             })
             .await
     }
@@ -310,10 +326,16 @@ impl Agents<'_> {
                     return Ok(Written::replayed(()));
                 }
                 request::record(request, &*tx, id.as_uuid(), 0, now).await?;
+                let agent = load(&*tx, id).await?;
                 let deleted = row::Entity::delete_by_id(id.as_uuid()).exec(&*tx).await?;
                 if deleted.rows_affected == 0 {
                     return Err(Error::not_found(Kind::Agent, id).into());
                 }
+                let done = Done {
+                    before: told(&agent)?,
+                    ..Done::default()
+                };
+                audit::record(request, &*tx, done, now).await?;
                 Ok(Written::new(()))
             })
             .await
@@ -367,6 +389,17 @@ impl Agents<'_> {
             })
             .await
     }
+}
+
+/// What the audit log is told of an agent: never its token.
+fn told(agent: &Agent) -> Result<Option<String>, Failure> {
+    let cordon = agent.cordon.as_ref();
+    audit::json(&serde_json::json!({
+        "uid": agent.id,
+        "labels": agent.labels,
+        "projects": agent.projects,
+        "cordon": cordon.map(|cordon| &cordon.message),
+    }))
 }
 
 pub(crate) async fn load<C: ConnectionTrait>(db: &C, id: AgentId) -> Result<Agent, Failure> {

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     Error, Page, Request, Store, Written,
+    audit::{self, Done},
     entity::{self, credential as row},
     error::Kind,
     page, request, text, time,
@@ -191,6 +192,7 @@ impl Credentials<'_> {
                     }
                     .into());
                 }
+                let before = told(&row)?;
                 row.revision += 1;
                 row.update_time = time::millis(now);
                 if let Some(description) = &new.description {
@@ -209,6 +211,13 @@ impl Credentials<'_> {
                     .filter(row::Column::Id.eq(row.id))
                     .exec(&*tx)
                     .await?;
+                let done = Done {
+                    project: Some(self.project),
+                    before,
+                    after: told(&row)?,
+                    ..Done::default()
+                };
+                audit::record(request, &*tx, done, now).await?;
                 Ok(Written::new(record(row)))
             })
             .await
@@ -234,6 +243,12 @@ impl Credentials<'_> {
                 let row = row.ok_or_else(|| Error::not_found(Kind::Credential, name))?;
                 request::record(request, &*tx, row.id, row.revision, now).await?;
                 row::Entity::delete_by_id(row.id).exec(&*tx).await?;
+                let done = Done {
+                    project: Some(self.project),
+                    before: told(&row)?,
+                    ..Done::default()
+                };
+                audit::record(request, &*tx, done, now).await?;
                 Ok(Written::new(()))
             })
             .await
@@ -292,8 +307,22 @@ impl Credentials<'_> {
                 Failure::from(error)
                     .on_missing_reference(|| Error::not_found(Kind::Project, self.project))
             })?;
+        let done = Done {
+            project: Some(self.project),
+            after: told(&row)?,
+            ..Done::default()
+        };
+        audit::record(request, db, done, now).await?;
         Ok(record(row))
     }
+}
+
+/// What the audit log is told of a credential: nothing of its value, nor of the key.
+fn told(row: &row::Model) -> Result<Option<String>, Failure> {
+    audit::json(&serde_json::json!({
+        "revision": row.revision,
+        "description": row.description,
+    }))
 }
 
 /// How many values of all projects are sealed with other keys than this one.

@@ -4,6 +4,7 @@
 pub(crate) mod agent;
 pub(crate) mod artifact;
 pub(crate) mod attempt;
+pub(crate) mod audit_event;
 pub(crate) mod counter;
 pub(crate) mod credential;
 pub(crate) mod doomed_blob;
@@ -25,6 +26,7 @@ pub(crate) mod sealed_log;
 pub(crate) mod test;
 pub(crate) mod test_result;
 pub(crate) mod token;
+pub(crate) mod workflow_label;
 
 use std::fmt::Write as _;
 

@@ -11,6 +11,7 @@ mod pin;
 mod quota;
 mod recent;
 mod row;
+mod search;
 mod standing;
 mod step;
 
@@ -35,6 +36,7 @@ pub use muster_core::target::Target;
 pub use pin::Pin;
 pub(crate) use recent::Recent;
 pub(crate) use row::{Change, Saved, record, save_all};
+pub(crate) use search::KnownLabels;
 pub use standing::{MOST_COUNTED, Standing};
 pub use step::{StepOutput, StepResult, StepState};
 pub(crate) use step::{end, reset};
@@ -216,12 +218,37 @@ pub struct Details {
 pub struct Filter {
     /// Only of this workflow.
     pub workflow: Option<String>,
+    /// Only of workflows whose name begins so.
+    pub workflow_prefix: Option<String>,
+    /// Only of this revision of the stored workflow.
+    pub workflow_revision: Option<i64>,
     /// Only in one of these states; empty for all.
     pub states: Vec<State>,
     /// Only with all of these tags.
     pub tags: BTreeMap<String, String>,
+    /// Only with all of these labels; a label without value may have any.
+    pub labels: BTreeMap<String, Option<String>>,
+    /// Only those that were accepted within this time.
+    pub created: Period,
+    /// Only those that have ended within this time.
+    pub finished: Period,
+    /// Only with an attempt on the agent of this name.
+    pub agent: Option<String>,
+    /// Only where reason or message holds this text; letters from A to Z match in either case.
+    pub text: Option<String>,
+    /// Only of this concurrency group.
+    pub concurrency_group: Option<String>,
     /// Only what this execution has started; without it workers and services are left out.
     pub parent: Option<ExecutionId>,
+}
+
+/// A stretch of time, open where nothing is said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Period {
+    /// Not earlier than this.
+    pub since: Option<Timestamp>,
+    /// Earlier than this.
+    pub until: Option<Timestamp>,
 }
 
 /// A change of an execution that was committed.
@@ -351,7 +378,8 @@ impl Executions<'_> {
         self.load_details(id).await
     }
 
-    /// Lists executions, newest first.
+    /// Lists executions, newest first. Where few of many fit, a page may be shorter than wanted, or
+    /// empty, and say where to go on: no call looks at more than a bounded number of executions.
     ///
     /// # Errors
     ///

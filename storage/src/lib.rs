@@ -10,6 +10,7 @@
 pub mod agent;
 pub mod artifact;
 pub mod attempt;
+pub mod audit;
 pub mod blob;
 pub mod credential;
 mod entity;

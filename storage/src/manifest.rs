@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     Error, Page, Request, Store, Written,
+    audit::{self, Done},
     entity::{self, manifest as row, manifest_revision as revision_row},
     error, page,
     request::{self, Replay},
@@ -166,6 +167,11 @@ impl Manifests<'_> {
                             })
                     })?;
                 let revision = add_revision(&*tx, id, 1, new, now).await?;
+                let done = Done {
+                    child: Some(new.name.clone()),
+                    ..self.done(None, Some(1))?
+                };
+                audit::record(request, &*tx, done, now).await?;
                 Ok(Written::new(record(row, revision)?))
             })
             .await
@@ -301,6 +307,8 @@ impl Manifests<'_> {
                     .exec(&*tx)
                     .await?;
                 let revision = add_revision(&*tx, row.id, row.revision, new, now).await?;
+                let done = self.done(Some(row.revision - 1), Some(row.revision))?;
+                audit::record(request, &*tx, done, now).await?;
                 Ok(Written::new(record(row, revision)?))
             })
             .await
@@ -329,9 +337,25 @@ impl Manifests<'_> {
                     .filter(row::Column::Id.eq(row.id))
                     .exec(&*tx)
                     .await?;
+                let done = self.done(Some(row.revision), None)?;
+                audit::record(request, &*tx, done, now).await?;
                 Ok(Written::new(()))
             })
             .await
+    }
+
+    /// What the audit log is told of a change: the revisions, whose documents are kept.
+    fn done(&self, before: Option<i64>, after: Option<i64>) -> Result<Done, Failure> {
+        let json = |revision: Option<i64>| match revision {
+            Some(revision) => audit::json(&serde_json::json!({ "revision": revision })),
+            None => Ok(None),
+        };
+        Ok(Done {
+            project: Some(self.project),
+            before: json(before)?,
+            after: json(after)?,
+            ..Done::default()
+        })
     }
 
     /// The rows of this project and kind that are not deleted.

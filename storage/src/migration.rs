@@ -14,6 +14,7 @@ mod m20261127_000009_lighten_executions;
 mod m20261128_000010_seal_logs;
 mod m20261128_000011_extend_artifacts;
 mod m20261128_000012_limit_logs;
+mod m20261128_000013_audit_and_search;
 mod m20261128_000014_add_retention;
 mod m20261128_000015_add_tests;
 
@@ -31,7 +32,8 @@ use crate::{Error, transaction::Failure};
 const ADVISORY_LOCK: i64 = 0x006d_7573_7465_7201;
 
 /// A migration that is nothing but statements. Words in capitals between @ are types that differ
-/// between the databases; what stands behind `@POSTGRES@` in a line is for PostgreSQL alone.
+/// between the databases; what stands behind `@POSTGRES@` or `@SQLITE@` in a line
+/// is for that one alone.
 struct Sql {
     /// Its file's name.
     name: &'static str,
@@ -83,6 +85,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261128_000010_seal_logs::MIGRATION),
             Box::new(m20261128_000011_extend_artifacts::MIGRATION),
             Box::new(m20261128_000012_limit_logs::MIGRATION),
+            Box::new(m20261128_000013_audit_and_search::MIGRATION),
             Box::new(m20261128_000014_add_retention::MIGRATION),
             Box::new(m20261128_000015_add_tests::MIGRATION),
         ]
@@ -156,6 +159,7 @@ fn dialect(sql: &str, backend: DbBackend) -> String {
         .replace("@TABLE@", pick("", "STRICT"))
         // The rest of the line is a comment.
         .replace("@POSTGRES@", pick("", "--"))
+        .replace("@SQLITE@", pick("--", ""))
 }
 
 #[cfg(test)]

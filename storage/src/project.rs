@@ -10,6 +10,7 @@ use sea_orm::{
 
 use crate::{
     Error, Page, Request, Store, Written,
+    audit::{self, Done},
     entity::{self, project as row},
     error::Kind,
     number::{signed, unsigned},
@@ -197,6 +198,12 @@ impl Projects<'_> {
                             id: project.name.clone(),
                         })
                     })?;
+                let done = Done {
+                    project: Some(project.id),
+                    after: told(project)?,
+                    ..Done::default()
+                };
+                audit::record(request, &*tx, done, project.create_time).await?;
                 Ok(Written::new(project.clone()))
             })
             .await
@@ -241,6 +248,7 @@ impl Projects<'_> {
                     return Ok(Written::replayed(load(&*tx, id).await?));
                 }
                 request::record(request, &*tx, id.as_uuid(), 0, now).await?;
+                let before = load(&*tx, id).await?;
                 let row = row::ActiveModel {
                     weight: Set(signed(settings.weight)),
                     max_running: Set(settings.max_running.map(signed)),
@@ -265,7 +273,15 @@ impl Projects<'_> {
                     .filter(row::Column::Id.eq(id.as_uuid()))
                     .exec(&*tx)
                     .await?;
-                Ok(Written::new(load(&*tx, id).await?))
+                let after = load(&*tx, id).await?;
+                let done = Done {
+                    project: Some(id),
+                    before: told(&before)?,
+                    after: told(&after)?,
+                    ..Done::default()
+                };
+                audit::record(request, &*tx, done, now).await?;
+                Ok(Written::new(after))
             })
             .await
     }
@@ -297,6 +313,23 @@ impl Projects<'_> {
             })
             .await
     }
+}
+
+/// What the audit log is told of a project.
+fn told(project: &Project) -> Result<Option<String>, Failure> {
+    let settings = &project.settings;
+    audit::json(&serde_json::json!({
+        "display_name": project.display_name,
+        "weight": settings.weight,
+        "max_running": settings.max_running,
+        "max_queued": settings.max_queued,
+        "max_per_minute": settings.max_per_minute,
+        "max_log_bytes": settings.logs.max_size,
+        "max_log_rate": settings.logs.max_rate,
+        "max_log_rate_each": settings.logs.max_rate_each,
+        "pause": settings.pause,
+        "recovery": settings.policy,
+    }))
 }
 
 pub(crate) async fn load<C: ConnectionTrait>(db: &C, id: ProjectId) -> Result<Project, Failure> {

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     Error,
+    audit::Note,
     entity::{self, request as row},
     error::Kind,
     time,
@@ -23,10 +24,12 @@ pub struct Request {
     pub caller: TokenId,
     /// The method, for example `CreateExecution`.
     pub method: &'static str,
-    /// The caller's id of the request.
-    pub id: Uuid,
+    /// The caller's id of the request; without one it is done each time that it comes.
+    pub id: Option<Uuid>,
     /// SHA-256 of the request's content without its id.
     pub hash: [u8; 32],
+    /// What the audit log is told of it; nothing for what has records of its own.
+    pub note: Option<Box<Note>>,
 }
 
 /// The result of a change.
@@ -46,27 +49,30 @@ pub(crate) struct Replay {
 }
 
 impl Request {
-    fn key(&self) -> (Uuid, String, Uuid) {
-        (self.caller.as_uuid(), self.method.to_owned(), self.id)
+    /// Under what it is remembered, when it can be repeated.
+    fn key(&self) -> Option<(Uuid, String, Uuid)> {
+        let id = self.id?;
+        Some((self.caller.as_uuid(), self.method.to_owned(), id))
     }
 
-    /// The note of what it does.
-    pub(crate) fn row(&self, resource: Uuid, revision: i64, now: Timestamp) -> row::Model {
-        row::Model {
-            caller_id: self.caller.as_uuid(),
-            method: self.method.to_owned(),
-            id: self.id,
+    /// The row of what it does, when it can be repeated.
+    pub(crate) fn row(&self, resource: Uuid, revision: i64, now: Timestamp) -> Option<row::Model> {
+        let (caller_id, method, id) = self.key()?;
+        Some(row::Model {
+            caller_id,
+            method,
+            id,
             hash: self.hash.to_vec(),
             resource_id: resource,
             resource_revision: revision,
             create_time: time::millis(now),
-        }
+        })
     }
 
     /// What the row of an earlier request says, when it is of the same content.
     fn replay_of(&self, row: &row::Model) -> Result<Replay, Error> {
         if row.hash != self.hash {
-            return Err(Error::RequestIdReused { id: self.id });
+            return Err(Error::RequestIdReused { id: row.id });
         }
         Ok(Replay {
             resource: row.resource_id,
@@ -81,7 +87,7 @@ pub(crate) async fn replays<'a, C: ConnectionTrait>(
     requests: impl Iterator<Item = Option<&'a Request>> + Clone,
     db: &C,
 ) -> Result<Vec<Result<Option<Replay>, Error>>, Failure> {
-    let keys = requests.clone().flatten().map(Request::key);
+    let keys = requests.clone().flatten().filter_map(Request::key);
     // In the order of the index.
     let (mut callers, mut methods, mut ids) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for (caller, method, id) in keys {
@@ -103,16 +109,17 @@ pub(crate) async fn replays<'a, C: ConnectionTrait>(
     let mut here = HashSet::new();
     let mut replays = Vec::new();
     for request in requests {
-        let Some(request) = request else {
+        let keyed = request.and_then(|request| Some((request, request.key()?)));
+        let Some((request, key)) = keyed else {
             replays.push(Ok(None));
             continue;
         };
-        let key = request.key();
+        let id = key.2;
         let found = known.get(&key).map(|row| request.replay_of(row));
         if !here.insert(key) {
             return Err(Error::Conflict {
                 kind: Kind::Execution,
-                id: request.id.to_string(),
+                id: id.to_string(),
             }
             .into());
         }
@@ -126,10 +133,10 @@ pub(crate) async fn replay<C: ConnectionTrait>(
     request: Option<&Request>,
     db: &C,
 ) -> Result<Option<Replay>, Failure> {
-    let Some(request) = request else {
+    let Some((request, key)) = request.and_then(|request| Some((request, request.key()?))) else {
         return Ok(None);
     };
-    let Some(row) = row::Entity::find_by_id(request.key()).one(db).await? else {
+    let Some(row) = row::Entity::find_by_id(key).one(db).await? else {
         return Ok(None);
     };
     Ok(Some(request.replay_of(&row)?))
@@ -144,10 +151,9 @@ pub(crate) async fn record<C: ConnectionTrait>(
     revision: i64,
     now: Timestamp,
 ) -> Result<(), Failure> {
-    let Some(request) = request else {
+    let Some(row) = request.and_then(|request| request.row(resource, revision, now)) else {
         return Ok(());
     };
-    let row = request.row(resource, revision, now);
     entity::insert::<row::Entity, _>(db, row)
         .await
         .map_err(|error| Failure::from(error).again_on_unique())

@@ -21,8 +21,9 @@ use crate::{
     Error, Unwritable,
     agent::{Agents, Arrival, ByToken, PlaceOf},
     artifact::Artifacts,
+    audit::NewAuditEvent,
     credential::{self, Credentials},
-    execution::{Executions, Numbered, Recent, Wanted},
+    execution::{Executions, KnownLabels, Numbered, Recent, Wanted},
     gather::Gather,
     log::Logs,
     manifest::{self, Manifests},
@@ -67,6 +68,7 @@ pub struct Store {
     turns: Arc<queue::Turns>,
     gathers: Arc<Gathers>,
     recent: Arc<Recent>,
+    labels: Arc<KnownLabels>,
     giver: Arc<OnceLock<Arc<dyn Giver>>>,
     /// Who this server is among those of the database.
     speaker: Uuid,
@@ -86,6 +88,7 @@ pub(crate) struct Gathers {
     pub(crate) tokens: Gather<Read<token::ByHash>>,
     pub(crate) projects: Gather<Read<project::Named>>,
     pub(crate) manifests: Gather<Read<manifest::Named>>,
+    pub(crate) audit: Gather<NewAuditEvent>,
 }
 
 impl Store {
@@ -110,6 +113,7 @@ impl Store {
             turns: Arc::default(),
             gathers: Arc::default(),
             recent,
+            labels: Arc::default(),
             giver: Arc::default(),
             speaker: Uuid::new_v4(),
         })
@@ -186,6 +190,10 @@ impl Store {
 
     pub(crate) fn giver(&self) -> Option<&dyn Giver> {
         self.giver.get().map(|giver| &**giver)
+    }
+
+    pub(crate) fn known_labels(&self) -> &KnownLabels {
+        &self.labels
     }
 
     pub(crate) fn recent(&self) -> &Recent {

@@ -17,6 +17,11 @@ pub(crate) fn decode<T: DeserializeOwned>(text: &str) -> Result<T, Failure> {
     serde_json::from_str(text).map_err(|error| Failure::internal("decode stored JSON", error))
 }
 
+/// What sorts behind every text that begins like this, where order is by bytes.
+pub(crate) fn after_prefix(prefix: &str) -> String {
+    format!("{prefix}{}", char::MAX)
+}
+
 /// A message without NUL, which PostgreSQL can not hold, and not longer than is sensible.
 pub(crate) fn message(text: &str) -> String {
     clean(text, LONGEST_MESSAGE)

@@ -7,6 +7,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder
 
 use crate::{
     Error, Page, Request, Store, Written,
+    audit::{self, Done},
     entity::{self, instance, token as row},
     error::Kind,
     page, request,
@@ -32,7 +33,9 @@ pub enum Role {
 impl Role {
     const ALL: [Self; 3] = [Self::Viewer, Self::Member, Self::Admin];
 
-    const fn as_str(self) -> &'static str {
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Viewer => "viewer",
             Self::Member => "member",
@@ -127,6 +130,13 @@ impl Tokens<'_> {
                 }
                 request::record(request, &*tx, token.id.as_uuid(), 0, token.create_time).await?;
                 insert(&*tx, token, &new.hash).await?;
+                let done = Done {
+                    project: token.project,
+                    child: Some(token.id.to_string()),
+                    after: told(token)?,
+                    ..Done::default()
+                };
+                audit::record(request, &*tx, done, token.create_time).await?;
                 Ok(Written::new(token.clone()))
             })
             .await
@@ -212,10 +222,16 @@ impl Tokens<'_> {
                     return Ok(Written::replayed(()));
                 }
                 request::record(request, &*tx, id.as_uuid(), 0, now).await?;
+                let row = row::Entity::find_by_id(id.as_uuid()).one(&*tx).await?;
                 let deleted = row::Entity::delete_by_id(id.as_uuid()).exec(&*tx).await?;
-                if deleted.rows_affected == 0 {
-                    return Err(Error::not_found(Kind::Token, id).into());
-                }
+                let row = row.filter(|_| deleted.rows_affected > 0);
+                let token = record(row.ok_or_else(|| Error::not_found(Kind::Token, id))?)?;
+                let done = Done {
+                    project: token.project,
+                    before: told(&token)?,
+                    ..Done::default()
+                };
+                audit::record(request, &*tx, done, now).await?;
                 Ok(Written::new(()))
             })
             .await
@@ -235,6 +251,16 @@ impl Tokens<'_> {
             expire_time: new.expire_time,
         })
     }
+}
+
+/// What the audit log is told of a token: never its hash.
+fn told(token: &Token) -> Result<Option<String>, Failure> {
+    audit::json(&serde_json::json!({
+        "display_name": token.display_name,
+        "role": token.role.as_str(),
+        "project": token.project,
+        "expire_time": token.expire_time.map(|time| time.to_string()),
+    }))
 }
 
 async fn insert<C: ConnectionTrait>(db: &C, token: &Token, hash: &[u8; 32]) -> Result<(), Failure> {

@@ -20,6 +20,8 @@ mod fixture;
 mod agents;
 #[path = "suite/artifacts.rs"]
 mod artifacts;
+#[path = "suite/audit.rs"]
+mod audit;
 #[path = "suite/blobs.rs"]
 mod blobs;
 #[path = "suite/claims.rs"]
@@ -48,6 +50,8 @@ mod retention;
 mod schedule;
 #[path = "suite/schema.rs"]
 mod schema;
+#[path = "suite/search.rs"]
+mod search;
 #[path = "suite/tenants.rs"]
 mod tenants;
 #[path = "suite/test_cases.rs"]

@@ -1,6 +1,7 @@
 //! `muster-bench`: what a run through Muster costs beside the same work by hand, on a real cluster;
 //! without one, with `compile`, what manifests cost, with `lifecycle`, how many executions a server takes,
-//! with `logs`, how fast it takes logs, and with `artifacts`, how fast files come and go.
+//! with `logs`, how fast it takes logs, with `artifacts`, how fast files come and go, and with `search`, how
+//! fast executions are found.
 //!
 //! Prints a table and one JSON document; writes nothing. `docs/performance.md` tells how to read it.
 
@@ -14,6 +15,7 @@ mod lifecycle;
 mod limit;
 mod logs;
 mod report;
+mod search;
 
 use anyhow::{Context as _, bail};
 use muster_tests::{
@@ -27,8 +29,8 @@ usage: muster-bench [--runs N] [--rounds N] [--latencies N]
   --rounds N     batches of each kind, in turn; medians are printed (default 3)
   --latencies N  single runs that are timed to their first log line (default 15)
 
-`muster-bench compile --help`, and the same with `lifecycle`, `logs` and `artifacts`, tell of those that
-need no cluster.
+`muster-bench compile --help`, and the same with `lifecycle`, `logs`, `artifacts` and `search`, tell of
+those that need no cluster.
 
 Takes the first cluster of MUSTER_TEST_KUBECONFIGS; see docs/testing.md for the other variables.";
 
@@ -61,6 +63,9 @@ async fn main() -> anyhow::Result<()> {
         .is_some()
     {
         return artifacts::run(arguments).await;
+    }
+    if arguments.next_if(|argument| argument == "search").is_some() {
+        return search::run(arguments).await;
     }
     let Some(options) = parse(arguments)? else {
         eprintln!("{USAGE}");

@@ -200,7 +200,7 @@ async fn request(
     })
 }
 
-fn wire(time: Timestamp) -> prost_types::Timestamp {
+pub(super) fn wire(time: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp {
         seconds: time.as_second(),
         nanos: time.subsec_nanosecond(),

@@ -27,21 +27,50 @@ Examples:
   muster ls
   muster ls --state failed --state aborted --limit 5
   muster ls --workflow smoke --tag branch=main --output json
+  muster ls --workflow 'api-*' --label team=core --since 24h
+  muster ls --state failed --text 'out of memory' --agent east --limit 0
   muster ls --children suite-7";
 
 /// List executions, newest first
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// Only those of this workflow
+    /// Only those of this workflow; with a * at its end, of all whose names begin so
     #[arg(long, value_name = "NAME")]
     workflow: Option<String>,
+    /// Only those of this revision of the stored workflow
+    #[arg(long, value_name = "NUMBER", requires = "workflow", value_parser = clap::value_parser!(i64).range(1..))]
+    revision: Option<i64>,
     /// Only those in this state; may be given several times
     #[arg(long = "state", value_name = "STATE", value_parser = parse_state)]
     states: Vec<State>,
     /// Only those with this tag; may be given several times
     #[arg(long = "tag", value_name = "NAME=VALUE", value_parser = pair)]
     tags: Vec<(String, String)>,
+    /// Only those with this label of their workflow, or with any value of it; may be given several times
+    #[arg(long = "label", value_name = "NAME[=VALUE]")]
+    labels: Vec<String>,
+    /// Only those accepted since then: a duration back from now such as 24h, or a time
+    #[arg(long, value_name = "TIME", value_parser = super::logs::moment)]
+    since: Option<Timestamp>,
+    /// Only those accepted before then
+    #[arg(long, value_name = "TIME", value_parser = super::logs::moment)]
+    until: Option<Timestamp>,
+    /// Only those that have ended since then
+    #[arg(long, value_name = "TIME", value_parser = super::logs::moment)]
+    finished_since: Option<Timestamp>,
+    /// Only those that have ended before then
+    #[arg(long, value_name = "TIME", value_parser = super::logs::moment)]
+    finished_until: Option<Timestamp>,
+    /// Only those with an attempt on this agent, which stands for its cluster
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
+    /// Only those whose reason or message holds this text, in either case
+    #[arg(long, value_name = "TEXT")]
+    text: Option<String>,
+    /// Only those of this concurrency group
+    #[arg(long, value_name = "NAME")]
+    group: Option<String>,
     /// Only what this execution has started: its workers, services and suite members
     #[arg(long, value_name = "EXECUTION")]
     children: Option<String>,
@@ -52,11 +81,25 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     /// What is said when there is nothing to list.
-    const fn nothing(&self) -> &'static str {
-        let all = self.workflow.is_none()
+    fn nothing(&self) -> &'static str {
+        let given = [
+            &self.workflow,
+            &self.children,
+            &self.agent,
+            &self.text,
+            &self.group,
+        ];
+        let times = [
+            self.since,
+            self.until,
+            self.finished_since,
+            self.finished_until,
+        ];
+        let all = given.iter().all(|it| it.is_none())
+            && times.iter().all(Option::is_none)
             && self.states.is_empty()
             && self.tags.is_empty()
-            && self.children.is_none();
+            && self.labels.is_empty();
         match all {
             true => "no executions; `muster run FILE` makes one",
             false => "no executions match; `muster ls` without options shows the newest of all",
@@ -93,6 +136,12 @@ async fn list(client: &Client, arguments: &Arguments) -> Result<Vec<Execution>, 
         0 => usize::MAX,
         limit => limit,
     };
+    let named = arguments.workflow.clone().unwrap_or_default();
+    let (workflow, workflow_prefix) = match named.strip_suffix('*') {
+        Some("") => (String::new(), String::new()),
+        Some(prefix) => (String::new(), prefix.to_owned()),
+        None => (named, String::new()),
+    };
     let mut request = ListExecutionsRequest {
         parent_execution: match &arguments.children {
             Some(id) => client.execution_name(id)?,
@@ -101,7 +150,17 @@ async fn list(client: &Client, arguments: &Arguments) -> Result<Vec<Execution>, 
         parent: client.parent(),
         page_token: String::new(),
         page_size: 0,
-        workflow: arguments.workflow.clone().unwrap_or_default(),
+        workflow,
+        workflow_prefix,
+        workflow_revision: arguments.revision.unwrap_or_default(),
+        labels: arguments.labels.clone(),
+        created_since: arguments.since.map(super::logs::wire),
+        created_until: arguments.until.map(super::logs::wire),
+        finished_since: arguments.finished_since.map(super::logs::wire),
+        finished_until: arguments.finished_until.map(super::logs::wire),
+        agent: arguments.agent.clone().unwrap_or_default(),
+        text: arguments.text.clone().unwrap_or_default(),
+        concurrency_group: arguments.group.clone().unwrap_or_default(),
         states: arguments.states.iter().map(|&state| state.into()).collect(),
         tags: arguments.tags.iter().cloned().collect(),
     };

@@ -122,6 +122,14 @@ pub(crate) struct Arguments {
     /// How long artifacts are kept, when that is shorter
     #[arg(long, value_name = "AGE", default_value = "none", value_parser = retention::text::age)]
     keep_artifacts: u64,
+    /// How long events of the audit log are kept; at least 24h
+    #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = duration)]
+    audit_max_age: Duration,
+    /// Take the last address of `x-forwarded-for` as the one that a call comes from, for the audit log
+    ///
+    /// Only behind a proxy of your own that sets it: anybody else can write what they like there.
+    #[arg(long)]
+    trust_forwarded_for: bool,
     /// How long open calls may take when the server stops
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     stop_grace: Duration,
@@ -223,6 +231,8 @@ fn config(arguments: Arguments, global: &Global) -> Result<Config, Error> {
             log_age_ms: Some(arguments.keep_logs),
             artifact_age_ms: Some(arguments.keep_artifacts),
         },
+        audit_max_age: arguments.audit_max_age,
+        trust_forwarded_for: arguments.trust_forwarded_for,
         stop_grace: arguments.stop_grace,
         max_artifact_size: arguments.max_artifact_size.unsigned_abs(),
         max_artifacts_size: arguments.max_artifacts_size.unsigned_abs(),

@@ -4,6 +4,8 @@
 mod agents;
 mod archive;
 mod artifacts;
+mod audit;
+mod call;
 mod caller;
 mod children;
 mod credentials;
@@ -33,6 +35,8 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 
 pub(crate) use archive::Form;
+pub(crate) use audit::agent as agent_actor;
+pub(crate) use call::Call;
 pub(crate) use caller::{Access, Caller};
 pub(crate) use children::{MAX_INSTANCES, NewChild, Requirement, StartChildren};
 pub(crate) use credentials::CredentialChange;
@@ -68,6 +72,8 @@ pub(crate) struct App {
     pub(crate) doomed: Notify,
     /// Places for archives that are being made.
     archives: Arc<Semaphore>,
+    /// How many refusals come into the audit log.
+    allowances: audit::Allowances,
 }
 
 impl App {
@@ -92,6 +98,7 @@ impl App {
             tasks: TaskTracker::new(),
             doomed: Notify::new(),
             archives: Arc::new(Semaphore::new(archive::MOST_ARCHIVES)),
+            allowances: audit::Allowances::default(),
         })
     }
 

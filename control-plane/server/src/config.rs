@@ -16,6 +16,12 @@ pub const DEFAULT_QUEUE_WAIT: Duration = Duration::from_secs(24 * 3600);
 /// How long request ids are remembered.
 pub const REQUEST_MEMORY: Duration = Duration::from_secs(24 * 3600);
 
+/// How long events of the audit log are kept when nothing is said.
+pub const DEFAULT_AUDIT_AGE: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Shortest time that events of the audit log are kept: one who changes something must not be able to
+/// have it forgotten within a day.
+pub const MIN_AUDIT_AGE: Duration = Duration::from_secs(24 * 3600);
+
 /// Set-up of a server.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -60,6 +66,11 @@ pub struct Config {
     pub max_artifact_size: u64,
     /// Most bytes of all artifacts of one execution.
     pub max_artifacts_size: u64,
+    /// How long events of the audit log are kept.
+    pub audit_max_age: Duration,
+    /// Whether the last address of `x-forwarded-for` counts as the one that a call comes from: only
+    /// where a proxy that is trusted stands before the server.
+    pub trust_forwarded_for: bool,
 }
 
 /// How connections are protected.
@@ -119,6 +130,8 @@ impl Config {
             retention_interval: Duration::from_secs(5 * 60),
             max_artifact_size: 10 << 30,
             max_artifacts_size: 50 << 30,
+            audit_max_age: DEFAULT_AUDIT_AGE,
+            trust_forwarded_for: false,
         }
     }
 
@@ -155,6 +168,12 @@ impl Config {
             return Err(Error::Value {
                 name: "database-connections",
                 reason: "must be at least 1".to_owned(),
+            });
+        }
+        if self.audit_max_age < MIN_AUDIT_AGE {
+            return Err(Error::Value {
+                name: "audit-max-age",
+                reason: "must be at least 24h".to_owned(),
             });
         }
         if self.max_log < 1 << 10 {

@@ -2,11 +2,13 @@
 
 mod agents;
 mod artifacts;
+mod audit;
 mod auth;
 mod children;
 mod convert;
 mod credentials;
 mod executions;
+mod filter;
 mod link;
 mod logs;
 mod name;
@@ -27,7 +29,7 @@ use std::{pin::Pin, sync::Arc};
 use muster_proto::v1::{
     self, agent_link_service_server::AgentLinkServiceServer,
     agent_service_server::AgentServiceServer, artifact_service_server::ArtifactServiceServer,
-    credential_service_server::CredentialServiceServer,
+    audit_service_server::AuditServiceServer, credential_service_server::CredentialServiceServer,
     execution_service_server::ExecutionServiceServer, log_service_server::LogServiceServer,
     project_service_server::ProjectServiceServer, queue_service_server::QueueServiceServer,
     retention_service_server::RetentionServiceServer,
@@ -93,7 +95,7 @@ pub(crate) async fn routes(
         .layer(auth::RequireToken::new(Arc::clone(app)))
         .named_layer(reflection);
 
-    let observe = observe::Observe::new();
+    let observe = observe::Observe::new(Arc::clone(app));
     macro_rules! web {
         ($server:ident) => {
             ServiceBuilder::new()
@@ -126,6 +128,7 @@ pub(crate) async fn routes(
         .add_service(web!(AgentServiceServer))
         .add_service(web!(ProjectServiceServer))
         .add_service(web!(QueueServiceServer))
-        .add_service(web!(RetentionServiceServer));
+        .add_service(web!(RetentionServiceServer))
+        .add_service(web!(AuditServiceServer));
     Ok(routes.routes().into_axum_router())
 }

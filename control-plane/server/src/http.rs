@@ -4,4 +4,4 @@ mod pages;
 mod serve;
 
 pub(crate) use pages::router;
-pub(crate) use serve::serve;
+pub(crate) use serve::{Peer, serve};

@@ -28,6 +28,8 @@ pub const DELETED: &str = "muster_deleted_executions_total";
 pub const DELETED_BLOBS: &str = "muster_deleted_blobs_total";
 /// Blobs that no row named and that were deleted.
 pub const ORPHANS: &str = "muster_deleted_orphans_total";
+/// Refusals that are not in the audit log, since there were too many.
+pub const AUDIT_LEFT_OUT: &str = "muster_audit_left_out_total";
 
 /// Describes all of them; without effect when there is no recorder.
 pub fn describe() {
@@ -40,6 +42,10 @@ pub fn describe() {
     describe_counter!(
         OFFENDERS,
         "streams closed because their agent went on with what makes no sense"
+    );
+    describe_counter!(
+        AUDIT_LEFT_OUT,
+        "refusals that are not in the audit log, since there were too many"
     );
     describe_counter!(LOG_BYTES, Unit::Bytes, "log bytes that became durable");
     describe_counter!(

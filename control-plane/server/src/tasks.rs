@@ -221,6 +221,7 @@ async fn clean_up(app: &Arc<App>) -> Result<(), Error> {
             tracing::warn!(%attempt, %error, "a log can not be sealed; it is read from its segments");
         }
     }
+    app.expire_audit_events().await?;
     let memory = SignedDuration::try_from(REQUEST_MEMORY).unwrap_or_default();
     if let Ok(before) = now.checked_sub(memory) {
         app.store.queue().prune_requests(before).await?;

@@ -8,7 +8,11 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, sea_query:
 
 use super::{Changed, Executions, row::Change, step};
 use crate::{
-    Error, Request, attempt::Held, entity::execution_steps as steps_row, request, text,
+    Error, Request,
+    attempt::Held,
+    audit::{self, Done},
+    entity::execution_steps as steps_row,
+    request, text,
     transaction::Failure,
 };
 
@@ -29,9 +33,17 @@ impl Executions<'_> {
                     return change.unchanged();
                 }
                 request::record(request, &*tx, id.as_uuid(), 0, now).await?;
+                let before = change.told()?;
                 if !change.apply(Event::Cancel(stop))? {
                     return change.unchanged();
                 }
+                let done = Done {
+                    project: Some(self.project),
+                    before,
+                    after: change.told()?,
+                    ..Done::default()
+                };
+                audit::record(request, &*tx, done, now).await?;
                 let life = change.lifecycle()?;
                 let Some(lease) = life.lease else {
                     change.explain("CANCELED", message);

@@ -286,9 +286,9 @@ impl Parts {
     ) -> Result<Execution, Failure> {
         let (new, id) = (&call.new, identity.id.as_uuid());
         let now = identity.create_time;
-        if let Some(request) = &call.request {
-            self.requests.push(request.row(id, 1, now));
-        }
+        let request = call.request.as_ref();
+        self.requests
+            .extend(request.and_then(|request| request.row(id, 1, now)));
         self.plans.push(plan_row::Model {
             execution_id: id,
             plan: plan.into(),
@@ -420,6 +420,9 @@ impl Executions<'_> {
             let reason = format!("there are more than {MOST_TAGS}");
             return Err(Error::invalid("tags", reason));
         }
+        self.store
+            .know_labels(self.project, &new.identity.workflow, &new.labels)
+            .await?;
         let call = Wanted {
             project: self.project,
             new,

@@ -3,17 +3,16 @@
 use bytes::Bytes;
 use muster_core::id::ExecutionId;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
-    Select,
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select,
 };
 use uuid::Uuid;
 
-use super::{Details, Event, Execution, Executions, Filter, StepOutput, StepResult, child, row};
+use super::{Details, Event, Execution, Executions, StepOutput, StepResult, row};
 use crate::{
     Error, Page, attempt,
     entity::{
         attempt as attempt_row, execution as execution_row, execution_event as event_row,
-        execution_plan as plan_row, execution_steps as steps_row, execution_tag as tag_row,
+        execution_plan as plan_row, execution_steps as steps_row,
     },
     error::Kind,
     page, text, time,
@@ -79,53 +78,6 @@ impl Executions<'_> {
                         .map(attempt::record)
                         .collect::<Result<_, _>>()?,
                 })
-            })
-            .await
-    }
-
-    pub(super) async fn load_page(
-        &self,
-        filter: &Filter,
-        after: Option<ExecutionId>,
-        limit: u32,
-    ) -> Result<Page<Execution, ExecutionId>, Error> {
-        let limit = page::limit(limit);
-        let mut query = self
-            .rows()
-            .order_by_desc(execution_row::Column::Id)
-            .limit(u64::from(limit) + 1);
-        if let Some(after) = after {
-            query = query.filter(execution_row::Column::Id.lt(after.as_uuid()));
-        }
-        query = match filter.parent {
-            Some(parent) => query.filter(execution_row::Column::ParentId.eq(parent.as_uuid())),
-            None => query.filter(child::is_shown()),
-        };
-        if let Some(workflow) = &filter.workflow {
-            query = query.filter(execution_row::Column::Workflow.eq(workflow));
-        }
-        if !filter.states.is_empty() {
-            let states = filter.states.iter().map(|state| state.as_str());
-            query = query.filter(execution_row::Column::State.is_in(states));
-        }
-        for (key, value) in &filter.tags {
-            let tagged = tag_row::Entity::find()
-                .select_only()
-                .column(tag_row::Column::ExecutionId)
-                .filter(tag_row::Column::ProjectId.eq(self.project.as_uuid()))
-                .filter(tag_row::Column::Key.eq(key))
-                .filter(tag_row::Column::Value.eq(value))
-                .into_query();
-            query = query.filter(execution_row::Column::Id.in_subquery(tagged));
-        }
-        self.store
-            .read("list_executions", || async {
-                let rows = query.clone().all(self.store.reader()).await?;
-                let items = rows
-                    .iter()
-                    .map(row::record)
-                    .collect::<Result<Vec<_>, _>>()?;
-                Ok(Page::new(items, limit, |item: &Execution| item.id))
             })
             .await
     }

@@ -3,7 +3,11 @@
 use muster_core::{execution::Event, id::ExecutionId};
 
 use super::{Changed, Executions, row::Change};
-use crate::{Error, Request, request};
+use crate::{
+    Error, Request,
+    audit::{self, Done},
+    request,
+};
 
 impl Executions<'_> {
     pub(super) async fn request_pause(
@@ -22,9 +26,17 @@ impl Executions<'_> {
                     return change.unchanged();
                 }
                 request::record(request, &*tx, id.as_uuid(), 0, now).await?;
+                let before = change.told()?;
                 if !change.apply(event)? {
                     return change.unchanged();
                 }
+                let done = Done {
+                    project: Some(self.project),
+                    before,
+                    after: change.told()?,
+                    ..Done::default()
+                };
+                audit::record(request, &*tx, done, now).await?;
                 let kind = match change.lifecycle()?.pause.paused {
                     true => "PAUSE_REQUESTED",
                     false => "RESUME_REQUESTED",

@@ -19,7 +19,7 @@ use crate::artifact;
 
 use super::{Changed, Concurrency, Execution, LogSummary, Pin, child, lane};
 use crate::{
-    Error,
+    Error, audit,
     entity::{self, Changing, execution as row, execution_event as event_row},
     error::Kind,
     number::{signed, unsigned},
@@ -93,6 +93,16 @@ impl Change {
 
     pub(crate) fn lifecycle(&self) -> Result<Lifecycle, Failure> {
         lifecycle(&self.row)
+    }
+
+    /// What the audit log is told of it.
+    pub(crate) fn told(&self) -> Result<Option<String>, Failure> {
+        audit::json(&serde_json::json!({
+            "display_name": self.row.display_name,
+            "state": self.row.state,
+            "stop": self.row.stop,
+            "pause": self.row.pause_wanted,
+        }))
     }
 
     /// What the user chose.

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::Queue;
 use crate::{
     Error, Request,
+    audit::{self, Done},
     entity::{self, instance as row},
     request, text,
     transaction::Failure,
@@ -30,6 +31,9 @@ impl Queue<'_> {
                     return Ok(());
                 }
                 request::record(request, &*tx, Uuid::nil(), 0, now).await?;
+                let told =
+                    |pause: Option<&str>| audit::json(&serde_json::json!({ "pause": pause }));
+                let before = pause(&*tx).await?;
                 row::Entity::delete_by_id(PAUSE).exec(&*tx).await?;
                 if let Some(message) = message {
                     let pause = row::Model {
@@ -40,6 +44,12 @@ impl Queue<'_> {
                         .await
                         .map_err(|error| Failure::from(error).again_on_unique())?;
                 }
+                let done = Done {
+                    before: told(before.as_deref())?,
+                    after: told(message)?,
+                    ..Done::default()
+                };
+                audit::record(request, &*tx, done, now).await?;
                 Ok(())
             })
             .await

@@ -160,6 +160,19 @@ impl Database {
         }
     }
 
+    /// The same for what the database may refuse; what it says then.
+    pub(crate) async fn try_execute(&self, statement: &str) -> Result<(), String> {
+        let statement = AssertSqlSafe(statement.to_owned());
+        let done = if self.url.starts_with("sqlite:") {
+            let mut db = SqliteConnection::connect(&self.url).await.expect("SQLite");
+            db.execute(statement).await.map(drop)
+        } else {
+            let mut db = PgConnection::connect(&self.url).await.expect("PostgreSQL");
+            db.execute(statement).await.map(drop)
+        };
+        done.map_err(|error| error.to_string())
+    }
+
     /// Another server on the same database.
     pub(crate) async fn another_store(&self) -> Store {
         connect(&self.url, &self.clock).await
@@ -329,8 +342,9 @@ pub(crate) fn request(method: &'static str, content: u8) -> Request {
     Request {
         caller: TokenId::generate(),
         method,
-        id: Uuid::new_v4(),
+        id: Some(Uuid::new_v4()),
         hash: [content; 32],
+        note: None,
     }
 }
 

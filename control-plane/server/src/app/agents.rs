@@ -153,8 +153,9 @@ impl App {
         name: &str,
         message: &str,
         force: bool,
+        request: Option<&Request>,
     ) -> Result<(Agent, usize, usize), Error> {
-        let agent = self.cordon_agent(caller, name, message, None).await?;
+        let agent = self.cordon_agent(caller, name, message, request).await?;
         let live = self.store.agent(agent.id).live().await?;
         let text = format!("agent {name} is drained: {}", by(caller, message));
         let (mut taken, mut left) = (0, 0);

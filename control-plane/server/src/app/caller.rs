@@ -1,9 +1,15 @@
 //! Who calls, and what that allows.
 
-use muster_core::id::{ProjectId, TokenId};
-use muster_storage::{project::Project, token::Role};
+use std::sync::Arc;
 
-use super::{App, Error};
+use muster_core::id::{ProjectId, TokenId};
+use muster_storage::{
+    audit::{Actor, ActorKind},
+    project::Project,
+    token::Role,
+};
+
+use super::{App, Call, Error};
 
 /// A person or a program that calls.
 #[derive(Debug, Clone)]
@@ -16,6 +22,8 @@ pub(crate) struct Caller {
     pub(crate) role: Role,
     /// The only project that it can see; `None` for administrators.
     pub(crate) project: Option<ProjectId>,
+    /// What it calls.
+    pub(crate) call: Arc<Call>,
 }
 
 /// What a use case needs.
@@ -46,17 +54,31 @@ impl Caller {
 
 impl App {
     /// The caller of a secret.
-    pub(crate) async fn authenticate(&self, secret: &str) -> Result<Caller, Error> {
+    pub(crate) async fn authenticate(
+        &self,
+        secret: &str,
+        call: Arc<Call>,
+    ) -> Result<Caller, Error> {
         let hash = crate::token::hash(secret);
         let token = self.store.tokens().find_by_hash(&hash).await?;
         let token = token.ok_or(Error::Unauthenticated(
             "the token is not known, was revoked or has expired",
         ))?;
+        call.is_by(Actor {
+            kind: ActorKind::Token,
+            id: Some(token.id.as_uuid()),
+            name: token.display_name.clone(),
+            role: token.role.as_str().to_owned(),
+        });
+        if let Some(project) = token.project {
+            call.is_in(project);
+        }
         Ok(Caller {
             token: token.id,
             name: token.display_name,
             role: token.role,
             project: token.project,
+            call,
         })
     }
 
@@ -75,8 +97,10 @@ impl App {
             Err(error) => return Err(error.into()),
         };
         if !caller.can_see(project.id) {
+            caller.call.is_foreign();
             return Err(hidden());
         }
+        caller.call.is_in(project.id);
         if access == Access::Write && caller.role == Role::Viewer {
             return Err(Error::PermissionDenied(format!(
                 "the token '{}' may only read in project '{name}': use one with role member",

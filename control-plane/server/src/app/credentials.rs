@@ -11,7 +11,7 @@ use muster_storage::{
 };
 use serde::Deserialize;
 
-use super::{Access, App, Caller, Error};
+use super::{Access, App, Call, Caller, Error};
 
 /// Largest value, in bytes: it travels in one message, and ends in variables and scripts.
 const MAX_VALUE: usize = 64 << 10;
@@ -117,11 +117,13 @@ impl App {
     /// The value of a credential, for a live attempt of this agent whose plan names it.
     pub(crate) async fn read_credential(
         &self,
+        call: &Call,
         agent: &Agent,
         lease: Lease,
         name: &str,
     ) -> Result<String, Error> {
         let execution = self.parent(agent, lease).await?.execution;
+        call.is_in(execution.project);
         let executions = self.store.executions(execution.project);
         let plan = executions.plan(execution.id).await?;
         let plan: Named =
@@ -148,6 +150,9 @@ impl App {
             tracing::error!(credential = name, %closed, "a credential can not be given");
             Error::FailedPrecondition(format!("the credential '{name}' {closed}"))
         })?;
+        let id = execution.id.to_string();
+        self.note_credential(call, execution.project, name, &id, lease)
+            .await?;
         tracing::info!(
             credential = name,
             execution = %execution.id,

@@ -23,6 +23,7 @@ impl AgentService for Api {
     ) -> Result<Response<CreateAgentResponse>, Status> {
         let (caller, message) = self.authenticate(request).await?;
         let request = Content::new("CreateAgent")
+            .on(format!("agents/{}", message.agent_id))
             .field(&message.agent_id)
             .pairs(&message.labels)
             .field(message.projects.join("\n"))
@@ -90,6 +91,7 @@ impl AgentService for Api {
         let (caller, message) = self.authenticate(request).await?;
         let [agent] = name::parts("name", &message.name, FORM)?;
         let request = Content::new("RotateAgentToken")
+            .on(&message.name)
             .field(&message.name)
             .request(&caller, &message.request_id)?;
         let token = self
@@ -108,6 +110,7 @@ impl AgentService for Api {
         let (caller, message) = self.authenticate(request).await?;
         let [agent] = name::parts("name", &message.name, FORM)?;
         let request = Content::new("DeleteAgent")
+            .on(&message.name)
             .field(&message.name)
             .request(&caller, &message.request_id)?;
         self.app
@@ -123,8 +126,9 @@ impl AgentService for Api {
         let (caller, message) = self.authenticate(request).await?;
         let [agent] = name::parts("name", &message.name, FORM)?;
         let request = Content::new("CordonAgent")
+            .on(&message.name)
             .field(&message.name)
-            .field(&message.message)
+            .input("message", &message.message)
             .request(&caller, &message.request_id)?;
         let cordoned = self
             .app
@@ -142,6 +146,7 @@ impl AgentService for Api {
         let (caller, message) = self.authenticate(request).await?;
         let [agent] = name::parts("name", &message.name, FORM)?;
         let request = Content::new("UncordonAgent")
+            .on(&message.name)
             .field(&message.name)
             .request(&caller, &message.request_id)?;
         let agent = self
@@ -159,9 +164,21 @@ impl AgentService for Api {
     ) -> Result<Response<DrainAgentResponse>, Status> {
         let (caller, message) = self.authenticate(request).await?;
         let [agent] = name::parts("name", &message.name, FORM)?;
+        // Each drain looks again at what there is to take.
+        let request = Content::new("DrainAgent")
+            .on(&message.name)
+            .input("message", &message.message)
+            .note("force", message.force.to_string())
+            .request(&caller, "")?;
         let (agent, taken, left) = self
             .app
-            .drain_agent(&caller, agent, &message.message, message.force)
+            .drain_agent(
+                &caller,
+                agent,
+                &message.message,
+                message.force,
+                request.as_ref(),
+            )
             .await?;
         Ok(Response::new(DrainAgentResponse {
             agent: Some(self.show(agent).await?),

@@ -12,7 +12,7 @@ use tonic::{Request, Status, body::Body, metadata::MetadataMap};
 use tower::{Layer, Service};
 
 use super::Api;
-use crate::app::{App, Caller, Error};
+use crate::app::{App, Call, Caller, Error, agent_actor};
 
 /// What a caller without a token is told.
 const MISSING: &str = "a token is missing: send `authorization: Bearer <token>`";
@@ -30,6 +30,12 @@ fn token(metadata: &MetadataMap) -> Result<&str, Error> {
         .ok_or(Error::Unauthenticated(MISSING))
 }
 
+/// The call that a request belongs to.
+pub(super) fn call(extensions: &http::Extensions) -> Arc<Call> {
+    let known = extensions.get::<Arc<Call>>().map(Arc::clone);
+    known.unwrap_or_else(|| Arc::new(Call::new("unknown".into(), String::new())))
+}
+
 /// The hash of the token of a call.
 pub(super) fn token_hash(metadata: &MetadataMap) -> Result<[u8; 32], Error> {
     token(metadata).map(crate::token::hash)
@@ -38,7 +44,9 @@ pub(super) fn token_hash(metadata: &MetadataMap) -> Result<[u8; 32], Error> {
 impl Api {
     /// Who calls, and what for.
     pub(super) async fn authenticate<T>(&self, request: Request<T>) -> Result<(Caller, T), Status> {
-        let caller = self.app.authenticate(token(request.metadata())?).await?;
+        let call = call(request.extensions());
+        let secret = token(request.metadata())?;
+        let caller = self.app.authenticate(secret, call).await?;
         Ok((caller, request.into_inner()))
     }
 
@@ -51,6 +59,7 @@ impl Api {
             .app
             .authenticate_agent(token(request.metadata())?)
             .await?;
+        call(request.extensions()).is_by(agent_actor(&agent));
         Ok((agent, request.into_inner()))
     }
 }
@@ -110,7 +119,10 @@ where
                 .get(http::header::AUTHORIZATION)
                 .and_then(|value| bearer(value.to_str().ok()?));
             let known = match secret {
-                Some(secret) => app.authenticate(secret).await.map(drop),
+                Some(secret) => app
+                    .authenticate(secret, call(request.extensions()))
+                    .await
+                    .map(drop),
                 None => Err(Error::Unauthenticated(MISSING)),
             };
             match known {

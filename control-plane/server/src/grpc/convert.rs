@@ -27,6 +27,12 @@ pub(super) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
     }
 }
 
+/// A time of a request.
+pub(super) fn read_time(field: &str, time: prost_types::Timestamp) -> Result<Timestamp, Error> {
+    Timestamp::new(time.seconds, time.nanos)
+        .map_err(|error| Error::invalid(field, error.to_string()))
+}
+
 fn pairs(map: BTreeMap<String, String>) -> HashMap<String, String> {
     map.into_iter().collect()
 }

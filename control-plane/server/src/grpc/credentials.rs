@@ -24,6 +24,11 @@ impl CredentialService for Api {
         let (caller, message) = self.authenticate(request).await?;
         let project = name::project("parent", &message.parent)?;
         let request = Content::new("CreateCredential")
+            .on(format!(
+                "{}/credentials/{}",
+                message.parent, message.credential_id
+            ))
+            .note("description", &message.description)
             .field(&message.parent)
             .field(&message.credential_id)
             .field(self.app.vault.mark(&message.value))
@@ -88,6 +93,11 @@ impl CredentialService for Api {
         let [project, name] = name::parts("name", &message.name, FORM)?;
         let described = message.description.is_some();
         let request = Content::new("UpdateCredential")
+            .on(&message.name)
+            .note(
+                "description",
+                message.description.as_deref().unwrap_or_default(),
+            )
             .field(&message.name)
             .field(self.app.vault.mark(&message.value))
             .field([u8::from(described), u8::from(message.allow_missing)])
@@ -117,6 +127,7 @@ impl CredentialService for Api {
         let (caller, message) = self.authenticate(request).await?;
         let [project, name] = name::parts("name", &message.name, FORM)?;
         let request = Content::new("DeleteCredential")
+            .on(&message.name)
             .field(&message.name)
             .request(&caller, &message.request_id)?;
         self.app

@@ -17,10 +17,9 @@ use muster_proto::v1::{
     create_execution_result, execution_service_server::ExecutionService,
 };
 use muster_spec::compile::Undeclared;
-use muster_storage::execution::Filter;
 use tonic::{Request, Response, Status};
 
-use super::{Answers, Api, convert, name, page, request::Content, retention};
+use super::{Answers, Api, convert, filter, name, page, request::Content, retention};
 use crate::app::{App, Caller, Error, NewRun, REPLICAS, Source};
 
 /// How often a watcher looks without a word from anybody: another replica may write.
@@ -106,7 +105,7 @@ impl ExecutionService for Api {
     ) -> Result<Response<ListExecutionsResponse>, Status> {
         let (caller, message) = self.authenticate(request).await?;
         let project = name::project("parent", &message.parent)?;
-        let mut filter = read_filter(&message)?;
+        let mut filter = filter::read(&message)?;
         if !message.parent_execution.is_empty() {
             let [of, id] = name::execution("parent_execution", &message.parent_execution)?;
             if of != project {
@@ -145,9 +144,11 @@ impl ExecutionService for Api {
             Stop::Orderly
         };
         let request = Content::new("CancelExecution")
+            .on(&message.name)
             .field(&message.name)
             .field([u8::from(message.force)])
-            .field(&message.message)
+            .note("force", message.force.to_string())
+            .input("message", &message.message)
             .request(&caller, &message.request_id)?;
         let canceled = self
             .app
@@ -172,8 +173,9 @@ impl ExecutionService for Api {
         let (caller, message) = self.authenticate(request).await?;
         let [project, id] = name::execution("name", &message.name)?;
         let request = Content::new("PauseExecution")
+            .on(&message.name)
             .field(&message.name)
-            .field(&message.message)
+            .input("message", &message.message)
             .request(&caller, &message.request_id)?;
         let paused = self
             .app
@@ -191,6 +193,7 @@ impl ExecutionService for Api {
         let (caller, message) = self.authenticate(request).await?;
         let [project, id] = name::execution("name", &message.name)?;
         let request = Content::new("ResumeExecution")
+            .on(&message.name)
             .field(&message.name)
             .request(&caller, &message.request_id)?;
         let resumed = self
@@ -492,18 +495,5 @@ fn read_run(message: CreateExecutionRequest) -> Result<NewRun, Error> {
         target: convert::read_target(message.target.unwrap_or_default())?,
         max_wait,
         undeclared: Undeclared::Refused,
-    })
-}
-
-fn read_filter(message: &ListExecutionsRequest) -> Result<Filter, Error> {
-    Ok(Filter {
-        workflow: (!message.workflow.is_empty()).then(|| message.workflow.clone()),
-        states: message
-            .states
-            .iter()
-            .map(|state| convert::read_state(*state))
-            .collect::<Result<_, _>>()?,
-        tags: message.tags.clone().into_iter().collect(),
-        parent: None,
     })
 }

@@ -176,11 +176,12 @@ impl AgentLinkService for Api {
         &self,
         request: Request<ReadCredentialRequest>,
     ) -> Result<Response<ReadCredentialResponse>, Status> {
+        let call = auth::call(request.extensions());
         let (agent, message) = self.authenticate_agent(request).await?;
         let lease = children::lease(&message.attempt, message.epoch)?;
         let value = self
             .app
-            .read_credential(&agent, lease, &message.credential)
+            .read_credential(&call, &agent, lease, &message.credential)
             .await?;
         Ok(Response::new(ReadCredentialResponse { value }))
     }

@@ -1,8 +1,9 @@
-//! Counts and times all calls, and gives each a span. A call whose caller went away is counted as
+//! Counts and times all calls, gives each a span, and lets refusals come into the audit log. A call whose caller went away is counted as
 //! cancelled, not as good.
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -19,34 +20,64 @@ use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use tracing::Instrument as _;
 
-use crate::metrics::{CALL_SECONDS, CALLS};
+use crate::{
+    app::{App, Call},
+    http::Peer,
+    metrics::{CALL_SECONDS, CALLS},
+};
 
 /// The label of a method that is not known: callers must not be able to make labels.
 const UNKNOWN: &str = "unknown";
+
+/// The header of proxies.
+const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// Observes the calls of a service.
 #[derive(Debug, Clone)]
 pub(super) struct Observe {
     /// `Service/Method` by path.
     methods: Arc<HashMap<String, Arc<str>>>,
+    app: Arc<App>,
+}
+
+/// `Service/Method` by path.
+fn methods() -> HashMap<String, Arc<str>> {
+    let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap_or_default();
+    let mut methods = HashMap::new();
+    for file in &files.file {
+        for service in &file.service {
+            for method in &service.method {
+                let name = format!("{}/{}", service.name(), method.name());
+                methods.insert(format!("/{}.{name}", file.package()), name.into());
+            }
+        }
+    }
+    methods
 }
 
 impl Observe {
-    pub(super) fn new() -> Self {
-        let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap_or_default();
-        let mut methods = HashMap::new();
-        for file in &files.file {
-            for service in &file.service {
-                for method in &service.method {
-                    let name = format!("{}/{}", service.name(), method.name());
-                    methods.insert(format!("/{}.{name}", file.package()), name.into());
-                }
-            }
-        }
+    pub(super) fn new(app: Arc<App>) -> Self {
         Self {
-            methods: Arc::new(methods),
+            methods: Arc::new(methods()),
+            app,
         }
     }
+}
+
+/// The address that a call comes from: of the connection, or what the proxy at its other end says when
+/// that is trusted.
+fn peer<B>(request: &http::Request<B>, trust_forwarded_for: bool) -> String {
+    if trust_forwarded_for {
+        let all = request.headers().get_all(FORWARDED_FOR);
+        let told = all.iter().next_back().and_then(|it| it.to_str().ok());
+        // Each proxy adds the address that it has seen behind those that it was told.
+        let last = told.and_then(|told| told.rsplit(',').next());
+        if let Some(Ok(address)) = last.map(|it| it.trim().parse::<IpAddr>()) {
+            return address.to_string();
+        }
+    }
+    let peer = request.extensions().get::<Peer>();
+    peer.map_or_else(String::new, |Peer(address)| address.to_string())
 }
 
 impl<S> Layer<S> for Observe {
@@ -80,7 +111,7 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
         let method = self
             .observe
             .methods
@@ -92,6 +123,10 @@ where
             method: Arc::clone(&method),
             code: Some(Code::Cancelled),
         };
+        let app = Arc::clone(&self.observe.app);
+        let peer = peer(&request, app.config.trust_forwarded_for);
+        let call = Arc::new(Call::new(Arc::clone(&method), peer));
+        request.extensions_mut().insert(Arc::clone(&call));
         let answer = self.inner.call(request);
         let observed = async move {
             let response = answer.await?;
@@ -99,6 +134,8 @@ where
                 .record(begun.elapsed().as_secs_f64());
             if let Some(status) = Status::from_header_map(response.headers()) {
                 outcome.end(status.code());
+                app.note_refusal(&call, status.code(), status.message())
+                    .await;
             }
             Ok(response.map(|inner| Body::new(Watched { inner, outcome })))
         };
@@ -187,14 +224,10 @@ mod tests {
 
     #[test]
     fn every_method_of_the_api_has_a_label_and_nothing_else_has() {
-        let observe = Observe::new();
+        let methods = methods();
         let path = "/muster.v1.ExecutionService/GetExecution";
-        assert_eq!(&*observe.methods[path], "ExecutionService/GetExecution");
-        assert!(
-            !observe
-                .methods
-                .contains_key("/muster.v1.ExecutionService/Nope")
-        );
-        assert!(observe.methods.len() > 30, "{}", observe.methods.len());
+        assert_eq!(&*methods[path], "ExecutionService/GetExecution");
+        assert!(!methods.contains_key("/muster.v1.ExecutionService/Nope"));
+        assert!(methods.len() > 30, "{}", methods.len());
     }
 }

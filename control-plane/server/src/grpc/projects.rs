@@ -74,8 +74,9 @@ impl ProjectService for Api {
     ) -> Result<Response<CreateProjectResponse>, Status> {
         let (caller, message) = self.authenticate(request).await?;
         let request = Content::new("CreateProject")
+            .on(format!("projects/{}", message.project_id))
             .field(&message.project_id)
-            .field(&message.display_name)
+            .input("display_name", &message.display_name)
             .request(&caller, &message.request_id)?;
         let new = NewProject {
             name: message.project_id,
@@ -135,8 +136,9 @@ impl ProjectService for Api {
             return Err(Error::invalid("update_mask", text).into());
         }
         let request = Content::new("UpdateProject")
+            .on(&told.name)
             .field(prost::Message::encode_to_vec(&told))
-            .field(mask.join(","))
+            .input("update_mask", mask.join(","))
             .request(&caller, &message.request_id)?;
         let updated = self
             .app
@@ -159,8 +161,9 @@ impl ProjectService for Api {
         let (caller, message) = self.authenticate(request).await?;
         let project = name::project("name", &message.name)?;
         let request = Content::new("PauseProject")
+            .on(&message.name)
             .field(&message.name)
-            .field(&message.message)
+            .input("message", &message.message)
             .request(&caller, &message.request_id)?;
         let paused = self
             .app
@@ -178,6 +181,7 @@ impl ProjectService for Api {
         let (caller, message) = self.authenticate(request).await?;
         let project = name::project("name", &message.name)?;
         let request = Content::new("ResumeProject")
+            .on(&message.name)
             .field(&message.name)
             .request(&caller, &message.request_id)?;
         let resumed = self
@@ -207,9 +211,10 @@ impl ProjectService for Api {
             })
             .transpose()?;
         let request = Content::new("CreateToken")
-            .field(&message.display_name)
+            .on("tokens")
+            .input("display_name", &message.display_name)
             .field(message.role.to_be_bytes())
-            .field(&message.project)
+            .input("project", &message.project)
             .field(format!("{expire_time:?}"))
             .request(&caller, &message.request_id)?;
         let (made, secret) = self
@@ -272,6 +277,7 @@ impl ProjectService for Api {
             .parse()
             .map_err(|error| Error::invalid("name", format!("{error}")))?;
         let request = Content::new("DeleteToken")
+            .on(&message.name)
             .field(&message.name)
             .request(&caller, &message.request_id)?;
         self.app

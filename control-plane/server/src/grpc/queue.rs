@@ -34,7 +34,8 @@ impl QueueService for Api {
     ) -> Result<Response<PauseQueueResponse>, Status> {
         let (caller, message) = self.authenticate(request).await?;
         let request = Content::new("PauseQueue")
-            .field(&message.message)
+            .on("queue")
+            .input("message", &message.message)
             .request(&caller, &message.request_id)?;
         let pause = self
             .app
@@ -50,7 +51,9 @@ impl QueueService for Api {
         request: Request<ResumeQueueRequest>,
     ) -> Result<Response<ResumeQueueResponse>, Status> {
         let (caller, message) = self.authenticate(request).await?;
-        let request = Content::new("ResumeQueue").request(&caller, &message.request_id)?;
+        let request = Content::new("ResumeQueue")
+            .on("queue")
+            .request(&caller, &message.request_id)?;
         let pause = self.app.hold_queue(&caller, None, request.as_ref()).await?;
         Ok(Response::new(ResumeQueueResponse {
             queue: queue(pause),

@@ -1,4 +1,4 @@
-//! Request ids (AIP-155): what makes a mutation safe to repeat.
+//! Request ids (AIP-155): what makes a mutation safe to repeat; and what the audit log is told of it.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +12,10 @@ use crate::app::{Caller, Error};
 pub(super) struct Content {
     method: &'static str,
     digest: Sha256,
+    /// What it is about, when the audit log is told of it.
+    resource: Option<String>,
+    /// What the audit log is told that was given; secrets never come here.
+    inputs: BTreeMap<String, String>,
 }
 
 impl Content {
@@ -19,7 +23,29 @@ impl Content {
         Self {
             method,
             digest: Sha256::new(),
+            resource: None,
+            inputs: BTreeMap::new(),
         }
+    }
+
+    /// Lets the audit log have it, with the name of what it is about.
+    pub(super) fn on(mut self, resource: impl Into<String>) -> Self {
+        self.resource = Some(resource.into());
+        self
+    }
+
+    /// A field that the audit log may show.
+    pub(super) fn input(self, name: &str, value: impl AsRef<str>) -> Self {
+        self.note(name, value.as_ref()).field(value.as_ref())
+    }
+
+    /// What the audit log may show of a field.
+    pub(super) fn note(mut self, name: &str, value: impl Into<String>) -> Self {
+        let value = value.into();
+        if !value.is_empty() {
+            self.inputs.insert(name.to_owned(), value);
+        }
+        self
     }
 
     pub(super) fn field(mut self, value: impl AsRef<[u8]>) -> Self {
@@ -41,19 +67,30 @@ impl Content {
         self
     }
 
-    /// The request of a caller; `None` when it has no id and can not be repeated.
+    /// The request of a caller; `None` when it has no id, can not be repeated and is not noted.
     pub(super) fn request(self, caller: &Caller, id: &str) -> Result<Option<Request>, Error> {
-        if id.is_empty() {
+        let parsed = match id {
+            "" => Ok(None),
+            given => given.parse().map(Some),
+        };
+        let note = self.resource.map(|resource| {
+            let mut note = caller.call.note();
+            note.resource = resource;
+            note.inputs = self.inputs;
+            note.request_id = parsed.as_ref().ok().copied().flatten();
+            caller.call.changes(note.clone());
+            Box::new(note)
+        });
+        let id = parsed.map_err(|_refused| Error::invalid("request_id", "must be a UUID"))?;
+        if id.is_none() && note.is_none() {
             return Ok(None);
         }
-        let id = id
-            .parse()
-            .map_err(|_refused| Error::invalid("request_id", "must be a UUID"))?;
         Ok(Some(Request {
             caller: caller.token,
             method: self.method,
             id,
             hash: self.digest.finalize().into(),
+            note,
         }))
     }
 }

@@ -24,6 +24,7 @@ impl TemplateService for Api {
         let (caller, message) = self.authenticate(request).await?;
         let project = name::project("parent", &message.parent)?;
         let request = Content::new("CreateTemplate")
+            .on(format!("{}/templates", message.parent))
             .field(&message.parent)
             .field(&message.manifest)
             .request(&caller, &message.request_id)?;
@@ -115,6 +116,8 @@ impl TemplateService for Api {
         let (caller, message) = self.authenticate(request).await?;
         let [project, name] = name::parts("name", &message.name, FORM)?;
         let request = Content::new("UpdateTemplate")
+            .on(&message.name)
+            .note("etag", &message.etag)
             .field(&message.name)
             .field(&message.manifest)
             .field(&message.etag)
@@ -141,6 +144,7 @@ impl TemplateService for Api {
         let (caller, message) = self.authenticate(request).await?;
         let [project, name] = name::parts("name", &message.name, FORM)?;
         let request = Content::new("DeleteTemplate")
+            .on(&message.name)
             .field(&message.name)
             .request(&caller, &message.request_id)?;
         self.app

@@ -25,6 +25,7 @@ impl WorkflowService for Api {
         let (caller, message) = self.authenticate(request).await?;
         let project = name::project("parent", &message.parent)?;
         let request = Content::new("CreateWorkflow")
+            .on(format!("{}/workflows", message.parent))
             .field(&message.parent)
             .field(&message.manifest)
             .request(&caller, &message.request_id)?;
@@ -116,6 +117,8 @@ impl WorkflowService for Api {
         let (caller, message) = self.authenticate(request).await?;
         let [project, name] = name::parts("name", &message.name, FORM)?;
         let request = Content::new("UpdateWorkflow")
+            .on(&message.name)
+            .note("etag", &message.etag)
             .field(&message.name)
             .field(&message.manifest)
             .field(&message.etag)
@@ -142,6 +145,7 @@ impl WorkflowService for Api {
         let (caller, message) = self.authenticate(request).await?;
         let [project, name] = name::parts("name", &message.name, FORM)?;
         let request = Content::new("DeleteWorkflow")
+            .on(&message.name)
             .field(&message.name)
             .request(&caller, &message.request_id)?;
         self.app

@@ -6,7 +6,10 @@ use axum::{Router, extract::State, response::IntoResponse, routing::get};
 use http::{HeaderMap, StatusCode, header};
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::{app::App, grpc};
+use crate::{
+    app::{App, Call},
+    grpc,
+};
 
 #[derive(Clone)]
 struct Pages {
@@ -58,7 +61,10 @@ async fn show_metrics(State(pages): State<Pages>, headers: HeaderMap) -> axum::r
         .get(header::AUTHORIZATION)
         .and_then(|value| grpc::bearer(value.to_str().ok()?));
     let caller = match secret {
-        Some(secret) => pages.app.authenticate(secret).await.ok(),
+        Some(secret) => {
+            let call = Arc::new(Call::new("metrics".into(), String::new()));
+            pages.app.authenticate(secret, call).await.ok()
+        }
         None => None,
     };
     if caller.is_none() {

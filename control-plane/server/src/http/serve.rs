@@ -1,8 +1,8 @@
 //! The listener: HTTP/1.1 and HTTP/2 on one port, with limits for clients that mean no good.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
@@ -11,6 +11,7 @@ use hyper_util::{
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::Layer as _;
 
 /// How long a client may take for its TLS handshake or its HTTP/1.1 head.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -23,6 +24,10 @@ const MAX_STREAMS: u32 = 1024;
 const MAX_HEADERS: u32 = 16 << 10;
 /// Most streams that a client may reset before the connection is closed.
 const MAX_RESETS: usize = 200;
+
+/// The address at the other end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
 
 /// Serves until `stop`, then lets calls end within `grace`.
 pub(crate) async fn serve(
@@ -56,7 +61,6 @@ pub(crate) async fn serve(
     let cut_off = CancellationToken::new();
     let graceful = GracefulShutdown::new();
     let acceptor = tls.map(TlsAcceptor::from);
-    let service = TowerToHyperService::new(router);
     loop {
         let (stream, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -74,7 +78,8 @@ pub(crate) async fn serve(
             tracing::debug!(%peer, %error, "no-delay was refused");
         }
         let builder = Arc::clone(&builder);
-        let service = service.clone();
+        let known = Extension(Peer(peer.ip())).layer(router.clone());
+        let service = TowerToHyperService::new(known);
         let acceptor = acceptor.clone();
         let watcher = graceful.watcher();
         let cut_off = cut_off.clone();

@@ -7,11 +7,11 @@ use muster_proto::v1::{
     CreateAgentRequest, CreateExecutionRequest, CreateProjectRequest, CreateTokenRequest,
     Execution, InlineWorkflow, RotateAgentTokenRequest,
     agent_link_service_client::AgentLinkServiceClient, agent_service_client::AgentServiceClient,
-    artifact_service_client::ArtifactServiceClient, create_execution_request::Source,
-    credential_service_client::CredentialServiceClient, execution::State,
-    execution_service_client::ExecutionServiceClient, log_service_client::LogServiceClient,
-    project_service_client::ProjectServiceClient, queue_service_client::QueueServiceClient,
-    retention_service_client::RetentionServiceClient,
+    artifact_service_client::ArtifactServiceClient, audit_service_client::AuditServiceClient,
+    create_execution_request::Source, credential_service_client::CredentialServiceClient,
+    execution::State, execution_service_client::ExecutionServiceClient,
+    log_service_client::LogServiceClient, project_service_client::ProjectServiceClient,
+    queue_service_client::QueueServiceClient, retention_service_client::RetentionServiceClient,
     template_service_client::TemplateServiceClient, test_service_client::TestServiceClient,
     token::Role, workflow_service_client::WorkflowServiceClient,
 };
@@ -75,6 +75,7 @@ pub(crate) struct Clients {
     pub(crate) projects: ProjectServiceClient<Authed>,
     pub(crate) queue: QueueServiceClient<Authed>,
     pub(crate) retention: RetentionServiceClient<Authed>,
+    pub(crate) audit: AuditServiceClient<Authed>,
     pub(crate) link: AgentLinkServiceClient<Authed>,
 }
 
@@ -271,6 +272,7 @@ impl Clients {
             projects: client!(ProjectServiceClient),
             queue: client!(QueueServiceClient),
             retention: client!(RetentionServiceClient),
+            audit: client!(AuditServiceClient),
             link: client!(AgentLinkServiceClient),
         }
     }

@@ -5,10 +5,10 @@ use muster_proto::v1::{
     CreateProjectRequest, DeleteTemplateRequest, DeleteWorkflowRequest, DownloadArtifactRequest,
     FindTestsRequest, GetArtifactRequest, GetExecutionRequest, GetProjectRequest,
     GetTemplateRequest, GetTestHistoryRequest, GetWorkflowRequest, ListArtifactFoldersRequest,
-    ListArtifactsRequest, ListExecutionEventsRequest, ListExecutionsRequest, ListFlakyTestsRequest,
-    ListReportsRequest, ListTemplatesRequest, ListTestCasesRequest, ListTokensRequest,
-    ListWorkflowsRequest, ReadLogRequest, UpdateTemplateRequest, UpdateWorkflowRequest,
-    WatchExecutionRequest,
+    ListArtifactsRequest, ListAuditEventsRequest, ListExecutionEventsRequest,
+    ListExecutionsRequest, ListFlakyTestsRequest, ListReportsRequest, ListTemplatesRequest,
+    ListTestCasesRequest, ListTokensRequest, ListWorkflowsRequest, ReadLogRequest,
+    UpdateTemplateRequest, UpdateWorkflowRequest, WatchExecutionRequest,
 };
 use muster_proto::v1::{
     CreateAgentRequest, CreateCredentialRequest, CreateTemplateRequest, CreateTokenRequest,
@@ -127,7 +127,8 @@ async fn everything_of_a_foreign_project_is_not_found() {
     );
     not_found!(retention.plan_retention(PlanRetentionRequest { parent: parent() }));
     not_found!(projects.get_project(GetProjectRequest { name: parent() }));
-    assert_eq!(refused, 39, "a method without a line here is not checked");
+    not_found!(audit.list_audit_events(ListAuditEventsRequest { parent: parent() }));
+    assert_eq!(refused, 40, "a method without a line here is not checked");
 
     // The same id in a project that the caller can see leads nowhere either.
     let name = made.name.replace("projects/default", "projects/other");

@@ -5,6 +5,7 @@
 mod agent;
 mod archives;
 mod artifacts;
+mod audit;
 mod calls;
 mod children;
 mod credentials;
@@ -25,6 +26,7 @@ mod replicas;
 mod restore;
 mod retention;
 mod schedule;
+mod search;
 mod skew;
 mod stop;
 mod test_cases;

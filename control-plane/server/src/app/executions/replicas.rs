@@ -70,7 +70,9 @@ impl App {
         targets: Vec<Target>,
         request: Option<&Request>,
     ) -> Result<Vec<Details>, Error> {
-        let group = request.map_or_else(Uuid::now_v7, |request| request.id);
+        let group = request
+            .and_then(|request| request.id)
+            .unwrap_or_else(Uuid::now_v7);
         let mut made = Vec::with_capacity(targets.len());
         new.tags.insert(REPLICAS.to_owned(), group.to_string());
         for (index, target) in targets.into_iter().enumerate() {
@@ -124,13 +126,13 @@ fn part(request: &Request, index: usize, target: &Target) -> Request {
     }
     let values = serde_json::to_vec(&target.matches).unwrap_or_default();
     let digest = Sha256::new()
-        .chain_update(request.id)
+        .chain_update(request.id.unwrap_or_default())
         .chain_update(values)
         .finalize();
     let mut id = [0; 16];
     id.copy_from_slice(&digest[..16]);
     Request {
-        id: uuid::Builder::from_custom_bytes(id).into_uuid(),
+        id: Some(uuid::Builder::from_custom_bytes(id).into_uuid()),
         ..request.clone()
     }
 }
