@@ -329,6 +329,9 @@ fn told(project: &Project) -> Result<Option<String>, Failure> {
         "max_log_rate_each": settings.logs.max_rate_each,
         "pause": settings.pause,
         "recovery": settings.policy,
+        "retention": settings.retention,
+        "hold_until": settings.hold.as_ref().map(|hold| hold.until),
+        "hold_message": settings.hold.as_ref().map(|hold| &hold.message),
     }))
 }
 

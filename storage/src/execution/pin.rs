@@ -5,7 +5,11 @@ use muster_core::id::ExecutionId;
 use serde::{Deserialize, Serialize};
 
 use super::{Execution, Executions, row::Change};
-use crate::{Error, Request, request};
+use crate::{
+    Error, Request,
+    audit::{self, Done},
+    request,
+};
 
 /// Why an execution is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,8 +43,16 @@ impl Executions<'_> {
                 if pin.is_none() && !change.is_pinned() {
                     return Ok(change.unchanged()?.execution);
                 }
+                let before = change.told()?;
                 change.pin(pin)?;
                 change.event(kind, message);
+                let done = Done {
+                    project: Some(self.project),
+                    before,
+                    after: change.told()?,
+                    ..Done::default()
+                };
+                audit::record(request, &*tx, done, now).await?;
                 Ok(change.save(&*tx).await?.execution)
             })
             .await

@@ -102,6 +102,7 @@ impl Change {
             "state": self.row.state,
             "stop": self.row.stop,
             "pause": self.row.pause_wanted,
+            "pinned": self.row.pinned,
         }))
     }
 

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{CHUNK, Deleted, GENERATIONS, Kept, Outcome, Part, Retained, execute, places};
 use crate::{
     Error, Request,
+    audit::{self, Done},
     entity::{
         attempt as attempt_row, execution as row, execution_event as event_row,
         execution_plan as plan_row, execution_steps as steps_row,
@@ -112,6 +113,16 @@ impl Retained<'_> {
                     return Ok(Outcome::Kept(Kept::LogOpen));
                 };
                 request::record(request, &*tx, id.as_uuid(), 0, now).await?;
+                let done = Done {
+                    project: Some(self.project),
+                    before: audit::json(&serde_json::json!({
+                        "display_name": unit.first().map(|found| &found.2),
+                        "executions": unit.len(),
+                        "pinned": unit.iter().any(|found| found.3),
+                    }))?,
+                    ..Done::default()
+                };
+                audit::record(request, &*tx, done, now).await?;
                 let mut deleted = told(&unit, part);
                 let (logs, artifacts) = match part {
                     Part::All => (true, true),

@@ -213,8 +213,9 @@ impl ExecutionService for Api {
         let parts = name::execution("name", &message.name)?;
         retention::check_message("message", &message.message)?;
         let request = Content::new("PinExecution")
+            .on(&message.name)
             .field(&message.name)
-            .field(&message.message)
+            .input("message", &message.message)
             .request(&caller, &message.request_id)?;
         let pinned = self
             .app
@@ -232,6 +233,7 @@ impl ExecutionService for Api {
         let (caller, message) = self.authenticate(request).await?;
         let parts = name::execution("name", &message.name)?;
         let request = Content::new("UnpinExecution")
+            .on(&message.name)
             .field(&message.name)
             .request(&caller, &message.request_id)?;
         let free = self
@@ -250,8 +252,10 @@ impl ExecutionService for Api {
         let (caller, message) = self.authenticate(request).await?;
         let parts = name::execution("name", &message.name)?;
         let request = Content::new("DeleteExecution")
+            .on(&message.name)
             .field(&message.name)
             .field([u8::from(message.force)])
+            .note("force", message.force.to_string())
             .request(&caller, &message.request_id)?;
         let deleted = self
             .app
