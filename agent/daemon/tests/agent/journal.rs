@@ -21,6 +21,9 @@ use crate::{
     server::{Link, PATIENCE, Server},
 };
 
+/// Longer than an agent takes to tell of its room.
+const CREDIT: Duration = Duration::from_secs(5);
+
 /// The stand-in that also counts how often it was started for each attempt.
 fn counting() -> String {
     format!("echo \"$MUSTER_ATTEMPT\" >> ../../starts\n{STANDIN}")
@@ -291,7 +294,8 @@ async fn a_full_disk_begins_nothing_and_a_free_one_does_again() {
         }
         // The journal had room, the directory had not.
         assert_eq!(reason, "CONDUCTOR_START");
-        link.credit(1).await;
+        // Where it was the note of its end that had no room, there is no credit, and the next is refused.
+        let _withdrawn = timeout(CREDIT, link.credit(1)).await;
     }
     assert!(refused);
     link.credit(0).await;
