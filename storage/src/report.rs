@@ -7,7 +7,9 @@ mod keep;
 
 use jiff::Timestamp;
 use muster_core::id::{ArtifactId, ExecutionId, ProjectId};
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -124,6 +126,29 @@ impl Reports<'_> {
                     .all(db)
                     .await?;
                 rows.into_iter().map(record).collect()
+            })
+            .await
+    }
+}
+
+impl Reports<'_> {
+    /// Counts the reports of an execution and of all that it has started which were not read yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] for the execution.
+    pub async fn pending(&self, execution: ExecutionId) -> Result<u64, Error> {
+        self.store
+            .read("count_pending_reports", || async {
+                let db = self.store.reader();
+                let of = match is_top(db, self.project, execution).await? {
+                    true => row::Column::RootId,
+                    false => row::Column::ExecutionId,
+                };
+                let pending = row::Entity::find()
+                    .filter(of.eq(execution.as_uuid()))
+                    .filter(row::Column::State.eq(State::Pending.as_str()));
+                Ok(pending.count(db).await?)
             })
             .await
     }

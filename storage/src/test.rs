@@ -25,6 +25,8 @@ pub use history::{Entry, Outcome, Unsteady};
 /// What a test is over all runs: 16 bytes.
 pub type Identity = [u8; 16];
 
+/// Bytes of accounts that a page holds: it travels in one message.
+const MOST_BYTES: usize = 2 << 20;
 /// Most tests that a search finds.
 pub const MOST_FOUND: u64 = 100;
 
@@ -172,7 +174,8 @@ impl Tests<'_> {
                     .into_iter()
                     .map(|row| case(row, &names))
                     .collect::<Result<Vec<_>, _>>()?;
-                Ok(Page::new(cases, limit, |case: &Case| case.cursor))
+                let shown = shown(&cases, limit);
+                Ok(Page::new(cases, shown, |case: &Case| case.cursor))
             })
             .await
     }
@@ -183,11 +186,7 @@ impl Tests<'_> {
     ///
     /// [`Error::NotFound`] for the execution.
     pub async fn totals(&self, execution: ExecutionId) -> Result<Totals, Error> {
-        let reports = self.store.reports(self.project).list(execution).await?;
-        let pending = reports
-            .iter()
-            .filter(|it| it.state == report::State::Pending)
-            .count();
+        let pending = self.store.reports(self.project).pending(execution).await?;
         self.store
             .read("count_test_cases", || async {
                 let db = self.store.reader();
@@ -203,7 +202,7 @@ impl Tests<'_> {
                     .all(db)
                     .await?;
                 let mut totals = Totals {
-                    pending: pending as u64,
+                    pending,
                     ..Totals::default()
                 };
                 let counts = &mut totals.counts;
@@ -230,7 +229,8 @@ impl Tests<'_> {
     ///
     /// When the database fails.
     pub async fn find(&self, part: &str) -> Result<Vec<Test>, Error> {
-        let part = part.to_lowercase();
+        // As both databases do it: letters beyond ASCII are what they are.
+        let part = part.to_ascii_lowercase();
         let pattern: String = part
             .chars()
             .flat_map(|c| match c {
@@ -326,6 +326,19 @@ impl Tests<'_> {
             })
             .await
     }
+}
+
+/// How many tests a page holds: fewer than are wanted where their accounts are long.
+fn shown(cases: &[Case], limit: u32) -> u32 {
+    let mut bytes = 0;
+    let size = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let fit = cases.iter().take_while(|case| {
+        bytes += size(&case.message) + size(&case.stack) + size(&case.detail);
+        bytes <= MOST_BYTES
+    });
+    let fit = u32::try_from(fit.count()).unwrap_or(u32::MAX);
+    // One at least, or no page would ever end.
+    std::cmp::min(limit, std::cmp::max(fit, 1))
 }
 
 fn test(row: test_row::Model) -> Result<Test, Failure> {

@@ -66,7 +66,7 @@ pub(crate) struct Arguments {
     #[arg(long, short)]
     timestamps: bool,
     /// Begin with the last lines only
-    #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    #[arg(long, value_name = "LINES", conflicts_with = "lines", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     tail: Option<u32>,
     /// Only what was printed since this time, or in this last stretch of time: 5m, 1h30m
     #[arg(long, value_name = "TIME", value_parser = moment)]

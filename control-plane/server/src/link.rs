@@ -41,6 +41,8 @@ pub(crate) use ingest::Ingests;
 
 /// Messages that may wait for a slow agent.
 pub(crate) const OUTBOX: usize = 256;
+/// Most searches that run at once.
+const MOST_SEARCHING: usize = 2;
 /// Most logs that are sealed at once: each is read and written whole.
 const MOST_SEALING: usize = 2;
 
@@ -93,6 +95,8 @@ pub(crate) struct Link {
     paces: pace::Paces,
     /// Turns for reading reports.
     pub(crate) reading: tokio::sync::Semaphore,
+    /// Turns for searching logs.
+    pub(crate) searching: tokio::sync::Semaphore,
     /// Turns for sealing logs.
     sealing: tokio::sync::Semaphore,
     /// Held by who gives something to agents, from seeing their room until it is taken.
@@ -112,6 +116,7 @@ impl Link {
             ingests: Arc::default(),
             paces: pace::Paces::default(),
             reading: tokio::sync::Semaphore::new(crate::app::MOST_READING),
+            searching: tokio::sync::Semaphore::new(MOST_SEARCHING),
             sealing: tokio::sync::Semaphore::new(MOST_SEALING),
             giving: Arc::default(),
             looked: watch::Sender::default(),

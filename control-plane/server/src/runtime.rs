@@ -198,6 +198,7 @@ impl Server {
         };
         essential(tasks::watch_leases(Arc::clone(&app), stop.clone()).boxed());
         essential(tasks::keep_house(Arc::clone(&app), stop.clone()).boxed());
+        essential(tasks::finish_evidence(Arc::clone(&app), stop.clone()).boxed());
         essential(tasks::watch_orphans(Arc::clone(&app), stop.clone()).boxed());
         essential(tasks::keep_retention(Arc::clone(&app), stop.clone()).boxed());
         essential(tasks::delete_blobs(Arc::clone(&app), stop.clone()).boxed());

@@ -1,7 +1,11 @@
 //! Reconcilers: each takes no input, may run at any time and any number of times, and stands
 //! behind a word that may have been lost.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use jiff::{SignedDuration, Timestamp};
 use muster_storage::execution::Changed;
@@ -22,6 +26,8 @@ const HOUSEKEEPING: Duration = Duration::from_secs(30);
 const ORPHANS: Duration = Duration::from_millis(100);
 /// How often it is asked whose turn it is to look for blobs without rows.
 const ORPHAN_BLOBS: Duration = Duration::from_secs(10 * 60);
+/// How long a report or a log is let be that could not be read or sealed.
+const LET_BE: Duration = Duration::from_secs(3600);
 /// Most rows of one sweep.
 const BATCH: u32 = 500;
 
@@ -74,6 +80,47 @@ pub(crate) async fn watch_orphans(app: Arc<App>, stop: CancellationToken) {
             return;
         }
     }
+}
+
+/// Reads reports and seals logs that a crash has left, until `stop`. They are long, so they stand apart
+/// from the rest; what could not be done is let be for a while.
+pub(crate) async fn finish_evidence(app: Arc<App>, stop: CancellationToken) {
+    let mut failed: HashMap<uuid::Uuid, Instant> = HashMap::new();
+    let mut ticks = ticks(HOUSEKEEPING);
+    while tick(&mut ticks, &stop).await {
+        failed.retain(|_, at| at.elapsed() < LET_BE);
+        let left = stop.run_until_cancelled(finish_what_is_left(&app, &mut failed));
+        if let Some(Err(error)) = left.await {
+            tracing::warn!(%error, "reports and logs can not be looked for now");
+        }
+    }
+}
+
+async fn finish_what_is_left(
+    app: &Arc<App>,
+    failed: &mut HashMap<uuid::Uuid, Instant>,
+) -> Result<(), Error> {
+    for report in app.store.queue().pending_reports(BATCH).await? {
+        let id = report.artifact.as_uuid();
+        if failed.contains_key(&id) {
+            continue;
+        }
+        if let Err(error) = app.read_report(&report).await {
+            tracing::warn!(artifact = %report.artifact, %error, "a report can not be read now");
+            failed.insert(id, Instant::now());
+        }
+    }
+    for attempt in app.store.queue().unsealed_logs(BATCH).await? {
+        let id = attempt.as_uuid();
+        if failed.contains_key(&id) {
+            continue;
+        }
+        if let Err(error) = app.seal_log(attempt).await {
+            tracing::warn!(%attempt, %error, "a log can not be sealed; it is read from its segments");
+            failed.insert(id, Instant::now());
+        }
+    }
+    Ok(())
 }
 
 /// Looks at everything else until `stop`.
@@ -209,16 +256,8 @@ async fn clean_up(app: &Arc<App>) -> Result<(), Error> {
     app.store.agents().seen(&app.link.take_seen()).await?;
     let now = app.clock.now();
     for attempt in app.store.queue().unfinished_logs(BATCH).await? {
-        app.finish_log(attempt.id).await?;
-    }
-    for report in app.store.queue().pending_reports(BATCH).await? {
-        if let Err(error) = app.read_report(&report).await {
-            tracing::warn!(artifact = %report.artifact, %error, "a report can not be read now");
-        }
-    }
-    for attempt in app.store.queue().unsealed_logs(BATCH).await? {
-        if let Err(error) = app.seal_log(attempt).await {
-            tracing::warn!(%attempt, %error, "a log can not be sealed; it is read from its segments");
+        if let Err(error) = app.finish_log(attempt.id).await {
+            tracing::warn!(attempt = %attempt.id, %error, "the end of a log can not be stored now");
         }
     }
     app.expire_audit_events().await?;

@@ -96,7 +96,9 @@ impl Queue<'_> {
         let now = time::millis(self.store.clock().now());
         self.store
             .transaction("seal_log", |tx| async move {
+                // Against who deletes it or seals it too.
                 let ended = attempt_row::Entity::find_by_id(attempt.as_uuid())
+                    .lock_exclusive()
                     .one(&*tx)
                     .await?
                     .ok_or_else(|| Error::not_found(Kind::Attempt, attempt))?;

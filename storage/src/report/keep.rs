@@ -137,7 +137,9 @@ async fn keep<C: ConnectionTrait>(
     first: usize,
     cases: &[NewCase],
 ) -> Result<(), Failure> {
+    // Against who replaces or deletes its file.
     let report = row::Entity::find_by_id(artifact.as_uuid())
+        .lock_exclusive()
         .one(db)
         .await?
         .ok_or_else(|| Error::not_found(Kind::Artifact, artifact))?;

@@ -18,6 +18,8 @@ use muster_proto::runner::v1::Progress;
 const MASKED: &[u8] = b"***";
 /// Most secrets of a run; later ones are not known.
 const MOST: usize = 1000;
+/// Bytes of all values together; later ones are not known.
+const MOST_BYTES: usize = 256 << 10;
 
 /// The secrets of a run.
 #[derive(Default)]
@@ -52,6 +54,7 @@ impl Secrets {
         for value in values {
             if forms::is_secret(value)
                 && known.values.len() < MOST
+                && known.values.iter().map(Vec::len).sum::<usize>() + value.len() <= MOST_BYTES
                 && !known.values.iter().any(|one| one == value)
             {
                 known.values.push(value.to_vec());

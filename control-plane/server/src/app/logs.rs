@@ -206,7 +206,10 @@ impl Reader {
         }
         let layout = self.app.store.logs(self.project).layout(attempt).await?;
         if let Some(wanted) = self.tail {
-            let tail = begin::tail(&self.app, &layout, &self.window, wanted).await?;
+            let tail = begin::tail(&self.app, &layout, &self.window, wanted, &|| {
+                self.sender.is_closed()
+            })
+            .await?;
             self.window.offset = self.window.offset.max(tail);
         }
         let begin = begin::begin(&layout, &self.window);
@@ -267,6 +270,10 @@ impl Reader {
             }
             let mut reads = stored::read(&self.app, segments);
             while let Some(read) = reads.next().await {
+                // One that selects or searches may send nothing for long.
+                if self.sender.is_closed() || self.app.link.drain.is_cancelled() {
+                    return Ok(Err(Stop::Gone));
+                }
                 for chunk in read?.into_iter().flat_map(|(_, chunks)| chunks) {
                     if let Err(stop) = self.chunk(chunk).await {
                         return Ok(Err(stop));
@@ -341,14 +348,29 @@ impl Reader {
         if chunk.data.is_empty() || !self.window.selects(&chunk) {
             return Ok(());
         }
-        let Some(matcher) = &mut self.matcher else {
+        let Some(mut search) = self.matcher.take() else {
             return self.send(LogItem::Chunk(chunk)).await;
         };
-        let mut found = Vec::new();
-        matcher.push(&chunk, lines, &mut found);
-        let done = matcher.is_done();
+        let Ok(turn) = self.app.link.searching.acquire().await else {
+            return Err(Stop::Gone);
+        };
+        // Not among those who serve: an expression may take its time.
+        let searched = tokio::task::spawn_blocking(move || {
+            let mut found = Vec::new();
+            search.push(&chunk, lines, &mut found);
+            (search, found)
+        });
+        let Ok((search, found)) = searched.await else {
+            return Err(Stop::Gone);
+        };
+        let done = search.is_done();
+        self.matcher = Some(search);
+        drop(turn);
         self.send_found(found).await?;
-        if done { Err(Stop::Done) } else { Ok(()) }
+        if done || self.sender.is_closed() {
+            return Err(Stop::Done);
+        }
+        Ok(())
     }
 
     /// Sends what a search finds in the last line, which has no end.

@@ -54,9 +54,18 @@ fn range(message: &ReadLogRequest) -> Result<LogRange, Error> {
         let reason = format!("must be between 0 and {MAX_TAIL}");
         return Err(Error::invalid("tail_lines", reason));
     }
+    if tail.is_some() && (message.end_offset > 0 || message.last_line > 0) {
+        let reason =
+            "can not stand with `end_offset` or `last_line`: the last lines are those of the log";
+        return Err(Error::invalid("tail_lines", reason));
+    }
     let some = |number: i64| (number > 0).then_some(number);
     let first_line = message.first_line;
-    ends_behind("end_offset", some(message.end_offset), message.offset + 1)?;
+    ends_behind(
+        "end_offset",
+        some(message.end_offset),
+        message.offset.saturating_add(1),
+    )?;
     ends_behind("last_line", some(message.last_line), first_line)?;
     let start_time = time("start_time", message.start_time.as_ref())?;
     let end_time = time("end_time", message.end_time.as_ref())?;

@@ -24,10 +24,15 @@ use crate::app::{App, Error, log_millis};
 
 /// Bytes at which a segment is written, when they come in less than its time.
 const SEGMENT: usize = 1 << 20;
+/// What a chunk takes beside its data and its step, in bytes.
+const OVERHEAD: usize = 32;
 /// Most data of one chunk, in bytes: what readers may have to take in one message.
 const MAX_DATA: usize = 64 << 10;
 /// Longest step of a chunk, in bytes.
 const MAX_STEP: usize = 1024;
+/// Log that is taken whatever the limit is: 64 GiB. It is the conductor that cuts, by the limit that its
+/// attempt was given; this is for agents that know no end.
+const LONGEST: i64 = 64 << 30;
 /// Bytes of remarks that may stand behind the longest log.
 pub(crate) const REMARKS: i64 = 16 << 20;
 /// Segments that are read at once when a digest is computed again.
@@ -145,7 +150,7 @@ impl Ingest {
         }
         self.digest.update(&chunk.data);
         self.end += i64::try_from(chunk.data.len()).unwrap_or(i64::MAX);
-        self.waiting_bytes += chunk.data.len() + chunk.step.len();
+        self.waiting_bytes += chunk.data.len() + chunk.step.len() + OVERHEAD;
         app.hub.log_chunk(self.lease.attempt, &chunk);
         self.waiting.push(chunk);
         Ok(())
@@ -269,7 +274,8 @@ impl App {
             agent,
             durable: attempt.log_offset,
             end: attempt.log_offset,
-            limit: max_log.saturating_add(REMARKS),
+            // The conductor keeps to the limit that it was told, which may have been another one.
+            limit: max_log.saturating_add(REMARKS).max(LONGEST),
             segments: 0,
             waiting: Vec::new(),
             waiting_bytes: 0,

@@ -42,6 +42,8 @@ impl Bucket {
         let most = self.rate * BURST.as_secs_f64();
         self.left = (self.left + passed * self.rate).min(most);
         self.left -= float(i64::try_from(bytes).unwrap_or(i64::MAX));
+        // No debt is older than the longest wait: who comes later does not pay for it.
+        self.left = self.left.max(-self.rate * LONGEST.as_secs_f64());
         if self.left >= 0.0 {
             return Duration::ZERO;
         }

@@ -6,12 +6,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use muster_core::id::AttemptId;
 use muster_proto::v1::LogChunk;
 use muster_storage::{
     blob::BlobWriter,
     log::{NewSealed, Sealed, Segment},
 };
+use prost::Message;
 use sha2::{Digest as _, Sha256};
 
 use super::{
@@ -20,6 +22,8 @@ use super::{
 };
 use crate::app::{App, Error, log_millis};
 
+/// Segments that are read ahead.
+const AHEAD: usize = 8;
 /// Bytes of log to which short segments are put together.
 const SEGMENT: usize = 256 << 10;
 /// Segments that are this long, in bytes of log, are taken as they are.
@@ -75,10 +79,17 @@ impl App {
             waiting: Vec::new(),
             waiting_bytes: 0,
         };
-        for part in layout {
-            let packed = self.blobs.get(&part.blob).await?;
+        let mut parts = futures::stream::iter(layout)
+            .map(async |part| {
+                let packed = self.blobs.get(&part.blob).await?;
+                Ok::<_, Error>((part, packed))
+            })
+            .buffered(AHEAD);
+        while let Some(read) = parts.next().await {
+            let (part, packed) = read?;
             seal.take(part, packed).await?;
         }
+        drop(parts);
         let new = seal.finish().await?;
         let told = stored.told_log.filter(|_| stored.log_complete);
         if told.is_some_and(|told| told.sha256 != new.sha256) {
@@ -116,7 +127,8 @@ impl Seal {
         if part.end - part.start >= LONG {
             return self.write(&chunks, packed).await;
         }
-        self.waiting_bytes += chunks.iter().map(|chunk| chunk.data.len()).sum::<usize>();
+        // With what surrounds the data: chunks may be of a byte each.
+        self.waiting_bytes += chunks.iter().map(Message::encoded_len).sum::<usize>();
         self.waiting.extend(chunks);
         if self.waiting_bytes >= SEGMENT {
             self.flush().await?;

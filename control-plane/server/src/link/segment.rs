@@ -38,6 +38,10 @@ pub(crate) fn encode(chunks: &[LogChunk]) -> Result<Bytes, std::io::Error> {
             return Err(std::io::ErrorKind::OutOfMemory.into());
         }
     }
+    // What could not be read again is not written.
+    if plain.len() > MAX_PLAIN {
+        return Err(std::io::ErrorKind::FileTooLarge.into());
+    }
     let packed = zstd::bulk::compress(&plain, LEVEL)?;
     let mut segment = BytesMut::with_capacity(FORMAT.len() + packed.len());
     segment.put_slice(FORMAT);

@@ -12,8 +12,10 @@ const SHORTEST: usize = 4;
 const SHORTEST_PART: usize = 6;
 /// Values that are settings, whatever keeps them.
 const WORDS: [&str; 6] = ["true", "false", "null", "none", "undefined", "default"];
-/// Longest form, in bytes; of longer values only their lines are known.
+/// Longest value, in bytes, that is known as a whole; of longer ones only lines are.
 const LONGEST: usize = 64 << 10;
+/// Longest value of which other forms are known: each costs memory in every pod.
+const LONGEST_ENCODED: usize = 4 << 10;
 /// Lines in which programs print base64: `base64`, and PEM.
 const WIDTHS: [usize; 2] = [76, 64];
 
@@ -35,7 +37,7 @@ pub(super) fn of(value: &[u8]) -> Vec<Vec<u8>> {
     let lines = value.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     forms.extend(lines.map(<[u8]>::to_vec));
     for part in [value, trimmed] {
-        if part.len() > LONGEST {
+        if part.len() > LONGEST_ENCODED {
             continue;
         }
         forms.extend(json(part));
@@ -53,7 +55,7 @@ pub(super) fn of(value: &[u8]) -> Vec<Vec<u8>> {
     }
     forms.retain(|form| (SHORTEST_PART..=LONGEST * 3).contains(&form.len()));
     forms.extend([value, trimmed].map(<[u8]>::to_vec));
-    forms.retain(|form| form.len() <= LONGEST * 3);
+    forms.retain(|form| form.len() <= LONGEST);
     forms
 }
 

@@ -43,6 +43,7 @@ pub(super) async fn tail(
     layout: &[Segment],
     window: &Window,
     wanted: i64,
+    is_gone: &(dyn Fn() -> bool + Sync),
 ) -> Result<i64, Error> {
     let end = layout.last().map_or(0, |last| last.end);
     if wanted <= 0 {
@@ -53,6 +54,10 @@ pub(super) async fn tail(
     // Few segments first: most tails are short.
     let mut step = 1;
     while let Some(last) = rest.last() {
+        // Nobody waits for the answer.
+        if is_gone() {
+            return Ok(end);
+        }
         if !window.is_selective() && count.passes(last) {
             rest = &rest[..rest.len() - 1];
             continue;

@@ -11,11 +11,13 @@ use crate::app::Error;
 /// Longest expression, in bytes.
 const MAX_PATTERN: usize = 1000;
 /// Most memory of a compiled expression, in bytes.
-const MAX_COMPILED: usize = 4 << 20;
+const MAX_COMPILED: usize = 256 << 10;
 /// Most lines before or behind a match.
 const MAX_CONTEXT: i32 = 1000;
 /// Longest part of a line that is looked at as a whole, in bytes.
-const MAX_LINE: usize = 1 << 20;
+const MAX_LINE: usize = 64 << 10;
+/// Bytes of lines that are kept for a match that may come.
+const MAX_BEFORE: usize = 4 << 20;
 
 /// What is searched for.
 #[derive(Debug, Clone)]
@@ -79,8 +81,9 @@ pub(super) struct Matcher {
     open: Option<LogMatch>,
     /// Its bytes.
     bytes: Vec<u8>,
-    /// Lines that a match may need.
+    /// Lines that a match may need, and their bytes.
     before: VecDeque<LogMatch>,
+    before_bytes: usize,
     /// Lines that the last match still wants.
     after: usize,
     matches: u64,
@@ -93,6 +96,7 @@ impl Matcher {
             open: None,
             bytes: Vec::new(),
             before: VecDeque::new(),
+            before_bytes: 0,
             after: 0,
             matches: 0,
         }
@@ -150,6 +154,7 @@ impl Matcher {
         let wanted = self.search.most.is_none_or(|most| self.matches < most);
         if wanted && self.search.expression.is_match(text) {
             found.extend(self.before.drain(..));
+            self.before_bytes = 0;
             self.after = self.search.after;
             self.matches += 1;
             found.push(line);
@@ -160,10 +165,12 @@ impl Matcher {
             self.after -= 1;
             found.push(line);
         } else if self.search.before > 0 {
-            if self.before.len() == self.search.before {
-                self.before.pop_front();
-            }
+            self.before_bytes += line.data.len();
             self.before.push_back(line);
+            while self.before.len() > self.search.before || self.before_bytes > MAX_BEFORE {
+                let gone = self.before.pop_front();
+                self.before_bytes -= gone.map_or(0, |line| line.data.len());
+            }
         }
     }
 }

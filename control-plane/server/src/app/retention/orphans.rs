@@ -53,15 +53,21 @@ struct Look<'a> {
 }
 
 impl App {
-    /// Looks for orphans and deletes them, once a day, when it is this server's turn.
+    /// Looks for orphans once a day, when it is this server's turn, and says how much they are. They are not
+    /// deleted by themselves: a copy of the database, or another one on the same object store, would take
+    /// all that it does not know for orphans.
     pub(crate) async fn sweep_orphans_daily(&self, stop: &CancellationToken) -> Result<(), Error> {
         if !self.store.keeper().take_turn(Turn::Orphans, EVERY).await? {
             return Ok(());
         }
-        let found = self.look_for_orphans(false, u64::MAX, stop).await?;
+        let found = self.look_for_orphans(true, u64::MAX, stop).await?;
         if found.orphans > 0 {
             let Orphans { orphans, bytes, .. } = found;
-            tracing::info!(orphans, bytes, "blobs that no row names were deleted");
+            tracing::warn!(
+                orphans,
+                bytes,
+                "there are blobs that no row names; if no other database has blobs here, delete them by `muster retention orphans --delete`"
+            );
         }
         Ok(())
     }
