@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, json};
 
-use crate::expression::{Expression, Lookup, Moment, Scope, Value};
+use crate::expression::{Expression, Lookup, Moment, Scope, Value, text};
 use crate::schema::Spec;
 use crate::suggest;
 
@@ -26,7 +26,7 @@ impl Config {
     /// The values of some parameters, as texts show them.
     pub(super) fn texts(&self, names: &BTreeSet<String>) -> BTreeSet<String> {
         let values = names.iter().filter_map(|name| self.values.get(name));
-        values.map(ToString::to_string).collect()
+        values.map(text).collect()
     }
 
     fn has(&self, name: &str) -> bool {
