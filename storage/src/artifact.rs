@@ -1,5 +1,5 @@
 //! Artifacts: complete files that executions left behind. Their bytes are blobs.
-//! What the paths tell of folders is in [`folder`].
+//! What the paths tell of folders is in `folder`.
 
 mod folder;
 mod preview;

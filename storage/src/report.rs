@@ -1,5 +1,5 @@
 //! Reports of test tools: artifacts that tell of tests. A report waits until it is read; then its tests
-//! are rows, which are in [`test`](crate::test).
+//! are rows, which are in [`test`](mod@crate::test).
 //!
 //! What is a report, and what it says, is not known here.
 

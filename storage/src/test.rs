@@ -1,4 +1,4 @@
-//! Tests and their results over runs. They come out of reports, which are in [`report`](crate::report).
+//! Tests and their results over runs. They come out of reports, which are in [`report`].
 
 mod history;
 

@@ -1,5 +1,5 @@
 //! `muster logs`: what an execution printed. Finding what is meant is in [`choose`], the stream in
-//! [`read`], what stands on the screen in [`print`].
+//! [`read`], what stands on the screen in [`mod@print`].
 
 mod choose;
 mod print;
