@@ -45,14 +45,14 @@ async fn an_unknown_migration_is_refused_and_nothing_changes(db: Database) {
 async fn servers_that_start_together_do_not_disturb_each_other(db: Database) {
     // Back to an empty database.
     for table in [
+        "test_results",
+        "tests",
+        "reports",
         "audit_events",
         "workflow_labels",
         "artifacts",
         "doomed_blobs",
         "missing_artifacts",
-        "test_results",
-        "tests",
-        "reports",
         "sealed_logs",
         "log_segments",
         "attempts",
