@@ -151,8 +151,10 @@ async fn a_submission_whose_commit_is_unknown_is_there_once_when_it_is_repeated(
     };
     let mut expected = 0;
     for cut in CUTS {
-        let mut happened = 0;
-        for nth in 1..=MOST {
+        let after = matches!(cut(COMMIT, 1), Wire::CutAfter(..));
+        let (mut happened, mut rounds, mut nth) = (0, 0, 0);
+        loop {
+            nth += 1;
             let request = CreateExecutionRequest {
                 request_id: uuid::Uuid::new_v4().to_string(),
                 ..run()
@@ -177,11 +179,15 @@ async fn a_submission_whose_commit_is_unknown_is_there_once_when_it_is_repeated(
             }
             assert_eq!(wired.count().await, expected, "once, at commit {nth}");
             if first.is_ok() && wired.proxy.cuts() == cuts {
+                // A commit of the server's own housekeeping may have been the one that was cut.
+                if after && happened == 0 && rounds < 3 {
+                    (rounds, nth) = (rounds + 1, 0);
+                    continue;
+                }
                 break;
             }
             assert!(nth < MOST, "every try was cut");
         }
-        let after = matches!(cut(COMMIT, 1), Wire::CutAfter(..));
         assert_eq!(
             happened > 0,
             after,
