@@ -378,6 +378,14 @@ pub(crate) fn time(time: Option<&prost_types::Timestamp>) -> Option<Timestamp> {
     Timestamp::new(time.seconds, time.nanos).ok()
 }
 
+/// A time for the wire.
+pub(crate) fn wire(time: Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: time.as_second(),
+        nanos: time.subsec_nanosecond(),
+    }
+}
+
 /// Writes one document to standard output.
 pub(crate) fn print(document: &impl Serialize) -> Result<(), Error> {
     let text = serde_json::to_string_pretty(document)

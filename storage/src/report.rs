@@ -8,7 +8,8 @@ mod keep;
 use jiff::Timestamp;
 use muster_core::id::{ArtifactId, ExecutionId, ProjectId};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
+    QuerySelect, sea_query::Expr,
 };
 use uuid::Uuid;
 
@@ -113,13 +114,9 @@ impl Reports<'_> {
         self.store
             .read("list_reports", || async {
                 let db = self.store.reader();
-                let top = is_top(db, self.project, execution).await?;
-                let of = match top {
-                    true => row::Column::RootId,
-                    false => row::Column::ExecutionId,
-                };
+                let of = self.of(db, execution).await?;
                 let rows = row::Entity::find()
-                    .filter(of.eq(execution.as_uuid()))
+                    .filter(of)
                     .order_by_asc(row::Column::Path)
                     .order_by_asc(row::Column::ArtifactId)
                     .limit(MOST)
@@ -141,16 +138,26 @@ impl Reports<'_> {
         self.store
             .read("count_pending_reports", || async {
                 let db = self.store.reader();
-                let of = match is_top(db, self.project, execution).await? {
-                    true => row::Column::RootId,
-                    false => row::Column::ExecutionId,
-                };
+                let of = self.of(db, execution).await?;
                 let pending = row::Entity::find()
-                    .filter(of.eq(execution.as_uuid()))
+                    .filter(of)
                     .filter(row::Column::State.eq(State::Pending.as_str()));
                 Ok(pending.count(db).await?)
             })
             .await
+    }
+
+    /// The condition for reports of an execution and, of one at the top, of all below it.
+    async fn of<C: ConnectionTrait>(
+        &self,
+        db: &C,
+        execution: ExecutionId,
+    ) -> Result<Expr, Failure> {
+        let column = match is_top(db, self.project, execution).await? {
+            true => row::Column::RootId,
+            false => row::Column::ExecutionId,
+        };
+        Ok(column.eq(execution.as_uuid()))
     }
 }
 

@@ -22,7 +22,7 @@ use muster_proto::v1::{
 use muster_tests::{control_plane::ControlPlane, memory::Memory, processor, run::PROJECT};
 
 use self::agent::Done;
-use crate::{limit, report::mebibytes};
+use crate::{figures::Figures, limit, report::mebibytes};
 
 const USAGE: &str = "\
 usage: muster-bench lifecycle [--agents N] [--executions N] [--callers N] [--batch N] [--capacity N]
@@ -82,36 +82,10 @@ struct Options {
     database: Option<String>,
 }
 
-/// Rows of the table, and the same for programs.
-#[derive(Default)]
-struct Figures {
-    rows: Vec<(String, String)>,
-    document: serde_json::Map<String, serde_json::Value>,
-}
-
-impl Figures {
-    fn add(&mut self, key: &str, text: &str, value: f64, digits: usize) {
-        self.rows
-            .push((text.to_owned(), format!("{value:.digits$}")));
-        self.document.insert(key.to_owned(), value.into());
-    }
-
-    fn add_latencies(&mut self, key: &str, text: &str, sorted: &[f64]) {
-        for (name, part) in [("P50", 0.5), ("P99", 0.99)] {
-            let text = format!("{text}: call to assignment, {} ms", name.to_lowercase());
-            self.add(&format!("{key}{name}Ms"), &text, at(sorted, part), 1);
-        }
-    }
-
-    #[expect(clippy::print_stdout, reason = "the purpose of this program")]
-    fn print(&self) {
-        println!("| lifecycle | |");
-        println!("| --- | ---: |");
-        for (text, value) in &self.rows {
-            println!("| {text} | {value} |");
-        }
-        println!();
-        println!("{}", serde_json::Value::Object(self.document.clone()));
+fn add_latencies(figures: &mut Figures, key: &str, text: &str, sorted: &[f64]) {
+    for (name, part) in [("P50", 0.5), ("P99", 0.99)] {
+        let text = format!("{text}: call to assignment, {} ms", name.to_lowercase());
+        figures.add(&format!("{key}{name}Ms"), &text, at(sorted, part), 1);
     }
 }
 
@@ -123,7 +97,7 @@ pub(crate) async fn run(arguments: impl Iterator<Item = String>) -> anyhow::Resu
     };
     let mut figures = Figures::default();
     measure(&options, &mut figures).await?;
-    figures.print();
+    figures.print("lifecycle");
     Ok(())
 }
 
@@ -146,7 +120,7 @@ async fn measure(options: &Options, figures: &mut Figures) -> anyhow::Result<()>
     );
 
     let idle = latencies(&server, &done, options.latencies).await?;
-    figures.add_latencies("idle", "idle", &idle);
+    add_latencies(figures, "idle", "idle", &idle);
     let id = server.id().context("the server runs")?;
     let alone = throughput(&server, &done, options, 1, figures).await?;
     let batched = throughput(&server, &done, options, options.batch, figures).await?;
@@ -166,14 +140,14 @@ async fn measure(options: &Options, figures: &mut Figures) -> anyhow::Result<()>
 
     let rate = alone / 2.0;
     let half = at_rate(&server, &done, rate, options.seconds).await?;
-    figures.add_latencies("half", "half load", &half);
+    add_latencies(figures, "half", "half load", &half);
     if options.queued > 0 {
         let begin = Instant::now();
         limit::fill(database, file, "waiting", options.queued).await?;
         eprintln!("{} wait after {:.0?}", options.queued, begin.elapsed());
         let crowded = at_rate(&server, &done, rate, options.seconds).await?;
         let text = format!("half load, {} of another project wait", options.queued);
-        figures.add_latencies("crowded", &text, &crowded);
+        add_latencies(figures, "crowded", &text, &crowded);
         memory(
             figures,
             "crowdedMemory",

@@ -14,7 +14,7 @@ use muster_proto::v1::{GetExecutionRequest, ReadLogRequest, read_log_response::I
 use muster_tests::{control_plane::ControlPlane, memory::Memory};
 
 use self::attempts::Attempts;
-use crate::report::mebibytes;
+use crate::{figures::Figures, report::mebibytes};
 
 const USAGE: &str = "\
 usage: muster-bench logs [--streams N] [--mebibytes N] [--many N] [--seconds N] [--blobs URL]
@@ -62,34 +62,8 @@ pub(crate) async fn run(arguments: impl Iterator<Item = String>) -> anyhow::Resu
     let mut figures = Figures::default();
     ingest(&options, &server, &text, &mut figures).await?;
     many(&options, &server, &text, &mut figures).await?;
-    figures.print();
+    figures.print("logs");
     Ok(())
-}
-
-/// Rows of the table, and the same for programs.
-#[derive(Default)]
-struct Figures {
-    rows: Vec<(String, String)>,
-    document: serde_json::Map<String, serde_json::Value>,
-}
-
-impl Figures {
-    fn add(&mut self, key: &str, text: &str, value: f64, digits: usize) {
-        self.rows
-            .push((text.to_owned(), format!("{value:.digits$}")));
-        self.document.insert(key.to_owned(), value.into());
-    }
-
-    #[expect(clippy::print_stdout, reason = "the purpose of this program")]
-    fn print(&self) {
-        println!("| logs | |");
-        println!("| --- | ---: |");
-        for (text, value) in &self.rows {
-            println!("| {text} | {value} |");
-        }
-        println!();
-        println!("{}", serde_json::Value::Object(self.document.clone()));
-    }
 }
 
 /// Text as tests print it: lines with times, words and numbers; a little over 1 MiB.

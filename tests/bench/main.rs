@@ -9,6 +9,7 @@ mod artifacts;
 mod batch;
 mod by_hand;
 mod compile;
+mod figures;
 mod idle;
 mod latency;
 mod lifecycle;

@@ -138,8 +138,8 @@ impl Filter {
             actor: text(&self.actor),
             action: text(&self.action),
             resource: text(&self.resource),
-            since: self.since.map(super::logs::wire),
-            until: self.until.map(super::logs::wire),
+            since: self.since.map(crate::json::wire),
+            until: self.until.map(crate::json::wire),
         }
     }
 }

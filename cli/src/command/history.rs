@@ -403,10 +403,7 @@ async fn read_flaky(client: &Client, arguments: &Flaky) -> Result<Vec<FlakyTest>
     let request = ListFlakyTestsRequest {
         parent: client.parent(),
         page_size: arguments.limit,
-        start_time: arguments.since.map(|time| prost_types::Timestamp {
-            seconds: time.as_second(),
-            nanos: time.subsec_nanosecond(),
-        }),
+        start_time: arguments.since.map(json::wire),
     };
     let response = client
         .call(async || client.tests().list_flaky_tests(request.clone()).await)

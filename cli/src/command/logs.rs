@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use muster_proto::v1::{ReadLogRequest, log_chunk::Stream};
 
 use crate::{
-    arguments::Global, client::Client, error::Error, exit::Exit, place::Session,
+    arguments::Global, client::Client, error::Error, exit::Exit, json, place::Session,
     terminal::escape::Filter,
 };
 use print::Printer;
@@ -188,8 +188,8 @@ async fn request(
         tail_lines: arguments.tail.map(i64::from),
         first_line,
         last_line,
-        start_time: arguments.since.map(wire),
-        end_time: arguments.until.map(wire),
+        start_time: arguments.since.map(json::wire),
+        end_time: arguments.until.map(json::wire),
         streams: streams.collect(),
         grep: grep.transpose()?.unwrap_or_default(),
         context_before: arguments.before.or(around).unwrap_or(0),
@@ -198,13 +198,6 @@ async fn request(
         skip_behind_bytes: if terminal { SKIP_BEHIND } else { 0 },
         ..ReadLogRequest::default()
     })
-}
-
-pub(super) fn wire(time: Timestamp) -> prost_types::Timestamp {
-    prost_types::Timestamp {
-        seconds: time.as_second(),
-        nanos: time.subsec_nanosecond(),
-    }
 }
 
 /// A time, or how long ago it was.

@@ -269,10 +269,7 @@ async fn perform(client: &Client, command: Command) -> Result<Vec<Project>, Erro
                     max_log_rate_each: bytes(max_log_rate_each),
                     retention: Some(keep.message()),
                     hold: hold.and_then(|until| until.0).map(|until| Hold {
-                        until_time: Some(prost_types::Timestamp {
-                            seconds: until.as_second(),
-                            nanos: until.subsec_nanosecond(),
-                        }),
+                        until_time: Some(json::wire(until)),
                         message: hold_message,
                     }),
                     ..Project::default()

@@ -144,10 +144,7 @@ fn expiry(text: &str) -> Result<prost_types::Timestamp, Error> {
     let end = now
         .checked_add(duration)
         .map_err(|error| bad(error.to_string()))?;
-    Ok(prost_types::Timestamp {
-        seconds: end.as_second(),
-        nanos: end.subsec_nanosecond(),
-    })
+    Ok(json::wire(end))
 }
 
 async fn list(client: &Client) -> Result<Vec<Token>, Error> {

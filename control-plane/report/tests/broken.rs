@@ -8,33 +8,12 @@
 
 use std::io::{self, Read};
 
-use muster_report::{Case, Format, Limits, Outcome, State, parse};
+use muster_report::{Format, Limits, State, parse};
 
-fn rows(format: Format, text: &str, limits: &Limits) -> (Vec<Case>, Outcome) {
-    let mut cases = Vec::new();
-    let outcome = parse(format, text.as_bytes(), limits, &mut |case| {
-        cases.push(case);
-    });
-    (cases, outcome.expect("bytes can be read"))
-}
+#[path = "support/told.rs"]
+mod told;
 
-/// Why it broke, and how many cases came before.
-fn broken(format: Format, text: &str, limits: &Limits) -> (String, usize) {
-    let (cases, outcome) = rows(format, text, limits);
-    let broken = outcome.broken.expect("it breaks");
-    (broken.to_string(), cases.len())
-}
-
-fn warnings(outcome: &Outcome) -> Vec<String> {
-    outcome
-        .summary
-        .warnings
-        .iter()
-        .map(ToString::to_string)
-        .collect()
-}
-
-const CASE: &str = "<testcase classname=\"c\" name=\"n\"/>\n";
+use told::{CASE, broken, rows, warnings};
 
 #[test]
 fn odd_json_is_read_as_far_as_it_can_be() {

@@ -6,15 +6,12 @@
     reason = "helpers of tests stand outside of test functions"
 )]
 
-use muster_report::{Case, Format, Limits, Outcome, parse};
+use muster_report::{Case, Format, Limits, Outcome};
 
-fn rows(format: Format, text: &str, limits: &Limits) -> (Vec<Case>, Outcome) {
-    let mut cases = Vec::new();
-    let outcome = parse(format, text.as_bytes(), limits, &mut |case| {
-        cases.push(case);
-    });
-    (cases, outcome.expect("bytes can be read"))
-}
+#[path = "support/told.rs"]
+mod told;
+
+use told::{CASE, broken, rows, warnings};
 
 fn junit(body: &str, limits: &Limits) -> (Vec<Case>, Outcome) {
     rows(
@@ -23,24 +20,6 @@ fn junit(body: &str, limits: &Limits) -> (Vec<Case>, Outcome) {
         limits,
     )
 }
-
-/// Why it broke, and how many cases came before.
-fn broken(format: Format, text: &str, limits: &Limits) -> (String, usize) {
-    let (cases, outcome) = rows(format, text, limits);
-    let broken = outcome.broken.expect("it breaks");
-    (broken.to_string(), cases.len())
-}
-
-fn warnings(outcome: &Outcome) -> Vec<String> {
-    outcome
-        .summary
-        .warnings
-        .iter()
-        .map(ToString::to_string)
-        .collect()
-}
-
-const CASE: &str = "<testcase classname=\"c\" name=\"n\"/>\n";
 
 #[test]
 fn bytes() {

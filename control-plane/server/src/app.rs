@@ -45,7 +45,8 @@ pub(crate) use executions::{Known, NewRun, REPLICAS, Source};
 pub(crate) use explain::{Explanation, Reason};
 pub(crate) use hub::{Hub, Turns};
 pub(crate) use logs::{
-    LogItem, LogRange, Search as LogSearch, Window as LogWindow, count_lines, millis as log_millis,
+    LogItem, LogRange, Search as LogSearch, Window as LogWindow, count_lines, fetch as fetch_log,
+    groups as log_groups, millis as log_millis,
 };
 pub(crate) use manifests::ManifestChange;
 pub(crate) use reports::MOST_READING;

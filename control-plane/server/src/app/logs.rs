@@ -20,6 +20,7 @@ use grep::Matcher;
 use window::Cut;
 
 pub(crate) use grep::Search;
+pub(crate) use stored::{fetch, groups};
 pub(crate) use window::{Window, count_lines, millis};
 
 /// Segments that are looked up at once.

@@ -20,7 +20,7 @@ use muster_storage::{
 use sha2::{Digest as _, Sha256};
 
 use super::{pace::Pace, segment};
-use crate::app::{App, Error, log_millis};
+use crate::app::{App, Error, fetch_log, log_groups, log_millis};
 
 /// Bytes at which a segment is written, when they come in less than its time.
 const SEGMENT: usize = 1 << 20;
@@ -34,7 +34,7 @@ const MAX_STEP: usize = 1024;
 /// attempt was given; this is for agents that know no end.
 const LONGEST: i64 = 64 << 30;
 /// Bytes of remarks that may stand behind the longest log.
-pub(crate) const REMARKS: i64 = 16 << 20;
+const REMARKS: i64 = 16 << 20;
 /// Segments that are read at once when a digest is computed again.
 const PAGE: u32 = 100;
 
@@ -299,16 +299,13 @@ impl App {
             if segments.is_empty() {
                 break;
             }
-            for stored in segments {
-                let place = |bytes: i64| u64::try_from(bytes).unwrap_or(0);
-                let start = place(stored.blob_start);
-                let range = start..start + place(stored.blob_size);
-                let packed = self.blobs.get_range(&stored.blob, range).await?;
-                let chunks = segment::decode(&packed).map_err(|e| Error::Internal(e.into()))?;
-                for chunk in chunks {
-                    digest.update(&chunk.data);
+            for group in log_groups(segments) {
+                for (stored, chunks) in fetch_log(self, group).await? {
+                    for chunk in chunks {
+                        digest.update(&chunk.data);
+                    }
+                    at = stored.end;
                 }
-                at = stored.end;
             }
         }
         Ok(digest)

@@ -3,7 +3,7 @@
 use std::{ops::Range, path::Path, time::Duration};
 
 use muster_proto::v1::{
-    Assignment, LogChunk, LogMatch, LogSkip, ReadLogRequest, StreamLogRequest,
+    Assignment, Execution, LogChunk, LogMatch, LogSkip, ReadLogRequest, StreamLogRequest,
     attempt_report::Phase, log_chunk::Stream, read_log_response::Item,
 };
 use tonic::Code;
@@ -248,6 +248,18 @@ async fn every_part(clients: &mut Clients, name: &str) {
     assert_eq!(numbers, [10_005, 10_010]);
 }
 
+/// A server, and an execution that runs on an agent of it.
+async fn running() -> (Fixture, Clients, Agent, Execution, Assignment) {
+    let fixture = Fixture::start().await;
+    let mut admin = fixture.admin().await;
+    let token = fixture.agent("east").await;
+    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
+    let made = admin.create(run()).await;
+    let work = agent.work().await;
+    agent.report(&work, Phase::Running).await;
+    (fixture, admin, agent, made, work)
+}
+
 /// The files of an attempt's log.
 fn files(fixture: &Fixture, attempt: &str) -> Vec<std::path::PathBuf> {
     fn find(folder: &Path, attempt: &str, found: &mut Vec<std::path::PathBuf>) {
@@ -278,13 +290,7 @@ async fn one_file(fixture: &Fixture, attempt: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_part_of_a_log_is_the_same_while_it_is_open_and_when_it_is_one_object() {
-    let fixture = Fixture::start().await;
-    let mut admin = fixture.admin().await;
-    let token = fixture.agent("east").await;
-    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
-    let made = admin.create(run()).await;
-    let work = agent.work().await;
-    agent.report(&work, Phase::Running).await;
+    let (fixture, mut admin, mut agent, made, work) = running().await;
     let chunks = chunks();
     // In parts, so that segments are of many sizes.
     let (first, second) = chunks.split_at(LINES / 3);
@@ -312,13 +318,7 @@ async fn every_part_of_a_log_is_the_same_while_it_is_open_and_when_it_is_one_obj
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_with_a_damaged_segment_is_not_sealed_and_what_is_left_of_it_can_be_read() {
-    let fixture = Fixture::start().await;
-    let mut admin = fixture.admin().await;
-    let token = fixture.agent("east").await;
-    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
-    let made = admin.create(run()).await;
-    let work = agent.work().await;
-    agent.report(&work, Phase::Running).await;
+    let (fixture, mut admin, mut agent, made, work) = running().await;
     let chunks = chunks();
     send(&mut agent.clients, &work, &chunks[..100]).await;
     let first = files(&fixture, &work.attempt);
@@ -342,13 +342,7 @@ async fn a_log_with_a_damaged_segment_is_not_sealed_and_what_is_left_of_it_can_b
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_follows_too_slowly_is_told_what_was_skipped_and_can_read_it_again() {
-    let fixture = Fixture::start().await;
-    let mut admin = fixture.admin().await;
-    let token = fixture.agent("east").await;
-    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
-    let made = admin.create(run()).await;
-    let work = agent.work().await;
-    agent.report(&work, Phase::Running).await;
+    let (fixture, mut admin, mut agent, made, work) = running().await;
     let text: Vec<u8> = b"a line\n"
         .iter()
         .copied()

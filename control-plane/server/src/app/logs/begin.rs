@@ -67,7 +67,7 @@ pub(super) async fn tail(
         step = (step * 2).min(16);
         let mut fetched = Vec::new();
         for group in stored::groups(now.to_vec()) {
-            fetched.extend(stored::fetch(Arc::clone(app), group).await?);
+            fetched.extend(stored::fetch(app, group).await?);
         }
         let chunks = fetched.iter().flat_map(|(_, chunks)| chunks).rev();
         for chunk in chunks.filter(|chunk| window.selects(chunk)) {

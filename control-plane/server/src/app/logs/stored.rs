@@ -20,7 +20,7 @@ const AHEAD: usize = 3;
 pub(super) const AGAIN: Duration = Duration::from_millis(50);
 
 /// The chunks of some segments that were read together.
-pub(super) type Chunks = Vec<(Segment, Vec<LogChunk>)>;
+pub(crate) type Chunks = Vec<(Segment, Vec<LogChunk>)>;
 
 /// Reads segments in their order.
 pub(super) fn read(
@@ -29,13 +29,16 @@ pub(super) fn read(
 ) -> BoxStream<'static, Result<Chunks, Error>> {
     let app = Arc::clone(app);
     futures::stream::iter(groups(segments))
-        .map(move |group| fetch(Arc::clone(&app), group))
+        .map(move |group| {
+            let app = Arc::clone(&app);
+            async move { fetch(&app, group).await }
+        })
         .buffered(AHEAD)
         .boxed()
 }
 
 /// Reads segments that are parts of one blob, one behind the other.
-pub(super) async fn fetch(app: Arc<App>, group: Vec<Segment>) -> Result<Chunks, Error> {
+pub(crate) async fn fetch(app: &App, group: Vec<Segment>) -> Result<Chunks, Error> {
     let (Some(first), Some(last)) = (group.first(), group.last()) else {
         return Ok(Vec::new());
     };
@@ -58,7 +61,7 @@ pub(super) async fn fetch(app: Arc<App>, group: Vec<Segment>) -> Result<Chunks, 
 }
 
 /// Puts segments together that one read can bring.
-pub(super) fn groups(segments: Vec<Segment>) -> Vec<Vec<Segment>> {
+pub(crate) fn groups(segments: Vec<Segment>) -> Vec<Vec<Segment>> {
     let mut groups: Vec<Vec<Segment>> = Vec::new();
     for segment in segments {
         let fits = groups.last().and_then(|group| {
