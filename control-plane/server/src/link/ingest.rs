@@ -19,7 +19,10 @@ use muster_storage::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{pace::Pace, segment};
+use super::{
+    pace::Pace,
+    segment::{self, Packing},
+};
 use crate::app::{App, Error, fetch_log, log_groups, log_millis};
 
 /// Bytes at which a segment is written, when they come in less than its time.
@@ -161,8 +164,13 @@ impl Ingest {
         if !self.is_waiting() {
             return Ok(());
         }
-        let packed =
-            segment::encode(&self.waiting).map_err(|error| Error::Internal(error.into()))?;
+        let packing = if self.is_full() {
+            Packing::Fast
+        } else {
+            Packing::Well
+        };
+        let packed = segment::encode(&self.waiting, packing)
+            .map_err(|error| Error::Internal(error.into()))?;
         let key = app.blobs.key(&format!("logs/{}", self.lease.attempt));
         let blob_size = i64::try_from(packed.len()).unwrap_or(i64::MAX);
         app.blobs.put(&key, packed).await?;

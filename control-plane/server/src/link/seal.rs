@@ -1,5 +1,5 @@
 //! Sealing logs: one that has ended in many segments becomes one object. Segments are checked once
-//! more on the way, and small ones become larger.
+//! more on the way, small ones become larger, and what was packed fast is packed well.
 //!
 //! What the rows say of it is `muster_storage::log`.
 
@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     ingest::{self, hexadecimal},
-    segment,
+    segment::{self, Packing},
 };
 use crate::app::{App, Error, log_millis};
 
@@ -26,7 +26,7 @@ use crate::app::{App, Error, log_millis};
 const AHEAD: usize = 8;
 /// Bytes of log to which short segments are put together.
 const SEGMENT: usize = 256 << 10;
-/// Segments that are this long, in bytes of log, are taken as they are.
+/// Segments that are this long, in bytes of log, stand alone.
 const LONG: i64 = 128 << 10;
 
 /// An object that is being written.
@@ -87,7 +87,7 @@ impl App {
             .buffered(AHEAD);
         while let Some(read) = parts.next().await {
             let (part, packed) = read?;
-            seal.take(part, packed).await?;
+            seal.take(part, &packed).await?;
         }
         drop(parts);
         let new = seal.finish().await?;
@@ -111,8 +111,8 @@ impl App {
 
 impl Seal {
     /// Takes the next segment.
-    async fn take(&mut self, part: Segment, packed: Bytes) -> Result<(), Error> {
-        let chunks = segment::decode(&packed).map_err(|error| Error::Internal(error.into()))?;
+    async fn take(&mut self, part: Segment, packed: &Bytes) -> Result<(), Error> {
+        let chunks = segment::decode(packed).map_err(|error| Error::Internal(error.into()))?;
         for chunk in &chunks {
             self.digest.update(&chunk.data);
         }
@@ -125,7 +125,7 @@ impl Seal {
             self.flush().await?;
         }
         if part.end - part.start >= LONG {
-            return self.write(&chunks, packed).await;
+            return self.write(chunks).await;
         }
         // With what surrounds the data: chunks may be of a byte each.
         self.waiting_bytes += chunks.iter().map(Message::encoded_len).sum::<usize>();
@@ -142,11 +142,18 @@ impl Seal {
         }
         let chunks = std::mem::take(&mut self.waiting);
         self.waiting_bytes = 0;
-        let packed = segment::encode(&chunks).map_err(|error| Error::Internal(error.into()))?;
-        self.write(&chunks, packed).await
+        self.write(chunks).await
     }
 
-    async fn write(&mut self, chunks: &[LogChunk], packed: Bytes) -> Result<(), Error> {
+    async fn write(&mut self, chunks: Vec<LogChunk>) -> Result<(), Error> {
+        // Long work, beside the threads that serve calls.
+        let (chunks, packed) = tokio::task::spawn_blocking(move || {
+            let packed = segment::encode(&chunks, Packing::Well);
+            (chunks, packed)
+        })
+        .await
+        .map_err(|error| Error::Internal(error.into()))?;
+        let packed = packed.map_err(|error| Error::Internal(error.into()))?;
         let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else {
             return Ok(());
         };
@@ -158,7 +165,7 @@ impl Seal {
             blob: self.key.clone(),
             blob_start: self.written,
             blob_size,
-            lines: segment::lines(chunks),
+            lines: segment::lines(&chunks),
             first_time: log_millis(first.time.as_ref()),
             last_time: log_millis(last.time.as_ref()),
         });

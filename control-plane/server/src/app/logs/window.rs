@@ -105,8 +105,7 @@ impl Window {
 
 /// How many lines end in some bytes.
 pub(crate) fn count_lines(bytes: &[u8]) -> i64 {
-    let count = bytes.iter().filter(|byte| **byte == b'\n').count();
-    i64::try_from(count).unwrap_or(i64::MAX)
+    i64::try_from(memchr::memchr_iter(b'\n', bytes).count()).unwrap_or(i64::MAX)
 }
 
 /// A time in milliseconds since the epoch; 0 when there is none.
