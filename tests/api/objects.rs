@@ -9,12 +9,14 @@ use std::{
 };
 
 use anyhow::ensure;
-use muster_proto::v1::execution::State;
+use muster_proto::v1::{ListTestCasesRequest, execution::State};
 use muster_tests::{
     agent::Agent,
     control_plane::{ControlPlane, Options},
-    given::object_store_behind_a_wire,
+    digest::sha256,
+    given::{object_store_behind_a_wire, size},
     proxy::Wire,
+    wait,
 };
 
 /// Prints numbered lines for about ten seconds.
@@ -29,6 +31,29 @@ spec:
   - shell: |
       i=0
       while [ $i -lt 50 ]; do echo "line $i"; sleep 0.2; i=$((i+1)); done
+"#;
+
+/// Makes a report and a file of twenty megabytes a second after the store is gone, goes on printing a megabyte
+/// of lines, and fails.
+const EVIDENCE: &str = r#"
+apiVersion: testworkflows.testkube.io/v1
+kind: TestWorkflow
+metadata:
+  name: evidence
+spec:
+  execution: {recovery: {lostAgent: fail, lostAgentAfter: 1s}}
+  steps:
+  - name: Files
+    shell: |
+      echo begin; sleep 3
+      mkdir -p /data/out && cd /data/out
+      seq 1 2700000 > numbers
+      echo '<testsuite name="evidence"><testcase classname="a" name="one"/><testcase classname="a" name="two"><failure message="away"/></testcase></testsuite>' > report.xml
+    artifacts:
+      workingDir: /data/out
+      paths: ["**"]
+  - name: Lines
+    shell: seq 1 160000; exit 3
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,4 +88,53 @@ async fn logs_wait_in_their_spools_while_the_object_store_is_away() -> anyhow::R
     log.expect_whole()?;
     ensure!(log.text().contains(&expected), "{}", log.text());
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_evidence_of_a_run_is_there_after_minutes_without_the_object_store()
+-> anyhow::Result<()> {
+    let Some((proxy, url)) = object_store_behind_a_wire().await? else {
+        return Ok(());
+    };
+    let lease = ["--lease-duration", "6s", "--renew-interval", "2s"];
+    let options = Options::of(&lease).with_blobs(&url);
+    let server = ControlPlane::start_as(Ipv4Addr::LOCALHOST.into(), options).await?;
+    let _agent = Agent::on_this_machine(&server, "here").await?;
+    let run = server.client.start(EVIDENCE, None).await?;
+    run.prints("begin\n").await?;
+    proxy.set(Wire::Cut);
+    tokio::time::sleep(Duration::from_secs(size(20, 300).into())).await;
+    let now = run.now().await?;
+    ensure!(
+        now.state() != State::Failed,
+        "its evidence can not be whole"
+    );
+    ensure!(now.attempts.len() == 1, "{:?}", now.attempts);
+    proxy.set(Wire::Whole);
+    let done = run.ends_as(State::Failed).await?;
+    ensure!(done.attempts.len() == 1, "{:?}", done.attempts);
+
+    let numbers = |last: u32| {
+        (1..=last).fold(String::new(), |mut text, number| {
+            let _infallible = writeln!(text, "{number}");
+            text
+        })
+    };
+    let log = run.whole_log().await?;
+    log.expect_whole()?;
+    ensure!(log.text().contains(&numbers(160_000)), "lines are missing");
+    let artifacts = run.artifacts().await?;
+    let paths: Vec<_> = artifacts.iter().map(|file| file.path.as_str()).collect();
+    ensure!(paths == ["numbers", "report.xml"], "{paths:?}");
+    ensure!(artifacts[0].sha256 == sha256(numbers(2_700_000).as_bytes()));
+    wait::until("its report is read", async || {
+        let request = ListTestCasesRequest {
+            parent: run.name.clone(),
+            ..ListTestCasesRequest::default()
+        };
+        let cases = server.client.tests().list_test_cases(request).await?;
+        let cases = cases.into_inner().test_cases;
+        Ok((cases.len() == 2).then_some(()))
+    })
+    .await
 }

@@ -3,19 +3,15 @@
 use std::time::Duration;
 
 use muster_proto::v1::execution::State;
-use muster_tests::{namespace::Namespace, run::Run, volume::Volume};
+use muster_tests::{given::size, namespace::Namespace, run::Run, volume::Volume};
 
 use crate::ground::{Ground, expect_one_attempt};
 
-/// Set to 1 to print a gigabyte, and from a hundred pods at once.
-const FULL_VARIABLE: &str = "MUSTER_TEST_FULL_LOGS";
 const SPEC: &str = "  container: {image: 'alpine:3.22.0'}\n";
 
-fn count(short: u32, full: u32) -> u32 {
-    match std::env::var(FULL_VARIABLE).as_deref() {
-        Ok("1") => full,
-        _ => short,
-    }
+/// A gigabyte takes its time on a machine that does other work.
+fn patience() -> Duration {
+    Duration::from_secs(size(120, 1800).into())
 }
 
 async fn kill_both(ground: &mut Ground, run: &Run) -> anyhow::Result<()> {
@@ -36,12 +32,12 @@ async fn a_long_log_of_a_pod_is_whole_after_kills_of_agent_and_server() -> anyho
         return Ok(());
     };
     let volume = Volume {
-        blocks: count(120, 1040),
+        blocks: size(120, 1040),
         pause: 0,
     };
     let run = ground.start(&volume.manifest(SPEC)).await?;
     kill_both(&mut ground, &run).await?;
-    run.ends_as(State::Passed).await?;
+    run.ends_within(patience(), State::Passed).await?;
     expect_one_attempt(&run).await?;
     volume.expect(&run).await?;
     ground.agent.tests.expect_clean().await
@@ -54,16 +50,16 @@ async fn logs_of_many_pods_at_once_are_whole_after_kills_of_agent_and_server() -
         return Ok(());
     };
     let volume = Volume {
-        blocks: count(8, 20),
+        blocks: size(8, 20),
         pause: 1,
     };
     let mut runs = Vec::new();
-    for _ in 0..count(12, 100) {
+    for _ in 0..size(12, 100) {
         runs.push(ground.start(&volume.manifest(SPEC)).await?);
     }
     kill_both(&mut ground, &runs[0]).await?;
     for run in &runs {
-        run.ends_as(State::Passed).await?;
+        run.ends_within(patience(), State::Passed).await?;
         expect_one_attempt(run).await?;
         volume.expect(run).await?;
     }

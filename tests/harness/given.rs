@@ -6,6 +6,8 @@ use crate::proxy::Proxy;
 
 /// Where blobs go, a URL for `Blobs`.
 const OBJECT_STORE: &str = "MUSTER_TEST_S3";
+/// Set to 1 for sizes and times as people name them: a gigabyte of log, a hundred pods, five minutes.
+const FULL_VARIABLE: &str = "MUSTER_TEST_FULL";
 
 /// The value of a variable that names a server; nothing, and a word about it, when it is not set.
 ///
@@ -23,6 +25,15 @@ pub fn server(variable: &str) -> anyhow::Result<Option<String>> {
         eprintln!("skipped: {variable} is not set");
     }
     Ok(server)
+}
+
+/// One of two sizes: the one that takes minutes where it is asked for.
+#[must_use]
+pub fn size(short: u32, full: u32) -> u32 {
+    match std::env::var(FULL_VARIABLE).as_deref() {
+        Ok("1") => full,
+        _ => short,
+    }
 }
 
 /// Whether a test that lacks a server must fail.

@@ -1,6 +1,6 @@
 //! A client of the control plane: starts workflows and looks at what became of them.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use muster_proto::v1::{
@@ -256,8 +256,12 @@ impl Run {
     ///
     /// When it does not end.
     pub async fn end(&self) -> anyhow::Result<Execution> {
+        self.end_within(wait::PATIENCE).await
+    }
+
+    async fn end_within(&self, patience: Duration) -> anyhow::Result<Execution> {
         let mut last = Execution::default();
-        let end = wait::until("the execution ends", async || {
+        let end = wait::until_within(patience, "the execution ends", async || {
             last = self.now().await?;
             Ok(is_terminal(last.state()).then(|| last.clone()))
         })
@@ -271,7 +275,16 @@ impl Run {
     ///
     /// When it ends otherwise; the message holds steps and log.
     pub async fn ends_as(&self, state: State) -> anyhow::Result<Execution> {
-        let execution = self.end().await?;
+        self.ends_within(wait::PATIENCE, state).await
+    }
+
+    /// As [`Run::ends_as`], for a run that takes long when all is well.
+    ///
+    /// # Errors
+    ///
+    /// When it ends otherwise, or not within `patience`.
+    pub async fn ends_within(&self, patience: Duration, state: State) -> anyhow::Result<Execution> {
+        let execution = self.end_within(patience).await?;
         if execution.state() != state {
             let log = Log::read(&self.client, &self.name).await;
             let log = log.map_or_else(|error| format!("{error:#}"), |log| log.text());

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 /// Longest wait for something that takes seconds when all is well.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How long the last answer of a probe may take after [`PATIENCE`].
+/// How long the last answer of a probe may take after all patience.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Waits for `work`, but not longer than `limit`.
@@ -34,9 +34,22 @@ pub async fn within<T>(
 /// The last error of `probe`, or that `what` did not happen, when [`PATIENCE`] is over.
 pub async fn until<T>(
     what: &str,
+    probe: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
+    until_within(PATIENCE, what, probe).await
+}
+
+/// As [`until`], with a patience of its own for what takes long when all is well.
+///
+/// # Errors
+///
+/// The last error of `probe`, or that `what` did not happen, when `patience` is over.
+pub async fn until_within<T>(
+    patience: Duration,
+    what: &str,
     mut probe: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
 ) -> anyhow::Result<T> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     loop {
         let Ok(answer) = timeout_at(deadline + GRACE, probe()).await else {
             bail!("waited in vain, and was not answered: {what}");
