@@ -7,6 +7,7 @@ mod credential;
 mod failure;
 mod objects;
 mod pause;
+mod retention;
 mod tools;
 mod volume;
 mod workflow;
