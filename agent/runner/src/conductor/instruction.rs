@@ -93,15 +93,18 @@ impl Filter {
 
     /// Where something begins that is an instruction or may become one.
     fn candidate(&self) -> Option<usize> {
-        let mut at_line = self.at_line;
-        for (index, &byte) in self.held.iter().enumerate() {
-            let rest = &self.held[index..];
-            if at_line && (begins(rest) || (byte == b'\n' && begins(&rest[1..]))) {
-                return Some(index);
+        let mut start = if self.at_line {
+            0
+        } else {
+            memchr::memchr(b'\n', &self.held)? + 1
+        };
+        loop {
+            let rest = self.held.get(start..).filter(|rest| !rest.is_empty())?;
+            if begins(rest) || (rest[0] == b'\n' && begins(&rest[1..])) {
+                return Some(start);
             }
-            at_line = byte == b'\n';
+            start += memchr::memchr(b'\n', rest)? + 1;
         }
-        None
     }
 
     fn let_through(&mut self, length: usize, out: &mut Vec<u8>) {
