@@ -8,6 +8,7 @@
 )]
 
 mod bad_input;
+mod balance;
 mod children;
 mod credentials;
 mod history;
