@@ -17,6 +17,7 @@ mod interrupt;
 mod lint;
 mod local;
 mod loss;
+mod metrics;
 mod remote;
 mod requests;
 mod retention;
