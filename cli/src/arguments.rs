@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 use crate::{
     command::{
         agent, agents, apply, artifacts, audit, cancel, completions, context, credentials, du,
-        eval, events, explain, get, history, lint, logs, ls, pause, pin, projects, queue,
+        eval, events, explain, get, history, lint, logs, ls, metrics, pause, pin, projects, queue,
         retention, run, schema, server, stored, test_cases, tokens, version, wait,
     },
     exit,
@@ -187,6 +187,7 @@ pub(crate) enum Command {
     History(history::History),
     Flaky(history::Flaky),
     Compare(history::Compare),
+    Metrics(metrics::Arguments),
     Rerun(Box<run::Rerun>),
     Cancel(cancel::Arguments),
     Pause(pause::Pause),

@@ -20,6 +20,7 @@ pub(crate) mod history;
 pub(crate) mod lint;
 pub(crate) mod logs;
 pub(crate) mod ls;
+pub(crate) mod metrics;
 pub(crate) mod pause;
 pub(crate) mod pin;
 pub(crate) mod projects;
@@ -119,6 +120,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::History(arguments) => history::history(arguments, global).await,
         Command::Flaky(arguments) => history::flaky(arguments, global).await,
         Command::Compare(arguments) => history::compare(arguments, global).await,
+        Command::Metrics(arguments) => metrics::execute(arguments, global).await,
         Command::Rerun(arguments) => Box::pin(run::rerun(*arguments, global)).await,
         Command::Cancel(arguments) => cancel::execute(arguments, global).await,
         Command::Pause(arguments) => pause::pause(arguments, global).await,

@@ -218,7 +218,7 @@ pub(crate) async fn is_top<C: ConnectionTrait>(
 }
 
 /// The execution at the top of one that may be a child.
-async fn root<C: ConnectionTrait>(db: &C, execution: Uuid) -> Result<Uuid, Failure> {
+pub(crate) async fn root<C: ConnectionTrait>(db: &C, execution: Uuid) -> Result<Uuid, Failure> {
     let mut at = execution;
     for _ in 0..DEEPEST {
         let parent: Option<Option<Uuid>> = execution_row::Entity::find_by_id(at)

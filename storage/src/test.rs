@@ -1,5 +1,6 @@
 //! Tests and their results over runs. They come out of reports, which are in [`report`].
 
+mod durations;
 mod history;
 
 use muster_core::{
@@ -20,6 +21,7 @@ use crate::{
     transaction::Failure,
 };
 
+pub use durations::Durations;
 pub use history::{Entry, Outcome, Unsteady};
 
 /// What a test is over all runs: 16 bytes.

@@ -1,7 +1,8 @@
 //! The door for conductors: who may come in, and which kind of connection it is.
 //!
 //! A control connection is [`control`]'s business, an artifact's [`artifact`]'s, an archive's
-//! [`archive`]'s, a credential's [`credential`]'s, the way of the log to the server [`log`]'s.
+//! [`archive`]'s, a credential's [`credential`]'s, that of
+//! shards' durations [`durations`]'s, the way of the log to the server [`log`]'s.
 
 mod archive;
 mod artifact;
@@ -9,6 +10,7 @@ pub(crate) mod certificate;
 mod children;
 mod control;
 mod credential;
+mod durations;
 mod frame;
 mod listener;
 mod log;
@@ -118,6 +120,7 @@ async fn welcome(
         Purpose::Artifact => artifact::serve(context, &attempt, receiver, sender).await,
         Purpose::Archive => archive::serve(context, &attempt, receiver, sender).await,
         Purpose::Credential => credential::serve(context, &attempt, receiver, sender).await,
+        Purpose::Durations => durations::serve(context, &attempt, receiver, sender).await,
         Purpose::Control | Purpose::Unspecified => {
             control::serve(context, &attempt, &hello, receiver, sender).await
         }

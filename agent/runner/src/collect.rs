@@ -5,6 +5,7 @@
 //! absolute path without the leading slash.
 
 mod archive;
+mod hole;
 mod walk;
 
 use std::{
@@ -18,7 +19,7 @@ use muster_proto::runner::v1::MAX_ARTIFACT_DATA;
 use muster_spec::pattern::Patterns;
 use tokio::sync::mpsc;
 
-use self::walk::Problem;
+use self::{hole::Stretch, walk::Problem};
 use crate::volumes::Volumes;
 
 /// Most files of one collection; what is beyond is named as a problem.
@@ -207,8 +208,25 @@ impl Collection {
             size => size,
         };
         let mut left = whole;
+        // Up to where there is data.
+        let mut data = match found.size {
+            0 => whole,
+            _ => 0,
+        };
         while left > 0 {
-            let limit = left.min(MAX_ARTIFACT_DATA as u64);
+            let at = whole - left;
+            if at >= data {
+                match Stretch::find(&found.file, at, whole) {
+                    Ok(Stretch::Data(end)) => data = end,
+                    Ok(Stretch::Hole(end)) => {
+                        self.zeros(end - at)?;
+                        left = whole - end;
+                        continue;
+                    }
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+            let limit = (data - at).min(MAX_ARTIFACT_DATA as u64);
             let mut buffer = Vec::with_capacity(usize::try_from(limit).unwrap_or(0));
             match (&mut found.file).take(limit).read_to_end(&mut buffer) {
                 Ok(0) => break,
@@ -224,6 +242,19 @@ impl Collection {
             }
             _ => None,
         }))
+    }
+
+    /// Sends zeros, all from one piece of memory.
+    fn zeros(&self, count: u64) -> Result<(), Closed> {
+        let most = count.min(MAX_ARTIFACT_DATA as u64);
+        let piece = Bytes::from(vec![0; usize::try_from(most).unwrap_or(MAX_ARTIFACT_DATA)]);
+        let mut left = count;
+        while left > 0 {
+            let length = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
+            self.send(Item::Data(piece.slice(..length)))?;
+            left -= length as u64;
+        }
+        Ok(())
     }
 
     fn problem(&mut self, problem: Problem) {

@@ -11,6 +11,7 @@ mod board;
 mod children;
 mod credential;
 mod download;
+mod durations;
 mod git;
 mod halt;
 mod instruction;
@@ -50,6 +51,7 @@ use agent::Agent;
 use board::Board;
 use children::Children;
 use credential::Credentials;
+use durations::Durations;
 use halt::Halt;
 use instruction::Outputs;
 use mask::Secrets;
@@ -73,6 +75,8 @@ struct Run {
     /// What steps gave out.
     outputs: Rc<Outputs>,
     credentials: Credentials,
+    /// How long values of shards take.
+    durations: Durations,
     /// What is not to be shown.
     secrets: Arc<Secrets>,
     /// For modes of this program that run beside it.
@@ -187,6 +191,7 @@ async fn conduct(options: Options, agent: Arc<Agent>, itself: &Itself) -> io::Re
         image_configs,
         outputs: Rc::default(),
         credentials: Credentials::new(Arc::clone(&secrets)),
+        durations: Durations::default(),
         secrets,
         itself: itself.clone(),
     });

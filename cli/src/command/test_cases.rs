@@ -400,7 +400,8 @@ fn account(case: &TestCase, full: bool, terminal: &Terminal) -> String {
     shown
 }
 
-async fn reports(client: &Client, id: &str) -> Result<Vec<Report>, Error> {
+/// The reports of an execution and of all that it has started.
+pub(super) async fn reports(client: &Client, id: &str) -> Result<Vec<Report>, Error> {
     let request = ListReportsRequest {
         parent: client.execution_name(id)?,
     };

@@ -8,6 +8,7 @@
 )]
 
 mod bad_input;
+mod balance;
 mod children;
 mod credentials;
 mod history;
@@ -16,6 +17,7 @@ mod interrupt;
 mod lint;
 mod local;
 mod loss;
+mod metrics;
 mod remote;
 mod requests;
 mod retention;

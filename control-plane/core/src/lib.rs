@@ -8,5 +8,6 @@ pub mod policy;
 pub mod retention;
 pub mod schedule;
 pub mod target;
+pub mod test_duration;
 pub mod test_history;
 pub mod timer;

@@ -95,6 +95,8 @@ pub(crate) struct Link {
     paces: pace::Paces,
     /// Turns for reading reports.
     pub(crate) reading: tokio::sync::Semaphore,
+    /// Turns for telling how long values of shards take.
+    pub(crate) weighing: tokio::sync::Semaphore,
     /// Turns for searching logs.
     pub(crate) searching: tokio::sync::Semaphore,
     /// Turns for sealing logs.
@@ -116,6 +118,7 @@ impl Link {
             ingests: Arc::default(),
             paces: pace::Paces::default(),
             reading: tokio::sync::Semaphore::new(crate::app::MOST_READING),
+            weighing: tokio::sync::Semaphore::new(crate::app::MOST_ANSWERED),
             searching: tokio::sync::Semaphore::new(MOST_SEARCHING),
             sealing: tokio::sync::Semaphore::new(MOST_SEALING),
             giving: Arc::default(),

@@ -40,7 +40,7 @@ pub use request::Request;
 pub use service::{Service, Services};
 pub use spec::{Execution, Spec, System, Target, Timeouts};
 pub use step::{Retry, Step};
-pub use strategy::{DynamicList, Strategy};
+pub use strategy::{Balance, DynamicList, Strategy};
 pub use template_ref::TemplateRef;
 pub use transfer::Transfer;
 

@@ -4,7 +4,13 @@
 //!
 //! The rules are those of the language: instances are all combinations of the matrix, each
 //! `count` times; `maxCount` is a cap, fewer where the shortest list of shards has fewer values;
-//! shards are split into parts of which none is longer than another by more than one.
+//! shards are split into parts of which none is longer than another by more than one, unless they are
+//! balanced by how long their values take, see [`balance`].
+
+mod balance;
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use serde_json::{Map, json};
 
@@ -15,6 +21,8 @@ use crate::plan;
 pub const MAX_INSTANCES: usize = 10_000;
 /// Most values of one list.
 pub const MAX_VALUES: usize = 100_000;
+
+pub use balance::about;
 
 /// Why there are no instances.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +57,30 @@ pub struct Instances {
     combinations: usize,
     /// Instances of one combination.
     each: usize,
+    /// How shards are split when it is not evenly.
+    balanced: Option<Balanced>,
+}
+
+/// Shards that are split by how long their values take.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Balanced {
+    /// Of each list the places of the values that each part gets.
+    parts: Vec<Vec<Vec<usize>>>,
+    /// How long each part takes, in milliseconds.
+    loads: Vec<u64>,
+}
+
+/// What came of balancing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Estimate {
+    /// Values whose time is known from earlier runs.
+    pub known: usize,
+    /// All values.
+    pub values: usize,
+    /// How long the shortest part takes.
+    pub shortest: Duration,
+    /// How long the longest part takes.
+    pub longest: Duration,
 }
 
 /// One instance.
@@ -88,6 +120,7 @@ impl Instances {
             each: count.unwrap_or(1),
             matrix,
             shards,
+            balanced: None,
         };
         let total = instances.combinations.checked_mul(instances.each);
         match total {
@@ -147,6 +180,86 @@ impl Instances {
         format!("{total}: {}", parts.join(", "))
     }
 
+    /// The values that shards are split from, as texts, each once and in their order.
+    #[must_use]
+    pub fn shard_values(&self) -> Vec<String> {
+        let mut seen = HashSet::new();
+        let values = self.shards.iter().flat_map(|(_, values)| values);
+        let texts = values.map(expression::text);
+        texts.filter(|text| seen.insert(text.clone())).collect()
+    }
+
+    /// Splits shards so that all parts take about as long, given how long values took, in
+    /// milliseconds, by their texts. A value that is not among them takes the median of those that
+    /// are. Nothing changes when none is, or when there is one part.
+    ///
+    /// Several lists are split one after the other, each for the parts that have the least so far.
+    pub fn balance(&mut self, known: &HashMap<String, u64>) -> Option<Estimate> {
+        if self.each < 2 || self.is_empty() {
+            return None;
+        }
+        let weigh = |(_, values): &(String, Vec<Value>)| -> Vec<Option<u64>> {
+            let texts = values.iter().map(expression::text);
+            texts.map(|text| known.get(&text).copied()).collect()
+        };
+        let weights: Vec<Vec<Option<u64>>> = self.shards.iter().map(weigh).collect();
+        let mut all: Vec<u64> = weights.iter().flatten().flatten().copied().collect();
+        all.sort_unstable();
+        let median = *all.get(all.len() / 2)?;
+        let mut loads = vec![0; self.each];
+        let parts = weights.iter().map(|weights| {
+            let weights: Vec<u64> = weights.iter().map(|one| one.unwrap_or(median)).collect();
+            balance::split(&weights, &mut loads)
+        });
+        let parts = parts.collect();
+        let extreme = |load: Option<&u64>| Duration::from_millis(load.copied().unwrap_or_default());
+        let estimate = Estimate {
+            known: all.len(),
+            values: weights.iter().map(Vec::len).sum(),
+            shortest: extreme(loads.iter().min()),
+            longest: extreme(loads.iter().max()),
+        };
+        self.balanced = Some(Balanced { parts, loads });
+        Some(estimate)
+    }
+
+    /// What part `part` gets of each list.
+    fn shard(&self, part: usize) -> Map<String, Value> {
+        let mut shard = Map::new();
+        for (number, (name, values)) in self.shards.iter().enumerate() {
+            let own = match &self.balanced {
+                None => split(values, part, self.each).to_vec(),
+                Some(balanced) => {
+                    let places = balanced.parts.get(number).and_then(|all| all.get(part));
+                    let places = places.into_iter().flatten();
+                    places.filter_map(|at| values.get(*at).cloned()).collect()
+                }
+            };
+            shard.insert(name.clone(), Value::Array(own));
+        }
+        shard
+    }
+
+    /// What a part is called, for people: `shard 2 of 4`, and what it is made of when that differs.
+    fn shard_label(&self, part: usize, shard: &Map<String, Value>) -> String {
+        let label = format!("shard {} of {}", part + 1, self.each);
+        let load = self.balanced.as_ref().and_then(|it| it.loads.get(part));
+        let Some(load) = load else { return label };
+        let sizes = shard.iter().map(|(name, values)| {
+            let count = values.as_array().map_or(0, Vec::len);
+            format!("{count} {name}")
+        });
+        let sizes = sizes.collect::<Vec<_>>().join(" and ");
+        let time = balance::about(Duration::from_millis(*load));
+        format!("{label}: {sizes}, about {time}")
+    }
+
+    /// What each part is called, for people, as it is in labels.
+    pub fn shard_labels(&self) -> impl ExactSizeIterator<Item = String> {
+        let parts = 0..self.each;
+        parts.map(|part| self.shard_label(part, &self.shard(part)))
+    }
+
     /// The instance of a number below [`Instances::len`].
     #[must_use]
     pub fn get(&self, index: usize) -> Option<Instance> {
@@ -172,16 +285,9 @@ impl Instances {
             variables.insert("matrix".to_owned(), Value::Object(values));
         }
         if !self.shards.is_empty() {
-            let shard: Map<String, Value> = self
-                .shards
-                .iter()
-                .map(|(name, values)| {
-                    let own = split(values, part, self.each).to_vec();
-                    (name.clone(), Value::Array(own))
-                })
-                .collect();
+            let shard = self.shard(part);
+            labels.push(self.shard_label(part, &shard));
             variables.insert("shard".to_owned(), Value::Object(shard));
-            labels.push(format!("shard {} of {}", part + 1, self.each));
         } else if self.each > 1 {
             labels.push(format!("{} of {}", part + 1, self.each));
         }

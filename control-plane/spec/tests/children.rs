@@ -391,3 +391,32 @@ steps:
         );
     }
 }
+
+#[test]
+fn shards_are_balanced_only_where_it_is_asked_for() {
+    let balance = |strategy: &str| {
+        let compiled = spec(&format!(
+            "steps: [{{parallel: {{{strategy}, shell: echo}}}}]"
+        ));
+        let plan = serde_json::to_value(compiled.expect("it compiles").plan);
+        let plan = plan.expect("a plan").to_string();
+        plan.contains(r#""balance":"duration""#)
+    };
+    assert!(!balance("count: 2, shards: {f: [a, b]}"));
+    assert!(!balance("count: 2, shards: {f: [a, b]}, balance: count"));
+    assert!(balance("count: 2, shards: {f: [a, b]}, balance: duration"));
+    for (strategy, told) in [
+        (
+            "shards: {f: [a]}, balance: time",
+            "shards can not be balanced by `time`; allowed: count, duration",
+        ),
+        ("count: 2, balance: duration", "there are no `shards` here"),
+        ("shards: {f: [a]}, balance: [duration]", "expected text"),
+    ] {
+        let refused = spec(&format!(
+            "steps: [{{parallel: {{{strategy}, shell: echo}}}}]"
+        ));
+        let refused = refused.expect_err("it is refused");
+        assert!(refused.contains(told), "{refused}");
+    }
+}

@@ -57,7 +57,10 @@ fn only(text: &str) -> Workflow {
 #[test]
 fn what_is_written_is_read_as_the_same() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut files = vec![root.join("tests/manifests/whole.yaml")];
+    let mut files = vec![
+        root.join("tests/manifests/whole.yaml"),
+        root.join("../../examples/shards.yaml"),
+    ];
     let folder = root.join("../../tests/conformance/manifests");
     files.extend(
         fs::read_dir(folder)

@@ -1,6 +1,7 @@
 //! Reports and their tests: read once or twice, in whatever order, over attempts, children and runs.
 
 use muster_core::{
+    execution::Outcome,
     id::{AgentId, ArtifactId},
     test_history::TestState,
 };
@@ -21,6 +22,7 @@ on_every_database!(
     tests_are_found_by_a_part_of_their_names,
     results_of_a_test_are_told_newest_first_and_only_to_its_project,
     what_is_not_steady_is_found,
+    durations_are_those_of_earlier_runs_of_the_same_workflow,
 );
 
 fn case(number: u8, state: TestState) -> NewCase {
@@ -328,4 +330,83 @@ async fn what_is_not_steady_is_found(db: Database) {
         tests.unsteady(db.clock.now(), 10).await.expect("an answer"),
         []
     );
+}
+
+/// Ends an execution, which has passed.
+async fn end(db: &Database, work: &work::Assignment) {
+    let completion = work::Completion {
+        outcome: Outcome::Passed,
+        reason: String::new(),
+        message: String::new(),
+        log_size: 0,
+        log_sha256: "0".repeat(64),
+        finish_time: Some(db.clock.now()),
+    };
+    let told = crate::fixture::report(
+        work.attempt.lease(),
+        9,
+        work::Progress::Completed(completion),
+    );
+    let agent = db.store.agent(work.attempt.agent);
+    agent.report(told).await.expect("it ends");
+}
+
+async fn durations_are_those_of_earlier_runs_of_the_same_workflow(db: Database) {
+    let agent = db.new_agent("runner").await;
+    let took = |number, millis| NewCase {
+        duration: millis,
+        ..case(number, TestState::Passed)
+    };
+    // The middle one of three; one that took nobody knows how long; failures and skips say nothing.
+    for millis in [100, 900, 300] {
+        let work = next(&db, agent).await;
+        let artifact = report(&db, &work, "junit.xml", "aa").await;
+        let cases = [
+            took(1, Some(millis)),
+            took(2, None),
+            case(3, TestState::Failed),
+            case(4, TestState::Skipped),
+        ];
+        keep(&db, artifact, &cases).await;
+        end(&db, &work).await;
+        db.advance(60);
+    }
+    // Another workflow, and one without results.
+    db.submit("other").await;
+    let other = db.claim_one(agent).await;
+    let artifact = report(&db, &other, "junit.xml", "aa").await;
+    keep(&db, artifact, &[took(1, Some(5000))]).await;
+    end(&db, &other).await;
+    end(&db, &next(&db, agent).await).await;
+    db.advance(60);
+    // One that still runs does not count, nor does what the asking one has by now.
+    let running = next(&db, agent).await;
+    let artifact = report(&db, &running, "junit.xml", "aa").await;
+    keep(&db, artifact, &[took(1, Some(5000))]).await;
+    let asks = next(&db, agent).await;
+    let artifact = report(&db, &asks, "junit.xml", "aa").await;
+    keep(&db, artifact, &[took(1, Some(5000))]).await;
+
+    let tests = db.store.tests(db.project);
+    let known = tests.durations(asks.execution.id).await.expect("an answer");
+    assert_eq!(known.runs, 3);
+    let [one] = known.tests.as_slice() else {
+        panic!("{known:?}");
+    };
+    assert_eq!((one.name.as_str(), one.millis), ("test_1", 300));
+    assert_eq!(one.class, "module.Class");
+    assert_eq!(one.file.as_deref(), Some("test.py"));
+    // What ends while it runs changes nothing.
+    db.advance(60);
+    end(&db, &running).await;
+    let again = tests.durations(asks.execution.id).await.expect("an answer");
+    assert_eq!(again, known);
+    let nothing = tests
+        .durations(other.execution.id)
+        .await
+        .expect("an answer");
+    assert_eq!((nothing.runs, nothing.tests.len()), (0, 0));
+    let foreign = db.store.tests(db.new_project("foreign").await);
+    let refused = foreign.durations(asks.execution.id).await;
+    assert!(refused.expect_err("not its own").is_not_found());
 }

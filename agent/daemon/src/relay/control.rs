@@ -139,7 +139,13 @@ async fn hear(
                     return Ok(());
                 }
             }
-            Some(Said::Hello(_) | Said::Artifact(_) | Said::Archive(_) | Said::Credential(_))
+            Some(
+                Said::Hello(_)
+                | Said::Artifact(_)
+                | Said::Archive(_)
+                | Said::Credential(_)
+                | Said::Durations(_),
+            )
             | None => {
                 return Err(invalid(
                     "a message that does not belong on a control connection",

@@ -420,6 +420,13 @@ impl AgentLinkService for Service {
     ) -> Result<Response<v1::ReadCredentialResponse>, Status> {
         Err(Status::unimplemented("this server knows no credentials"))
     }
+
+    async fn read_durations(
+        &self,
+        _request: Request<Streaming<v1::ReadDurationsRequest>>,
+    ) -> Result<Response<v1::ReadDurationsResponse>, Status> {
+        Err(Status::unimplemented("this server knows no durations"))
+    }
 }
 
 /// The tests here start no children.

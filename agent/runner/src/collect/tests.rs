@@ -289,6 +289,22 @@ fn files_that_change_while_they_are_read_come_to_an_end_and_are_told() {
 }
 
 #[test]
+fn holes_of_sparse_files_are_zeros() {
+    use std::os::unix::fs::FileExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let file = fs::File::create(folder.path().join("disk.img")).unwrap();
+    file.write_all_at(b"begin", 0).unwrap();
+    file.write_all_at(b"middle", 3_000_000).unwrap();
+    file.set_len(7_000_001).unwrap();
+    let (files, problems) = run(request(folder.path(), &["*"]), Volumes::in_place());
+    assert_eq!(problems, [""; 0]);
+    let mut whole = vec![0; 7_000_001];
+    whole[..5].copy_from_slice(b"begin");
+    whole[3_000_000..3_000_006].copy_from_slice(b"middle");
+    assert!(files["disk.img"] == whole);
+}
+
+#[test]
 fn file_that_can_not_be_read_is_told_and_the_others_come() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tree();

@@ -2,6 +2,7 @@
 //! how each child stands. How they are told and heard is in [`super::link`], what they are for in
 //! the operations ([`services`], [`parallel`], [`suite`]).
 
+mod balance;
 mod crew;
 mod hands;
 mod instances;

@@ -172,7 +172,8 @@ impl Parts {
                     Heard::Welcome(_)
                     | Heard::ArtifactAck(_)
                     | Heard::Archive(_)
-                    | Heard::Credential(_),
+                    | Heard::Credential(_)
+                    | Heard::Durations(_),
                 )
                 | None => {}
             }

@@ -10,9 +10,9 @@ use std::{
 
 use muster_proto::runner::v1::{
     Acknowledge, AgentMessage, AgentWelcome, ArtifactAck, Cancel, ChildrenAnswer, Completed,
-    CompletedAck, ConductorHello, ConductorMessage, CredentialGiven, Log, LogStream, Progress,
-    Refused, StepStatus, agent_message::Message, artifact_part::Part, children_order::Order,
-    conductor_hello::Purpose, conductor_message::Message as Said,
+    CompletedAck, ConductorHello, ConductorMessage, CredentialGiven, DurationsGiven, Log,
+    LogStream, Progress, Refused, StepStatus, agent_message::Message, artifact_part::Part,
+    children_order::Order, conductor_hello::Purpose, conductor_message::Message as Said,
 };
 use muster_runner::frame::{FrameReader, FrameWriter};
 use muster_spec::plan::Plan;
@@ -45,6 +45,8 @@ pub(crate) struct Manner {
     pub(crate) refuse_artifacts: Option<&'static str>,
     /// Credentials of the project.
     pub(crate) credentials: BTreeMap<String, String>,
+    /// How long values of shards take, in milliseconds; others are not known.
+    pub(crate) durations: BTreeMap<String, i64>,
     /// Does not answer orders to let children go on.
     pub(crate) holds_children: bool,
     /// Image configs for the welcome.
@@ -67,6 +69,8 @@ pub(crate) struct Heard {
     pub(crate) artifacts: BTreeMap<String, Vec<u8>>,
     /// Credentials that were asked for.
     pub(crate) wishes: Vec<String>,
+    /// Values of shards of which durations were asked, by question.
+    pub(crate) weighed: Vec<Vec<String>>,
     /// Orders about children.
     pub(crate) children: Vec<Order>,
     /// Control connections so far.
@@ -217,6 +221,7 @@ impl Agent {
             Purpose::Control => self.control(&hello, reader, writer).await,
             Purpose::Artifact => self.artifact(reader, writer).await,
             Purpose::Credential => self.credential(reader, writer).await,
+            Purpose::Durations => self.durations(reader, writer).await,
             Purpose::Archive => panic!("nothing here gives files on"),
             Purpose::Unspecified => panic!("a connection without a purpose"),
         }
@@ -327,7 +332,11 @@ impl Agent {
                     heard.children.push(order);
                 }
             }
-            Said::Hello(_) | Said::Artifact(_) | Said::Archive(_) | Said::Credential(_) => {
+            Said::Hello(_)
+            | Said::Artifact(_)
+            | Said::Archive(_)
+            | Said::Credential(_)
+            | Said::Durations(_) => {
                 panic!("does not belong here")
             }
         }
@@ -356,6 +365,32 @@ impl Agent {
             Message::Credential(CredentialGiven { value, error }),
         )
         .await;
+    }
+
+    async fn durations(
+        self,
+        mut reader: FrameReader<OwnedReadHalf>,
+        mut writer: FrameWriter<OwnedWriteHalf>,
+    ) {
+        let mut values = Vec::new();
+        loop {
+            let Ok(Some(Said::Durations(wish))) = hear(&mut reader).await else {
+                panic!("no wish")
+            };
+            values.extend(wish.values);
+            if wish.last {
+                break;
+            }
+        }
+        let known = self.manner().durations.clone();
+        let millis = |value: &String| known.get(value).copied().unwrap_or(-1);
+        let given = DurationsGiven {
+            durations_ms: values.iter().map(millis).collect(),
+            runs: u32::from(!known.is_empty()),
+            error: String::new(),
+        };
+        self.heard().weighed.push(values);
+        say(&mut writer, Message::Durations(given)).await;
     }
 
     async fn artifact(

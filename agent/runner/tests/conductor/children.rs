@@ -7,8 +7,10 @@ use muster_proto::runner::v1::{
 };
 use muster_spec::{
     plan::{Operation, Parallel, Service, Strategy},
-    schema::Spec,
+    schema::{Balance, Spec},
 };
+
+use serde_json::{Value, json};
 
 use crate::{
     agent::{Heard, Manner},
@@ -58,6 +60,16 @@ fn workers(paused: bool) -> Operation {
     }))
 }
 
+/// Workers that split names of files by how long those take.
+fn balanced(files: &[&str]) -> Operation {
+    let Operation::Parallel(mut parallel) = workers(false) else {
+        unreachable!("they are workers")
+    };
+    parallel.strategy.shards = [("files".to_owned(), files.into())].into();
+    parallel.strategy.balance = Balance::Duration;
+    Operation::Parallel(parallel)
+}
+
 /// Tells of the children of the group that was started.
 fn tell(run: &Run, count: u32, change: impl Fn(&mut ChildStatus)) {
     let group = run
@@ -98,6 +110,97 @@ async fn hears(run: &Run, what: &str, is: fn(&Order) -> bool) {
 async fn goes_on(run: &Run) {
     tokio::time::sleep(WHILE).await;
     assert!(run.agent.heard().completed.is_none(), "it waits for nobody");
+}
+
+/// What the workers of each order were given, and what they are called.
+fn given(heard: &Heard) -> Vec<(Value, String)> {
+    let started = heard.children.iter().filter_map(|order| match order {
+        Order::Start(start) => Some(&start.instances),
+        _ => None,
+    });
+    let instances = started.flatten().map(|one| {
+        let variables: Value = serde_json::from_slice(&one.variables).expect("variables");
+        (variables["shard"]["files"].clone(), one.description.clone())
+    });
+    instances.collect()
+}
+
+#[tokio::test]
+async fn balanced_shards_are_asked_for_once_and_split_alike_again() {
+    let manner = Manner {
+        durations: [("a", 1000), ("b", 9000), ("c", 2000)]
+            .map(|(value, millis)| (value.to_owned(), millis))
+            .into(),
+        ..Manner::default()
+    };
+    let files = ["a", "b", "c", "d"];
+    let steps = vec![
+        step("s1", vec![balanced(&files)]).timeout("300ms"),
+        step("s2", vec![balanced(&files)])
+            .timeout("300ms")
+            .when("always"),
+    ];
+    let mut run = Run::with(&plan(steps), manner, &[]);
+    for (group, stops) in [("s1", 1), ("s2", 2)] {
+        let is_stopped = |heard: &Heard| {
+            let stops_heard = heard.children.iter();
+            let stops_heard = stops_heard.filter(|order| matches!(order, Order::Stop(_)));
+            stops_heard.count() >= stops
+        };
+        run.agent.until("the stop", is_stopped).await;
+        let children = (0..2).map(|index| {
+            let mut status = ChildStatus {
+                group: group.to_owned(),
+                index,
+                ..ChildStatus::default()
+            };
+            has_ended(&mut status);
+            status
+        });
+        let children = children.collect();
+        run.agent
+            .order(Message::ChildrenNews(ChildrenNews { children }));
+    }
+    run.ends_as(Outcome::Failed).await;
+    let heard = run.agent.heard();
+    // `d` is new and takes the median.
+    let split = [
+        (json!(["b"]), "shard 1 of 2: 1 files, about 9.0s".to_owned()),
+        (
+            json!(["a", "c", "d"]),
+            "shard 2 of 2: 3 files, about 5.0s".to_owned(),
+        ),
+    ];
+    assert_eq!(given(&heard), [split.clone(), split].concat());
+    assert_eq!(heard.weighed, [files.map(str::to_owned)]);
+    let remarks = heard.remarks();
+    for told in [
+        "balanced by the durations of the last run: 3 of 4 values are known",
+        "each shard takes about 5.0s to 9.0s",
+        "shard 2 of 2: 3 files, about 5.0s",
+    ] {
+        assert!(remarks.contains(told), "{told}: {remarks}");
+    }
+}
+
+#[tokio::test]
+async fn shards_without_durations_are_split_evenly_and_that_is_told() {
+    let steps = vec![step("s1", vec![balanced(&["a", "b", "c"])]).timeout("300ms")];
+    let mut run = Run::start(&plan(steps));
+    hears(&run, "the stop", |order| matches!(order, Order::Stop(_))).await;
+    tell(&run, 2, has_ended);
+    run.ends_as(Outcome::Failed).await;
+    let heard = run.agent.heard();
+    let split = [
+        (json!(["a", "b"]), "shard 1 of 2".to_owned()),
+        (json!(["c"]), "shard 2 of 2".to_owned()),
+    ];
+    assert_eq!(given(&heard), split);
+    let remarks = heard.remarks();
+    assert!(
+        remarks.contains("shards are split evenly: no earlier run of this workflow"),
+        "{remarks}"
+    );
 }
 
 #[tokio::test]

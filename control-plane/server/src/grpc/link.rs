@@ -5,11 +5,12 @@ use std::{sync::Arc, time::Duration};
 use muster_core::execution::{Lease, Stop};
 use muster_proto::v1::{
     LinkRequest, LinkResponse, ReadArchiveRequest, ReadArchiveResponse, ReadCredentialRequest,
-    ReadCredentialResponse, ResumeChildrenRequest, ResumeChildrenResponse, SelectWorkflowsRequest,
-    SelectWorkflowsResponse, StartChildrenRequest, StartChildrenResponse, StopChildrenRequest,
-    StopChildrenResponse, StreamLogRequest, StreamLogResponse, UploadArtifactRequest,
-    UploadArtifactResponse, WatchChildrenRequest, WatchChildrenResponse,
-    agent_link_service_server::AgentLinkService, upload_artifact_request::Part,
+    ReadCredentialResponse, ReadDurationsRequest, ReadDurationsResponse, ResumeChildrenRequest,
+    ResumeChildrenResponse, SelectWorkflowsRequest, SelectWorkflowsResponse, StartChildrenRequest,
+    StartChildrenResponse, StopChildrenRequest, StopChildrenResponse, StreamLogRequest,
+    StreamLogResponse, UploadArtifactRequest, UploadArtifactResponse, WatchChildrenRequest,
+    WatchChildrenResponse, agent_link_service_server::AgentLinkService,
+    upload_artifact_request::Part,
 };
 use muster_storage::agent::Agent;
 use tokio::{sync::mpsc, time::Instant};
@@ -18,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{Answers, Api, auth, children};
 use crate::{
-    app::{App, Error},
+    app::{App, Error, Values},
     link::{session, upload::Upload},
 };
 
@@ -184,6 +185,29 @@ impl AgentLinkService for Api {
             .read_credential(&call, &agent, lease, &message.credential)
             .await?;
         Ok(Response::new(ReadCredentialResponse { value }))
+    }
+
+    async fn read_durations(
+        &self,
+        request: Request<Streaming<ReadDurationsRequest>>,
+    ) -> Result<Response<ReadDurationsResponse>, Status> {
+        let (agent, mut parts) = self.authenticate_agent(request).await?;
+        let mut values = Values::default();
+        let mut lease = None;
+        while let Some(part) = parts.message().await? {
+            if lease.is_none() {
+                lease = Some(children::lease(&part.attempt, part.epoch)?);
+            }
+            values.take(part.values)?;
+        }
+        let lease = lease.ok_or_else(|| Error::invalid("attempt", "is missing"))?;
+        let known = self.app.read_durations(&agent, lease, values).await?;
+        let millis =
+            |known: Option<u64>| known.map_or(-1, |known| i64::try_from(known).unwrap_or(-1));
+        Ok(Response::new(ReadDurationsResponse {
+            durations_ms: known.millis.into_iter().map(millis).collect(),
+            runs: u32::try_from(known.runs).unwrap_or(u32::MAX),
+        }))
     }
 }
 

@@ -11,6 +11,7 @@ mod children;
 mod credentials;
 mod dispatch;
 mod documents;
+mod durations;
 mod failover;
 mod fixture;
 mod isolation;

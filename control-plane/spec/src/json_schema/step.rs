@@ -8,7 +8,7 @@ use super::field::{
     pattern, scalar, see, text,
 };
 use super::spec;
-use crate::schema::{OPERATORS, PROBE};
+use crate::schema::{Balance, OPERATORS, PROBE};
 
 pub(super) fn definitions() -> Fields {
     vec![
@@ -152,6 +152,13 @@ fn strategy() -> Fields {
         (
             "shards",
             lists("Lists that are split over the instances; read by `{{ shard.NAME }}`."),
+        ),
+        (
+            "balance",
+            one_of(
+                &Balance::NAMES,
+                "What shards are made equal in: how many values, or how long they took in earlier runs.",
+            ),
         ),
     ]
 }

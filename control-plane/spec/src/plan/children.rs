@@ -22,6 +22,9 @@ pub struct Strategy {
     pub matrix: IndexMap<String, serde_json::Value>,
     /// The same, to be split over the instances.
     pub shards: IndexMap<String, serde_json::Value>,
+    /// What their parts are made equal in.
+    #[serde(default, skip_serializing_if = "schema::Balance::is_count")]
+    pub balance: schema::Balance,
 }
 
 /// A service.

@@ -1,5 +1,5 @@
-//! How often something is run, and with which values: `count`, `maxCount`, `matrix`, `shards` of
-//! services, workers and members of a suite. Into which instances that is worked out is the
+//! How often something is run, and with which values: `count`, `maxCount`, `matrix`, `shards`,
+//! `balance` of services, workers and members of a suite. Into which instances that is worked out is the
 //! business of [`crate::strategy`].
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::yaml::Content;
 use super::field::{Found, Json, Object, Reader, Text};
 use super::visit::{Names, Visitor};
 
-/// `count`, `maxCount`, `matrix` and `shards`.
+/// `count`, `maxCount`, `matrix`, `shards` and `balance`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Strategy {
     /// `count`, an expression of a number.
@@ -24,6 +24,30 @@ pub struct Strategy {
     pub matrix: IndexMap<String, DynamicList>,
     /// `shards`: lists that are split over the instances.
     pub shards: IndexMap<String, DynamicList>,
+    /// `balance`: what the parts of a shard are made equal in.
+    #[serde(default, skip_serializing_if = "Balance::is_count")]
+    pub balance: Balance,
+}
+
+/// What the parts of a shard are made equal in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Balance {
+    /// How many values they have.
+    #[default]
+    Count,
+    /// How long their values took in earlier runs.
+    Duration,
+}
+
+impl Balance {
+    /// What `balance` may say.
+    pub(crate) const NAMES: [&'static str; 2] = ["count", "duration"];
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+    pub(crate) const fn is_count(&self) -> bool {
+        matches!(self, Self::Count)
+    }
 }
 
 /// A list, or an expression that gives one.
@@ -39,13 +63,15 @@ pub enum DynamicList {
 const MAX_DIMENSIONS: usize = 32;
 
 impl Strategy {
-    /// Reads the four fields.
+    /// Reads the five fields.
     pub(super) fn read(reader: &mut Reader, object: &mut Object<'_>) -> Self {
+        let shards = lists(reader, object, "shards");
         Self {
             count: number(reader, object, "count"),
             max_count: number(reader, object, "maxCount"),
             matrix: lists(reader, object, "matrix"),
-            shards: lists(reader, object, "shards"),
+            balance: balance(reader, object, shards.is_empty()),
+            shards,
         }
     }
 
@@ -111,6 +137,30 @@ impl DynamicList {
             Self::Expression(text) => visitor.formula(text),
         }
     }
+}
+
+/// What parts are made equal in; it needs lists that are split.
+fn balance(reader: &mut Reader, object: &mut Object<'_>, nothing_to_split: bool) -> Balance {
+    let Some(found) = object.take("balance") else {
+        return Balance::Count;
+    };
+    let said = found.text(reader);
+    let balance = match said.as_ref().map(|text| text.text.as_str()) {
+        Some("count") | None => Balance::Count,
+        Some("duration") => Balance::Duration,
+        Some(other) => {
+            let short: String = other.chars().take(60).collect();
+            let names = Balance::NAMES.join(", ");
+            let message = format!("shards can not be balanced by `{short}`; allowed: {names}");
+            reader.problem(found.node.mark, &found.path, message);
+            Balance::Count
+        }
+    };
+    if nothing_to_split {
+        let message = "there are no `shards` here that could be balanced";
+        reader.problem(found.node.mark, &found.path, message);
+    }
+    balance
 }
 
 /// A number or an expression of one.

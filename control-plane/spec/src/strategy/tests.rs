@@ -145,3 +145,57 @@ fn a_matrix_of_a_million_is_refused_at_once() {
     assert!(error.to_string().contains("1000000 instances"), "{error}");
     assert!(started.elapsed().as_secs() < 5);
 }
+
+/// Times by value.
+fn times(known: &[(&str, u64)]) -> HashMap<String, u64> {
+    let known = known.iter();
+    known
+        .map(|(text, time)| ((*text).to_owned(), *time))
+        .collect()
+}
+
+#[test]
+fn balanced_shards_take_about_as_long_and_say_so() {
+    let mut all = instances(json!({
+        "count": "2", "matrix": {}, "shards": {"files": ["a", "b", "c", "d", "e"]}, "balance": "duration",
+    }));
+    // `d` and `e` are new: they take the median, 20 s.
+    let known = times(&[("a", 10_000), ("b", 90_000), ("c", 20_000), ("x", 500_000)]);
+    let estimate = all.balance(&known).expect("times are known");
+    assert_eq!((estimate.known, estimate.values), (3, 5));
+    assert_eq!(estimate.shortest, Duration::from_secs(70));
+    assert_eq!(estimate.longest, Duration::from_secs(90));
+    assert_eq!(
+        variable(&all, "shard"),
+        [
+            json!({"files": ["b"]}),
+            json!({"files": ["a", "c", "d", "e"]})
+        ]
+    );
+    let label = |index| all.get(index).expect("one").label;
+    assert_eq!(label(0), "shard 1 of 2: 1 files, about 1m30s");
+    assert_eq!(label(1), "shard 2 of 2: 4 files, about 1m10s");
+}
+
+#[test]
+fn without_times_shards_are_split_evenly() {
+    let even = instances(json!({"count": "2", "matrix": {}, "shards": {"f": ["a", "b", "c"]}}));
+    let mut same = even.clone();
+    assert_eq!(same.balance(&times(&[("x", 5)])), None);
+    assert_eq!(same, even);
+    let mut one = instances(json!({"matrix": {}, "shards": {"f": ["a"]}}));
+    assert_eq!(one.balance(&times(&[("a", 5)])), None, "there is one part");
+}
+
+#[test]
+fn each_combination_of_a_matrix_has_the_same_balanced_shards() {
+    let mut all = instances(json!({
+        "count": "2", "matrix": {"m": [1, 2]}, "shards": {"f": [7, "b", 7], "g": ["b"]},
+    }));
+    assert_eq!(all.shard_values(), ["7", "b"]);
+    all.balance(&times(&[("7", 10), ("b", 30)])).expect("times");
+    let shards = variable(&all, "shard");
+    assert_eq!(shards[0], json!({"f": ["b"], "g": []}));
+    assert_eq!(shards[1], json!({"f": [7, 7], "g": ["b"]}));
+    assert_eq!(shards[..2], shards[2..]);
+}

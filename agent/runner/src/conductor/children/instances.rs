@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use muster_spec::{
     expression::{Lookup, Scope, Value, resolve_template_final},
     plan::{EnvVar, Strategy},
+    schema::Balance,
     strategy::{Error, Instance, Instances, items, number},
 };
 use serde_json::Map;
@@ -38,7 +39,7 @@ impl Scope for Own<'_> {
 
 /// What texts of one operation are resolved with.
 pub(super) struct Texts<'a> {
-    at: &'a At<'a>,
+    pub(super) at: &'a At<'a>,
     around: Surroundings,
 }
 
@@ -85,10 +86,15 @@ impl<'a> Texts<'a> {
 
     /// All instances of a strategy.
     pub(super) async fn instances(&self, strategy: &Strategy) -> Result<Instances, Failure> {
-        self.evaluate("strategy", &Map::new(), |scope| {
-            Instances::resolve(strategy, scope)
-        })
-        .await
+        let mut instances = self
+            .evaluate("strategy", &Map::new(), |scope| {
+                Instances::resolve(strategy, scope)
+            })
+            .await?;
+        if strategy.balance == Balance::Duration {
+            self.balance(&mut instances).await?;
+        }
+        Ok(instances)
     }
 
     /// A number of at least 1, or nothing.

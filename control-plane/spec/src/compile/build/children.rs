@@ -231,6 +231,7 @@ impl From<&schema::Strategy> for plan::Strategy {
             max_count: text(strategy.max_count.as_ref()),
             matrix: lists(&strategy.matrix),
             shards: lists(&strategy.shards),
+            balance: strategy.balance,
         }
     }
 }

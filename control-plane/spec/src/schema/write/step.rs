@@ -4,8 +4,8 @@ use serde_json::json;
 
 use crate::expression::Value;
 use crate::schema::{
-    Artifacts, DynamicList, Execute, Member, Parallel, Service, Step, Strategy, TemplateRef,
-    Transfer,
+    Artifacts, Balance, DynamicList, Execute, Member, Parallel, Service, Step, Strategy,
+    TemplateRef, Transfer,
 };
 
 use super::object::Object;
@@ -120,6 +120,8 @@ fn strategy(strategy: &Strategy, object: &mut Object) {
     object.text("maxCount", strategy.max_count.as_ref());
     object.map("matrix", strategy.matrix.iter(), dynamic);
     object.map("shards", strategy.shards.iter(), dynamic);
+    let by_duration = strategy.balance == Balance::Duration;
+    object.some("balance", by_duration.then_some("duration"));
 }
 
 fn dynamic(list: &DynamicList) -> Value {
