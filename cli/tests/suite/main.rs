@@ -18,5 +18,6 @@ mod local;
 mod loss;
 mod remote;
 mod requests;
+mod reruns;
 mod retention;
 mod words;

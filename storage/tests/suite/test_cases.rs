@@ -23,7 +23,7 @@ on_every_database!(
     what_is_not_steady_is_found,
 );
 
-fn case(number: u8, state: TestState) -> NewCase {
+pub(crate) fn case(number: u8, state: TestState) -> NewCase {
     NewCase {
         identity: [number; 16],
         suite: "suite".to_owned(),
@@ -56,7 +56,12 @@ fn read() -> Read {
     }
 }
 
-async fn report(db: &Database, work: &work::Assignment, path: &str, sha: &str) -> ArtifactId {
+pub(crate) async fn report(
+    db: &Database,
+    work: &work::Assignment,
+    path: &str,
+    sha: &str,
+) -> ArtifactId {
     let new = NewArtifact {
         path: path.to_owned(),
         size: 3,
@@ -77,7 +82,7 @@ async fn report(db: &Database, work: &work::Assignment, path: &str, sha: &str) -
     added.expect("added").artifact.id
 }
 
-async fn keep(db: &Database, artifact: ArtifactId, cases: &[NewCase]) {
+pub(crate) async fn keep(db: &Database, artifact: ArtifactId, cases: &[NewCase]) {
     let kept = db.store.queue().keep_report(artifact, cases, &read()).await;
     kept.expect("kept");
 }
