@@ -26,7 +26,7 @@ use serde_json::{Map, Value};
 
 use super::{
     App, Error, NewRun, Source,
-    executions::{Again, GENERATION_PRIORITY, deadline, steps, target},
+    executions::{Again, GENERATION_PRIORITY, ONE_LOOK, deadline, steps, target},
 };
 use crate::config::{DEFAULT_QUEUE_WAIT, MAX_PAIRS};
 
@@ -163,7 +163,7 @@ impl App {
                     let pinned = pinned(agent, &parent.execution, *spread);
                     let identity = identity(self, &parent, &origin);
                     let again = match former {
-                        Some(former) => Some(self.run_again(former, true).await?),
+                        Some(former) => Some(self.run_again(former, true, ONE_LOOK).await?),
                         None => None,
                     };
                     let told = again.as_ref().map(|again| again.told.clone());

@@ -33,6 +33,7 @@ use muster_storage::{
 use super::{Access, App, Caller, Error, children::Hold};
 use crate::config::{DEFAULT_QUEUE_WAIT, MAX_PAIRS};
 pub(crate) use again::Again;
+pub(super) use again::ONE_LOOK;
 pub(crate) use known::Known;
 pub(super) use loaded::Loaded;
 pub(crate) use replicas::REPLICAS;

@@ -151,6 +151,7 @@ async fn what_passed_is_taken_over_and_the_rest_is_told_what_failed() {
     assert_eq!(
         never
             .rerun
+            .clone()
             .expect("of the one that was canceled")
             .display_name,
         "tree-1.s1.2"

@@ -13,7 +13,7 @@ use muster_storage::{
 };
 
 use super::{App, Error, MAX_GENERATIONS, NewChild, NewRun, Parent, SESSION_LABEL, Source};
-use crate::app::manifests::documents;
+use crate::app::{executions::ONE_LOOK, manifests::documents};
 
 /// Most workflows that a selector finds.
 const MAX_SELECTED: usize = 1000;
@@ -59,7 +59,7 @@ impl App {
             },
         };
         let again = match former {
-            Some(former) => Some(self.run_again(former, true).await?),
+            Some(former) => Some(self.run_again(former, true, ONE_LOOK).await?),
             None => None,
         };
         let session = parent.execution.target.matches.get(SESSION_LABEL);

@@ -18,8 +18,12 @@ use crate::app::{App, Error};
 const MOST_TESTS: u64 = 2000;
 /// Most bytes of their names.
 const MOST_BYTES: usize = 256 << 10;
-/// How long is waited for reports that are not read yet, and how often is looked.
-const PATIENCE: (u32, Duration) = (20, Duration::from_millis(250));
+/// How often it is looked, for a caller, whether reports are read that were not.
+pub(super) const LOOKS: u32 = 20;
+/// How often for a child: those of the whole tree were waited for when the rerun was asked for.
+pub(in crate::app) const ONE_LOOK: u32 = 1;
+/// Time between two looks.
+const PAUSE: Duration = Duration::from_millis(250);
 /// Reasons of steps that have failed by what they test, and of those around them. With others tests may
 /// be missing in reports.
 const BY_TESTS: [&str; 4] = ["", "EXIT_CODE", "STEP_FAILED", "STEP_BROKEN"];
@@ -36,17 +40,19 @@ pub(crate) struct Again {
 }
 
 impl App {
-    /// What a rerun of this execution is told; with `failed` the tests too that it failed itself.
+    /// What a rerun of this execution is told; with `failed` the tests too that it failed itself, once its
+    /// reports are read, or so many looks have found that they are not.
     pub(in crate::app) async fn run_again(
         &self,
         earlier: &Execution,
         failed: bool,
+        looks: u32,
     ) -> Result<Again, Error> {
         let name = &earlier.display_name;
         let mut remarks = Vec::new();
         let mut tests = Vec::new();
         if failed {
-            match self.failed_tests(earlier).await? {
+            match self.failed_tests(earlier, looks).await? {
                 Ok(failed) => tests = failed,
                 Err(why) => remarks.push(format!("all tests of {name} run again: {why}")),
             }
@@ -71,6 +77,7 @@ impl App {
     async fn failed_tests(
         &self,
         earlier: &Execution,
+        looks: u32,
     ) -> Result<Result<Vec<FailedTest>, String>, Error> {
         let details = self.store.executions(earlier.project);
         let details = details.details(earlier.id).await?;
@@ -78,7 +85,9 @@ impl App {
             let why = "it did not end by its tests, so that some may be missing in its reports";
             return Ok(Err(why.to_owned()));
         }
-        let reports = self.reports_read(earlier.project, earlier.id).await?;
+        let reports = self
+            .reports_read(earlier.project, earlier.id, looks)
+            .await?;
         if reports.len() as u64 >= report::MOST {
             return Ok(Err("it has too many reports".to_owned()));
         }
@@ -113,22 +122,21 @@ impl App {
         Ok(Ok(failed))
     }
 
-    /// The reports of an execution, once they are read, or some seconds have passed.
+    /// The reports of an execution, once they are read or after so many looks.
     async fn reports_read(
         &self,
         project: ProjectId,
         execution: ExecutionId,
+        mut looks: u32,
     ) -> Result<Vec<report::Report>, Error> {
-        let (times, pause) = PATIENCE;
-        let mut left = times;
         loop {
             let reports = self.store.reports(project).list(execution).await?;
             let pending = |one: &report::Report| one.state == report::State::Pending;
-            if left == 0 || !reports.iter().any(pending) {
+            looks = looks.saturating_sub(1);
+            if looks == 0 || !reports.iter().any(pending) {
                 return Ok(reports);
             }
-            left -= 1;
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }

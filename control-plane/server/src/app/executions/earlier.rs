@@ -4,7 +4,7 @@ use muster_core::{execution::State, id::ProjectId};
 use muster_spec::compile::Undeclared;
 use muster_storage::execution::{Execution, Role, Target};
 
-use super::{HIDDEN, NewRun, REPLICAS, Source};
+use super::{HIDDEN, NewRun, REPLICAS, Source, again::LOOKS};
 use crate::app::{App, Error, children::SESSION_LABEL};
 
 /// How the address of an archive begins that a suite has put aside for its members.
@@ -22,7 +22,7 @@ impl App {
         if new.failed_only {
             check_failed(&earlier)?;
         }
-        new.again = Some(self.run_again(&earlier, new.failed_only).await?);
+        new.again = Some(self.run_again(&earlier, new.failed_only, LOOKS).await?);
         let member = earlier.origin.is_some();
         if member {
             // Its suite gave it what it does not declare, too.
