@@ -179,3 +179,27 @@ steps:
     assert_eq!(got["rerun"]["name"], "shop-1");
     assert_eq!(got["rerun"]["failedOnly"], false);
 }
+
+#[test]
+fn files_of_a_worker_that_is_taken_over_come_back_too() {
+    let home = Home::new();
+    let spec = r#"
+config: {fix: {type: string, default: "no"}}
+steps:
+- name: Work
+  parallel:
+    matrix: {os: [linux, mac]}
+    fetch: [{from: /data/out}]
+    shell: |
+      mkdir -p /data/out; echo "{{ matrix.os }} of {{ rerun.of }}." > /data/out/{{ index }}.txt
+      test {{ index }} = 0 || test {{ config.fix }} = true
+- name: Check
+  shell: cat /data/out/*.txt
+"#;
+    let path = home.workflow("fetching", spec);
+    home.muster(["run", &path]).expect(1);
+    let again = ["rerun", "fetching-1", "--failed", "--config", "fix=true"];
+    let again = home.muster(again).expect(0);
+    let files = "linux of .\nmac of fetching-1.s1.1.\n";
+    assert!(again.stdout.contains(files), "{}", again.stdout);
+}
