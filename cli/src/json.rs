@@ -45,7 +45,10 @@ pub(crate) struct Execution {
     /// What another execution has started it for; absent when a caller did.
     #[serde(skip_serializing_if = "Option::is_none")]
     origin: Option<Origin>,
-    /// What it has started itself.
+    /// Which execution is run again; absent when none is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rerun: Option<Rerun>,
+    /// What it has started itself, and what it has taken over of the execution that it runs again.
     children: Vec<Child>,
     /// What its steps gave out.
     outputs: Vec<Output>,
@@ -79,6 +82,27 @@ pub(crate) struct Origin {
     index: i32,
     description: String,
     step: String,
+    taken_over: bool,
+}
+
+/// Which execution is run again.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Rerun {
+    execution: String,
+    name: String,
+    failed_only: bool,
+}
+
+impl Rerun {
+    fn new(rerun: &v1::Rerun) -> Self {
+        let execution = rerun.execution.rsplit('/').next().unwrap_or_default();
+        Self {
+            execution: execution.to_owned(),
+            name: rerun.display_name.clone(),
+            failed_only: rerun.failed_only,
+        }
+    }
 }
 
 /// A child in short; `muster get` shows the whole.
@@ -104,6 +128,7 @@ impl Origin {
             index: origin.index,
             description: origin.description.clone(),
             step: origin.step.clone(),
+            taken_over: origin.taken_over,
         }
     }
 }
@@ -253,6 +278,7 @@ impl Execution {
             logs_delete_time: time(execution.logs_delete_time.as_ref()),
             artifacts_delete_time: time(execution.artifacts_delete_time.as_ref()),
             origin: execution.origin.as_ref().map(Origin::new),
+            rerun: execution.rerun.as_ref().map(Rerun::new),
             children: execution.children.iter().map(Child::new).collect(),
             outputs: execution.outputs.iter().map(Output::new).collect(),
         }

@@ -110,6 +110,9 @@ pub(crate) fn children(execution: &Execution, terminal: &Terminal) -> String {
         if !origin.description.is_empty() {
             about.push_str(&format!(", {}", escape::visible(&origin.description)));
         }
+        if origin.taken_over {
+            about.push_str(", taken over");
+        }
         let about = terminal.paint(Style::Dim, &about);
         text.push_str(&format!("           {word}  {name}  {about}\n"));
     }

@@ -10,6 +10,7 @@ mod pause;
 mod pin;
 mod quota;
 mod recent;
+mod rerun;
 mod row;
 mod search;
 mod standing;
@@ -23,9 +24,10 @@ use muster_core::{
     execution::{Effect, Event as LifeEvent, Lifecycle, State, Stop},
     id::{AgentId, AttemptId, ExecutionId, ProjectId},
     policy::{Policy, Spent},
+    test_history::TestState,
 };
 
-use crate::{Error, Page, Request, Store, Written, attempt::Attempt, error::Source};
+use crate::{Error, Page, Request, Store, Written, attempt::Attempt, error::Source, test};
 
 pub(crate) use cancel::end_steps;
 pub use child::{Child, Origin, Role};
@@ -35,6 +37,8 @@ pub(crate) use list::{newest_attempt, steps};
 pub use muster_core::target::Target;
 pub use pin::Pin;
 pub(crate) use recent::Recent;
+pub(crate) use rerun::counts_for;
+pub use rerun::{Former, Rerun};
 pub(crate) use row::{Change, Saved, record, save_all};
 pub(crate) use search::KnownLabels;
 pub use standing::{MOST_COUNTED, Standing};
@@ -101,6 +105,8 @@ pub struct Execution {
     pub artifacts_delete_time: Option<Timestamp>,
     /// Set when another execution has started it.
     pub origin: Option<Origin>,
+    /// Set when an earlier execution is run again.
+    pub rerun: Option<Rerun>,
     /// What follows when an attempt ends badly.
     pub policy: Policy,
     /// How often it was tried again already.
@@ -190,6 +196,8 @@ pub struct NewExecution {
     pub steps: Vec<StepResult>,
     /// Set when another execution starts it.
     pub origin: Option<Origin>,
+    /// Set when an earlier execution is run again.
+    pub rerun: Option<Rerun>,
     /// What follows when an attempt ends badly.
     pub policy: Policy,
     /// With whom it shares its turn.
@@ -238,6 +246,10 @@ pub struct Filter {
     pub text: Option<String>,
     /// Only of this concurrency group.
     pub concurrency_group: Option<String>,
+    /// Only with a result of one of these tests; its own, or of what it has started.
+    pub tests: Option<Vec<test::Identity>>,
+    /// Only where that result is one of these; empty for all.
+    pub test_states: Vec<TestState>,
     /// Only what this execution has started; without it workers and services are left out.
     pub parent: Option<ExecutionId>,
 }
@@ -419,6 +431,40 @@ impl Executions<'_> {
     /// When the database fails.
     pub async fn children(&self, attempt: AttemptId) -> Result<Vec<Child>, Error> {
         self.load_children(attempt).await
+    }
+
+    /// Returns children of an earlier execution, of one step and with these indices: the newest of each
+    /// role and index, whichever attempt had it.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn former_children(
+        &self,
+        of: ExecutionId,
+        step: &str,
+        indices: &[u32],
+    ) -> Result<Vec<Former>, Error> {
+        self.load_former(of, step, indices).await
+    }
+
+    /// Notes that children are not started, as they have passed in an earlier execution. What is noted
+    /// already stays.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when the earlier one is gone.
+    pub async fn take_over(&self, children: &[(Origin, ExecutionId)]) -> Result<(), Error> {
+        self.note_taken_over(children).await
+    }
+
+    /// Whether an execution has taken over another one.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn has_taken_over(&self, id: ExecutionId, other: ExecutionId) -> Result<bool, Error> {
+        self.find_taken_over(id, other).await
     }
 
     /// Returns the executions that an execution comes from, its parent first.

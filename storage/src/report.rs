@@ -17,6 +17,7 @@ use crate::{
     Error, Store,
     entity::{attempt as attempt_row, execution as execution_row, report as row},
     error::Kind,
+    execution::counts_for,
     page,
     queue::Queue,
     time,
@@ -147,17 +148,18 @@ impl Reports<'_> {
             .await
     }
 
-    /// The condition for reports of an execution and, of one at the top, of all below it.
+    /// The condition for reports of an execution and, of one at the top, of all below it and of what it
+    /// has taken over.
     async fn of<C: ConnectionTrait>(
         &self,
         db: &C,
         execution: ExecutionId,
     ) -> Result<Expr, Failure> {
-        let column = match is_top(db, self.project, execution).await? {
-            true => row::Column::RootId,
-            false => row::Column::ExecutionId,
-        };
-        Ok(column.eq(execution.as_uuid()))
+        let (top, own) = (row::Column::RootId, row::Column::ExecutionId);
+        match is_top(db, self.project, execution).await? {
+            true => counts_for(db, execution, top, own).await,
+            false => Ok(own.eq(execution.as_uuid())),
+        }
     }
 }
 

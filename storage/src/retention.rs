@@ -87,6 +87,8 @@ pub enum Kept {
     },
     /// Something of it has not ended.
     Unfinished,
+    /// A rerun has taken over parts of it, and has not ended.
+    TakenOver,
     /// Bytes of a log may still come.
     LogOpen,
     /// The project is under hold.

@@ -1,6 +1,7 @@
 //! Tests and their results over runs. They come out of reports, which are in [`report`].
 
 mod durations;
+mod failed;
 mod history;
 
 use muster_core::{
@@ -17,11 +18,13 @@ use uuid::Uuid;
 use crate::{
     Error, Page, Store,
     entity::{test as test_row, test_result as row},
+    execution::counts_for,
     page, report,
     transaction::Failure,
 };
 
 pub use durations::Durations;
+pub use failed::Failed;
 pub use history::{Entry, Outcome, Unsteady};
 
 /// What a test is over all runs: 16 bytes.
@@ -266,17 +269,18 @@ impl Tests<'_> {
             .await
     }
 
-    /// The condition for results of an execution and, of one at the top, of all below it.
+    /// The condition for results of an execution and, of one at the top, of all below it and of what it
+    /// has taken over.
     async fn of<C: ConnectionTrait>(
         &self,
         db: &C,
         execution: ExecutionId,
     ) -> Result<Expr, Failure> {
-        let column = match report::is_top(db, self.project, execution).await? {
-            true => row::Column::RootId,
-            false => row::Column::ExecutionId,
-        };
-        Ok(column.eq(execution.as_uuid()))
+        let (top, own) = (row::Column::RootId, row::Column::ExecutionId);
+        match report::is_top(db, self.project, execution).await? {
+            true => counts_for(db, execution, top, own).await,
+            false => Ok(own.eq(execution.as_uuid())),
+        }
     }
 
     async fn names<'a, C: ConnectionTrait>(

@@ -44,6 +44,8 @@ mod offers;
 mod projects;
 #[path = "suite/reports.rs"]
 mod reports;
+#[path = "suite/reruns.rs"]
+mod reruns;
 #[path = "suite/retention.rs"]
 mod retention;
 #[path = "suite/schedule.rs"]
@@ -56,5 +58,7 @@ mod search;
 mod tenants;
 #[path = "suite/test_cases.rs"]
 mod test_cases;
+#[path = "suite/tested.rs"]
+mod tested;
 #[path = "suite/transactions.rs"]
 mod transactions;

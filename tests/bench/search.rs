@@ -6,7 +6,7 @@ mod fill;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use muster_proto::v1::{ListExecutionsRequest, execution::State};
+use muster_proto::v1::{ListExecutionsRequest, execution::State, test_case};
 use muster_tests::{control_plane::ControlPlane, database::Database, run::PROJECT};
 
 const USAGE: &str = "\
@@ -161,6 +161,22 @@ fn cases() -> Vec<Case> {
     add("text, in none", &|it| it.text = text("haystack without"));
     add("group, 1 of 100", &|it| {
         it.concurrency_group = text("deploy");
+    });
+    add("test, in all", &|it| it.test = text("everywhere"));
+    add("test, in 30 old ones", &|it| it.test = text("of_old"));
+    add("test that is not there", &|it| it.test = text("nowhere"));
+    add("test that failed, 1 of 20", &|it| {
+        it.test = text("everywhere");
+        it.test_states = vec![test_case::State::Failed.into()];
+    });
+    add("test with errors, 10 old ones", &|it| {
+        it.test = text("everywhere");
+        it.test_states = vec![test_case::State::Error.into()];
+    });
+    add("test that failed, of a workflow", &|it| {
+        it.test = text("everywhere");
+        it.test_states = vec![test_case::State::Failed.into()];
+        it.workflow = text("api");
     });
     add("failed of a workflow", &|it| {
         it.workflow = text("api");

@@ -4,13 +4,14 @@ use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use muster_proto::v1::{
-    CompareExecutionsRequest, ListTestCasesRequest, TestCase, execution::State as End,
-    test_case::State,
+    CompareExecutionsRequest, CreateExecutionRequest, ListTestCasesRequest, TestCase,
+    create_execution_request::Source, execution::State as End, test_case::State,
 };
 use tokio::process::Command;
+use uuid::Uuid;
 
 use crate::{
-    run::{Client, Run},
+    run::{Client, PROJECT, Run},
     wait,
 };
 
@@ -27,6 +28,8 @@ pub struct Example {
     skipped: (&'static str, &'static str),
     /// The one that fails on demand, and words of its message then.
     fails: (&'static str, &'static str),
+    /// It hands its tool the tests that failed.
+    runs_failed_alone: bool,
 }
 
 /// Tests in Python.
@@ -41,6 +44,7 @@ pub const PYTEST: Example = Example {
     ],
     skipped: ("test_of_a_voucher", "there are no vouchers yet"),
     fails: ("test_is_taken_off", "assert 400 == 375"),
+    runs_failed_alone: true,
 };
 
 /// Tests in JavaScript.
@@ -54,6 +58,7 @@ pub const NODE: Example = Example {
     passed: &["is empty at first", "refuses less than one"],
     skipped: ("is kept overnight", "nothing is stored yet"),
     fails: ("counts what is added", "3 !== 4"),
+    runs_failed_alone: false,
 };
 
 /// Tests of programs, in Bash.
@@ -67,6 +72,7 @@ pub const BATS: Example = Example {
     ],
     skipped: ("reads archives", "there is no archive yet"),
     fails: ("sorts numbers by value", "in test file sort.bats, line 11"),
+    runs_failed_alone: false,
 };
 
 impl Example {
@@ -83,7 +89,7 @@ impl Example {
     }
 
     /// Runs it twice on the only agent, and in `image` if one is given: once all is well, once a test
-    /// fails, and that one is found.
+    /// fails, and that one is found. Where its tool is told what failed, that runs again alone.
     ///
     /// # Errors
     ///
@@ -106,7 +112,7 @@ impl Example {
 
         let request = CompareExecutionsRequest {
             base: good.name,
-            name: bad.name,
+            name: bad.name.clone(),
         };
         let compared = client.tests().compare_executions(request).await?;
         let compared = compared.into_inner();
@@ -125,6 +131,32 @@ impl Example {
                 && (compared.added, compared.removed) == (0, 0),
             "{compared:#?}"
         );
+        match self.runs_failed_alone {
+            true => self.prove_rerun(client, &bad).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Runs again what failed, mended: one test.
+    async fn prove_rerun(&self, client: &Client, bad: &Run) -> anyhow::Result<()> {
+        let request = CreateExecutionRequest {
+            parent: PROJECT.to_owned(),
+            request_id: Uuid::new_v4().to_string(),
+            source: Some(Source::Execution(bad.name.clone())),
+            config: [("fail".to_owned(), "false".to_owned())].into(),
+            failed_only: true,
+            ..CreateExecutionRequest::default()
+        };
+        let made = client.executions().create_execution(request).await?;
+        let made = made.into_inner().execution.unwrap_or_default();
+        let again = Run::of(client, made.name);
+        again.ends_as(End::Passed).await?;
+        let cases = test_cases(client, &again).await?;
+        let [only] = cases.as_slice() else {
+            anyhow::bail!("not the one that failed: {cases:#?}");
+        };
+        ensure!(title(only) == self.fails.0, "{only:#?}");
+        ensure!(only.state() == State::Passed, "{only:#?}");
         Ok(())
     }
 

@@ -142,6 +142,13 @@ fn text(execution: &Execution, artifacts: &[Artifact], terminal: &Terminal) -> S
     };
     row("id", &execution.uid);
     row("workflow", &execution.workflow);
+    if let Some(rerun) = &execution.rerun {
+        let what = match rerun.failed_only {
+            true => "what failed of ",
+            false => "",
+        };
+        row("rerun of", &format!("{what}{}", rerun.display_name));
+    }
     row("creator", &execution.creator);
     row("tags", &pairs(&execution.tags));
     row("config", &pairs(&execution.config));

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use jiff::Timestamp;
-use muster_proto::v1::{Execution, ListExecutionsRequest, execution::State};
+use muster_proto::v1::{Execution, ListExecutionsRequest, execution::State, test_case};
 use serde::Serialize;
 
 use crate::{
@@ -29,6 +29,7 @@ Examples:
   muster ls --workflow smoke --tag branch=main --output json
   muster ls --workflow 'api-*' --label team=core --since 24h
   muster ls --state failed --text 'out of memory' --agent east --limit 0
+  muster ls --test test_login --test-state failed --since 7d
   muster ls --children suite-7";
 
 /// List executions, newest first
@@ -71,6 +72,13 @@ pub(crate) struct Arguments {
     /// Only those of this concurrency group
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
+    /// Only those with a result of this test, or of what they have started: a part of its class or name, or
+    /// its identity, as `muster history` has it
+    #[arg(long, value_name = "TEXT|IDENTITY")]
+    test: Option<String>,
+    /// Only those where that test ended so: passed, skipped, failed or error; may be given several times
+    #[arg(long = "test-state", value_name = "STATE", requires = "test", value_parser = parse_test_state)]
+    test_states: Vec<test_case::State>,
     /// Only what this execution has started: its workers, services and suite members
     #[arg(long, value_name = "EXECUTION")]
     children: Option<String>,
@@ -88,6 +96,7 @@ impl Arguments {
             &self.agent,
             &self.text,
             &self.group,
+            &self.test,
         ];
         let times = [
             self.since,
@@ -161,6 +170,12 @@ async fn list(client: &Client, arguments: &Arguments) -> Result<Vec<Execution>, 
         agent: arguments.agent.clone().unwrap_or_default(),
         text: arguments.text.clone().unwrap_or_default(),
         concurrency_group: arguments.group.clone().unwrap_or_default(),
+        test: arguments.test.clone().unwrap_or_default(),
+        test_states: arguments
+            .test_states
+            .iter()
+            .map(|&state| state.into())
+            .collect(),
         states: arguments.states.iter().map(|&state| state.into()).collect(),
         tags: arguments.tags.iter().cloned().collect(),
     };
@@ -220,6 +235,19 @@ fn parse_state(text: &str) -> Result<State, String> {
             let names: Vec<_> = known().map(json::state).collect();
             format!("'{text}' is no state; there are {}", names.join(", "))
         })
+}
+
+fn parse_test_state(text: &str) -> Result<test_case::State, String> {
+    use test_case::State as S;
+    match text {
+        "passed" => Ok(S::Passed),
+        "skipped" => Ok(S::Skipped),
+        "failed" => Ok(S::Failed),
+        "error" => Ok(S::Error),
+        other => Err(format!(
+            "'{other}' is no state of a test; there are passed, skipped, failed, error"
+        )),
+    }
 }
 
 #[cfg(test)]

@@ -57,6 +57,9 @@ pub(crate) struct Arguments {
     /// Template that is put below the run, as `muster server --global-template` does
     #[arg(long, value_name = "TEMPLATE")]
     global_template: Option<String>,
+    /// Set by `muster rerun --failed`
+    #[arg(skip)]
+    failed_only: bool,
     #[command(flatten)]
     options: Options,
 }
@@ -98,6 +101,7 @@ struct Options {
 const AGAIN: &str = "\
 Examples:
   muster rerun smoke-3                        the same workflow, in the revision that it ran
+  muster rerun smoke-3 --failed               what failed of it; the rest is taken over
   muster rerun smoke-3 --config url=http://localhost:3001
   muster rerun smoke-3 --detach --server https://muster.example:8443";
 
@@ -105,12 +109,19 @@ Examples:
 ///
 /// The workflow in the revision that it ran, with its config, tags and target; those given here win.
 /// Values of sensitive parameters were not kept and must be given.
+///
+/// With --failed, workers and members of suites that passed are not started again: they are taken over,
+/// with their tests. Where a step has none, it is told the tests that failed, and runs them alone if the
+/// workflow hands them to its tool: see `rerun` in docs/language.md.
 #[derive(Debug, Args)]
 #[command(after_help = AGAIN)]
 pub(crate) struct Rerun {
     /// Name such as smoke-3, or id
     #[arg(value_name = "EXECUTION")]
     id: String,
+    /// Run only what did not pass: workers, members of suites, and failed tests
+    #[arg(long, conflicts_with = "replicate")]
+    failed: bool,
     #[command(flatten)]
     options: Options,
 }
@@ -123,6 +134,7 @@ pub(crate) async fn rerun(arguments: Rerun, global: &Global) -> Result<Exit, Err
         workflow: None,
         execution: Some(arguments.id),
         global_template: None,
+        failed_only: arguments.failed,
         options: arguments.options,
     };
     execute(arguments, global).await

@@ -20,5 +20,6 @@ mod loss;
 mod metrics;
 mod remote;
 mod requests;
+mod reruns;
 mod retention;
 mod words;

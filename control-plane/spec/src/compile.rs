@@ -46,6 +46,7 @@ use crate::expression::{Budget, Value};
 use crate::manifest;
 use crate::plan::{EnvVar, PLAN_VERSION, Plan};
 use crate::problem::{Place, Problem, Problems};
+use crate::rerun::Rerun;
 use crate::schema::{Spec, Template, Workflow};
 
 /// What is compiled.
@@ -88,6 +89,8 @@ pub struct ExecutionInfo {
     pub scheduled_at: String,
     /// `execution.tags` given with the request; they win over those of the workflow.
     pub tags: BTreeMap<String, String>,
+    /// `rerun`: which execution is run again, if it is one.
+    pub rerun: Rerun,
     /// More variables by their path, such as `organization.id` or `dashboard.url`.
     pub variables: BTreeMap<String, Value>,
 }
@@ -329,7 +332,7 @@ fn build(
     let plan = Plan {
         version: PLAN_VERSION,
         context: scope::Document::new(&base, &config).context(&secret),
-        env: vec![ci()],
+        env: environment_of(&input.execution.rerun),
         containers,
         pod,
         credentials,
@@ -441,11 +444,16 @@ fn resolved(
 }
 
 /// What every step finds in its environment.
-fn ci() -> EnvVar {
-    EnvVar {
-        name: "CI".to_owned(),
-        value: "1".to_owned(),
+fn environment_of(rerun: &Rerun) -> Vec<EnvVar> {
+    let variable = |name: &str, value: &str| EnvVar {
+        name: name.to_owned(),
+        value: value.to_owned(),
+    };
+    let mut all = vec![variable("CI", "1")];
+    if !rerun.of.is_empty() {
+        all.push(variable("MUSTER_RERUN_OF", &rerun.of));
     }
+    all
 }
 
 fn check_size(plan: &Plan) -> Result<(), Problems> {

@@ -39,8 +39,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 pub use error::Error;
-pub(crate) use functions::write_word;
 pub use functions::{Moment, is_known_function, known_functions};
+pub(crate) use functions::{shell_word, write_word};
 pub use scope::{Lookup, NoScope, Scope, Variables};
 pub use template::{Template, resolve_template, resolve_template_final};
 pub use value::{Value, text, truthy};

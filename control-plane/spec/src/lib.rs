@@ -13,6 +13,7 @@ pub mod manifest;
 pub mod pattern;
 pub mod plan;
 pub mod problem;
+pub mod rerun;
 pub mod schema;
 pub mod strategy;
 pub mod suggest;

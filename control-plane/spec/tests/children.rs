@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use muster_spec::compile::{Child, Compiled, ExecutionInfo, Input, Undeclared, child, compile};
 use muster_spec::manifest::{self, Document};
 use muster_spec::plan::{Given, Operation, Parallel, Plan, Receive, Service};
+use muster_spec::rerun::{FailedTest, Rerun};
 use muster_spec::yaml::Limits;
 use serde_json::{Map, Value, json};
 
@@ -76,6 +77,7 @@ fn worker(plan: &Plan, variables: Value) -> Result<Plan, String> {
         variables: &variables,
         id: "child-1",
         given: &Given::default(),
+        rerun: &Rerun::default(),
         service: None,
     })
     .map(|compiled| compiled.plan)
@@ -239,6 +241,7 @@ steps:
             receive: vec![receive],
             send: Vec::new(),
         },
+        rerun: &Rerun::default(),
         service: Some(service),
     });
     insta::assert_json_snapshot!(plan.expect("a plan of a service").plan);
@@ -254,6 +257,7 @@ fn the_script_of_a_service_may_name_secrets() {
         variables: &Map::new(),
         id: "child-1",
         given: &Given::default(),
+        rerun: &Rerun::default(),
         service: Some(&services(&plan)[0]),
     });
     let variables = &service.expect("it is good").plan.containers[0].env_from_cluster;
@@ -419,4 +423,55 @@ fn shards_are_balanced_only_where_it_is_asked_for() {
         let refused = refused.expect_err("it is refused");
         assert!(refused.contains(told), "{refused}");
     }
+}
+
+#[test]
+fn a_worker_runs_again_what_it_has_failed_itself() {
+    let text = r#"
+steps:
+- shell: 'go test {{ rerun.go }}'
+  container: {env: [{name: OF, value: "{{ rerun.of }}"}]}
+- parallel:
+    count: 2
+    shell: 'pytest {{ rerun.pytest }} # {{ rerun.of }}'
+- parallel: {count: 1, shell: 'echo {{ rerun.typo }}'}
+"#;
+    let plan = spec(text).expect("it is good").plan;
+    let of = serde_json::to_string(&plan).expect("JSON");
+    assert!(of.contains("go test \""), "nothing is run again: {of}");
+    assert!(!plan.context.contains_key("rerun"), "it is put in");
+    let rerun = Rerun {
+        of: "smoke-3.s2.1".to_owned(),
+        tests: vec![FailedTest {
+            report: "report.xml".to_owned(),
+            format: "junit".to_owned(),
+            class: "test_a".to_owned(),
+            name: "test_one".to_owned(),
+            ..FailedTest::default()
+        }],
+    };
+    let compiled = child(&Child {
+        parent: &plan,
+        spec: &parallel(&plan).spec,
+        variables: &Map::new(),
+        id: "child-1",
+        given: &Given::default(),
+        rerun: &rerun,
+        service: None,
+    });
+    let worker = compiled.expect("it is good").plan;
+    let text = serde_json::to_string(&worker).expect("JSON");
+    assert!(
+        text.contains("pytest test_a.py::test_one # smoke-3.s2.1"),
+        "{text}"
+    );
+    let told = worker.env.iter().find(|it| it.name == "MUSTER_RERUN_OF");
+    assert_eq!(told.map(|it| it.value.as_str()), Some("smoke-3.s2.1"));
+    assert!(!worker.context.contains_key("rerun"), "it is put in");
+}
+
+#[test]
+fn a_name_that_no_rerun_has_is_refused_with_a_cure() {
+    let refused = spec("steps: [{shell: 'pytest {{ rerun.pytst }}'}]").expect_err("it is wrong");
+    assert!(refused.contains("did you mean `pytest`?"), "{refused}");
 }

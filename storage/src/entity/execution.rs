@@ -64,6 +64,8 @@ pub struct Model {
     pub pin_json: Option<String>,
     pub logs_delete_time: Option<i64>,
     pub artifacts_delete_time: Option<i64>,
+    pub rerun_json: Option<String>,
+    pub child_inputs: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

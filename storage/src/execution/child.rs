@@ -9,11 +9,12 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::{Execution, Executions, row};
+use super::{Execution, Executions, rerun, row};
 use crate::{
     Error,
     attempt::{self, Attempt},
     entity::{attempt as attempt_row, execution as execution_row, execution_source as source_row},
+    text,
     transaction::Failure,
 };
 
@@ -49,7 +50,7 @@ impl Role {
         }
     }
 
-    fn from_name(name: &str) -> Option<Self> {
+    pub(super) fn from_name(name: &str) -> Option<Self> {
         [Self::Worker, Self::Service, Self::Member, Self::Detached]
             .into_iter()
             .find(|role| role.as_str() == name)
@@ -73,6 +74,23 @@ pub struct Origin {
     pub role: Role,
     /// What sets it apart, for people.
     pub description: String,
+    /// A digest of what it was given, by which a rerun knows it again.
+    pub inputs: Option<String>,
+    /// It ran for the execution of which the parent is a rerun, and was not started again.
+    pub taken_over: bool,
+}
+
+impl Origin {
+    /// Whether both were given the same, in the same place of the same workflow.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let place = |origin: &Self| (origin.role, origin.index, origin.step.clone());
+        let told = |origin: &Self| text::message(&origin.description);
+        let inputs = self.inputs.as_ref().zip(other.inputs.as_ref());
+        place(self) == place(other)
+            && told(self) == told(other)
+            && inputs.is_none_or(|(own, others)| own == others)
+    }
 }
 
 /// A child with its placement.
@@ -93,6 +111,8 @@ pub(super) fn origin(row: &execution_row::Model) -> Option<Origin> {
         step: row.child_step.clone().unwrap_or_default(),
         role: row.role.as_deref().and_then(Role::from_name)?,
         description: row.description.clone().unwrap_or_default(),
+        inputs: row.child_inputs.clone(),
+        taken_over: false,
     })
 }
 
@@ -116,19 +136,32 @@ impl Executions<'_> {
                     .await?;
                 let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
                 let mut attempts = newest_attempts(&*tx, &ids).await?;
-                rows.into_iter()
+                let mut children = rows
+                    .into_iter()
                     .map(|row| {
                         Ok(Child {
                             attempt: attempts.remove(&row.id),
                             execution: row::record(&row)?,
                         })
                     })
-                    .collect()
+                    .collect::<Result<Vec<_>, Failure>>()?;
+                let taken = rerun::taken_over(&*tx, rerun::Of::Attempt(parent), u64::MAX).await?;
+                if !taken.is_empty() {
+                    children.extend(taken.into_iter().map(|execution| Child {
+                        execution,
+                        attempt: None,
+                    }));
+                    children.sort_by_cached_key(|child| {
+                        let origin = child.execution.origin.as_ref();
+                        origin.map(|origin| (origin.group.clone(), origin.index))
+                    });
+                }
+                Ok(children)
             })
             .await
     }
 
-    /// The first children of an execution, of all its attempts.
+    /// The first children of an execution, of all its attempts, and what it has taken over.
     pub(super) async fn some_children<C: ConnectionTrait>(
         &self,
         db: &C,
@@ -141,7 +174,13 @@ impl Executions<'_> {
             .limit(MOST_SHOWN)
             .all(db)
             .await?;
-        rows.iter().map(row::record).collect()
+        let mut children = rows
+            .iter()
+            .map(row::record)
+            .collect::<Result<Vec<_>, _>>()?;
+        let room = MOST_SHOWN.saturating_sub(children.len() as u64);
+        children.extend(rerun::taken_over(db, rerun::Of::Execution(parent), room).await?);
+        Ok(children)
     }
 
     pub(super) async fn load_ancestors(&self, id: ExecutionId) -> Result<Vec<Execution>, Error> {

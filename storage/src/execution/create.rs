@@ -15,7 +15,7 @@ use sea_orm::{
     sea_query::{Expr, OnConflict},
 };
 
-use super::{Execution, Executions, Identity, NewExecution, lane, quota::Quotas, row};
+use super::{Execution, Executions, Identity, NewExecution, Rerun, lane, quota::Quotas, row};
 use crate::{
     Error, Request, Store, Written,
     entity::{
@@ -316,7 +316,7 @@ impl Parts {
             sequence: 1,
             time: time::millis(now),
             kind: "QUEUED".to_owned(),
-            message: format!("accepted from {}", text::message(&new.creator)),
+            message: accepted(new),
         });
         let row = new_row(call.project, new, identity)?;
         let made = row::record(&row)?;
@@ -433,6 +433,18 @@ impl Executions<'_> {
     }
 }
 
+/// The first words of an execution's history.
+fn accepted(new: &NewExecution) -> String {
+    let creator = text::message(&new.creator);
+    match &new.rerun {
+        None => format!("accepted from {creator}"),
+        Some(Rerun { name, failed, .. }) => {
+            let what = if *failed { "what failed of " } else { "" };
+            format!("accepted from {creator}, to run {what}{name} again")
+        }
+    }
+}
+
 fn new_row(
     project: ProjectId,
     new: &NewExecution,
@@ -500,6 +512,8 @@ fn new_row(
         pin_json: None,
         logs_delete_time: None,
         artifacts_delete_time: None,
+        rerun_json: new.rerun.as_ref().map(text::encode).transpose()?,
+        child_inputs: origin.and_then(|origin| origin.inputs.clone()),
     };
     row.lane = Some(lane::of(&row));
     Ok(row)

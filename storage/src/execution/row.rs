@@ -494,6 +494,7 @@ pub(crate) fn record(row: &row::Model) -> Result<Execution, Failure> {
         artifact_count: unsigned(row.artifact_count),
         artifact_bytes: row.artifact_bytes,
         pin: row.pin_json.as_deref().map(text::decode).transpose()?,
+        rerun: row.rerun_json.as_deref().map(text::decode).transpose()?,
         logs_delete_time: row.logs_delete_time.map(time::timestamp),
         artifacts_delete_time: row.artifacts_delete_time.map(time::timestamp),
         revision: row.revision,

@@ -9,6 +9,7 @@
 
 mod labels;
 mod stream;
+mod tested;
 
 use std::time::{Duration, Instant};
 
@@ -162,6 +163,10 @@ impl Executions<'_> {
         }
         if let Some(group) = &filter.concurrency_group {
             all = all.add(Column::ConcurrencyGroup.eq(group));
+        }
+        if let Some(tests) = &filter.tests {
+            let project = self.project.as_uuid();
+            all = all.add(tested::has(backend, project, tests, &filter.test_states));
         }
         self.rows().filter(all).order_by_desc(Column::Id)
     }

@@ -5,7 +5,7 @@
 use muster_core::{execution::State, id::ExecutionId};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Value,
-    sea_query::Expr,
+    sea_query::{Expr, Query},
 };
 use uuid::Uuid;
 
@@ -15,7 +15,7 @@ use crate::{
     audit::{self, Done},
     entity::{
         attempt as attempt_row, execution as row, execution_event as event_row,
-        execution_plan as plan_row, execution_steps as steps_row,
+        execution_plan as plan_row, execution_steps as steps_row, taken_over as taken_row,
     },
     error::Kind,
     execution::Change,
@@ -184,10 +184,14 @@ impl Retained<'_> {
             parents = next;
         }
         let ended = |found: &Found| State::from_name(&found.1).is_some_and(State::is_terminal);
-        Ok(match unit.iter().all(ended) {
-            true => Ok(unit),
-            false => Err(Kept::Unfinished),
-        })
+        if !unit.iter().all(ended) {
+            return Ok(Err(Kept::Unfinished));
+        }
+        let ids: Vec<Uuid> = unit.iter().map(|found| found.0).collect();
+        match is_taken_over(tx, &ids).await? {
+            true => Ok(Err(Kept::TakenOver)),
+            false => Ok(Ok(unit)),
+        }
     }
 
     /// Notes and deletes what logs consist of.
@@ -268,6 +272,30 @@ impl Retained<'_> {
         change.save(&**tx).await?;
         Ok(())
     }
+}
+
+/// Whether something that has not ended has taken over one of these: its conductor waits to hear of it.
+async fn is_taken_over(tx: &Tx, ids: &[Uuid]) -> Result<bool, Failure> {
+    for ids in ids.chunks(CHUNK) {
+        let takers = Query::select()
+            .column(taken_row::Column::ExecutionId)
+            .from(taken_row::Entity)
+            .and_where(taken_row::Column::FormerId.is_in(ids.iter().copied()))
+            .to_owned();
+        let alive: Option<Uuid> = row::Entity::find()
+            .select_only()
+            .column(row::Column::Id)
+            .filter(row::Column::Id.in_subquery(takers))
+            .filter(row::Column::FinishTime.is_null())
+            .limit(1)
+            .into_tuple()
+            .one(&**tx)
+            .await?;
+        if alive.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The execution that another one descends from.

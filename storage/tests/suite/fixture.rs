@@ -294,6 +294,7 @@ pub(crate) fn new_execution(identity: Identity) -> NewExecution {
         concurrency: None,
         source: None,
         resolved: Some("kind: TestWorkflow\n".to_owned()),
+        rerun: None,
     }
 }
 

@@ -208,6 +208,8 @@ async fn what_is_counted_goes_by_way_of_the_queue(db: Database) {
             index: 0,
             role: Role::Detached,
             description: String::new(),
+            inputs: None,
+            taken_over: false,
         });
     };
     let child = db.submit_with("member", child).await;

@@ -221,6 +221,8 @@ async fn family(db: &Database) -> (Execution, AgentId, Assignment) {
             step: "s1".to_owned(),
             role: Role::Detached,
             description: String::new(),
+            inputs: None,
+            taken_over: false,
         });
     })
     .await;

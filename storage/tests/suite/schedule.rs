@@ -172,6 +172,8 @@ async fn child_of(
         step: "s1".to_owned(),
         role: muster_storage::execution::Role::Worker,
         description: String::new(),
+        inputs: None,
+        taken_over: false,
     };
     db.submit_with("child", |new| {
         new.origin = Some(origin);

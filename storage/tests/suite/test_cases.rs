@@ -25,7 +25,7 @@ on_every_database!(
     durations_are_those_of_earlier_runs_of_the_same_workflow,
 );
 
-fn case(number: u8, state: TestState) -> NewCase {
+pub(crate) fn case(number: u8, state: TestState) -> NewCase {
     NewCase {
         identity: [number; 16],
         suite: "suite".to_owned(),
@@ -58,7 +58,12 @@ fn read() -> Read {
     }
 }
 
-async fn report(db: &Database, work: &work::Assignment, path: &str, sha: &str) -> ArtifactId {
+pub(crate) async fn report(
+    db: &Database,
+    work: &work::Assignment,
+    path: &str,
+    sha: &str,
+) -> ArtifactId {
     let new = NewArtifact {
         path: path.to_owned(),
         size: 3,
@@ -79,7 +84,7 @@ async fn report(db: &Database, work: &work::Assignment, path: &str, sha: &str) -
     added.expect("added").artifact.id
 }
 
-async fn keep(db: &Database, artifact: ArtifactId, cases: &[NewCase]) {
+pub(crate) async fn keep(db: &Database, artifact: ArtifactId, cases: &[NewCase]) {
     let kept = db.store.queue().keep_report(artifact, cases, &read()).await;
     kept.expect("kept");
 }

@@ -52,7 +52,7 @@ FROM (SELECT i, at, id,
   FROM numbered) AS s
 ";
 
-const REST: [&str; 9] = [
+const REST: [&str; 12] = [
     "INSERT INTO execution_tags (project_id, key, value, execution_id)
      SELECT p.id, 'branch', 'main', n.id FROM numbered n, projects p WHERE p.name = 'default' AND i % 5 = 1",
     "INSERT INTO execution_tags (project_id, key, value, execution_id)
@@ -68,6 +68,21 @@ const REST: [&str; 9] = [
      SELECT project_id, workflow, max(number) FROM executions GROUP BY project_id, workflow",
     "INSERT INTO workflow_labels SELECT DISTINCT e.project_id, l.key, l.value, e.workflow
      FROM executions e, jsonb_each_text(e.labels_json::jsonb) l",
+    // One test in all of them, which fails in 1 of 20 and could not check in 10 old ones; one in 30 old ones.
+    "INSERT INTO tests (project_id, identity, suite, class, name, variants, create_time)
+     SELECT p.id, decode(repeat(t.byte, 16), 'hex'), '', 'shop', t.name, '', 0
+     FROM projects p, (VALUES ('01', 'test_everywhere'), ('02', 'test_of_old')) AS t (byte, name)
+     WHERE p.name = 'default'",
+    "INSERT INTO test_results (execution_id, identity, project_id, root_id, artifact_id, epoch, position, rank,
+       state, flaky, tries, run_time)
+     SELECT e.id, decode(repeat(t.byte, 16), 'hex'), e.project_id, coalesce(e.parent_id, e.id), e.id, 1, 0,
+       CASE WHEN t.byte = '01' AND (e.state = 'failed' OR old.error) THEN 0 ELSE 1 END,
+       CASE WHEN t.byte = '02' THEN 'passed' WHEN old.error THEN 'error' WHEN e.state = 'failed' THEN 'failed'
+         ELSE 'passed' END, FALSE, 1, e.create_time
+     FROM executions e, (VALUES ('01'), ('02')) AS t (byte),
+       LATERAL (SELECT e.number <= 20000 AND e.number % 2000 = 28 AS error) AS old
+     WHERE t.byte = '01' OR (e.number <= 3000 AND e.number % 100 = 3)",
+    "VACUUM ANALYZE test_results",
     "VACUUM ANALYZE executions",
     "VACUUM ANALYZE attempts",
     "VACUUM ANALYZE execution_tags",

@@ -311,6 +311,7 @@ fn child(told: v1::ChildStatus) -> ChildStatus {
         address: told.address,
         ready: told.ready,
         held: told.held,
+        taken_over: told.taken_over,
         running: matches!(state, State::Running | State::Paused | State::Finishing),
     }
 }

@@ -59,6 +59,7 @@ pub(super) fn request(
             max_wait: Some(LOCAL_WAIT),
         }),
         source: Some(source),
+        failed_only: arguments.failed_only,
     })
 }
 

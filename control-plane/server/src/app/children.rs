@@ -26,10 +26,11 @@ use serde_json::{Map, Value};
 
 use super::{
     App, Error, NewRun, Source,
-    executions::{GENERATION_PRIORITY, deadline, steps, target},
+    executions::{Again, GENERATION_PRIORITY, ONE_LOOK, deadline, steps, target},
 };
 use crate::config::{DEFAULT_QUEUE_WAIT, MAX_PAIRS};
 
+mod former;
 mod hold;
 mod suite;
 
@@ -140,9 +141,17 @@ impl App {
         let plan: Plan =
             serde_json::from_slice(&plan).map_err(|error| Error::Internal(error.into()))?;
         let wanted = find(&plan, &start)?;
+        let formers = self.formers(&parent, &start, &new).await?;
         let mut made = false;
+        let mut taken = Vec::new();
         for instance in new {
             let origin = origin(&parent, &start, instance, &wanted);
+            let former = formers.of(&origin);
+            if let Some(former) = former.filter(|former| former::stands_for(former, instance)) {
+                taken.push((origin, former.execution.id));
+                continue;
+            }
+            let former = former.map(|former| &former.execution);
             let started = match &wanted {
                 Wanted::Compiled {
                     spec,
@@ -153,20 +162,27 @@ impl App {
                     variables.extend(instance.variables.clone());
                     let pinned = pinned(agent, &parent.execution, *spread);
                     let identity = identity(self, &parent, &origin);
+                    let again = match former {
+                        Some(former) => Some(self.run_again(former, true, ONE_LOOK).await?),
+                        None => None,
+                    };
+                    let told = again.as_ref().map(|again| again.told.clone());
                     let compiled = compile::child(&Compile {
                         parent: &plan,
                         spec,
                         variables: &variables,
                         id: &identity.id.to_string(),
                         given: &instance.given,
+                        rerun: &told.unwrap_or_default(),
                         service: *service,
                     })?;
-                    let new = record(&parent, identity, compiled, pinned, origin)?;
+                    let new = record(&parent, identity, compiled, pinned, origin, again)?;
                     executions.create(new, None).await.map(drop)
                 }
                 Wanted::Member { target, .. } => {
                     let target = target.clone();
-                    self.start_member(&parent, instance, target, origin).await?
+                    self.start_member(&parent, instance, target, origin, former)
+                        .await?
                 }
             };
             match started {
@@ -175,6 +191,10 @@ impl App {
                 Err(muster_storage::Error::AlreadyExists { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
+        }
+        if !taken.is_empty() {
+            executions.take_over(&taken).await?;
+            self.hub.execution_changed(parent.execution.id);
         }
         if made {
             // A pause that came meanwhile has not seen all of them.
@@ -308,8 +328,10 @@ impl App {
                 .as_ref()
                 .is_some_and(|origin| origin.parent == parent)
         };
-        let related =
-            owner.id == reader.id || is_parent(&owner, reader.id) || is_parent(&reader, owner.id);
+        let related = owner.id == reader.id
+            || is_parent(&owner, reader.id)
+            || is_parent(&reader, owner.id)
+            || executions.has_taken_over(reader.id, owner.id).await?;
         if !related || !path.starts_with(ARCHIVES) {
             return Err(Error::NotFound(format!(
                 "there is no archive '{path}' for this execution"
@@ -422,6 +444,8 @@ fn origin(
         step: start.step.clone(),
         role,
         description: instance.description.clone(),
+        inputs: Some(former::inputs(instance)),
+        taken_over: false,
     }
 }
 
@@ -459,6 +483,7 @@ fn record(
     compiled: compile::Compiled,
     pinned: Option<Target>,
     origin: Origin,
+    again: Option<Again>,
 ) -> Result<NewExecution, Error> {
     let plan = serde_json::to_vec(&compiled.plan).map_err(|error| Error::Internal(error.into()))?;
     let generation = parent
@@ -471,7 +496,12 @@ fn record(
         labels: parent.execution.labels.clone(),
         config: BTreeMap::new(),
         target: pinned.unwrap_or_else(|| target(compiled.target.as_ref())),
-        warnings: compiled.warnings.iter().map(ToString::to_string).collect(),
+        warnings: {
+            let of_rerun = again.iter().flat_map(|again| again.remarks.clone());
+            let all = compiled.warnings.iter().map(ToString::to_string);
+            all.chain(of_rerun).collect()
+        },
+        rerun: again.map(|again| again.link),
         priority: generation,
         creator: parent.execution.creator.clone(),
         queue_deadline: deadline(&identity, compiled.queue.unwrap_or(DEFAULT_QUEUE_WAIT)),

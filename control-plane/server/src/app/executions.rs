@@ -1,9 +1,11 @@
 //! Executions, as their callers see them.
 
+mod again;
 mod earlier;
 mod known;
 mod loaded;
 mod replicas;
+mod tested;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -30,6 +32,8 @@ use muster_storage::{
 
 use super::{Access, App, Caller, Error, children::Hold};
 use crate::config::{DEFAULT_QUEUE_WAIT, MAX_PAIRS};
+pub(crate) use again::Again;
+pub(super) use again::ONE_LOOK;
 pub(crate) use known::Known;
 pub(super) use loaded::Loaded;
 pub(crate) use replicas::REPLICAS;
@@ -77,6 +81,10 @@ pub(crate) struct NewRun {
     pub(crate) max_wait: Option<Duration>,
     /// What becomes of `config` that the workflow does not declare.
     pub(crate) undeclared: Undeclared,
+    /// Only what failed of an earlier execution is to be run again.
+    pub(crate) failed_only: bool,
+    /// The earlier execution, once it is known.
+    pub(crate) again: Option<Again>,
 }
 
 /// Children go before what has not begun, so that a tree ends before the next one begins.
@@ -122,6 +130,10 @@ impl App {
             targets => targets?,
         };
         if !targets.is_empty() {
+            if new.failed_only {
+                let text = "what failed runs once: give a target without labels to replicate over";
+                return Err(Error::invalid("target.replicate", text));
+            }
             return self
                 .accept_replicas(&caller.name, &project, new, &loaded, targets, request)
                 .await;
@@ -212,7 +224,8 @@ impl App {
     /// of the same came to stands for it. Nothing when it has to be compiled for each execution. Of
     /// what holds secrets nothing is kept for a later one.
     fn try_out(&self, loaded: &Loaded, new: &NewRun) -> Result<Option<Arc<Common>>, Error> {
-        let stored = loaded.alone();
+        // What failed tests are put into is nobody else's.
+        let stored = loaded.alone().filter(|_| new.again.is_none());
         if let Some(revision) = stored
             && let Some(known) = self.known.compiled(revision, new)
         {
@@ -417,7 +430,8 @@ fn record(
             .target
             .clone()
             .unwrap_or_else(|| target(compiled.target.as_ref())),
-        warnings: warnings(loaded, compiled),
+        warnings: warnings(new, loaded, compiled),
+        rerun: new.again.as_ref().map(|again| again.link.clone()),
         priority: 0,
         creator: creator.to_owned(),
         queue_deadline: deadline(&identity, wait),
@@ -463,6 +477,11 @@ fn info(new: &NewRun, identity: &Identity) -> ExecutionInfo {
         id: identity.id.to_string(),
         scheduled_at: identity.create_time.to_string(),
         tags: new.tags.clone(),
+        rerun: new
+            .again
+            .as_ref()
+            .map(|again| again.told.clone())
+            .unwrap_or_default(),
         ..named(ExecutionInfo::default(), identity)
     }
 }
@@ -476,12 +495,14 @@ fn named(info: ExecutionInfo, identity: &Identity) -> ExecutionInfo {
     }
 }
 
-/// What is to be said of what was loaded, then what is to be said of the workflow.
-fn warnings(loaded: &Loaded, compiled: &Compiled) -> Vec<String> {
+/// What is to be said of what was loaded, then what is to be said of the workflow, and of tests that
+/// run again.
+fn warnings(new: &NewRun, loaded: &Loaded, compiled: &Compiled) -> Vec<String> {
     let of_request = loaded.request.iter().flat_map(|it| &it.warnings);
     let of_loaded = loaded.warnings.iter().chain(of_request);
     let all = of_loaded.chain(&compiled.warnings);
-    all.map(ToString::to_string).collect()
+    let of_rerun = new.again.iter().flat_map(|again| again.remarks.clone());
+    all.map(ToString::to_string).chain(of_rerun).collect()
 }
 
 fn compile(loaded: &Loaded, new: &NewRun, identity: &Identity) -> Result<Compiled, Error> {

@@ -186,6 +186,9 @@ fn why(name: &str, kept: &Kept) -> String {
         Kept::Unfinished => format!(
             "{name}, or something that it has started, has not ended: wait for it or cancel it first"
         ),
+        Kept::TakenOver => format!(
+            "a rerun that has taken over parts of {name} has not ended: wait for it or cancel it first"
+        ),
         Kept::LogOpen => {
             format!("the log of {name} is still being finished: try again in a minute")
         }

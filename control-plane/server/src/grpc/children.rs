@@ -113,6 +113,7 @@ pub(super) fn status(child: &Child) -> ChildStatus {
             .map(|origin| origin.description.clone())
             .unwrap_or_default(),
         held: execution.state() == State::Paused && !execution.lifecycle.pause.paused,
+        taken_over: origin.is_some_and(|origin| origin.taken_over),
     }
 }
 

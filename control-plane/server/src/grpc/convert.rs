@@ -96,6 +96,11 @@ pub(super) fn execution(project: &str, record: Execution) -> v1::Execution {
         origin: record.origin.map(|given| origin(project, given)),
         children: Vec::new(),
         outputs: Vec::new(),
+        rerun: record.rerun.map(|given| v1::Rerun {
+            execution: format!("projects/{project}/executions/{}", given.execution),
+            display_name: given.name,
+            failed_only: given.failed,
+        }),
     }
 }
 
@@ -128,6 +133,7 @@ fn origin(project: &str, record: Origin) -> v1::ChildOrigin {
         index: i32::try_from(record.index).unwrap_or(i32::MAX),
         description: record.description,
         step: record.step,
+        taken_over: record.taken_over,
     }
 }
 

@@ -115,7 +115,13 @@ impl ExecutionService for Api {
             let parent = self.app.get_execution(&caller, project, id).await?;
             filter.parent = Some(parent.execution.id);
         }
-        let list = page::List::new(&["ListExecutions", project, &format!("{filter:?}")]);
+        let shown = format!("{filter:?}");
+        // By its words: which tests they find may change from page to page.
+        let list = page::List::new(&["ListExecutions", project, &shown, &message.test]);
+        if !message.test.is_empty() {
+            let tests = self.app.tests_named(&caller, project, &message.test);
+            filter.tests = Some(tests.await?);
+        }
         let after: Option<ExecutionId> = list.after(&message.page_token)?;
         let limit = page::size(message.page_size)?;
         let page = self
@@ -405,12 +411,17 @@ fn content(message: &CreateExecutionRequest) -> Content {
         .collect();
     labels.sort();
     let wait = message.queue_policy.and_then(|policy| policy.max_wait);
-    source
+    let source = source
         .field(&message.parent)
         .field(format!("{wait:?}"))
         .pairs(&message.config)
         .pairs(&message.tags)
-        .field(labels.join("\n"))
+        .field(labels.join("\n"));
+    // A request of an older client has the same content as before.
+    match message.failed_only {
+        true => source.field("failed_only"),
+        false => source,
+    }
 }
 
 /// Accepts one run.
@@ -484,6 +495,10 @@ fn read_run(message: CreateExecutionRequest) -> Result<NewRun, Error> {
             ));
         }
     };
+    if message.failed_only && !matches!(source, Source::Earlier(_)) {
+        let text = "only an earlier `execution` can have failed";
+        return Err(Error::invalid("failed_only", text));
+    }
     let max_wait = message
         .queue_policy
         .and_then(|policy| policy.max_wait)
@@ -499,5 +514,7 @@ fn read_run(message: CreateExecutionRequest) -> Result<NewRun, Error> {
         target: convert::read_target(message.target.unwrap_or_default())?,
         max_wait,
         undeclared: Undeclared::Refused,
+        failed_only: message.failed_only,
+        again: None,
     })
 }

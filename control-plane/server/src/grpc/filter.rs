@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use muster_core::test_history::TestState;
 use muster_proto::v1::ListExecutionsRequest;
 use muster_storage::execution::{Filter, Period};
 use prost_types::Timestamp;
 
-use super::convert;
+use super::{convert, test_cases};
 use crate::{app::Error, config::MAX_PAIRS};
 
 /// Longest name in a filter, in bytes: those of Kubernetes have 253, keys of labels a prefix more.
@@ -18,7 +19,7 @@ const SHORTEST_TEXT: usize = 3;
 /// Longest text to look for, in bytes.
 const LONGEST_TEXT: usize = 256;
 
-/// Reads all filters but the parent, which has to be looked up.
+/// Reads all filters but the parent and the tests, which have to be looked up.
 pub(super) fn read(message: &ListExecutionsRequest) -> Result<Filter, Error> {
     let filter = Filter {
         workflow: name("workflow", &message.workflow)?,
@@ -32,9 +33,34 @@ pub(super) fn read(message: &ListExecutionsRequest) -> Result<Filter, Error> {
         agent: name("agent", &message.agent)?,
         text: text(&message.text)?,
         concurrency_group: name("concurrency_group", &message.concurrency_group)?,
+        tests: None,
+        test_states: test_states(message)?,
         parent: None,
     };
     Ok(filter)
+}
+
+/// States of a test, and whether the test is one that can be looked for.
+fn test_states(message: &ListExecutionsRequest) -> Result<Vec<TestState>, Error> {
+    check("test", &message.test, LONGEST_TEXT)?;
+    if !message.test.is_empty() && message.test.len() < SHORTEST_TEXT {
+        let reason = format!("must have at least {SHORTEST_TEXT} bytes: most names hold it");
+        return Err(Error::invalid("test", reason));
+    }
+    if message.test.is_empty() && !message.test_states.is_empty() {
+        return Err(Error::invalid(
+            "test_states",
+            "are those of a `test`: give it too",
+        ));
+    }
+    let mut states = Vec::new();
+    for state in &message.test_states {
+        let state = test_cases::read_state("test_states", *state)?;
+        if !states.contains(&state) {
+            states.push(state);
+        }
+    }
+    Ok(states)
 }
 
 fn check(field: &str, text: &str, longest: usize) -> Result<(), Error> {
@@ -252,6 +278,28 @@ mod tests {
                 "concurrency_group",
                 ListExecutionsRequest {
                     concurrency_group: text("\0"),
+                    ..request()
+                },
+            ),
+            (
+                "test",
+                ListExecutionsRequest {
+                    test: text("ab"),
+                    ..request()
+                },
+            ),
+            (
+                "test_states",
+                ListExecutionsRequest {
+                    test_states: vec![3],
+                    ..request()
+                },
+            ),
+            (
+                "test_states",
+                ListExecutionsRequest {
+                    test: text("login"),
+                    test_states: vec![9],
                     ..request()
                 },
             ),

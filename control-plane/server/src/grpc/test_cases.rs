@@ -192,23 +192,26 @@ impl TestService for Api {
 }
 
 fn read_filter(message: &ListTestCasesRequest) -> Result<Filter, Error> {
-    let states = message
-        .states
-        .iter()
-        .map(|number| match State::try_from(*number) {
-            Ok(State::Passed) => Ok(TestState::Passed),
-            Ok(State::Skipped) => Ok(TestState::Skipped),
-            Ok(State::Failed) => Ok(TestState::Failed),
-            Ok(State::Error) => Ok(TestState::Error),
-            Ok(State::Unspecified) | Err(_) => Err(Error::invalid(
-                "states",
-                format!("{number} is no state of a test"),
-            )),
-        });
+    let states = message.states.iter();
+    let states = states.map(|number| read_state("states", *number));
     Ok(Filter {
         states: states.collect::<Result<_, _>>()?,
         flaky: message.flaky,
     })
+}
+
+/// A state of a filter.
+pub(super) fn read_state(field: &str, number: i32) -> Result<TestState, Error> {
+    match State::try_from(number) {
+        Ok(State::Passed) => Ok(TestState::Passed),
+        Ok(State::Skipped) => Ok(TestState::Skipped),
+        Ok(State::Failed) => Ok(TestState::Failed),
+        Ok(State::Error) => Ok(TestState::Error),
+        Ok(State::Unspecified) | Err(_) => {
+            let text = format!("{number} is no state of a test");
+            Err(Error::invalid(field, text))
+        }
+    }
 }
 
 /// Project and identity of `projects/{project}/tests/{test}`.

@@ -24,6 +24,7 @@ mod postgres;
 mod protocol;
 mod readers;
 mod replicas;
+mod reruns;
 mod restore;
 mod retention;
 mod schedule;

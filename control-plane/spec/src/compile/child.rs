@@ -9,12 +9,15 @@ use serde_json::{Map, json};
 use crate::expression::{Budget, Expression, Lookup, Scope, Value};
 use crate::plan::{self, Given, Operation, Plan, ServiceRole};
 use crate::problem::{Place, Problems};
+use crate::rerun::{self, Rerun};
 use crate::schema::{Json, Names, Spec, Visitor as _};
 use crate::suggest;
 
 use super::resolve::{Resolver, Stage};
 use super::scope::{self, LATER};
-use super::{Compiled, MAX_COST, check_size, ci, credential, execution, pod, policy, probe};
+use super::{
+    Compiled, MAX_COST, check_size, credential, environment_of, execution, pod, policy, probe,
+};
 use super::{build, build::Builder};
 
 /// What is compiled.
@@ -31,6 +34,8 @@ pub struct Child<'a> {
     pub id: &'a str,
     /// Files that come and go.
     pub given: &'a Given,
+    /// Which execution it runs again, if it does.
+    pub rerun: &'a Rerun,
     /// Set when it is a service.
     pub service: Option<&'a plan::Service>,
 }
@@ -114,7 +119,7 @@ pub fn child(input: &Child<'_>) -> Result<Compiled, Problems> {
     let plan = Plan {
         version: plan::PLAN_VERSION,
         context: scope.into_context(),
-        env: vec![ci()],
+        env: environment_of(input.rerun),
         containers,
         pod,
         credentials,
@@ -165,12 +170,15 @@ impl ChildScope {
             .extend(scope::namespace(input.spec).map(|value| (scope::NAMESPACE.to_owned(), value)));
         let given = input.variables.iter();
         variables.extend(given.map(|(name, value)| (name.clone(), value.clone())));
+        variables.insert(rerun::NAME.to_owned(), input.rerun.value());
         let mut own = Names::new();
         input.spec.own_names(&mut own);
         Self { variables, own }
     }
 
-    fn into_context(self) -> BTreeMap<String, Value> {
+    fn into_context(mut self) -> BTreeMap<String, Value> {
+        // All of it is put in.
+        self.variables.remove(rerun::NAME);
         self.variables
     }
 
@@ -205,6 +213,9 @@ impl Stage for ChildScope {
                     "there is no `{path}` here: see `matrix`, `shards` and `count` of the strategy"
                 )),
             };
+        }
+        if root == rerun::NAME {
+            return scope::check_rerun(path);
         }
         if let ("pvcs", Some(claims)) = (root, self.variables.get(root)) {
             let name = rest.split('.').next().unwrap_or_default();

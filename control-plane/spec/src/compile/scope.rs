@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, json};
 
 use crate::expression::{Expression, Lookup, Moment, Scope, Value, text};
+use crate::rerun;
 use crate::schema::Spec;
 use crate::suggest;
 
@@ -151,7 +152,7 @@ impl Base {
                 "disableWebhooks": false,
                 "tags": {},
                 "runningContext": {},
-                // Nothing is begun again here: each execution is a first one.
+                // Each execution is a first one; what runs again is told by `rerun`.
                 "lineage": {"baseId": "", "rootId": execution.id, "attempt": 1},
             }),
         );
@@ -181,6 +182,7 @@ impl Base {
             "resource".to_owned(),
             json!({"id": execution.id, "root": execution.id, "fsPrefix": ""}),
         );
+        variables.insert(rerun::NAME.to_owned(), execution.rerun.value());
         if let Some(namespace) = namespace(&input.workflow.spec) {
             variables.insert(NAMESPACE.to_owned(), namespace);
         }
@@ -302,6 +304,7 @@ impl<'a> Document<'a> {
             ("workflow", Some(name)) if !["name", "labels"].contains(&name) => {
                 Err(unknown("variable", path, ["name", "labels"]))
             }
+            (rerun::NAME, _) => check_rerun(path),
             ("pvcs", _) if self.base.alone => Ok(()),
             // A template may be used by a worker or a service that has the claim.
             ("pvcs", Some(_)) if block && self.template => Ok(()),
@@ -344,6 +347,8 @@ impl<'a> Document<'a> {
             .base
             .variables
             .iter()
+            // All of it is put in.
+            .filter(|(name, _)| *name != rerun::NAME)
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
         let public = self
@@ -443,6 +448,16 @@ pub(super) fn of_instances(path: &str) -> bool {
 /// Refuses a variable of instances where none is.
 pub(super) fn only_in_instances(path: &str) -> String {
     format!("`{path}` is known only in workers, services and members of a suite")
+}
+
+/// Refuses what is not known of a rerun.
+pub(super) fn check_rerun(path: &str) -> Result<(), String> {
+    match path.split('.').nth(1) {
+        Some(name) if !rerun::names().any(|known| known == name) => {
+            Err(unknown("variable", path, rerun::names()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a claim that is not there.

@@ -6,6 +6,7 @@ use indexmap::IndexMap;
 
 use crate::expression::Budget;
 use crate::problem::{Missing, Place, Problem, Problems};
+use crate::rerun;
 use crate::schema::{
     Container, Job, Json, Parallel, Pod, Service, Services, Spec, Step, Template, TemplateRef, Text,
 };
@@ -343,7 +344,8 @@ impl<'a> Library<'a> {
         let mut resolver = Resolver::new(&scope, self.budget, self.problems);
         if self.inside {
             let claims = template.spec.claims.keys();
-            resolver.within(claims.map(|name| format!("pvcs.{name}")).collect());
+            let claims = claims.map(|name| format!("pvcs.{name}"));
+            resolver.within(claims.chain([rerun::NAME.to_owned()]).collect());
         }
         spec.visit(&mut resolver);
         for nested in &mut uses {

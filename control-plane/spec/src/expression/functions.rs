@@ -12,6 +12,7 @@ mod path;
 mod shell;
 mod yaml;
 
+pub(crate) use shell::quote as shell_word;
 pub(crate) use yaml::word as write_word;
 
 pub use date::Moment;

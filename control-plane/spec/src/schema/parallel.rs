@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Place;
+use crate::rerun;
 
 use super::field::{Found, Reader, Text};
 use super::spec::{Spec, Target};
@@ -86,6 +87,8 @@ impl Parallel {
         }
         let mut names = self.strategy.names();
         self.worker.own_names(&mut names);
+        // Each runs again what it has failed itself.
+        names.insert(rerun::NAME.to_owned());
         visitor.enter(names, &self.strategy);
         for template in &mut self.uses {
             template.visit(visitor);

@@ -6,6 +6,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Place;
+use crate::rerun;
 
 use super::claim;
 use super::container::{Container, checked};
@@ -139,6 +140,7 @@ impl Service {
         self.strategy.visit(visitor);
         let mut names = self.strategy.names();
         names.extend(self.claims.keys().map(|name| format!("pvcs.{name}")));
+        names.insert(rerun::NAME.to_owned());
         visitor.enter(names, &self.strategy);
         if let Some(timeout) = &mut self.timeout {
             visitor.template(timeout);

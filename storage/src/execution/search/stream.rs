@@ -9,7 +9,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::{Executions, Filter, labels, numbered};
+use super::{Executions, Filter, labels, numbered, tested};
 use crate::{text, transaction::Failure};
 
 /// Most workflows whose executions are merged into one stream; with more of them the filter that has
@@ -27,12 +27,12 @@ pub(super) struct Span {
 
 /// Rows of a table in which ids of executions stand.
 #[derive(Debug, Clone)]
-struct Part {
-    table: &'static str,
-    id: &'static str,
+pub(super) struct Part {
+    pub(super) table: &'static str,
+    pub(super) id: &'static str,
     /// With a `?` for each value.
-    condition: &'static str,
-    values: Vec<Value>,
+    pub(super) condition: &'static str,
+    pub(super) values: Vec<Value>,
 }
 
 impl Part {
@@ -109,6 +109,12 @@ impl Streams {
         }
         if !filter.states.is_empty() {
             streams.push(of_states(&project, &filter.states));
+        }
+        if let Some(tests) = &filter.tests {
+            if tests.is_empty() {
+                return Ok(None);
+            }
+            streams.push(tested::stream(&project, tests, &filter.test_states));
         }
         if filter.text.is_some() {
             let condition = "project_id = ? AND (message <> '' OR reason <> '')";

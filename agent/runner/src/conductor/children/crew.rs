@@ -221,7 +221,12 @@ async fn note(at: &At<'_>, rules: &Rules, tally: &mut Tally, hand: &Hand, status
     let name = name(rules, hand);
     let text = if status.outcome() == Outcome::Passed {
         tally.passed += 1;
-        format!("{name} passed: {}", status.display_name)
+        let before = if status.taken_over {
+            " before, taken over"
+        } else {
+            ""
+        };
+        format!("{name} passed{before}: {}", status.display_name)
     } else {
         let how = match status.outcome() {
             Outcome::Canceled => "was canceled",

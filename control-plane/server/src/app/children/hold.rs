@@ -38,8 +38,9 @@ impl App {
             };
             for child in executions.children(lease.attempt).await? {
                 let origin = child.execution.origin.as_ref();
-                let held =
-                    origin.is_some_and(|origin| matches!(origin.role, Role::Worker | Role::Member));
+                let held = origin.is_some_and(|origin| {
+                    matches!(origin.role, Role::Worker | Role::Member) && !origin.taken_over
+                });
                 if held {
                     self.hold_child(&child.execution, hold, message).await?;
                     parents.push(child.execution);

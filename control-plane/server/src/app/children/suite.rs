@@ -13,7 +13,7 @@ use muster_storage::{
 };
 
 use super::{App, Error, MAX_GENERATIONS, NewChild, NewRun, Parent, SESSION_LABEL, Source};
-use crate::app::manifests::documents;
+use crate::app::{executions::ONE_LOOK, manifests::documents};
 
 /// Most workflows that a selector finds.
 const MAX_SELECTED: usize = 1000;
@@ -35,6 +35,7 @@ impl App {
         instance: &NewChild,
         target: Option<Target>,
         origin: Origin,
+        former: Option<&Execution>,
     ) -> Result<Result<(), muster_storage::Error>, Error> {
         let project = parent.execution.project;
         let name = instance.workflow.as_str();
@@ -48,7 +49,18 @@ impl App {
                 text,
                 workflow: name.to_owned(),
             },
-            None => Source::Stored(name.to_owned()),
+            // What failed is run again as it was.
+            None => match former.filter(|it| it.workflow == name && it.workflow_revision > 0) {
+                Some(former) => Source::Revision {
+                    name: name.to_owned(),
+                    revision: former.workflow_revision,
+                },
+                None => Source::Stored(name.to_owned()),
+            },
+        };
+        let again = match former {
+            Some(former) => Some(self.run_again(former, true, ONE_LOOK).await?),
+            None => None,
         };
         let session = parent.execution.target.matches.get(SESSION_LABEL);
         let target = match session {
@@ -69,6 +81,8 @@ impl App {
             target,
             max_wait: None,
             undeclared: Undeclared::PassedOn,
+            failed_only: again.is_some(),
+            again,
         };
         let loaded = self.load(project, &new.source).await?;
         let creator = &parent.execution.creator;

@@ -1,10 +1,10 @@
 //! Running an earlier execution again: its workflow in the revision that it ran, its config and tags.
 
-use muster_core::id::ProjectId;
+use muster_core::{execution::State, id::ProjectId};
 use muster_spec::compile::Undeclared;
 use muster_storage::execution::{Execution, Role, Target};
 
-use super::{HIDDEN, NewRun, REPLICAS, Source};
+use super::{HIDDEN, NewRun, REPLICAS, Source, again::LOOKS};
 use crate::app::{App, Error, children::SESSION_LABEL};
 
 /// How the address of an archive begins that a suite has put aside for its members.
@@ -19,6 +19,10 @@ impl App {
         let executions = self.store.executions(project);
         let earlier = executions.find(name).await?;
         check(&earlier)?;
+        if new.failed_only {
+            check_failed(&earlier)?;
+        }
+        new.again = Some(self.run_again(&earlier, new.failed_only, LOOKS).await?);
         let member = earlier.origin.is_some();
         if member {
             // Its suite gave it what it does not declare, too.
@@ -80,6 +84,17 @@ impl App {
         }
         Ok(new)
     }
+}
+
+/// Refuses an execution of which nothing has failed, or not yet.
+fn check_failed(earlier: &Execution) -> Result<(), Error> {
+    let name = &earlier.display_name;
+    let text = match earlier.state() {
+        State::Passed => format!("nothing to run again: all of {name} passed"),
+        state if state.is_terminal() => return Ok(()),
+        _ => format!("{name} still runs: `muster wait {name}` waits for its end"),
+    };
+    Err(Error::FailedPrecondition(text))
 }
 
 /// Workers and services are parts of their parent.

@@ -4,7 +4,7 @@ use crate::expression::error::Error;
 use crate::expression::value::Value;
 
 /// A word that a shell reads back as this text.
-pub(super) fn quote(word: &str) -> String {
+pub(crate) fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();
