@@ -1,6 +1,8 @@
 //! Tests and their results over runs. They come out of reports, which are in [`report`].
 
+mod compare;
 mod history;
+mod unsteady;
 
 use muster_core::{
     id::{ArtifactId, ExecutionId, ProjectId},
@@ -8,7 +10,7 @@ use muster_core::{
 };
 use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryOrder,
-    QuerySelect, sea_query::Expr,
+    QuerySelect, Select, sea_query::Expr,
 };
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -20,7 +22,9 @@ use crate::{
     transaction::Failure,
 };
 
-pub use history::{Entry, Outcome, Unsteady};
+pub use compare::{Change, Comparison, MOST_CHANGES, Outcome};
+pub use history::{Entry, RunFilter};
+pub use unsteady::Unsteady;
 
 /// What a test is over all runs: 16 bytes.
 pub type Identity = [u8; 16];
@@ -136,12 +140,10 @@ impl Tests<'_> {
             .read("list_test_cases", || async {
                 let db = self.store.reader();
                 let mut query = row::Entity::find()
-                    .filter(self.of(db, execution).await?)
                     .order_by_asc(row::Column::Rank)
                     .order_by_asc(row::Column::ExecutionId)
                     .order_by_asc(row::Column::ArtifactId)
-                    .order_by_asc(row::Column::Position)
-                    .limit(u64::from(limit) + 1);
+                    .order_by_asc(row::Column::Position);
                 if !filter.states.is_empty() {
                     let names = filter.states.iter().map(|state| state.as_str());
                     query = query.filter(row::Column::State.is_in(names));
@@ -168,7 +170,7 @@ impl Tests<'_> {
                     ]);
                     query = query.filter(Expr::tuple(columns.map(Expr::col)).gt(last));
                 }
-                let rows = query.all(db).await?;
+                let rows = self.page(db, execution, query, limit).await?;
                 let names = self.names(db, rows.iter().map(|row| &row.identity)).await?;
                 let cases = rows
                     .into_iter()
@@ -262,6 +264,47 @@ impl Tests<'_> {
                 rows.into_iter().map(test).collect()
             })
             .await
+    }
+
+    /// Rows of a query that belong to an execution, and one more than a page has.
+    async fn page<C: ConnectionTrait>(
+        &self,
+        db: &C,
+        execution: ExecutionId,
+        query: Select<row::Entity>,
+        limit: u32,
+    ) -> Result<Vec<row::Model>, Failure> {
+        let most = u64::from(limit) + 1;
+        let id = execution.as_uuid();
+        if report::is_top(db, self.project, execution).await? {
+            let query = query.filter(row::Column::RootId.eq(id));
+            return Ok(query.limit(most).all(db).await?);
+        }
+        // Of a child two stretches of the same index, so that none of its tests are sorted.
+        let root: Option<Uuid> = row::Entity::find()
+            .select_only()
+            .column(row::Column::RootId)
+            .filter(row::Column::ExecutionId.eq(id))
+            .limit(1)
+            .into_tuple()
+            .one(db)
+            .await?;
+        let Some(root) = root else {
+            return Ok(Vec::new());
+        };
+        let mut rows = Vec::new();
+        for rank in 0..=1 {
+            let missing = most - rows.len() as u64;
+            if missing > 0 {
+                let stretch = query
+                    .clone()
+                    .filter(row::Column::RootId.eq(root))
+                    .filter(row::Column::Rank.eq(rank))
+                    .filter(row::Column::ExecutionId.eq(id));
+                rows.extend(stretch.limit(missing).all(db).await?);
+            }
+        }
+        Ok(rows)
     }
 
     /// The condition for results of an execution and, of one at the top, of all below it.

@@ -1,7 +1,7 @@
 //! `muster-bench search`: how long lists of executions take with each filter and with some together, in
 //! a PostgreSQL database with a million executions, through the real server. Needs no cluster.
 
-mod fill;
+pub(crate) mod fill;
 
 use std::time::{Duration, Instant};
 
@@ -238,7 +238,8 @@ async fn measure(server: &ControlPlane, case: Case, calls: usize) -> anyhow::Res
     Ok(figure)
 }
 
-fn at(sorted: &[f64], percent: usize) -> f64 {
+/// The value of sorted ones that so many of a hundred do not exceed.
+pub(crate) fn at(sorted: &[f64], percent: usize) -> f64 {
     let index = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
     sorted.get(index).copied().unwrap_or(f64::NAN)
 }

@@ -51,7 +51,7 @@ pub(crate) use logs::{
 pub(crate) use manifests::ManifestChange;
 pub(crate) use reports::MOST_READING;
 pub(crate) use retention::{Orphans, Plan as RetentionPlan, Planned, part_name};
-pub(crate) use test_cases::{Change, HistoryFilter};
+
 pub(crate) use tokens::WantedToken;
 
 use crate::{config::Config, link::Link, replicas::Replicas, vault::Vault};
