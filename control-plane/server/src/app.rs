@@ -31,7 +31,7 @@ use muster_core::{
     id::ExecutionId,
 };
 use muster_storage::{Blobs, Store, execution::Changed, word::Word};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use archive::Form;
@@ -72,7 +72,7 @@ pub(crate) struct App {
     /// Blobs are noted that are to be deleted.
     pub(crate) doomed: Notify,
     /// Places for archives that are being made.
-    archives: Arc<Semaphore>,
+    archives: archive::Places,
     /// How many refusals come into the audit log.
     allowances: audit::Allowances,
 }
@@ -98,7 +98,7 @@ impl App {
             replicas,
             tasks: TaskTracker::new(),
             doomed: Notify::new(),
-            archives: Arc::new(Semaphore::new(archive::MOST_ARCHIVES)),
+            archives: archive::Places::default(),
             allowances: audit::Allowances::default(),
         })
     }
