@@ -281,15 +281,7 @@ impl Tests<'_> {
             return Ok(query.limit(most).all(db).await?);
         }
         // Of a child two stretches of the same index, so that none of its tests are sorted.
-        let root: Option<Uuid> = row::Entity::find()
-            .select_only()
-            .column(row::Column::RootId)
-            .filter(row::Column::ExecutionId.eq(id))
-            .limit(1)
-            .into_tuple()
-            .one(db)
-            .await?;
-        let Some(root) = root else {
+        let Some(root) = root(db, id).await? else {
             return Ok(Vec::new());
         };
         let mut rows = Vec::new();
@@ -313,11 +305,19 @@ impl Tests<'_> {
         db: &C,
         execution: ExecutionId,
     ) -> Result<Expr, Failure> {
-        let column = match report::is_top(db, self.project, execution).await? {
-            true => row::Column::RootId,
-            false => row::Column::ExecutionId,
-        };
-        Ok(column.eq(execution.as_uuid()))
+        let id = execution.as_uuid();
+        if report::is_top(db, self.project, execution).await? {
+            return Ok(row::Column::RootId.eq(id));
+        }
+        let of = row::Column::ExecutionId.eq(id);
+        // In the words of an index, which has all that is counted.
+        Ok(match root(db, id).await? {
+            Some(root) => row::Column::RootId
+                .eq(root)
+                .and(row::Column::Rank.is_in([0, 1]))
+                .and(of),
+            None => of,
+        })
     }
 
     async fn names<'a, C: ConnectionTrait>(
@@ -369,6 +369,18 @@ impl Tests<'_> {
             })
             .await
     }
+}
+
+/// The execution at the top of one that has tests.
+async fn root<C: ConnectionTrait>(db: &C, execution: Uuid) -> Result<Option<Uuid>, Failure> {
+    let root = row::Entity::find()
+        .select_only()
+        .column(row::Column::RootId)
+        .filter(row::Column::ExecutionId.eq(execution))
+        .limit(1)
+        .into_tuple()
+        .one(db);
+    Ok(root.await?)
 }
 
 /// How many tests a page holds: fewer than are wanted where their accounts are long.

@@ -4,14 +4,14 @@
 mod fill;
 mod plans;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use muster_proto::v1::{
     CompareExecutionsRequest, FindTestsRequest, GetExecutionRequest, GetTestHistoryRequest,
     ListFlakyTestsRequest, ListTestCasesRequest, test_case::State,
 };
-use muster_tests::{control_plane::ControlPlane, database::Database, run::PROJECT};
+use muster_tests::{control_plane::ControlPlane, database::Database, processor, run::PROJECT};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::search::{at, fill as executions};
@@ -58,6 +58,10 @@ struct Figure {
     name: &'static str,
     p50: f64,
     p99: f64,
+    /// Milliseconds of a processor that a call takes: of the server, and of a database on this machine. What
+    /// else the machine does makes them hardly longer.
+    server: f64,
+    database: f64,
     /// Of the last call.
     found: usize,
 }
@@ -81,14 +85,16 @@ pub(crate) async fn run(arguments: impl Iterator<Item = String>) -> anyhow::Resu
         executions::forget_token(&url).await;
     }
     // It makes the tables.
-    let server = ControlPlane::start_with(&["--database", &url]).await?;
+    let mut arguments = vec!["--database", &url];
+    arguments.extend(executions::KEEP);
+    let server = ControlPlane::start_with(&arguments).await?;
     let begin = Instant::now();
     fill::fill(&url, options.executions, options.results).await?;
     eprintln!("filled after {:.0?}", begin.elapsed());
     let sizes = fill::sizes(&url).await?;
     let mut figures = vec![bare(&url, &options).await?];
     for case in cases(&url, options.executions).await? {
-        figures.push(measure(&server, case, options.executions, options.calls).await?);
+        figures.push(measure(&server, &url, case, &options).await?);
     }
     print(&options, &sizes, &figures);
     if options.plans {
@@ -121,6 +127,8 @@ async fn bare(url: &str, options: &Options) -> anyhow::Result<Figure> {
         name: "one execution by its name, straight from the database",
         p50: at(&times, 50),
         p99: at(&times, 99),
+        server: 0.0,
+        database: f64::NAN,
         found: 1,
     })
 }
@@ -345,25 +353,35 @@ async fn ask(server: &ControlPlane, question: Question) -> anyhow::Result<usize>
 
 async fn measure(
     server: &ControlPlane,
+    url: &str,
     case: Case,
-    executions: u32,
-    calls: usize,
+    options: &Options,
 ) -> anyhow::Result<Figure> {
+    let calls = options.calls;
     let mut times = Vec::with_capacity(calls);
     let mut found = 0;
+    let mut before = None;
     for number in 0..calls + FIRST {
-        let question = (case.ask)(spread(number, executions));
+        if number == FIRST {
+            before = Some(busy(server, url).await?);
+        }
+        let question = (case.ask)(spread(number, options.executions));
         let begin = Instant::now();
         found = ask(server, question).await.with_context(|| case.name)?;
         if number >= FIRST {
             times.push(begin.elapsed().as_secs_f64() * 1e3);
         }
     }
+    let (after, before) = (busy(server, url).await?, before.context("no calls")?);
+    #[expect(clippy::cast_precision_loss, reason = "a small number")]
+    let each = |at: usize| after[at].saturating_sub(before[at]).as_secs_f64() * 1e3 / calls as f64;
     times.sort_by(f64::total_cmp);
     let figure = Figure {
         name: case.name,
         p50: at(&times, 50),
         p99: at(&times, 99),
+        server: each(0),
+        database: each(1),
         found,
     };
     eprintln!(
@@ -371,6 +389,23 @@ async fn measure(
         figure.name, figure.p50, figure.p99
     );
     Ok(figure)
+}
+
+/// For how long processors have worked for the server, and for connections of the database where those are
+/// processes of this machine.
+async fn busy(server: &ControlPlane, url: &str) -> anyhow::Result<[Duration; 2]> {
+    let mut database = PgConnection::connect(url).await?;
+    let connections: Vec<i32> = sqlx::query_scalar(
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    .fetch_all(&mut database)
+    .await?;
+    database.close().await?;
+    let of = connections
+        .into_iter()
+        .filter_map(|id| processor::of_process(u32::try_from(id).ok()?).ok());
+    let server = processor::of_process(server.id().context("the server runs")?)?;
+    Ok([server, of.sum()])
 }
 
 #[expect(clippy::print_stdout, reason = "the purpose of this program")]
@@ -382,18 +417,20 @@ fn print(options: &Options, sizes: &[(String, i64)], figures: &[Figure]) {
     } = options;
     let bare = figures.first().map_or(f64::NAN, |figure| figure.p50);
     println!(
-        "| {executions} executions, {results} results | p50 ms | p99 ms | p50 to bare | found |"
+        "| {executions} executions, {results} results | p50 ms | p99 ms | p50 to bare | processor ms: server | database | found |"
     );
-    println!("| --- | ---: | ---: | ---: | ---: |");
+    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
     for Figure {
         name,
         p50,
         p99,
+        server,
+        database,
         found,
     } in figures
     {
         println!(
-            "| {name} | {p50:.1} | {p99:.1} | {:.0} | {found} |",
+            "| {name} | {p50:.1} | {p99:.1} | {:.0} | {server:.1} | {database:.1} | {found} |",
             p50 / bare
         );
     }
@@ -407,7 +444,7 @@ fn print(options: &Options, sizes: &[(String, i64)], figures: &[Figure]) {
     let figures: Vec<_> = figures
         .iter()
         .map(|it| {
-            serde_json::json!({"name": it.name, "p50Ms": it.p50, "p99Ms": it.p99, "found": it.found})
+            serde_json::json!({"name": it.name, "p50Ms": it.p50, "p99Ms": it.p99, "serverMs": it.server, "databaseMs": it.database, "found": it.found})
         })
         .collect();
     let sizes: serde_json::Map<_, _> = sizes

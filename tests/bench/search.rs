@@ -63,7 +63,9 @@ pub(crate) async fn run(arguments: impl Iterator<Item = String>) -> anyhow::Resu
         fill::forget_token(&url).await;
     }
     // It makes the tables.
-    let server = ControlPlane::start_with(&["--database", &url]).await?;
+    let mut arguments = vec!["--database", &url];
+    arguments.extend(fill::KEEP);
+    let server = ControlPlane::start_with(&arguments).await?;
     let begin = Instant::now();
     let size = fill::fill(&url, options.executions).await?;
     eprintln!(

@@ -84,7 +84,8 @@ pub struct Folder<'a> {
 /// A case, and what it has in common with others in the place of its own.
 #[derive(Debug)]
 struct Held {
-    case: Case,
+    // By itself, so that the list of all is small where it grows.
+    case: Box<Case>,
     suite: Arc<str>,
     class: Arc<str>,
     file: Option<Arc<str>>,
@@ -96,7 +97,7 @@ impl Held {
             suite: self.suite.as_ref().to_owned(),
             class: self.class.as_ref().to_owned(),
             file: self.file.map(|file| file.as_ref().to_owned()),
-            ..self.case
+            ..*self.case
         }
     }
 }
@@ -180,7 +181,7 @@ impl<'a> Folder<'a> {
             suite: share(&mut self.shared, &std::mem::take(&mut case.suite)),
             class: share(&mut self.shared, &std::mem::take(&mut case.class)),
             file: case.file.take().map(|file| share(&mut self.shared, &file)),
-            case,
+            case: Box::new(case),
         }
     }
 }

@@ -22,6 +22,7 @@ on_every_database!(
     results_of_a_test_are_told_newest_first_and_only_to_its_project,
     runs_of_a_filter_are_found_behind_many_others,
     what_changed_between_two_runs_is_told_apart,
+    results_of_other_reports_are_counted,
     what_is_not_steady_is_found,
 );
 
@@ -337,6 +338,25 @@ async fn runs_of_a_filter_are_found_behind_many_others(db: Database) {
     assert_eq!(ids.len(), 260);
     let (_, entries) = tests.history([1; 16], &all, 3).await.expect("some");
     assert_eq!(entries.len(), 3);
+}
+
+async fn results_of_other_reports_are_counted(db: Database) {
+    let agent = db.new_agent("runner").await;
+    let work = next(&db, agent).await;
+    let first = report(&db, &work, "first.xml", "aa").await;
+    let second = report(&db, &work, "second.xml", "bb").await;
+    let count = async |artifact| {
+        let count = db.store.queue().count_other_results(artifact).await;
+        count.expect("a count")
+    };
+    assert_eq!(count(second).await, 0);
+    keep(&db, first, &[case(1, TestState::Passed)]).await;
+    assert_eq!((count(first).await, count(second).await), (0, 1));
+    // Another execution's are none of them, and one that is gone has none.
+    let other = next(&db, agent).await;
+    let third = report(&db, &other, "third.xml", "cc").await;
+    assert_eq!(count(third).await, 0);
+    assert_eq!(count(ArtifactId::generate()).await, 0);
 }
 
 async fn what_changed_between_two_runs_is_told_apart(db: Database) {

@@ -74,6 +74,9 @@ const REST: [&str; 9] = [
     "VACUUM ANALYZE workflow_labels",
 ];
 
+/// Arguments of a server on such a database, most of which is beyond what is kept.
+pub(crate) const KEEP: [&str; 4] = ["--keep-age", "none", "--keep-count", "none"];
+
 /// Lets the next server on a database that was used before write a token again.
 pub(crate) async fn forget_token(url: &str) {
     let delete = "DELETE FROM instance WHERE key = 'first_token'";
