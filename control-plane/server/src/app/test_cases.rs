@@ -14,7 +14,7 @@ use super::{Access, App, Caller, Error};
 /// How far back is looked for flaky tests when nobody says.
 const FLAKY_WINDOW: Duration = Duration::from_secs(14 * 24 * 3600);
 /// Among how many tests at least flaky ones are looked for; more when more are wanted.
-const SUSPECTS: u32 = 200;
+const SUSPECTS: u32 = 64;
 
 impl App {
     /// A page of the tests of an execution, and how all of them ended.
