@@ -314,7 +314,7 @@ async fn runs_of_a_filter_are_found_behind_many_others(db: Database) {
         let work = next(&db, if number == 0 { old } else { new }).await;
         let artifact = report(&db, &work, "junit.xml", "aa").await;
         keep(&db, artifact, &[case(1, TestState::Passed)]).await;
-        first.get_or_insert((work.execution.id, work.attempt.agent_name.clone()));
+        first.get_or_insert_with(|| (work.execution.id, work.attempt.agent_name.clone()));
         // Some have one time.
         db.advance(number % 2);
     }
