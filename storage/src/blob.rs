@@ -7,6 +7,7 @@ mod check;
 mod list;
 mod place;
 mod read;
+mod staged;
 mod writer;
 
 use std::{fmt, ops::Range, sync::Arc};
@@ -78,6 +79,8 @@ pub struct Blobs {
     prefix: Path,
     /// Size of the parts in which a blob is written.
     part_size: usize,
+    /// The directory of a store that is one.
+    folder: Option<Arc<std::path::Path>>,
     /// The clean-up of writers that were dropped.
     tasks: TaskTracker,
 }
@@ -97,12 +100,14 @@ impl Blobs {
             place,
             prefix,
             part_size,
+            folder,
         } = place::open(url, options).await?;
         Ok(Self {
             store,
             place: place.into(),
             prefix,
             part_size,
+            folder: folder.map(Into::into),
             tasks: TaskTracker::new(),
         })
     }

@@ -37,7 +37,7 @@ pub(crate) use list::{newest_attempt, steps};
 pub use muster_core::target::Target;
 pub use pin::Pin;
 pub(crate) use recent::Recent;
-pub(crate) use rerun::counts_for;
+pub(crate) use rerun::{counts_for, has_taken_over};
 pub use rerun::{Former, Rerun};
 pub(crate) use row::{Change, Saved, record, save_all};
 pub(crate) use search::KnownLabels;

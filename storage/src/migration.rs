@@ -18,6 +18,7 @@ mod m20261128_000013_audit_and_search;
 mod m20261128_000014_add_retention;
 mod m20261128_000015_add_tests;
 mod m20261128_000017_add_reruns;
+mod m20261128_000020_quicken_tests;
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
@@ -90,6 +91,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261128_000014_add_retention::MIGRATION),
             Box::new(m20261128_000015_add_tests::MIGRATION),
             Box::new(m20261128_000017_add_reruns::MIGRATION),
+            Box::new(m20261128_000020_quicken_tests::MIGRATION),
         ]
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     transaction::Failure,
 };
 
-pub use keep::{NewCase, Read};
+pub use keep::{NewCase, PART, Read};
 
 /// Deepest nesting of executions that is followed to the one at the top.
 const DEEPEST: usize = 64;

@@ -1,8 +1,10 @@
 //! Tests and their results over runs. They come out of reports, which are in [`report`].
 
+mod compare;
 mod durations;
 mod failed;
 mod history;
+mod unsteady;
 
 use muster_core::{
     id::{ArtifactId, ExecutionId, ProjectId},
@@ -10,7 +12,7 @@ use muster_core::{
 };
 use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryOrder,
-    QuerySelect, sea_query::Expr,
+    QuerySelect, Select, sea_query::Expr,
 };
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -23,9 +25,11 @@ use crate::{
     transaction::Failure,
 };
 
+pub use compare::{Change, Comparison, MOST_CHANGES, Outcome};
 pub use durations::Durations;
 pub use failed::Failed;
-pub use history::{Entry, Outcome, Unsteady};
+pub use history::{Entry, RunFilter};
+pub use unsteady::Unsteady;
 
 /// What a test is over all runs: 16 bytes.
 pub type Identity = [u8; 16];
@@ -141,12 +145,10 @@ impl Tests<'_> {
             .read("list_test_cases", || async {
                 let db = self.store.reader();
                 let mut query = row::Entity::find()
-                    .filter(self.of(db, execution).await?)
                     .order_by_asc(row::Column::Rank)
                     .order_by_asc(row::Column::ExecutionId)
                     .order_by_asc(row::Column::ArtifactId)
-                    .order_by_asc(row::Column::Position)
-                    .limit(u64::from(limit) + 1);
+                    .order_by_asc(row::Column::Position);
                 if !filter.states.is_empty() {
                     let names = filter.states.iter().map(|state| state.as_str());
                     query = query.filter(row::Column::State.is_in(names));
@@ -173,7 +175,7 @@ impl Tests<'_> {
                     ]);
                     query = query.filter(Expr::tuple(columns.map(Expr::col)).gt(last));
                 }
-                let rows = query.all(db).await?;
+                let rows = self.page(db, execution, query, limit).await?;
                 let names = self.names(db, rows.iter().map(|row| &row.identity)).await?;
                 let cases = rows
                     .into_iter()
@@ -269,6 +271,40 @@ impl Tests<'_> {
             .await
     }
 
+    /// Rows of a query that belong to an execution, and one more than a page has.
+    async fn page<C: ConnectionTrait>(
+        &self,
+        db: &C,
+        execution: ExecutionId,
+        query: Select<row::Entity>,
+        limit: u32,
+    ) -> Result<Vec<row::Model>, Failure> {
+        let most = u64::from(limit) + 1;
+        let id = execution.as_uuid();
+        if report::is_top(db, self.project, execution).await? {
+            let (top, own) = (row::Column::RootId, row::Column::ExecutionId);
+            let query = query.filter(counts_for(db, execution, top, own).await?);
+            return Ok(query.limit(most).all(db).await?);
+        }
+        // Of a child two stretches of the same index, so that none of its tests are sorted.
+        let Some(root) = root(db, id).await? else {
+            return Ok(Vec::new());
+        };
+        let mut rows = Vec::new();
+        for rank in 0..=1 {
+            let missing = most - rows.len() as u64;
+            if missing > 0 {
+                let stretch = query
+                    .clone()
+                    .filter(row::Column::RootId.eq(root))
+                    .filter(row::Column::Rank.eq(rank))
+                    .filter(row::Column::ExecutionId.eq(id));
+                rows.extend(stretch.limit(missing).all(db).await?);
+            }
+        }
+        Ok(rows)
+    }
+
     /// The condition for results of an execution and, of one at the top, of all below it and of what it
     /// has taken over.
     async fn of<C: ConnectionTrait>(
@@ -276,11 +312,20 @@ impl Tests<'_> {
         db: &C,
         execution: ExecutionId,
     ) -> Result<Expr, Failure> {
-        let (top, own) = (row::Column::RootId, row::Column::ExecutionId);
-        match report::is_top(db, self.project, execution).await? {
-            true => counts_for(db, execution, top, own).await,
-            false => Ok(own.eq(execution.as_uuid())),
+        let id = execution.as_uuid();
+        if report::is_top(db, self.project, execution).await? {
+            let (top, own) = (row::Column::RootId, row::Column::ExecutionId);
+            return counts_for(db, execution, top, own).await;
         }
+        let of = row::Column::ExecutionId.eq(id);
+        // In the words of an index, which has all that is counted.
+        Ok(match root(db, id).await? {
+            Some(root) => row::Column::RootId
+                .eq(root)
+                .and(row::Column::Rank.is_in([0, 1]))
+                .and(of),
+            None => of,
+        })
     }
 
     async fn names<'a, C: ConnectionTrait>(
@@ -332,6 +377,18 @@ impl Tests<'_> {
             })
             .await
     }
+}
+
+/// The execution at the top of one that has tests.
+async fn root<C: ConnectionTrait>(db: &C, execution: Uuid) -> Result<Option<Uuid>, Failure> {
+    let root = row::Entity::find()
+        .select_only()
+        .column(row::Column::RootId)
+        .filter(row::Column::ExecutionId.eq(execution))
+        .limit(1)
+        .into_tuple()
+        .one(db);
+    Ok(root.await?)
 }
 
 /// How many tests a page holds: fewer than are wanted where their accounts are long.

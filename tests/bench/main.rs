@@ -1,7 +1,7 @@
 //! `muster-bench`: what a run through Muster costs beside the same work by hand, on a real cluster;
 //! without one, with `compile`, what manifests cost, with `lifecycle`, how many executions a server takes,
-//! with `logs`, how fast it takes logs, with `artifacts`, how fast files come and go, and with `search`, how
-//! fast executions are found.
+//! with `logs`, how fast it takes logs, with `artifacts`, how fast files come and go, with `search`, how fast
+//! executions are found, and with `history`, how fast results of tests are.
 //!
 //! Prints a table and one JSON document; writes nothing. `docs/performance.md` tells how to read it.
 
@@ -10,6 +10,7 @@ mod batch;
 mod by_hand;
 mod compile;
 mod figures;
+mod history;
 mod idle;
 mod latency;
 mod lifecycle;
@@ -30,8 +31,8 @@ usage: muster-bench [--runs N] [--rounds N] [--latencies N]
   --rounds N     batches of each kind, in turn; medians are printed (default 3)
   --latencies N  single runs that are timed to their first log line (default 15)
 
-`muster-bench compile --help`, and the same with `lifecycle`, `logs`, `artifacts` and `search`, tell of
-those that need no cluster.
+`muster-bench compile --help`, and the same with `lifecycle`, `logs`, `artifacts`, `search` and `history`,
+tell of those that need no cluster.
 
 Takes the first cluster of MUSTER_TEST_KUBECONFIGS; see docs/testing.md for the other variables.";
 
@@ -67,6 +68,12 @@ async fn main() -> anyhow::Result<()> {
     }
     if arguments.next_if(|argument| argument == "search").is_some() {
         return search::run(arguments).await;
+    }
+    if arguments
+        .next_if(|argument| argument == "history")
+        .is_some()
+    {
+        return history::run(arguments).await;
     }
     let Some(options) = parse(arguments)? else {
         eprintln!("{USAGE}");

@@ -1,7 +1,7 @@
 //! `muster-bench search`: how long lists of executions take with each filter and with some together, in
 //! a PostgreSQL database with a million executions, through the real server. Needs no cluster.
 
-mod fill;
+pub(crate) mod fill;
 
 use std::time::{Duration, Instant};
 
@@ -63,7 +63,9 @@ pub(crate) async fn run(arguments: impl Iterator<Item = String>) -> anyhow::Resu
         fill::forget_token(&url).await;
     }
     // It makes the tables.
-    let server = ControlPlane::start_with(&["--database", &url]).await?;
+    let mut arguments = vec!["--database", &url];
+    arguments.extend(fill::KEEP);
+    let server = ControlPlane::start_with(&arguments).await?;
     let begin = Instant::now();
     let size = fill::fill(&url, options.executions).await?;
     eprintln!(
@@ -254,7 +256,8 @@ async fn measure(server: &ControlPlane, case: Case, calls: usize) -> anyhow::Res
     Ok(figure)
 }
 
-fn at(sorted: &[f64], percent: usize) -> f64 {
+/// The value of sorted ones that so many of a hundred do not exceed.
+pub(crate) fn at(sorted: &[f64], percent: usize) -> f64 {
     let index = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
     sorted.get(index).copied().unwrap_or(f64::NAN)
 }

@@ -52,7 +52,7 @@ mod xunit;
 
 pub use broken::{Broken, Place, Reason};
 pub use case::{Case, Output, Property, State, Stream};
-pub use fold::fold;
+pub use fold::{Folded, Folder, fold};
 pub use format::Format;
 pub use identity::Identity;
 pub use limits::Limits;

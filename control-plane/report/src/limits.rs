@@ -33,6 +33,8 @@ pub struct Limits {
     pub message: usize,
     /// Bytes of a stack; head and tail are kept.
     pub stack: usize,
+    /// Bytes of all messages and stacks of a report that are held together: what a server keeps of it.
+    pub texts: usize,
     /// Attachments of a case.
     pub attachments: usize,
     /// Properties of a case, and of a whole report.
@@ -59,6 +61,7 @@ impl Default for Limits {
             path: 1024,
             message: 4 * 1024,
             stack: 16 * 1024,
+            texts: 64 * 1024 * 1024,
             attachments: 32,
             properties: 32,
             property: 1024,

@@ -28,6 +28,8 @@ pub enum WarningKind {
     MessageCut,
     /// Stacks were cut at `stack`.
     StackCut,
+    /// Messages and stacks were left out, as all of them were longer than `texts`.
+    TextDropped,
     /// Values of properties were cut at `property`.
     PropertyCut,
     /// Attributes of XML were cut at `attribute`.
@@ -68,6 +70,9 @@ impl fmt::Display for Warning {
             WarningKind::PathDropped => "paths were left out, longer than",
             WarningKind::MessageCut => "messages were cut",
             WarningKind::StackCut => "stacks were cut",
+            WarningKind::TextDropped => {
+                "messages and stacks were left out, all together longer than"
+            }
             WarningKind::PropertyCut => "properties were cut",
             WarningKind::AttributeCut => "attributes were cut",
             WarningKind::AttachmentDropped => "attachments were left out",
@@ -96,7 +101,9 @@ impl fmt::Display for Warning {
             | WarningKind::StackCut
             | WarningKind::PropertyCut
             | WarningKind::AttributeCut => write!(f, " at {most} bytes"),
-            WarningKind::PathDropped | WarningKind::LineSkipped => write!(f, " {most} bytes"),
+            WarningKind::PathDropped | WarningKind::LineSkipped | WarningKind::TextDropped => {
+                write!(f, " {most} bytes")
+            }
             _ => write!(f, ", more than {most}"),
         }
     }

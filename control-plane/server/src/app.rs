@@ -32,7 +32,7 @@ use muster_core::{
     id::ExecutionId,
 };
 use muster_storage::{Blobs, Store, execution::Changed, word::Word};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use archive::Form;
@@ -53,7 +53,7 @@ pub(crate) use logs::{
 pub(crate) use manifests::ManifestChange;
 pub(crate) use reports::MOST_READING;
 pub(crate) use retention::{Orphans, Plan as RetentionPlan, Planned, part_name};
-pub(crate) use test_cases::{Change, HistoryFilter};
+
 pub(crate) use tokens::WantedToken;
 
 use crate::{config::Config, link::Link, replicas::Replicas, vault::Vault};
@@ -74,7 +74,7 @@ pub(crate) struct App {
     /// Blobs are noted that are to be deleted.
     pub(crate) doomed: Notify,
     /// Places for archives that are being made.
-    archives: Arc<Semaphore>,
+    archives: archive::Places,
     /// How many refusals come into the audit log.
     allowances: audit::Allowances,
 }
@@ -100,7 +100,7 @@ impl App {
             replicas,
             tasks: TaskTracker::new(),
             doomed: Notify::new(),
-            archives: Arc::new(Semaphore::new(archive::MOST_ARCHIVES)),
+            archives: archive::Places::default(),
             allowances: audit::Allowances::default(),
         })
     }

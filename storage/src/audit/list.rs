@@ -1,6 +1,6 @@
 //! Reading events, and removing old ones.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
     Statement,
@@ -17,6 +17,9 @@ use crate::{
 
 /// The key under which it stands since when events are kept; the trigger knows it.
 const KEPT_FROM: &str = "audit_kept_from";
+/// How far a clock may be set while events are noted: the id has the time of the process, the event that
+/// of the server's clock.
+const CLOCK_STEP: SignedDuration = SignedDuration::from_hours(1);
 /// Most events that are removed at once, so that nobody waits long for the transaction.
 const MOST_EXPIRED: i64 = 10_000;
 
@@ -55,6 +58,13 @@ impl Audit<'_> {
                 query = query.filter(column.gte(prefix));
                 query = query.filter(column.lt(text::after_prefix(prefix)));
             }
+        }
+        // Ids carry the time, so that older events are found behind newer ones without a look at those.
+        if let Some(first) = filter.since.and_then(|it| earliest(it, -CLOCK_STEP)) {
+            query = query.filter(row::Column::Id.gte(first));
+        }
+        if let Some(last) = filter.until.and_then(|it| earliest(it, CLOCK_STEP)) {
+            query = query.filter(row::Column::Id.lt(last));
         }
         if let Some(since) = filter.since {
             query = query.filter(row::Column::Time.gte(time::millis(since)));
@@ -112,6 +122,12 @@ impl Store {
     }
 }
 
+/// The first id of a time, moved by a step; `None` where no id has such a time.
+fn earliest(time: Timestamp, step: SignedDuration) -> Option<Uuid> {
+    let millis = u64::try_from(time.checked_add(step).ok()?.as_millisecond()).ok()?;
+    Some(uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid())
+}
+
 fn record(row: row::Model) -> Result<AuditEvent, Failure> {
     let unknown =
         |what: &str| Failure::internal("read an audit event", format!("unknown '{what}'"));
@@ -141,4 +157,20 @@ fn record(row: row::Model) -> Result<AuditEvent, Failure> {
         outcome: outcome.ok_or_else(|| unknown(&row.outcome))?,
         reason: row.reason,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_bounds_the_ids_with_room_for_a_clock_that_is_set() {
+        let (id, now) = (Uuid::now_v7(), Timestamp::now());
+        let at = |hours: i64| now + SignedDuration::from_hours(hours);
+        let is_since = |hours| earliest(at(hours), -CLOCK_STEP).is_some_and(|first| id >= first);
+        let is_until = |hours| earliest(at(hours), CLOCK_STEP).is_some_and(|last| id < last);
+        assert!(is_since(-1) && is_since(0) && !is_since(2));
+        assert!(is_until(1) && is_until(0) && !is_until(-2));
+        assert_eq!(earliest(Timestamp::MIN, CLOCK_STEP), None);
+    }
 }

@@ -1,6 +1,10 @@
 //! From a URL to an object store.
 
-use std::{path::Path as FilePath, sync::Arc, time::Duration};
+use std::{
+    path::{Path as FilePath, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use object_store::{
     BackoffConfig, ClientOptions, ObjectStore, RetryConfig, aws::AmazonS3Builder,
@@ -20,6 +24,8 @@ pub(super) struct Opened {
     pub(super) place: String,
     pub(super) prefix: Path,
     pub(super) part_size: usize,
+    /// The directory of a store that is one.
+    pub(super) folder: Option<PathBuf>,
 }
 
 pub(super) async fn open(url: &str, options: &Options) -> Result<Opened, Error> {
@@ -58,6 +64,7 @@ async fn local(path: &FilePath) -> Result<Opened, Error> {
         place,
         prefix: Path::default(),
         part_size: LOCAL_PART,
+        folder: Some(path.to_owned()),
     })
 }
 
@@ -129,6 +136,7 @@ fn s3(rest: &str, options: &Options) -> Result<Opened, Error> {
         place,
         prefix,
         part_size: S3_PART,
+        folder: None,
     })
 }
 

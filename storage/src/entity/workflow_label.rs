@@ -15,6 +15,7 @@ pub struct Model {
     pub value: String,
     #[sea_orm(primary_key, auto_increment = false)]
     pub workflow: String,
+    pub unused_time: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

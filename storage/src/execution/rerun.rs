@@ -262,6 +262,19 @@ async fn all_below<C: ConnectionTrait>(db: &C, these: Vec<Uuid>) -> Result<Vec<U
     Ok(all.into_iter().collect())
 }
 
+/// Whether an execution at the top has taken over something.
+pub(crate) async fn has_taken_over<C: ConnectionTrait>(
+    db: &C,
+    top: ExecutionId,
+) -> Result<bool, Failure> {
+    let counted = counted_row::Entity::find()
+        .filter(counted_row::Column::RootId.eq(top.as_uuid()))
+        .limit(1)
+        .one(db)
+        .await?;
+    Ok(counted.is_some())
+}
+
 /// The condition for rows of an execution at the top: its own, those of all that it has started, and those
 /// of all that it has taken over. `root` and `execution` are the columns of the table that is asked.
 pub(crate) async fn counts_for<C: ConnectionTrait>(
@@ -271,12 +284,7 @@ pub(crate) async fn counts_for<C: ConnectionTrait>(
     execution: impl ColumnTrait,
 ) -> Result<Expr, Failure> {
     let own = root.eq(top.as_uuid());
-    let counted = counted_row::Entity::find()
-        .filter(counted_row::Column::RootId.eq(top.as_uuid()))
-        .limit(1)
-        .one(db)
-        .await?;
-    if counted.is_none() {
+    if !has_taken_over(db, top).await? {
         // Nearly all: one index answers.
         return Ok(own);
     }

@@ -8,7 +8,8 @@ use muster_core::{
     test_history::TestState,
 };
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect, Set, sea_query::OnConflict,
+    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QuerySelect, Set, Statement,
+    sea_query::OnConflict,
 };
 
 use super::{Counts, State};
@@ -25,7 +26,7 @@ use crate::{
 };
 
 /// Tests that are kept in one transaction.
-const PART: usize = 250;
+pub const PART: usize = 250;
 /// Tags of an execution that tell what was tested, the first that it has.
 const REVISION_TAGS: [&str; 3] = ["commit", "revision", "sha"];
 
@@ -92,12 +93,68 @@ impl Queue<'_> {
         read: &Read,
     ) -> Result<(), Error> {
         for (number, part) in cases.chunks(PART).enumerate() {
-            self.store
-                .transaction("keep_tests", |tx| async move {
-                    keep(&*tx, artifact, number * PART, part).await
-                })
-                .await?;
+            self.keep_cases(artifact, number * PART, part).await?;
         }
+        self.end_report(artifact, read).await
+    }
+
+    /// Keeps some tests of a report, at most [`PART`], of which the first is number `first`. For reports that
+    /// are not to be held whole; [`end_report`](Self::end_report) comes last.
+    ///
+    /// # Errors
+    ///
+    /// As of [`keep_report`](Self::keep_report).
+    pub async fn keep_cases(
+        &self,
+        artifact: ArtifactId,
+        first: usize,
+        part: &[NewCase],
+    ) -> Result<(), Error> {
+        self.store
+            .transaction("keep_tests", |tx| async move {
+                keep(&*tx, artifact, first, part).await
+            })
+            .await
+    }
+
+    /// Counts the tests of other reports of an execution, of the one that it all began with, and of all that
+    /// this has started.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn count_other_results(&self, artifact: ArtifactId) -> Result<u64, Error> {
+        self.store
+            .read("count_other_results", || async {
+                let db = self.store.reader();
+                let backend = db.get_database_backend();
+                let place = match backend {
+                    DbBackend::Postgres => "$1",
+                    _ => "?1",
+                };
+                let sql = format!(
+                    "SELECT CAST(COALESCE(sum(r.passed + r.failed + r.errors + r.skipped), 0) AS bigint) AS many
+                     FROM reports AS own JOIN reports AS r ON r.root_id = own.root_id AND r.artifact_id <> own.artifact_id
+                     WHERE own.artifact_id = {place}"
+                );
+                let values = [artifact.as_uuid().into()];
+                let statement = Statement::from_sql_and_values(backend, sql, values);
+                let row = db.query_one_raw(statement).await?;
+                let many: i64 = match row {
+                    Some(row) => row.try_get("", "many")?,
+                    None => 0,
+                };
+                Ok(u64::try_from(many).unwrap_or(0))
+            })
+            .await
+    }
+
+    /// Keeps what a report says as a whole, when its tests are kept.
+    ///
+    /// # Errors
+    ///
+    /// As of [`keep_report`](Self::keep_report).
+    pub async fn end_report(&self, artifact: ArtifactId, read: &Read) -> Result<(), Error> {
         self.store
             .transaction("keep_report", |tx| async move {
                 let state = match read.broken {

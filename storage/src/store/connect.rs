@@ -187,6 +187,8 @@ async fn postgres(
         .statement_cache_capacity(STATEMENTS)
         .options([
             ("statement_timeout", STATEMENT_TIMEOUT),
+            // No statement is so long that compiling it pays.
+            ("jit", "off"),
             (
                 "idle_in_transaction_session_timeout",
                 IDLE_IN_TRANSACTION_TIMEOUT,

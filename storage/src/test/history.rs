@@ -1,4 +1,4 @@
-//! Results of tests over runs: of one test, of those that are not steady, of two runs side by side.
+//! Results of one test over runs.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -8,15 +8,15 @@ use std::{
 use jiff::Timestamp;
 use muster_core::{
     id::{ExecutionId, ProjectId},
-    test_history::{TestResult, TestState},
+    test_history::TestResult,
 };
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder,
-    QuerySelect, Statement, sea_query::Expr,
+    ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, FromQueryResult, QueryFilter, QueryOrder,
+    QuerySelect, sea_query::Expr,
 };
 use uuid::Uuid;
 
-use super::{Identity, Test, Tests, identity, state};
+use super::{Identity, Test, Tests, state};
 use crate::{
     Error,
     entity::{attempt as attempt_row, execution as execution_row, test_result as row},
@@ -26,13 +26,8 @@ use crate::{
 
 /// Most results of one test that are looked at.
 pub(crate) const MOST_RESULTS: u32 = 1000;
-/// Most tests of two runs that are compared.
-const MOST_COMPARED: u64 = 500_000;
-/// Most results that are not steady in a stretch of time, from which tests are taken.
-const MOST_UNSTEADY: u64 = 5000;
-/// Results of each of them that are looked at.
-const EACH: u32 = 100;
-
+/// Results that are looked at together for those of the wanted runs.
+const WINDOW: u32 = 250;
 /// A result of a test, and the run that it is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -56,155 +51,129 @@ pub struct Entry {
     pub message: Option<String>,
 }
 
-/// A test that is not steady, with its results, the newest first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unsteady {
-    /// The test.
-    pub test: Test,
-    /// Its newest results.
-    pub results: Vec<TestResult>,
-    /// When the newest of them was.
-    pub last_time: Timestamp,
+/// Which runs of a test are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunFilter {
+    /// Only of executions with these tags.
+    pub tags: BTreeMap<String, String>,
+    /// Only of this agent; empty for all.
+    pub agent: String,
+    /// Only of this workflow; empty for all.
+    pub workflow: String,
 }
 
-/// What came of a test in one run, for a comparison.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Outcome {
-    /// How it ended; the worst of all, when several children ran it.
-    pub state: TestState,
-    /// How long it took, in milliseconds.
-    pub duration: Option<i64>,
+impl RunFilter {
+    fn is_all(&self) -> bool {
+        self.tags.is_empty() && self.agent.is_empty() && self.workflow.is_empty()
+    }
+
+    fn wants(&self, run: &Run) -> bool {
+        (self.agent.is_empty() || run.agent == self.agent)
+            && (self.workflow.is_empty() || run.workflow == self.workflow)
+            && self
+                .tags
+                .iter()
+                .all(|(name, value)| run.tags.get(name) == Some(value))
+    }
 }
 
+/// What a history shows of a result.
 #[derive(Debug, FromQueryResult)]
-struct Narrow {
-    identity: Vec<u8>,
+struct Told {
+    execution_id: Uuid,
     state: String,
     flaky: bool,
+    tries: i32,
     duration: Option<i64>,
+    run_time: i64,
     revision: Option<String>,
+    message: Option<String>,
 }
 
 impl Tests<'_> {
-    /// Returns a test and its newest results, at most 1,000, the newest first.
+    /// Returns a test and its newest results of the wanted runs, at most `limit`, the newest first. They are
+    /// chosen from the newest 1,000.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`] when the project has no such test.
-    pub async fn history(&self, id: Identity, limit: u32) -> Result<(Test, Vec<Entry>), Error> {
+    pub async fn history(
+        &self,
+        id: Identity,
+        wanted: &RunFilter,
+        limit: u32,
+    ) -> Result<(Test, Vec<Entry>), Error> {
         let limit = limit.clamp(1, MOST_RESULTS);
         self.store
             .read("get_test_history", || async {
                 let db = self.store.reader();
                 let test = self.require(db, id).await?;
-                let rows = row::Entity::find()
-                    .filter(row::Column::ProjectId.eq(self.project.as_uuid()))
-                    .filter(row::Column::Identity.eq(id.to_vec()))
-                    .order_by_desc(row::Column::RunTime)
-                    .order_by_desc(row::Column::ExecutionId)
-                    .limit(u64::from(limit))
-                    .all(db)
-                    .await?;
-                let runs = runs(db, self.project, &rows).await?;
-                let entries = rows.into_iter().filter_map(|row| {
-                    let run = runs.get(&row.execution_id)?;
-                    Some(entry(row, run))
-                });
-                Ok((test, entries.collect::<Result<_, _>>()?))
-            })
-            .await
-    }
-
-    /// Returns tests that have passed on a retry or failed since a time, with their newest results;
-    /// those with the newest such result first, at most `limit`.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub async fn unsteady(&self, since: Timestamp, limit: u32) -> Result<Vec<Unsteady>, Error> {
-        let since = time::millis(since);
-        self.store
-            .read("list_unsteady_tests", || async {
-                let db = self.store.reader();
-                let mut newest: HashMap<Vec<u8>, i64> = HashMap::new();
-                // In the words of their indexes. Failures say nothing of steadiness unless it is known what
-                // was tested.
-                let flaky = Expr::cust("flaky");
-                let bad = Expr::cust("rank = 0 AND revision IS NOT NULL");
-                for condition in [flaky, bad] {
-                    let found: Vec<(Vec<u8>, i64)> = row::Entity::find()
-                        .select_only()
-                        .columns([row::Column::Identity, row::Column::RunTime])
-                        .filter(row::Column::ProjectId.eq(self.project.as_uuid()))
-                        .filter(row::Column::RunTime.gte(since))
-                        .filter(condition)
-                        .order_by_desc(row::Column::RunTime)
-                        .limit(MOST_UNSTEADY)
-                        .into_tuple()
-                        .all(db)
-                        .await?;
-                    for (identity, at) in found {
-                        let last = newest.entry(identity).or_insert(at);
-                        *last = at.max(*last);
-                    }
-                }
-                let mut all: Vec<(Vec<u8>, i64)> = newest.into_iter().collect();
-                all.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-                all.truncate(limit as usize);
-                let names = self
-                    .names(db, all.iter().map(|(identity, _)| identity))
-                    .await?;
-                let mut results = newest_results(db, self.project, &all, since).await?;
-                let unsteady = all.into_iter().filter_map(|(identity, last)| {
-                    Some(Unsteady {
-                        test: names.get(&identity)?.clone(),
-                        results: results.remove(&identity)?,
-                        last_time: time::timestamp(last),
-                    })
-                });
-                Ok(unsteady.collect())
-            })
-            .await
-    }
-
-    /// Returns what came of each test in an execution and all that it has started.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotFound`] for the execution.
-    pub async fn outcomes(
-        &self,
-        execution: ExecutionId,
-    ) -> Result<HashMap<Identity, Outcome>, Error> {
-        self.store
-            .read("compare_tests", || async {
-                let db = self.store.reader();
-                let rows: Vec<(Vec<u8>, String, Option<i64>)> = row::Entity::find()
-                    .select_only()
-                    .columns([
-                        row::Column::Identity,
-                        row::Column::State,
-                        row::Column::Duration,
-                    ])
-                    .filter(self.of(db, execution).await?)
-                    .limit(MOST_COMPARED)
-                    .into_tuple()
-                    .all(db)
-                    .await?;
-                let mut outcomes: HashMap<Identity, Outcome> = HashMap::with_capacity(rows.len());
-                for (id, name, duration) in rows {
-                    let new = Outcome {
-                        state: state(&name)?,
-                        duration,
+                let mut entries: Vec<Entry> = Vec::new();
+                let (mut looked, mut last) = (0, None);
+                loop {
+                    let missing = limit - u32::try_from(entries.len()).unwrap_or(limit);
+                    let window = match wanted.is_all() {
+                        true => missing,
+                        false => WINDOW,
                     };
-                    let known = outcomes.entry(identity(&id)?).or_insert(new);
-                    if new.state.is_bad() && !known.state.is_bad() {
-                        *known = new;
+                    let window = Ord::min(window, MOST_RESULTS - looked);
+                    if window == 0 {
+                        break;
+                    }
+                    let rows = self.results(db, id, last, window).await?;
+                    let runs = runs(db, self.project, &rows).await?;
+                    looked += window;
+                    let all_seen = rows.len() < window as usize;
+                    last = rows.last().map(|row| (row.run_time, row.execution_id));
+                    for row in rows {
+                        let run = runs.get(&row.execution_id);
+                        let Some(run) = run.filter(|run| wanted.wants(run)) else {
+                            continue;
+                        };
+                        if entries.len() < limit as usize {
+                            entries.push(entry(row, run)?);
+                        }
+                    }
+                    if all_seen {
+                        break;
                     }
                 }
-                Ok(outcomes)
+                Ok((test, entries))
             })
             .await
+    }
+
+    /// Results of a test behind one, the newest first, without what a history does not show.
+    async fn results<C: ConnectionTrait>(
+        &self,
+        db: &C,
+        id: Identity,
+        after: Option<(i64, Uuid)>,
+        limit: u32,
+    ) -> Result<Vec<Told>, Failure> {
+        let mut query = row::Entity::find()
+            .select_only()
+            .columns([
+                row::Column::ExecutionId,
+                row::Column::State,
+                row::Column::Flaky,
+                row::Column::Tries,
+                row::Column::Duration,
+                row::Column::RunTime,
+                row::Column::Revision,
+                row::Column::Message,
+            ])
+            .filter(row::Column::ProjectId.eq(self.project.as_uuid()))
+            .filter(row::Column::Identity.eq(id.to_vec()))
+            .order_by_desc(row::Column::RunTime)
+            .order_by_desc(row::Column::ExecutionId)
+            .limit(u64::from(limit));
+        if let Some((time, execution)) = after {
+            let columns = [row::Column::RunTime, row::Column::ExecutionId];
+            let last = Expr::tuple([Expr::value(time), Expr::value(execution)]);
+            query = query.filter(ExprTrait::lt(Expr::tuple(columns.map(Expr::col)), last));
+        }
+        Ok(query.into_model().all(db).await?)
     }
 
     /// Returns tests by their identities, at most 1,000; those that are not there are left out.
@@ -224,49 +193,6 @@ impl Tests<'_> {
     }
 }
 
-/// The newest results of some tests, each with the newest first.
-async fn newest_results<C: ConnectionTrait>(
-    db: &C,
-    project: ProjectId,
-    tests: &[(Vec<u8>, i64)],
-    since: i64,
-) -> Result<HashMap<Vec<u8>, Vec<TestResult>>, Failure> {
-    let mut results: HashMap<Vec<u8>, Vec<TestResult>> = HashMap::new();
-    for part in tests.chunks(100) {
-        let backend = db.get_database_backend();
-        let place = |number: usize| match backend {
-            sea_orm::DbBackend::Postgres => format!("${number}"),
-            _ => "?".to_owned(),
-        };
-        let places: Vec<String> = (0..part.len()).map(|index| place(index + 3)).collect();
-        let sql = format!(
-            "SELECT identity, state, flaky, duration, revision FROM (
-               SELECT identity, state, flaky, duration, run_time, revision,
-                      row_number() OVER (PARTITION BY identity ORDER BY run_time DESC) AS place
-               FROM test_results
-               WHERE project_id = {} AND run_time >= {} AND identity IN ({})
-             ) AS ranked WHERE place <= {EACH} ORDER BY identity, run_time DESC",
-            place(1),
-            place(2),
-            places.join(", "),
-        );
-        let mut values: Vec<sea_orm::Value> = vec![project.as_uuid().into(), since.into()];
-        values.extend(part.iter().map(|(identity, _)| identity.clone().into()));
-        let statement = Statement::from_sql_and_values(backend, sql, values);
-        let rows = Narrow::find_by_statement(statement).all(db).await?;
-        for row in rows {
-            let result = TestResult {
-                state: state(&row.state)?,
-                flaky: row.flaky,
-                duration: duration(row.duration),
-                revision: row.revision,
-            };
-            results.entry(row.identity).or_default().push(result);
-        }
-    }
-    Ok(results)
-}
-
 /// What is shown of a run.
 struct Run {
     display_name: String,
@@ -278,7 +204,7 @@ struct Run {
 async fn runs<C: ConnectionTrait>(
     db: &C,
     project: ProjectId,
-    rows: &[row::Model],
+    rows: &[Told],
 ) -> Result<HashMap<Uuid, Run>, Failure> {
     let ids: Vec<Uuid> = rows.iter().map(|row| row.execution_id).collect();
     let mut runs = HashMap::with_capacity(ids.len());
@@ -325,7 +251,7 @@ async fn runs<C: ConnectionTrait>(
     Ok(runs)
 }
 
-fn entry(row: row::Model, run: &Run) -> Result<Entry, Failure> {
+fn entry(row: Told, run: &Run) -> Result<Entry, Failure> {
     Ok(Entry {
         execution: row.execution_id.into(),
         display_name: run.display_name.clone(),
@@ -344,7 +270,7 @@ fn entry(row: row::Model, run: &Run) -> Result<Entry, Failure> {
     })
 }
 
-fn duration(millis: Option<i64>) -> Option<Duration> {
+pub(super) fn duration(millis: Option<i64>) -> Option<Duration> {
     millis
         .and_then(|millis| u64::try_from(millis).ok())
         .map(Duration::from_millis)

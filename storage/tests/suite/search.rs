@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use muster_core::execution::{Outcome, Phase, State, Stop};
 use muster_storage::{
     execution::{Concurrency, Execution, Filter, Period},
+    retention::{self, Part},
     work::{Completion, Progress},
 };
 
@@ -13,6 +14,7 @@ on_every_database!(
     each_filter_finds_what_fits_and_nothing_else,
     filters_hold_together,
     labels_and_texts_are_taken_literally,
+    labels_that_no_workflow_needs_are_forgotten_and_come_back,
     times_bound_what_is_found,
     pages_are_stable_and_meet_without_gap,
     what_lies_far_back_is_found_by_going_on,
@@ -280,6 +282,52 @@ async fn filters_hold_together(db: Database) {
         ..all
     };
     assert_eq!(find(&db, &other).await, [""; 0]);
+}
+
+/// A server remembers for an hour what is noted: it must not rely on what is gone.
+async fn labels_that_no_workflow_needs_are_forgotten_and_come_back(db: Database) {
+    let team = Filter {
+        labels: [("team".to_owned(), text("core"))].into(),
+        ..Filter::default()
+    };
+    let labels = map(&[("team", "core")]);
+    let run = async |workflow: &str| {
+        let run = db.submit_with(workflow, |new| new.labels = labels.clone());
+        run.await.id
+    };
+    let remove = async |id| {
+        let executions = db.store.executions(db.project);
+        let ended = executions.cancel(id, Stop::Orderly, "", None).await;
+        ended.expect("it has ended");
+        let retained = db.store.retained(db.project);
+        let deleted = retained.delete(id, Part::All, true, None).await;
+        assert!(matches!(
+            deleted.expect("deleted"),
+            retention::Outcome::Deleted(_)
+        ));
+    };
+    let forget = async || {
+        let forgotten = db.store.keeper().forget_labels(100).await;
+        forgotten.expect("swept")
+    };
+    run("kept").await;
+    remove(run("gone").await).await;
+    assert_eq!(forget().await, 0, "only marked");
+    db.advance(2 * 3600);
+    assert_eq!(forget().await, 0, "a server may rely on it");
+    // It is needed once more: it is noted again, and has its time from the next mark on.
+    let second = run("gone").await;
+    db.advance(4 * 3600);
+    assert_eq!(forget().await, 0);
+    assert_eq!(find(&db, &team).await, ["gone-2", "kept-1"]);
+    remove(second).await;
+    assert_eq!(forget().await, 0);
+    db.advance(4 * 3600);
+    assert_eq!(forget().await, 1);
+    assert_eq!(forget().await, 0);
+    assert_eq!(find(&db, &team).await, ["kept-1"]);
+    run("gone").await;
+    assert_eq!(find(&db, &team).await, ["gone-3", "kept-1"]);
 }
 
 async fn labels_and_texts_are_taken_literally(db: Database) {

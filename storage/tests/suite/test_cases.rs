@@ -8,7 +8,7 @@ use muster_core::{
 use muster_storage::{
     artifact::{NewArtifact, Preview},
     report::{Counts, NewCase, Read, State},
-    test::{Case, Cursor, Filter, Identity},
+    test::{Case, Cursor, Filter, Identity, RunFilter},
     work,
 };
 
@@ -21,6 +21,9 @@ on_every_database!(
     a_file_that_is_replaced_takes_its_tests_with_it,
     tests_are_found_by_a_part_of_their_names,
     results_of_a_test_are_told_newest_first_and_only_to_its_project,
+    runs_of_a_filter_are_found_behind_many_others,
+    what_changed_between_two_runs_is_told_apart,
+    results_of_other_reports_are_counted,
     what_is_not_steady_is_found,
     durations_are_those_of_earlier_runs_of_the_same_workflow,
 );
@@ -263,7 +266,10 @@ async fn results_of_a_test_are_told_newest_first_and_only_to_its_project(db: Dat
         db.advance(60);
     }
     let tests = db.store.tests(db.project);
-    let (test, entries) = tests.history([1; 16], 10).await.expect("a history");
+    let (test, entries) = tests
+        .history([1; 16], &RunFilter::default(), 10)
+        .await
+        .expect("a history");
     assert_eq!(test.name, "test_1");
     let told: Vec<_> = entries
         .iter()
@@ -276,22 +282,24 @@ async fn results_of_a_test_are_told_newest_first_and_only_to_its_project(db: Dat
     assert_eq!(told, expected);
     assert_eq!(entries[0].display_name, runs[1].execution.display_name);
     assert_eq!(entries[0].agent, runs[1].attempt.agent_name);
-    let outcomes = tests
-        .outcomes(runs[0].execution.id)
-        .await
-        .expect("outcomes");
-    assert_eq!(outcomes[&[1; 16]].state, TestState::Failed);
+    let agent = RunFilter {
+        agent: "another".to_owned(),
+        ..RunFilter::default()
+    };
+    let (_, entries) = tests.history([1; 16], &agent, 10).await.expect("one");
+    assert_eq!(entries, []);
 
     let foreign = db.store.tests(db.new_project("foreign").await);
     let id = runs[0].execution.id;
     assert!(
         foreign
-            .history([1; 16], 10)
+            .history([1; 16], &RunFilter::default(), 10)
             .await
             .expect_err("none")
             .is_not_found()
     );
-    assert!(foreign.outcomes(id).await.expect_err("none").is_not_found());
+    let compared = foreign.compare(id, id).await;
+    assert!(compared.expect_err("none").is_not_found());
     assert!(foreign.totals(id).await.expect_err("none").is_not_found());
     let listed = foreign.list(id, &Filter::default(), None, 10).await;
     assert!(listed.expect_err("none").is_not_found());
@@ -303,6 +311,127 @@ async fn results_of_a_test_are_told_newest_first_and_only_to_its_project(db: Dat
         .list(id)
         .await;
     assert!(reports.expect_err("none").is_not_found());
+}
+
+/// The filter looks further than one window, and no further than all windows.
+async fn runs_of_a_filter_are_found_behind_many_others(db: Database) {
+    let (old, new) = (db.new_agent("old").await, db.new_agent("new").await);
+    let mut first = None;
+    for number in 0..260 {
+        let work = next(&db, if number == 0 { old } else { new }).await;
+        let artifact = report(&db, &work, "junit.xml", "aa").await;
+        keep(&db, artifact, &[case(1, TestState::Passed)]).await;
+        first.get_or_insert_with(|| (work.execution.id, work.attempt.agent_name.clone()));
+        // Some have one time.
+        db.advance(number % 2);
+    }
+    let (id, agent) = first.expect("one");
+    let tests = db.store.tests(db.project);
+    let wanted = RunFilter {
+        agent,
+        ..RunFilter::default()
+    };
+    let (_, entries) = tests.history([1; 16], &wanted, 10).await.expect("one");
+    let found: Vec<_> = entries.iter().map(|entry| entry.execution).collect();
+    assert_eq!(found, [id]);
+    let all = RunFilter {
+        workflow: "smoke".to_owned(),
+        ..RunFilter::default()
+    };
+    let (_, entries) = tests.history([1; 16], &all, 1000).await.expect("all");
+    assert_eq!(entries.len(), 260);
+    let mut ids: Vec<_> = entries.iter().map(|entry| entry.execution).collect();
+    ids.dedup();
+    assert_eq!(ids.len(), 260);
+    let (_, entries) = tests.history([1; 16], &all, 3).await.expect("some");
+    assert_eq!(entries.len(), 3);
+}
+
+async fn results_of_other_reports_are_counted(db: Database) {
+    let agent = db.new_agent("runner").await;
+    let work = next(&db, agent).await;
+    let first = report(&db, &work, "first.xml", "aa").await;
+    let second = report(&db, &work, "second.xml", "bb").await;
+    let count = async |artifact| {
+        let count = db.store.queue().count_other_results(artifact).await;
+        count.expect("a count")
+    };
+    assert_eq!(count(second).await, 0);
+    keep(&db, first, &[case(1, TestState::Passed)]).await;
+    assert_eq!((count(first).await, count(second).await), (0, 1));
+    // Another execution's are none of them, and one that is gone has none.
+    let other = next(&db, agent).await;
+    let third = report(&db, &other, "third.xml", "cc").await;
+    assert_eq!(count(third).await, 0);
+    assert_eq!(count(ArtifactId::generate()).await, 0);
+}
+
+async fn what_changed_between_two_runs_is_told_apart(db: Database) {
+    use TestState::{Error, Failed, Passed, Skipped};
+    let agent = db.new_agent("runner").await;
+    let took = |number: u8, state: TestState, duration: i64| NewCase {
+        duration: Some(duration),
+        ..case(number, state)
+    };
+    let before = [
+        took(1, Passed, 10),
+        took(2, Failed, 10),
+        took(3, Error, 10),
+        took(4, Passed, 1000),
+        took(5, Passed, 10),
+        took(6, Passed, 1000),
+        took(7, Failed, 10),
+        took(9, Passed, 1000),
+        took(10, Passed, i64::MAX),
+    ];
+    let after = [
+        took(1, Failed, 10),
+        took(2, Passed, 10),
+        took(3, Failed, 10),
+        took(4, Passed, 1501),
+        // Three times as long, and nobody notices.
+        took(5, Passed, 30),
+        took(7, Skipped, 0),
+        took(8, Error, 10),
+        // Exactly half as long again is none of them.
+        took(9, Passed, 1500),
+        took(10, Passed, i64::MAX),
+    ];
+    let mut runs = Vec::new();
+    for cases in [&before[..], &after[..]] {
+        let work = next(&db, agent).await;
+        let artifact = report(&db, &work, "junit.xml", "aa").await;
+        keep(&db, artifact, cases).await;
+        runs.push(work.execution.id);
+        db.advance(60);
+    }
+    let tests = db.store.tests(db.project);
+    let compared = tests.compare(runs[0], runs[1]).await.expect("an answer");
+    let ids = |changes: &[muster_storage::test::Change]| {
+        let ids = changes.iter().map(|change| change.test.identity[0]);
+        ids.collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&compared.new_failures), [1, 8]);
+    assert_eq!(compared.new_failures[1].before, None);
+    assert_eq!(ids(&compared.fixed), [2]);
+    assert_eq!(ids(&compared.still_failing), [3]);
+    assert_eq!(ids(&compared.slower), [4]);
+    assert_eq!((compared.added, compared.removed), (1, 1));
+    let (base, counts) = (compared.base, compared.counts);
+    assert_eq!(
+        (base.passed, base.failed, base.errors, base.skipped),
+        (6, 2, 1, 0)
+    );
+    assert_eq!(
+        (counts.passed, counts.failed, counts.errors, counts.skipped),
+        (5, 2, 1, 1)
+    );
+    // With itself nothing differs.
+    let same = tests.compare(runs[1], runs[1]).await.expect("an answer");
+    assert_eq!(
+        (same.added, same.removed, ids(&same.new_failures)),
+        (0, 0, vec![])
+    );
 }
 
 async fn what_is_not_steady_is_found(db: Database) {

@@ -6,10 +6,10 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 /// The first day, in seconds since 1970.
 const FIRST_DAY: i64 = 1_780_000_000;
 /// How many days there are.
-const DAYS: i64 = 90;
+pub(crate) const DAYS: i64 = 90;
 
 /// The beginning of a day, in seconds since 1970.
-pub(super) const fn day(number: i64) -> i64 {
+pub(crate) const fn day(number: i64) -> i64 {
     FIRST_DAY + number * 86_400
 }
 
@@ -89,15 +89,18 @@ const REST: [&str; 12] = [
     "VACUUM ANALYZE workflow_labels",
 ];
 
+/// Arguments of a server on such a database, most of which is beyond what is kept.
+pub(crate) const KEEP: [&str; 4] = ["--keep-age", "none", "--keep-count", "none"];
+
 /// Lets the next server on a database that was used before write a token again.
-pub(super) async fn forget_token(url: &str) {
+pub(crate) async fn forget_token(url: &str) {
     let delete = "DELETE FROM instance WHERE key = 'first_token'";
     // In an empty database there is none.
     muster_tests::postgres::execute(url, delete).await.ok();
 }
 
 /// Fills a database, unless that was done before; its size in bytes.
-pub(super) async fn fill(url: &str, executions: u32) -> anyhow::Result<i64> {
+pub(crate) async fn fill(url: &str, executions: u32) -> anyhow::Result<i64> {
     let mut database = PgConnection::connect(url).await?;
     let found: i64 = sqlx::query_scalar("SELECT count(*) FROM executions")
         .fetch_one(&mut database)

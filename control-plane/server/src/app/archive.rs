@@ -2,8 +2,9 @@
 //! a time. How a form is written is in [`encoder`].
 
 mod encoder;
+mod place;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
@@ -14,16 +15,19 @@ use muster_storage::{
     blob::PIECE,
 };
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
-use self::encoder::{Encoder, Entry};
+use self::{
+    encoder::{Encoder, Entry},
+    place::Place,
+};
 use super::{Access, App, Caller, Error};
 
 pub(crate) use encoder::Form;
+pub(super) use place::Places;
 
-/// Most archives that a server makes at once: each may use a processor, for compression, as long as its
-/// reader keeps up.
-pub(crate) const MOST_ARCHIVES: usize = 16;
+/// How long a reader may take nothing before its archive ends: it holds a place that others wait for.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Artifacts that are looked up at once.
 const PAGE: u32 = 1000;
 /// Pieces, of at most [`PIECE`], that wait for a slow reader.
@@ -44,13 +48,11 @@ impl App {
         let project = self.project(caller, project, Access::Read).await?;
         let execution = self.store.executions(project.id).find(execution).await?;
         super::artifacts::refuse_deleted(&execution)?;
-        let place = Arc::clone(&self.archives).try_acquire_owned();
-        let place = place.map_err(|_none_free| {
-            Error::LimitReached(format!(
-                "this server makes {MOST_ARCHIVES} archives already; try again when one is done"
-            ))
-        })?;
-        let (sender, pieces) = mpsc::channel(AHEAD);
+        let place = self.archives.take(caller.token)?;
+        // One more, so that what went wrong can always be told.
+        let (sender, pieces) = mpsc::channel(AHEAD + 1);
+        let last = sender.clone().try_reserve_owned();
+        let last = last.map_err(|error| Error::Internal(error.to_string().into()))?;
         let archive = Archive {
             app: Arc::clone(self),
             project: project.id,
@@ -60,7 +62,7 @@ impl App {
             sender,
             _place: place,
         };
-        self.tasks.spawn(archive.run(chosen));
+        self.tasks.spawn(archive.run(chosen, last));
         Ok(pieces)
     }
 }
@@ -75,8 +77,11 @@ struct Archive {
     /// What waits to be sent because it is little.
     packed: Vec<u8>,
     sender: mpsc::Sender<Result<Bytes, Error>>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
+
+/// Place for the last word of an archive, which needs no reader.
+type Last = mpsc::OwnedPermit<Result<Bytes, Error>>;
 
 /// Why an archive does not come to its end.
 enum Stop {
@@ -92,10 +97,10 @@ impl<E: Into<Error>> From<E> for Stop {
 }
 
 impl Archive {
-    async fn run(mut self, chosen: Selection) {
+    async fn run(mut self, chosen: Selection, last: Last) {
         if let Err(Stop::Failed(error)) = self.write(&chosen).await {
             // The reader may be gone, which is no news.
-            let _gone = self.sender.send(Err(error)).await;
+            last.send(Err(error));
         }
     }
 
@@ -189,10 +194,24 @@ impl Archive {
         let mut packed = Bytes::from(std::mem::take(&mut self.packed));
         while !packed.is_empty() {
             let piece = packed.split_to(packed.len().min(PIECE));
-            let sent = self.sender.send(Ok(piece)).await;
-            sent.map_err(|_closed| Stop::Gone)?;
+            give(&self.sender, piece, PATIENCE).await?;
         }
         Ok(())
+    }
+}
+
+/// Gives a piece to the reader, who has to take one before it in time.
+async fn give(
+    sender: &mpsc::Sender<Result<Bytes, Error>>,
+    piece: Bytes,
+    patience: Duration,
+) -> Result<(), Stop> {
+    match tokio::time::timeout(patience, sender.send(Ok(piece))).await {
+        Ok(sent) => sent.map_err(|_closed| Stop::Gone),
+        Err(_elapsed) => Err(Stop::Failed(Error::LimitReached(format!(
+            "nothing of the archive was read for {} s, so it ends here; read it faster, or leave files out by patterns",
+            patience.as_secs()
+        )))),
     }
 }
 
@@ -202,4 +221,43 @@ fn changed(artifact: &Artifact, size: u64) -> Error {
          {} are promised), so the archive ends here; leave it out with the pattern '!{0}'",
         artifact.path, artifact.size, artifact.sha256
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reader_that_takes_nothing_is_waited_for_a_while() {
+        let short = Duration::from_millis(20);
+        let (sender, mut pieces) = mpsc::channel(AHEAD + 1);
+        let last = sender.clone().try_reserve_owned().expect("a place");
+        let piece = Bytes::from_static(b"piece");
+        for _ in 0..AHEAD {
+            assert!(give(&sender, piece.clone(), short).await.is_ok());
+        }
+        let Err(Stop::Failed(error)) = give(&sender, piece.clone(), short).await else {
+            panic!("it is given up");
+        };
+        // The word of it needs no reader, and comes behind what was given.
+        last.send(Err(error));
+        for _ in 0..AHEAD {
+            assert!(matches!(pieces.recv().await, Some(Ok(_))));
+        }
+        let word = pieces.recv().await;
+        assert!(matches!(word, Some(Err(Error::LimitReached(_)))));
+        // One that takes a piece in time is waited for, and one that is gone is not.
+        let long = Duration::from_secs(60);
+        let slow = tokio::spawn(async move {
+            for _ in 0..10 {
+                pieces.recv().await.expect("a piece").expect("no word");
+            }
+        });
+        for _ in 0..10 {
+            assert!(give(&sender, piece.clone(), long).await.is_ok());
+        }
+        slow.await.expect("it ends");
+        let gone = give(&sender, piece, long).await;
+        assert!(matches!(gone, Err(Stop::Gone)));
+    }
 }

@@ -6,13 +6,15 @@ mod read;
 use std::sync::Arc;
 
 use muster_core::id::ArtifactId;
-use muster_storage::report::{Read, Report};
+use muster_storage::report::{self, Counts, Read, Report};
 
 use super::{Access, App, Caller, Error};
 use pipe::Pipe;
 
 /// Most reports that are read at once.
 pub(crate) const MOST_READING: usize = 2;
+/// Most tests of an execution and of all that it has started, over all of its reports.
+pub(crate) const MOST_RESULTS: u64 = 1_000_000;
 /// Pieces of a file that wait to be read.
 const AHEAD: usize = 4;
 
@@ -85,11 +87,49 @@ impl App {
         let (cases, read) = reading
             .await
             .map_err(|error| Error::Internal(error.into()))??;
-        match queue.keep_report(report.artifact, &cases, &read).await {
+        match self.keep_report(report.artifact, cases, read).await {
             Err(error) if error.is_not_found() => {}
             kept => kept?,
         }
         self.execution_changed(report.execution);
         Ok(())
+    }
+
+    /// Keeps what a report says, a part of its tests at a time, so that they are never held twice.
+    async fn keep_report(
+        &self,
+        artifact: ArtifactId,
+        mut cases: read::Cases,
+        read: Read,
+    ) -> Result<(), muster_storage::Error> {
+        let queue = self.store.queue();
+        let others = queue.count_other_results(artifact).await?;
+        if others.saturating_add(cases.len() as u64) > MOST_RESULTS {
+            return queue
+                .end_report(artifact, &too_many(&cases, others, MOST_RESULTS, read))
+                .await;
+        }
+        let mut first = 0;
+        loop {
+            let part: Vec<_> = cases.by_ref().take(report::PART).collect();
+            if part.is_empty() {
+                return queue.end_report(artifact, &read).await;
+            }
+            queue.keep_cases(artifact, first, &part).await?;
+            first += part.len();
+        }
+    }
+}
+
+/// What is kept of a report that has more tests than the execution may have yet: all but those.
+fn too_many(cases: &read::Cases, others: u64, most: u64, read: Read) -> Read {
+    let own = cases.len();
+    Read {
+        broken: Some(format!(
+            "its {own} tests are not listed: of an execution and all that it has started at most {most} are, and \
+             other reports have {others} already"
+        )),
+        counts: Counts::default(),
+        ..read
     }
 }

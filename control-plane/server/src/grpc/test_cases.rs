@@ -12,14 +12,14 @@ use muster_proto::v1::{
 };
 use muster_storage::{
     report::{self, Counts},
-    test::{Case, Cursor, Entry, Filter, Identity, Outcome, Test},
+    test::{Case, Change, Cursor, Entry, Filter, Identity, Outcome, RunFilter, Test},
 };
 use serde::Deserialize;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::{Api, convert, name, page};
-use crate::app::{Change, Error, HistoryFilter};
+use crate::app::Error;
 
 /// Shortest and longest text that tests are found by, in bytes.
 const TEXT: std::ops::RangeInclusive<usize> = 2..=200;
@@ -105,7 +105,7 @@ impl TestService for Api {
     ) -> Result<Response<GetTestHistoryResponse>, Status> {
         let (caller, message) = self.authenticate(request).await?;
         let (project, id) = read_name(&message.name)?;
-        let filter = HistoryFilter {
+        let filter = RunFilter {
             tags: message.tags.into_iter().collect(),
             agent: message.agent,
             workflow: message.workflow,
@@ -177,7 +177,7 @@ impl TestService for Api {
                 .map(|it| show_change(project, it))
                 .collect()
         };
-        let count = |number| i32::try_from(number).unwrap_or(i32::MAX);
+        let count = |number: i64| i32::try_from(number).unwrap_or(i32::MAX);
         Ok(Response::new(CompareExecutionsResponse {
             new_failures: show(compared.new_failures),
             fixed: show(compared.fixed),

@@ -8,9 +8,10 @@ use std::{
 use muster_core::retention::Retention;
 use muster_proto::v1::{
     DeleteExecutionRequest, DownloadArtifactRequest, Execution, Hold, ListArtifactsRequest,
-    ListExecutionEventsRequest, ListLargestExecutionsRequest, ListUsageRequest,
-    PinExecutionRequest, PlanRetentionRequest, Project, ReadLogRequest, SweepOrphansRequest,
-    UnpinExecutionRequest, UpdateProjectRequest, attempt_report::Phase, read_log_response::Item,
+    ListAuditEventsRequest, ListExecutionEventsRequest, ListLargestExecutionsRequest,
+    ListUsageRequest, PinExecutionRequest, PlanRetentionRequest, Project, ReadLogRequest,
+    SweepOrphansRequest, UnpinExecutionRequest, UpdateProjectRequest, attempt_report::Phase,
+    read_log_response::Item,
 };
 use muster_server::Config;
 use muster_storage::{Options, Store, retention::Part};
@@ -546,4 +547,21 @@ async fn blobs_that_no_row_names_go_when_they_are_a_day_old() {
     assert!(kept.iter().all(|path| path.exists()));
     assert_eq!(sweep(false).await.orphans, 0);
     assert_eq!(files(&fixture).len(), 4, "what rows name stays");
+    let request = ListAuditEventsRequest {
+        action: "RetentionService/SweepOrphans".to_owned(),
+        ..ListAuditEventsRequest::default()
+    };
+    let noted = clients.audit.list_audit_events(request).await;
+    let noted = noted.expect("a list").into_inner().events;
+    let mut about: Vec<_> = noted
+        .iter()
+        .map(|event| (&*event.resource, &*event.inputs["objects"]))
+        .collect();
+    about.sort_unstable();
+    let expected = [
+        ("blobs/artifacts", "1"),
+        ("blobs/check", "1"),
+        ("blobs/logs", "1"),
+    ];
+    assert_eq!(about, expected);
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io, time::Duration};
 
 use muster_core::test_history::TestState;
-use muster_report::{Case, Format, Limits, State, Summary};
+use muster_report::{Case, Folded, Folder, Format, Limits, State, Summary};
 use muster_storage::report::{Counts, NewCase, Read};
 use serde_json::json;
 
@@ -26,41 +26,60 @@ pub(super) fn nothing() -> Read {
     }
 }
 
+/// Tests of a report as they are kept, each made when it is asked for.
+#[derive(Debug)]
+pub(super) struct Cases(Folded);
+
+impl Iterator for Cases {
+    type Item = NewCase;
+
+    fn next(&mut self) -> Option<NewCase> {
+        self.0.next().map(case)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Cases {}
+
 /// Reads a report to its end, or to where it breaks; tests that it tells twice are one.
 ///
 /// # Errors
 ///
 /// When its bytes can not be had.
-pub(super) fn read(format: Format, bytes: impl io::Read) -> Result<(Vec<NewCase>, Read), Error> {
+pub(super) fn read(format: Format, bytes: impl io::Read) -> Result<(Cases, Read), Error> {
     let limits = Limits::default();
-    let mut cases = Vec::new();
-    let outcome = muster_report::parse(format, bytes, &limits, &mut |case| cases.push(case))
+    let mut folder = Folder::new(&limits);
+    let outcome = muster_report::parse(format, bytes, &limits, &mut |case| folder.push(case))
         .map_err(|error| {
             Error::Unavailable(muster_storage::Error::Unavailable {
                 operation: "read_report",
                 source: error.into(),
             })
         })?;
-    let cases = muster_report::fold(cases, &limits);
+    let mut all = outcome.summary;
+    all.warnings.extend(folder.warning());
     let read = Read {
         broken: outcome.broken.map(|broken| broken.to_string()),
-        counts: counts(&cases),
-        duration: outcome.summary.duration.map(millis),
-        summary: summary(&outcome.summary),
+        counts: counts(folder.states()),
+        duration: all.duration.map(millis),
+        summary: summary(&all),
     };
-    Ok((cases.iter().map(case).collect(), read))
+    Ok((Cases(folder.finish()), read))
 }
 
-fn counts(cases: &[Case]) -> Counts {
+fn counts(states: impl Iterator<Item = (State, bool)>) -> Counts {
     let mut counts = Counts::default();
-    for case in cases {
-        match case.state {
+    for (state, flaky) in states {
+        match state {
             State::Passed => counts.passed += 1,
             State::Skipped => counts.skipped += 1,
             State::Failed => counts.failed += 1,
             State::Error => counts.errors += 1,
         }
-        counts.flaky += i64::from(case.flaky);
+        counts.flaky += i64::from(flaky);
     }
     counts
 }
@@ -76,7 +95,8 @@ fn summary(summary: &Summary) -> String {
     all.to_string()
 }
 
-fn case(case: &Case) -> NewCase {
+fn case(case: Case) -> NewCase {
+    let identity = *case.identity().as_bytes();
     let variants = case.variants.iter();
     let variants: Vec<String> = variants
         .map(|it| format!("{}={}", it.name, it.value))
@@ -96,13 +116,13 @@ fn case(case: &Case) -> NewCase {
         .to_string()
     });
     NewCase {
-        identity: *case.identity().as_bytes(),
-        suite: case.suite.clone(),
-        class: case.class.clone(),
-        name: case.name.clone(),
-        parameters: case.parameters.clone(),
+        identity,
+        suite: case.suite,
+        class: case.class,
+        name: case.name,
+        parameters: case.parameters,
         variants: variants.join(", "),
-        file: case.file.clone(),
+        file: case.file,
         line: case.line,
         state: match case.state {
             State::Passed => TestState::Passed,
@@ -113,9 +133,9 @@ fn case(case: &Case) -> NewCase {
         flaky: case.flaky,
         tries: case.tries,
         duration: case.duration.map(millis),
-        message: case.message.clone(),
-        kind: case.kind.clone(),
-        stack: case.stack.clone(),
+        message: case.message,
+        kind: case.kind,
+        stack: case.stack,
         detail,
     }
 }

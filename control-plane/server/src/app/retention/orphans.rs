@@ -4,7 +4,11 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
-use muster_storage::{blob::Listed, retention::Turn};
+use muster_storage::{
+    audit::{NewAuditEvent, Outcome},
+    blob::Listed,
+    retention::Turn,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::sweep::rest;
@@ -48,7 +52,8 @@ struct Look<'a> {
     app: &'a App,
     /// What became complete after it is let be.
     before: Timestamp,
-    dry_run: bool,
+    /// Who has them deleted; without, they are only told.
+    by: Option<&'a Caller>,
     found: Orphans,
 }
 
@@ -60,7 +65,14 @@ impl App {
         if !self.store.keeper().take_turn(Turn::Orphans, EVERY).await? {
             return Ok(());
         }
-        let found = self.look_for_orphans(true, u64::MAX, stop).await?;
+        let staged = self.blobs.sweep_staged(GRACE.unsigned_abs()).await?;
+        if staged > 0 {
+            tracing::info!(
+                staged,
+                "files of uploads that a crash has cut off were deleted"
+            );
+        }
+        let found = self.look_for_orphans(None, u64::MAX, stop).await?;
         if found.orphans > 0 {
             let Orphans { orphans, bytes, .. } = found;
             tracing::warn!(
@@ -80,12 +92,13 @@ impl App {
     ) -> Result<Orphans, Error> {
         caller.require_admin()?;
         let stop = self.link.drain.child_token();
-        self.look_for_orphans(dry_run, MOST_LOOKED, &stop).await
+        let by = (!dry_run).then_some(caller);
+        self.look_for_orphans(by, MOST_LOOKED, &stop).await
     }
 
     async fn look_for_orphans(
         &self,
-        dry_run: bool,
+        by: Option<&Caller>,
         most: u64,
         stop: &CancellationToken,
     ) -> Result<Orphans, Error> {
@@ -94,7 +107,7 @@ impl App {
         let mut look = Look {
             app: self,
             before: now.checked_sub(GRACE).unwrap_or(Timestamp::MIN),
-            dry_run,
+            by,
             found: Orphans::default(),
         };
         for folder in NAMED.into_iter().chain([CHECK]) {
@@ -116,6 +129,34 @@ impl App {
     }
 }
 
+impl App {
+    /// Notes in the audit log that somebody deletes blobs which no row names.
+    async fn note_orphans(
+        &self,
+        by: &Caller,
+        folder: &str,
+        orphans: &[Listed],
+        first: &Listed,
+    ) -> Result<(), Error> {
+        let mut note = by.call.note();
+        note.resource = format!("blobs/{folder}");
+        let bytes: u64 = orphans.iter().map(|listed| listed.size).sum();
+        note.inputs = [
+            ("objects".to_owned(), orphans.len().to_string()),
+            ("bytes".to_owned(), bytes.to_string()),
+            ("first".to_owned(), first.key.clone()),
+        ]
+        .into();
+        let event = NewAuditEvent {
+            note,
+            project: None,
+            outcome: Outcome::Done,
+            reason: String::new(),
+        };
+        Ok(self.store.add_audit_event(event).await?)
+    }
+}
+
 impl Look<'_> {
     async fn batch(&mut self, folder: &str, batch: Vec<Listed>) -> Result<(), Error> {
         self.found.looked += batch.len() as u64;
@@ -126,8 +167,14 @@ impl Look<'_> {
             CHECK => keys,
             _ => self.app.store.keeper().unnamed_blobs(&keys).await?,
         };
-        for listed in old.into_iter().filter(|it| unnamed.contains(&it.key)) {
-            if !self.dry_run {
+        let orphans = old.into_iter().filter(|it| unnamed.contains(&it.key));
+        let orphans: Vec<Listed> = orphans.collect();
+        if let (Some(by), Some(first)) = (self.by, orphans.first()) {
+            // Before they are gone: where it can not be noted, they stay.
+            self.app.note_orphans(by, folder, &orphans, first).await?;
+        }
+        for listed in orphans {
+            if self.by.is_some() {
                 self.app.blobs.delete(&listed.key).await?;
                 metrics::counter!(crate::metrics::ORPHANS).increment(1);
             }

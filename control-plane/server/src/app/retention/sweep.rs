@@ -16,6 +16,8 @@ use crate::app::{App, Error};
 const PAGE: u32 = 100;
 /// Most units of one workflow that one pass deletes: then it is the turn of others.
 const MOST_OF_WORKFLOW: usize = 2000;
+/// Most notes of labels that one sweep forgets or marks.
+const MOST_LABELS: u32 = 1000;
 /// How often longer than the work each rest is: a sweep takes a quarter of one connection.
 const REST: u32 = 3;
 /// Longest rest.
@@ -38,6 +40,7 @@ impl App {
         if !keeper.take_turn(Turn::Retention, every).await? {
             return Ok(());
         }
+        keeper.forget_labels(MOST_LABELS).await?;
         while self.sweep_projects(stop).await? && !stop.is_cancelled() {}
         Ok(())
     }
