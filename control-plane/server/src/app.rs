@@ -16,6 +16,7 @@ mod hub;
 mod logs;
 mod manifests;
 mod projects;
+mod quarantine;
 mod queue;
 mod reports;
 mod retention;
@@ -49,6 +50,7 @@ pub(crate) use logs::{
     groups as log_groups, millis as log_millis,
 };
 pub(crate) use manifests::ManifestChange;
+pub(crate) use quarantine::{Expiration, WantedQuarantine};
 pub(crate) use reports::MOST_READING;
 pub(crate) use retention::{Orphans, Plan as RetentionPlan, Planned, part_name};
 pub(crate) use test_cases::{Change, HistoryFilter};

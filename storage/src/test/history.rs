@@ -20,6 +20,7 @@ use super::{Identity, Test, Tests, identity, state};
 use crate::{
     Error,
     entity::{attempt as attempt_row, execution as execution_row, test_result as row},
+    quarantine::Mark,
     text, time,
     transaction::Failure,
 };
@@ -54,6 +55,8 @@ pub struct Entry {
     pub tries: i32,
     /// Why it did not pass.
     pub message: Option<String>,
+    /// It did not pass and was in quarantine.
+    pub quarantine: Option<Mark>,
 }
 
 /// A test that is not steady, with its results, the newest first.
@@ -74,6 +77,19 @@ pub struct Outcome {
     pub state: TestState,
     /// How long it took, in milliseconds.
     pub duration: Option<i64>,
+    /// It did not pass and was in quarantine.
+    pub quarantined: bool,
+}
+
+impl Outcome {
+    /// What is worse weighs more.
+    fn weight(&self) -> u8 {
+        match (self.state.is_bad(), self.quarantined) {
+            (false, _) => 0,
+            (true, true) => 1,
+            (true, false) => 2,
+        }
+    }
 }
 
 #[derive(Debug, FromQueryResult)]
@@ -179,12 +195,13 @@ impl Tests<'_> {
         self.store
             .read("compare_tests", || async {
                 let db = self.store.reader();
-                let rows: Vec<(Vec<u8>, String, Option<i64>)> = row::Entity::find()
+                let rows: Vec<(Vec<u8>, String, Option<i64>, Option<i64>)> = row::Entity::find()
                     .select_only()
                     .columns([
                         row::Column::Identity,
                         row::Column::State,
                         row::Column::Duration,
+                        row::Column::QuarantineUntil,
                     ])
                     .filter(self.of(db, execution).await?)
                     .limit(MOST_COMPARED)
@@ -192,13 +209,14 @@ impl Tests<'_> {
                     .all(db)
                     .await?;
                 let mut outcomes: HashMap<Identity, Outcome> = HashMap::with_capacity(rows.len());
-                for (id, name, duration) in rows {
+                for (id, name, duration, until) in rows {
                     let new = Outcome {
                         state: state(&name)?,
                         duration,
+                        quarantined: until.is_some(),
                     };
                     let known = outcomes.entry(identity(&id)?).or_insert(new);
-                    if new.state.is_bad() && !known.state.is_bad() {
+                    if new.weight() > known.weight() {
                         *known = new;
                     }
                 }
@@ -327,6 +345,7 @@ async fn runs<C: ConnectionTrait>(
 
 fn entry(row: row::Model, run: &Run) -> Result<Entry, Failure> {
     Ok(Entry {
+        quarantine: Mark::of(&row),
         execution: row.execution_id.into(),
         display_name: run.display_name.clone(),
         workflow: run.workflow.clone(),

@@ -101,6 +101,7 @@ async fn greet(
             .map(|work| work.display_name.clone())
             .unwrap_or_default(),
         max_log: attempt.work().map_or(0, |work| work.max_log),
+        judges: true,
     };
     say(sender, Say::Welcome(welcome)).await?;
     Ok(orders)
@@ -139,7 +140,13 @@ async fn hear(
                     return Ok(());
                 }
             }
-            Some(Said::Hello(_) | Said::Artifact(_) | Said::Archive(_) | Said::Credential(_))
+            Some(
+                Said::Hello(_)
+                | Said::Artifact(_)
+                | Said::Archive(_)
+                | Said::Credential(_)
+                | Said::Verdict(_),
+            )
             | None => {
                 return Err(invalid(
                     "a message that does not belong on a control connection",

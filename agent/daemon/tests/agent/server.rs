@@ -420,6 +420,13 @@ impl AgentLinkService for Service {
     ) -> Result<Response<v1::ReadCredentialResponse>, Status> {
         Err(Status::unimplemented("this server knows no credentials"))
     }
+
+    async fn judge_step(
+        &self,
+        _request: Request<v1::JudgeStepRequest>,
+    ) -> Result<Response<v1::JudgeStepResponse>, Status> {
+        Err(Status::unimplemented("this server knows no quarantine"))
+    }
 }
 
 /// The tests here start no children.

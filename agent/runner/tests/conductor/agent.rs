@@ -11,8 +11,8 @@ use std::{
 use muster_proto::runner::v1::{
     Acknowledge, AgentMessage, AgentWelcome, ArtifactAck, Cancel, ChildrenAnswer, Completed,
     CompletedAck, ConductorHello, ConductorMessage, CredentialGiven, Log, LogStream, Progress,
-    Refused, StepStatus, agent_message::Message, artifact_part::Part, children_order::Order,
-    conductor_hello::Purpose, conductor_message::Message as Said,
+    Refused, StepStatus, VerdictGiven, VerdictWish, agent_message::Message, artifact_part::Part,
+    children_order::Order, conductor_hello::Purpose, conductor_message::Message as Said,
 };
 use muster_runner::frame::{FrameReader, FrameWriter};
 use muster_spec::plan::Plan;
@@ -45,6 +45,10 @@ pub(crate) struct Manner {
     pub(crate) refuse_artifacts: Option<&'static str>,
     /// Credentials of the project.
     pub(crate) credentials: BTreeMap<String, String>,
+    /// Judges steps.
+    pub(crate) judge: Option<fn(&VerdictWish) -> VerdictGiven>,
+    /// Cuts so many connections for verdicts.
+    pub(crate) verdict_cuts: u32,
     /// Does not answer orders to let children go on.
     pub(crate) holds_children: bool,
     /// Image configs for the welcome.
@@ -67,6 +71,8 @@ pub(crate) struct Heard {
     pub(crate) artifacts: BTreeMap<String, Vec<u8>>,
     /// Credentials that were asked for.
     pub(crate) wishes: Vec<String>,
+    /// Verdicts that were asked for.
+    pub(crate) verdicts: Vec<VerdictWish>,
     /// Orders about children.
     pub(crate) children: Vec<Order>,
     /// Control connections so far.
@@ -217,6 +223,7 @@ impl Agent {
             Purpose::Control => self.control(&hello, reader, writer).await,
             Purpose::Artifact => self.artifact(reader, writer).await,
             Purpose::Credential => self.credential(reader, writer).await,
+            Purpose::Verdict => self.verdict(reader, writer).await,
             Purpose::Archive => panic!("nothing here gives files on"),
             Purpose::Unspecified => panic!("a connection without a purpose"),
         }
@@ -231,6 +238,7 @@ impl Agent {
         let offset = self.begin(hello);
         let mut welcome = self.manner().welcome.clone();
         welcome.log_offset = offset;
+        welcome.judges = self.manner().judge.is_some();
         if !hello.has_plan {
             welcome.plan = self.plan.to_vec().into();
         }
@@ -327,9 +335,11 @@ impl Agent {
                     heard.children.push(order);
                 }
             }
-            Said::Hello(_) | Said::Artifact(_) | Said::Archive(_) | Said::Credential(_) => {
-                panic!("does not belong here")
-            }
+            Said::Hello(_)
+            | Said::Artifact(_)
+            | Said::Archive(_)
+            | Said::Credential(_)
+            | Said::Verdict(_) => panic!("does not belong here"),
         }
         drop(heard);
         self.touch();
@@ -356,6 +366,28 @@ impl Agent {
             Message::Credential(CredentialGiven { value, error }),
         )
         .await;
+    }
+
+    /// Breaks off so often as it is to, then judges.
+    async fn verdict(
+        self,
+        mut reader: FrameReader<OwnedReadHalf>,
+        mut writer: FrameWriter<OwnedWriteHalf>,
+    ) {
+        let Ok(Some(Said::Verdict(wish))) = hear(&mut reader).await else {
+            panic!("no wish")
+        };
+        let given = {
+            let mut manner = self.manner();
+            if manner.verdict_cuts > 0 {
+                manner.verdict_cuts -= 1;
+                return;
+            }
+            let judge = manner.judge.expect("it says that it judges");
+            judge(&wish)
+        };
+        self.heard().verdicts.push(wish);
+        say(&mut writer, Message::Verdict(given)).await;
     }
 
     async fn artifact(

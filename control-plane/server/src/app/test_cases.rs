@@ -67,6 +67,8 @@ pub(crate) struct Comparison {
     pub(crate) still_failing: Vec<Change>,
     /// Those that take longer.
     pub(crate) slower: Vec<Change>,
+    /// Those that do not pass, and did, and are in quarantine.
+    pub(crate) quarantined: Vec<Change>,
     /// How many are new.
     pub(crate) added: usize,
     /// How many are gone.
@@ -224,6 +226,7 @@ struct Drafts {
     fixed: Vec<Draft>,
     still_failing: Vec<Draft>,
     slower: Vec<Draft>,
+    quarantined: Vec<Draft>,
 }
 
 impl Drafts {
@@ -238,6 +241,7 @@ impl Drafts {
             let was_bad = draft.before.map(|it| it.state.is_bad());
             match (was_bad, outcome.state.is_bad()) {
                 (Some(true), true) => drafts.still_failing.push(draft),
+                (_, true) if outcome.quarantined => drafts.quarantined.push(draft),
                 (_, true) => drafts.new_failures.push(draft),
                 (Some(true), false) if outcome.state == TestState::Passed => {
                     drafts.fixed.push(draft);
@@ -254,6 +258,7 @@ impl Drafts {
             &mut drafts.new_failures,
             &mut drafts.fixed,
             &mut drafts.still_failing,
+            &mut drafts.quarantined,
         ] {
             list.sort_unstable_by_key(|draft| draft.identity);
         }
@@ -263,12 +268,13 @@ impl Drafts {
         drafts
     }
 
-    fn lists(&mut self) -> [&mut Vec<Draft>; 4] {
+    fn lists(&mut self) -> [&mut Vec<Draft>; 5] {
         [
             &mut self.new_failures,
             &mut self.fixed,
             &mut self.still_failing,
             &mut self.slower,
+            &mut self.quarantined,
         ]
     }
 
@@ -278,6 +284,7 @@ impl Drafts {
             &self.fixed,
             &self.still_failing,
             &self.slower,
+            &self.quarantined,
         ];
         lists.into_iter().flatten()
     }
@@ -307,6 +314,7 @@ impl Drafts {
             new_failures: by_name(changes(self.new_failures)),
             fixed: by_name(changes(self.fixed)),
             still_failing: by_name(changes(self.still_failing)),
+            quarantined: by_name(changes(self.quarantined)),
             slower: changes(self.slower),
             added: after.keys().filter(|id| !before.contains_key(*id)).count(),
             removed: before.keys().filter(|id| !after.contains_key(*id)).count(),
@@ -325,6 +333,7 @@ fn count(outcomes: &HashMap<Identity, Outcome>) -> Counts {
             TestState::Failed => counts.failed += 1,
             TestState::Error => counts.errors += 1,
         }
+        counts.quarantined += i64::from(outcome.quarantined);
     }
     counts
 }
@@ -337,6 +346,7 @@ mod tests {
         Outcome {
             state,
             duration: Some(duration),
+            quarantined: false,
         }
     }
 
@@ -362,6 +372,13 @@ mod tests {
             (id(5), outcome(Passed, 30)),
             (id(7), outcome(Skipped, 0)),
             (id(8), outcome(Failed, 10)),
+            (
+                id(9),
+                Outcome {
+                    quarantined: true,
+                    ..outcome(Failed, 10)
+                },
+            ),
         ]);
         let drafts = Drafts::of(&before, &after);
         let ids = |list: &[Draft]| {
@@ -373,8 +390,10 @@ mod tests {
         assert_eq!(ids(&drafts.fixed), [2]);
         assert_eq!(ids(&drafts.still_failing), [3]);
         assert_eq!(ids(&drafts.slower), [4]);
+        assert_eq!(ids(&drafts.quarantined), [9]);
         let compared = drafts.name(&HashMap::new(), &before, &after);
-        assert_eq!((compared.added, compared.removed), (1, 1));
-        assert_eq!((compared.base.failed, compared.counts.failed), (3, 3));
+        assert_eq!((compared.added, compared.removed), (2, 1));
+        assert_eq!((compared.base.failed, compared.counts.failed), (3, 4));
+        assert_eq!(compared.counts.quarantined, 1);
     }
 }
