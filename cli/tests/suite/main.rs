@@ -16,6 +16,7 @@ mod interrupt;
 mod lint;
 mod local;
 mod loss;
+mod quarantine;
 mod remote;
 mod requests;
 mod retention;

@@ -21,6 +21,7 @@ mod outage;
 mod port;
 mod postgres;
 mod protocol;
+mod quarantine;
 mod readers;
 mod replicas;
 mod restore;
