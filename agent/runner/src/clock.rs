@@ -20,5 +20,5 @@ pub(crate) fn now_ms() -> i64 {
 /// that is written from now on is not older.
 pub(crate) fn file_now_ms() -> i64 {
     let now = clock_gettime(ClockId::RealtimeCoarse);
-    i64::from(now.tv_sec) * 1000 + i64::from(now.tv_nsec) / 1_000_000
+    now.tv_sec * 1000 + now.tv_nsec / 1_000_000
 }

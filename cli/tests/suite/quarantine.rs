@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::home::{Done, Home};
+use crate::home::{Done, Home, until};
 
 /// A tool that fails the tests that are named, and a step behind it.
 const SPEC: &str = "\
@@ -165,17 +165,20 @@ fn a_quarantine_expires_and_can_be_for_one_workflow() {
     home.muster(["quarantine", "rm", "test_cart", "--workflow", "other"])
         .expect(0);
 
-    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(3);
+    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(15);
     let soon = soon.to_string();
     home.muster([&add[..], &["--until", &soon]].concat())
         .expect(0);
-    std::thread::sleep(std::time::Duration::from_secs(4));
-    run(&home, &["failing=test_cart"], 1);
     let listed = |more: &[&str]| {
         let line = [&["quarantine", "ls", "--output", "json"][..], more].concat();
         let listed = home.muster(line).expect(0).json();
         listed["quarantinedTests"].as_array().map_or(0, Vec::len)
     };
+    until("it has expired", || match listed(&["--expired"]) {
+        1 => Ok(()),
+        count => Err(format!("{count} have")),
+    });
+    run(&home, &["failing=test_cart"], 1);
     assert_eq!((listed(&[]), listed(&["--expired"])), (0, 1));
     home.muster([&add[..], &["--for", "14d"]].concat())
         .expect(0);

@@ -71,7 +71,7 @@ impl Quarantine<'_> {
                     revision: old.as_ref().map_or(0, |old| old.revision) + 1,
                     create_time: old
                         .as_ref()
-                        .map_or(time::millis(now), |old| old.create_time),
+                        .map_or_else(|| time::millis(now), |old| old.create_time),
                     expire_time: time::millis(new.expire_time),
                 };
                 request::record(request, &*tx, row.id, row.revision, now).await?;

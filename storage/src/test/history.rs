@@ -92,6 +92,9 @@ impl Outcome {
     }
 }
 
+/// Identity, state, duration, and the end of its quarantine.
+type Narrower = (Vec<u8>, String, Option<i64>, Option<i64>);
+
 #[derive(Debug, FromQueryResult)]
 struct Narrow {
     identity: Vec<u8>,
@@ -195,7 +198,7 @@ impl Tests<'_> {
         self.store
             .read("compare_tests", || async {
                 let db = self.store.reader();
-                let rows: Vec<(Vec<u8>, String, Option<i64>, Option<i64>)> = row::Entity::find()
+                let rows: Vec<Narrower> = row::Entity::find()
                     .select_only()
                     .columns([
                         row::Column::Identity,
