@@ -8,8 +8,9 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 use crate::{
     command::{
         agent, agents, apply, artifacts, audit, cancel, completions, context, credentials, du,
-        eval, events, explain, get, history, lint, logs, ls, metrics, pause, pin, projects, queue,
-        retention, run, schema, server, stored, test_cases, tokens, version, wait,
+        eval, events, explain, get, history, lint, logs, ls, metrics, pause, pin, projects,
+        quarantine, queue, retention, run, schema, server, stored, test_cases, tokens, version,
+        wait,
     },
     exit,
     terminal::{ColorChoice, Terminal},
@@ -188,6 +189,7 @@ pub(crate) enum Command {
     Flaky(history::Flaky),
     Compare(history::Compare),
     Metrics(metrics::Arguments),
+    Quarantine(quarantine::Arguments),
     Rerun(Box<run::Rerun>),
     Cancel(cancel::Arguments),
     Pause(pause::Pause),

@@ -24,6 +24,7 @@ pub(crate) mod metrics;
 pub(crate) mod pause;
 pub(crate) mod pin;
 pub(crate) mod projects;
+pub(crate) mod quarantine;
 pub(crate) mod queue;
 pub(crate) mod retention;
 pub(crate) mod run;
@@ -121,6 +122,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Flaky(arguments) => history::flaky(arguments, global).await,
         Command::Compare(arguments) => history::compare(arguments, global).await,
         Command::Metrics(arguments) => metrics::execute(arguments, global).await,
+        Command::Quarantine(arguments) => quarantine::execute(arguments, global).await,
         Command::Rerun(arguments) => Box::pin(run::rerun(*arguments, global)).await,
         Command::Cancel(arguments) => cancel::execute(arguments, global).await,
         Command::Pause(arguments) => pause::pause(arguments, global).await,

@@ -21,6 +21,7 @@ pub(crate) mod manifest;
 pub(crate) mod manifest_revision;
 pub(crate) mod missing_artifact;
 pub(crate) mod project;
+pub(crate) mod quarantined_test;
 pub(crate) mod report;
 pub(crate) mod request;
 pub(crate) mod sealed_log;

@@ -35,6 +35,8 @@ pub enum Kind {
     Artifact,
     /// A test of a project.
     Test,
+    /// A test in quarantine.
+    QuarantinedTest,
     /// A credential.
     Credential,
     /// A blob.
@@ -53,6 +55,7 @@ impl fmt::Display for Kind {
             Self::Attempt => "attempt",
             Self::Artifact => "artifact",
             Self::Test => "test",
+            Self::QuarantinedTest => "quarantined test",
             Self::Credential => "credential",
             Self::Blob => "blob",
         })

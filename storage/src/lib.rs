@@ -23,6 +23,7 @@ mod migration;
 mod number;
 mod page;
 pub mod project;
+pub mod quarantine;
 pub mod queue;
 pub mod report;
 pub mod request;

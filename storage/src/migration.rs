@@ -17,6 +17,7 @@ mod m20261128_000012_limit_logs;
 mod m20261128_000013_audit_and_search;
 mod m20261128_000014_add_retention;
 mod m20261128_000015_add_tests;
+mod m20261128_000016_add_quarantine;
 mod m20261128_000017_add_reruns;
 mod m20261128_000020_quicken_tests;
 
@@ -92,6 +93,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261128_000015_add_tests::MIGRATION),
             Box::new(m20261128_000017_add_reruns::MIGRATION),
             Box::new(m20261128_000020_quicken_tests::MIGRATION),
+            Box::new(m20261128_000016_add_quarantine::MIGRATION),
         ]
     }
 }

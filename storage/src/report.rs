@@ -67,6 +67,8 @@ pub struct Counts {
     pub skipped: i64,
     /// Of those that passed, the ones that did not at first.
     pub flaky: i64,
+    /// Of those that did not pass, the ones that were in quarantine.
+    pub quarantined: i64,
 }
 
 /// A report.
@@ -263,12 +265,13 @@ pub(crate) async fn add<C: ConnectionTrait>(
         duration: None,
         summary_json: "{}".to_owned(),
         create_time: time::millis(now),
+        quarantined: 0,
     };
     crate::entity::insert::<row::Entity, _>(db, row).await?;
     Ok(())
 }
 
-fn record(row: row::Model) -> Result<Report, Failure> {
+pub(crate) fn record(row: row::Model) -> Result<Report, Failure> {
     let state = State::ALL
         .into_iter()
         .find(|state| state.as_str() == row.state);
@@ -287,6 +290,7 @@ fn record(row: row::Model) -> Result<Report, Failure> {
             errors: row.errors,
             skipped: row.skipped,
             flaky: row.flaky,
+            quarantined: row.quarantined,
         },
         duration: row.duration,
         summary: row.summary_json,

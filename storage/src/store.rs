@@ -29,6 +29,7 @@ use crate::{
     manifest::{self, Manifests},
     migration,
     project::{self, Projects},
+    quarantine::Quarantine,
     queue::{self, Giver, Queue},
     report::Reports,
     retention::{Keeper, Retained},
@@ -303,6 +304,15 @@ impl Store {
     /// When the database fails.
     pub async fn credentials_under_other_keys(&self, key: &str) -> Result<u64, Error> {
         credential::under_other_keys(self, key).await
+    }
+
+    /// The tests of a project that are in quarantine.
+    #[must_use]
+    pub const fn quarantine(&self, project: ProjectId) -> Quarantine<'_> {
+        Quarantine {
+            store: self,
+            project,
+        }
     }
 
     /// The reports of test tools of a project.

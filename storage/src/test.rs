@@ -21,7 +21,9 @@ use crate::{
     Error, Page, Store,
     entity::{test as test_row, test_result as row},
     execution::counts_for,
-    page, report,
+    page,
+    quarantine::Mark,
+    report,
     transaction::Failure,
 };
 
@@ -85,6 +87,8 @@ pub struct Case {
     pub stack: Option<String>,
     /// Places of its output, attachments, properties: a JSON object.
     pub detail: Option<String>,
+    /// It did not pass and was in quarantine.
+    pub quarantine: Option<Mark>,
     cursor: Cursor,
 }
 
@@ -197,14 +201,16 @@ impl Tests<'_> {
         self.store
             .read("count_test_cases", || async {
                 let db = self.store.reader();
-                let rows: Vec<(String, bool, i64)> = row::Entity::find()
+                let rows: Vec<(String, bool, bool, i64)> = row::Entity::find()
                     .filter(self.of(db, execution).await?)
                     .select_only()
                     .column(row::Column::State)
                     .column(row::Column::Flaky)
+                    .column_as(row::Column::QuarantineUntil.is_not_null(), "quarantined")
                     .column_as(row::Column::Position.count(), "count")
                     .group_by(row::Column::State)
                     .group_by(row::Column::Flaky)
+                    .group_by(row::Column::QuarantineUntil.is_not_null())
                     .into_tuple()
                     .all(db)
                     .await?;
@@ -213,9 +219,12 @@ impl Tests<'_> {
                     ..Totals::default()
                 };
                 let counts = &mut totals.counts;
-                for (name, flaky, count) in rows {
+                for (name, flaky, quarantined, count) in rows {
                     if flaky {
                         counts.flaky += count;
+                    }
+                    if quarantined {
+                        counts.quarantined += count;
                     }
                     match state(&name)? {
                         TestState::Passed => counts.passed += count,
@@ -328,7 +337,7 @@ impl Tests<'_> {
         })
     }
 
-    async fn names<'a, C: ConnectionTrait>(
+    pub(crate) async fn names<'a, C: ConnectionTrait>(
         &self,
         db: &C,
         identities: impl Iterator<Item = &'a Vec<u8>>,
@@ -348,7 +357,7 @@ impl Tests<'_> {
     }
 
     /// Whether a test is one of this project's.
-    async fn require<C: ConnectionTrait>(
+    pub(crate) async fn require<C: ConnectionTrait>(
         &self,
         db: &C,
         identity: Identity,
@@ -417,7 +426,7 @@ fn test(row: test_row::Model) -> Result<Test, Failure> {
     })
 }
 
-fn identity(bytes: &[u8]) -> Result<Identity, Failure> {
+pub(crate) fn identity(bytes: &[u8]) -> Result<Identity, Failure> {
     bytes
         .try_into()
         .map_err(|_error| Failure::internal("read a test", "its identity has not 16 bytes"))
@@ -433,6 +442,7 @@ fn case(row: row::Model, names: &HashMap<Vec<u8>, Test>) -> Result<Case, Failure
         .get(&row.identity)
         .ok_or_else(|| Failure::internal("read a test", "it has no name"))?;
     Ok(Case {
+        quarantine: Mark::of(&row),
         test: test.clone(),
         execution: row.execution_id.into(),
         artifact: row.artifact_id.into(),

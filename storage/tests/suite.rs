@@ -42,6 +42,8 @@ mod manifests;
 mod offers;
 #[path = "suite/projects.rs"]
 mod projects;
+#[path = "suite/quarantine.rs"]
+mod quarantine;
 #[path = "suite/reports.rs"]
 mod reports;
 #[path = "suite/reruns.rs"]

@@ -1,8 +1,8 @@
 //! The door for conductors: who may come in, and which kind of connection it is.
 //!
 //! A control connection is [`control`]'s business, an artifact's [`artifact`]'s, an archive's
-//! [`archive`]'s, a credential's [`credential`]'s, that of
-//! shards' durations [`durations`]'s, the way of the log to the server [`log`]'s.
+//! [`archive`]'s, a credential's [`credential`]'s, that of shards' durations [`durations`]'s, a verdict's
+//! [`verdict`]'s, the way of the log to the server [`log`]'s.
 
 mod archive;
 mod artifact;
@@ -15,6 +15,7 @@ mod frame;
 mod listener;
 mod log;
 mod strangers;
+mod verdict;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -121,6 +122,7 @@ async fn welcome(
         Purpose::Archive => archive::serve(context, &attempt, receiver, sender).await,
         Purpose::Credential => credential::serve(context, &attempt, receiver, sender).await,
         Purpose::Durations => durations::serve(context, &attempt, receiver, sender).await,
+        Purpose::Verdict => verdict::serve(context, &attempt, receiver, sender).await,
         Purpose::Control | Purpose::Unspecified => {
             control::serve(context, &attempt, &hello, receiver, sender).await
         }

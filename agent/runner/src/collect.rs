@@ -59,6 +59,8 @@ pub(crate) enum Item {
         path: String,
         /// Permission bits.
         mode: u32,
+        /// When its content last changed, milliseconds since the epoch; 0 for an archive.
+        modified_ms: i64,
     },
     /// The next bytes of it.
     Data(Bytes),
@@ -153,6 +155,7 @@ impl Collection {
             self.send(Item::File {
                 path,
                 mode: found.mode,
+                modified_ms: found.modified_ms,
             })?;
             if names_only {
                 continue;

@@ -30,6 +30,7 @@ mod surroundings;
 mod tarball;
 mod upload;
 mod uri;
+mod verdict;
 mod walk;
 
 use std::{collections::HashMap, io, process::ExitCode, rc::Rc, sync::Arc};

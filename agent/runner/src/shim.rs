@@ -261,9 +261,16 @@ impl Shim {
         let id = wanted.id;
         while let Some(item) = items.recv().await {
             let message = match item {
-                collect::Item::File { path, mode } => {
-                    shim_message::Message::File(CollectedFile { id, path, mode })
-                }
+                collect::Item::File {
+                    path,
+                    mode,
+                    modified_ms,
+                } => shim_message::Message::File(CollectedFile {
+                    id,
+                    path,
+                    mode,
+                    modified_ms,
+                }),
                 collect::Item::Data(data) => {
                     self.send_data(id, data).await?;
                     continue;

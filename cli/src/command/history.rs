@@ -8,7 +8,7 @@ use muster_proto::v1::{
 };
 use serde::Serialize;
 
-use super::test_cases::{Counts, duration, name, title};
+use super::test_cases::{Counts, Mark, duration, name, title};
 use crate::{
     arguments::Global,
     client::Client,
@@ -79,7 +79,7 @@ Examples:
   muster compare smoke-3 smoke-4
   muster compare smoke-3 smoke-4 --output json | jq '.newFailures[].name'
 
-Exit code 1 means that a test fails which did not.";
+Exit code 1 means that a test fails which did not; tests in quarantine are listed apart.";
 
 /// Compare the tests of two executions: new failures, fixed, slower
 #[derive(Debug, Args)]
@@ -124,7 +124,7 @@ async fn read_history(
 }
 
 /// The resource name of a test.
-async fn find(client: &Client, wanted: &str) -> Result<String, Error> {
+pub(super) async fn find(client: &Client, wanted: &str) -> Result<String, Error> {
     let parent = client.parent();
     if wanted.len() == 32 && wanted.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Ok(format!("{parent}/tests/{}", wanted.to_ascii_lowercase()));
@@ -165,7 +165,7 @@ async fn find(client: &Client, wanted: &str) -> Result<String, Error> {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Named {
+pub(super) struct Named {
     id: String,
     name: String,
     class: String,
@@ -174,7 +174,7 @@ struct Named {
 }
 
 impl Named {
-    fn new(test: Option<&Test>) -> Self {
+    pub(super) fn new(test: Option<&Test>) -> Self {
         let test = test.cloned().unwrap_or_default();
         Self {
             id: test.name.rsplit('/').next().unwrap_or_default().to_owned(),
@@ -237,6 +237,8 @@ struct RunRow<'a> {
     message: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     revision: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quarantine: Option<Mark>,
     tags: std::collections::BTreeMap<&'a str, &'a str>,
 }
 
@@ -260,6 +262,7 @@ impl<'a> HistoryDocument<'a> {
             seconds: duration(run.duration.as_ref()).map(|it| it.as_secs_f64()),
             message: &run.message,
             revision: &run.revision,
+            quarantine: run.quarantine.as_ref().map(Mark::new),
             tags: run
                 .tags
                 .iter()
@@ -337,9 +340,10 @@ fn history_text(found: &GetTestHistoryResponse, terminal: &Terminal) -> String {
 }
 
 fn word(run: &TestRun) -> &'static str {
-    match run.flaky {
-        true => "flaky",
-        false => name(run.state()),
+    match (run.flaky, &run.quarantine) {
+        (true, _) => "flaky",
+        (_, Some(_)) => "quarantined",
+        _ => name(run.state()),
     }
 }
 
@@ -422,6 +426,8 @@ struct ChangeRow {
     seconds_before: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     seconds_after: Option<f64>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    quarantined: bool,
 }
 
 impl ChangeRow {
@@ -434,6 +440,7 @@ impl ChangeRow {
             after: name(change.after()),
             seconds_before: seconds(change.duration_before.as_ref()),
             seconds_after: seconds(change.duration_after.as_ref()),
+            quarantined: change.quarantined,
         }
     }
 }
@@ -444,6 +451,7 @@ struct Comparison {
     new_failures: Vec<ChangeRow>,
     fixed: Vec<ChangeRow>,
     still_failing: Vec<ChangeRow>,
+    quarantined: Vec<ChangeRow>,
     slower: Vec<ChangeRow>,
     added: i32,
     removed: i32,
@@ -463,6 +471,7 @@ pub(crate) async fn compare(arguments: Compare, global: &Global) -> Result<Exit,
             new_failures: rows(&found.new_failures),
             fixed: rows(&found.fixed),
             still_failing: rows(&found.still_failing),
+            quarantined: rows(&found.quarantined),
             slower: rows(&found.slower),
             added: found.added,
             removed: found.removed,
@@ -500,6 +509,11 @@ fn comparison_text(
     for (heading, changes, style) in [
         ("new failures", &found.new_failures, Style::Red),
         ("still failing", &found.still_failing, Style::Red),
+        (
+            "new failures in quarantine",
+            &found.quarantined,
+            Style::Yellow,
+        ),
         ("fixed", &found.fixed, Style::Green),
         ("slower", &found.slower, Style::Yellow),
     ] {
@@ -509,7 +523,10 @@ fn comparison_text(
         let heading = format!("{heading}: {}", changes.len());
         text.push_str(&format!("{}\n", terminal.paint(style, &heading)));
         for change in changes {
-            let title = change.test.as_ref().map(title).unwrap_or_default();
+            let mut title = change.test.as_ref().map(title).unwrap_or_default();
+            if change.quarantined && style == Style::Red {
+                title.push_str("  in quarantine");
+            }
             let times = [&change.duration_before, &change.duration_after];
             let times = times.map(|told| duration(told.as_ref()).map(measure::duration));
             let took = match times {

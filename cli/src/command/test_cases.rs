@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 use muster_proto::v1::{
-    ListReportsRequest, ListTestCasesRequest, Report, Test, TestCase, TestCounts, report,
-    test_case::State,
+    ListReportsRequest, ListTestCasesRequest, Quarantine, Report, Test, TestCase, TestCounts,
+    report, test_case::State,
 };
 use serde::Serialize;
 
@@ -33,7 +33,7 @@ Examples:
   muster tests smoke-3 --reports        which files were read, and what is wrong with them
   muster tests smoke-3 --output json | jq '.tests[].name'
 
-Exit code 1 means that a test did not pass.";
+Exit code 1 means that a test did not pass; of tests in quarantine that does not count.";
 
 /// Show the tests of an execution and of its workers and members
 #[derive(Debug, Args)]
@@ -76,6 +76,7 @@ pub(crate) struct Counts {
     errors: i64,
     skipped: i64,
     flaky: i64,
+    quarantined: i64,
 }
 
 impl Counts {
@@ -88,12 +89,18 @@ impl Counts {
             errors: counts.errors,
             skipped: counts.skipped,
             flaky: counts.flaky,
+            quarantined: counts.quarantined,
         }
     }
 
     /// Those that did not pass.
-    pub(crate) const fn bad(&self) -> i64 {
+    const fn failures(&self) -> i64 {
         self.failed + self.errors
+    }
+
+    /// Those that did not pass and count.
+    pub(crate) const fn bad(&self) -> i64 {
+        self.failures() - self.quarantined
     }
 
     /// Whether there are none.
@@ -101,22 +108,53 @@ impl Counts {
         self.passed + self.failed + self.errors + self.skipped == 0
     }
 
-    /// In words: `12 passed (1 flaky), 1 failed`.
+    /// In words: `12 passed (1 flaky), 2 failed (1 in quarantine)`.
     pub(crate) fn words(&self) -> String {
         let mut words = vec![match self.flaky {
             0 => format!("{} passed", self.passed),
             flaky => format!("{} passed ({flaky} flaky)", self.passed),
         }];
-        for (count, word) in [
-            (self.failed, "failed"),
-            (self.errors, "with errors"),
-            (self.skipped, "skipped"),
-        ] {
+        for (count, word) in [(self.failed, "failed"), (self.errors, "with errors")] {
             if count > 0 {
                 words.push(format!("{count} {word}"));
             }
         }
+        if self.quarantined > 0
+            && let Some(last) = words.last_mut()
+        {
+            last.push_str(&format!(" ({} in quarantine)", self.quarantined));
+        }
+        if self.skipped > 0 {
+            words.push(format!("{} skipped", self.skipped));
+        }
         words.join(", ")
+    }
+}
+
+/// Why and until when a failure does not count.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Mark {
+    reason: String,
+    expire_time: Option<jiff::Timestamp>,
+}
+
+impl Mark {
+    /// Of the wire.
+    pub(crate) fn new(quarantine: &Quarantine) -> Self {
+        Self {
+            reason: quarantine.reason.clone(),
+            expire_time: crate::json::time(quarantine.expire_time.as_ref()),
+        }
+    }
+
+    /// In words, for people.
+    fn words(&self) -> String {
+        let reason = escape::visible(&self.reason);
+        match self.expire_time {
+            Some(end) => format!("in quarantine until {}: {reason}", measure::local(end)),
+            None => format!("in quarantine: {reason}"),
+        }
     }
 }
 
@@ -148,6 +186,8 @@ struct Row {
     report: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     attachments: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quarantine: Option<Mark>,
 }
 
 /// A state by its name.
@@ -298,14 +338,18 @@ pub(crate) async fn summary(client: &Client, execution: &str, terminal: &Termina
             let title = case.test.as_ref().map(title).unwrap_or_default();
             let first = case.message.lines().next().unwrap_or_default();
             let message = terminal.paint(Style::Dim, &escape::visible(first));
-            let word = terminal.paint(Style::Red, &format!("{:>9}", name(case.state())));
+            let (word, style) = match case.quarantine {
+                Some(_) => ("quarantined", Style::Yellow),
+                None => (name(case.state()), Style::Red),
+            };
+            let word = terminal.paint(style, &format!("{word:>9}"));
             text.push_str(&format!("           {word}  {title}  {message}\n"));
         }
         let shown = i64::try_from(response.test_cases.len()).unwrap_or(0);
-        if counts.bad() > shown {
+        if counts.failures() > shown {
             text.push_str(&format!(
                 "                      and {} more\n",
-                counts.bad() - shown
+                counts.failures() - shown
             ));
         }
         return text;
@@ -332,6 +376,7 @@ fn row(case: &TestCase) -> Row {
         execution: case.execution.clone(),
         report: case.report.clone(),
         attachments: case.attachments.clone(),
+        quarantine: case.quarantine.as_ref().map(Mark::new),
     }
 }
 
@@ -364,6 +409,7 @@ fn show(found: &Found, full: bool, global: &Global) -> Result<(), Error> {
 
 fn line(case: &TestCase, terminal: &Terminal) -> String {
     let style = match case.state() {
+        State::Failed | State::Error if case.quarantine.is_some() => Style::Yellow,
         State::Failed | State::Error => Style::Red,
         State::Passed if case.flaky => Style::Yellow,
         State::Passed => Style::Green,
@@ -371,6 +417,8 @@ fn line(case: &TestCase, terminal: &Terminal) -> String {
     };
     let word = if case.flaky {
         "flaky"
+    } else if case.quarantine.is_some() {
+        "quarantined"
     } else {
         name(case.state())
     };
@@ -388,6 +436,11 @@ fn account(case: &TestCase, full: bool, terminal: &Terminal) -> String {
     };
     let most = if full { usize::MAX } else { MOST_LINES };
     let mut shown = String::new();
+    if let Some(quarantine) = &case.quarantine {
+        let words = Mark::new(quarantine).words();
+        let words = terminal.paint(Style::Yellow, &words);
+        shown.push_str(&format!("         {words}\n"));
+    }
     let mut lines = text.trim_end().lines();
     for line in lines.by_ref().take(most) {
         let line = terminal.paint(Style::Dim, &escape::visible(line));

@@ -13,6 +13,8 @@ use crate::{
 
 /// How the conductor says that a condition was false.
 const CONDITION: &str = "its condition is false: ";
+/// Reason of a step that passed although tests of it failed, all in quarantine.
+const QUARANTINED: &str = "QUARANTINED";
 /// Widest name of a step for which the others are indented.
 const MAX_NAME: usize = 40;
 
@@ -200,6 +202,8 @@ fn details(step: &StepResult) -> String {
         ));
     } else if state != step_result::State::Passed && told {
         parts.push(why(&step.reason, &step.message));
+    } else if state == step_result::State::Passed && step.reason == QUARANTINED {
+        parts.push(escape::visible(&step.message));
     } else if state == step_result::State::Passed && step.negative {
         parts.push("failed, as it should".to_owned());
     } else if let (step_result::State::Failed, Some(code)) = (state, step.exit_code) {

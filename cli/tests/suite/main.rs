@@ -18,6 +18,7 @@ mod lint;
 mod local;
 mod loss;
 mod metrics;
+mod quarantine;
 mod remote;
 mod requests;
 mod reruns;

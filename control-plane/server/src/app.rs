@@ -17,6 +17,7 @@ mod hub;
 mod logs;
 mod manifests;
 mod projects;
+mod quarantine;
 mod queue;
 mod reports;
 mod retention;
@@ -51,6 +52,7 @@ pub(crate) use logs::{
     groups as log_groups, millis as log_millis,
 };
 pub(crate) use manifests::ManifestChange;
+pub(crate) use quarantine::{Expiration, WantedQuarantine};
 pub(crate) use reports::MOST_READING;
 pub(crate) use retention::{Orphans, Plan as RetentionPlan, Planned, part_name};
 

@@ -15,6 +15,7 @@ mod name;
 mod observe;
 mod page;
 mod projects;
+mod quarantine;
 mod queue;
 mod recovery;
 mod request;

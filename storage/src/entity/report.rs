@@ -25,6 +25,7 @@ pub struct Model {
     pub duration: Option<i64>,
     pub summary_json: String,
     pub create_time: i64,
+    pub quarantined: i64,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -27,6 +27,8 @@ pub struct Model {
     pub kind: Option<String>,
     pub stack: Option<String>,
     pub detail_json: Option<String>,
+    pub quarantine_reason: Option<String>,
+    pub quarantine_until: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

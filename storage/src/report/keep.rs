@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use jiff::Timestamp;
 use muster_core::{
     id::{ArtifactId, ProjectId},
     test_history::TestState,
@@ -20,8 +21,9 @@ use crate::{
         test_result as result_row,
     },
     error::Kind,
+    quarantine,
     queue::Queue,
-    text,
+    text, time,
     transaction::Failure,
 };
 
@@ -92,14 +94,16 @@ impl Queue<'_> {
         cases: &[NewCase],
         read: &Read,
     ) -> Result<(), Error> {
+        let mut quarantined = 0;
         for (number, part) in cases.chunks(PART).enumerate() {
-            self.keep_cases(artifact, number * PART, part).await?;
+            quarantined += self.keep_cases(artifact, number * PART, part).await?;
         }
-        self.end_report(artifact, read).await
+        self.end_report(artifact, read, quarantined).await
     }
 
     /// Keeps some tests of a report, at most [`PART`], of which the first is number `first`. For reports that
-    /// are not to be held whole; [`end_report`](Self::end_report) comes last.
+    /// are not to be held whole; [`end_report`](Self::end_report) comes last. Returns how many of them did
+    /// not pass and are in quarantine.
     ///
     /// # Errors
     ///
@@ -109,10 +113,11 @@ impl Queue<'_> {
         artifact: ArtifactId,
         first: usize,
         part: &[NewCase],
-    ) -> Result<(), Error> {
+    ) -> Result<i64, Error> {
+        let now = self.store.clock().now();
         self.store
             .transaction("keep_tests", |tx| async move {
-                keep(&*tx, artifact, first, part).await
+                keep(&*tx, artifact, first, part, now).await
             })
             .await
     }
@@ -149,12 +154,17 @@ impl Queue<'_> {
             .await
     }
 
-    /// Keeps what a report says as a whole, when its tests are kept.
+    /// Keeps what a report says as a whole, when its tests are kept, of which so many are in quarantine.
     ///
     /// # Errors
     ///
     /// As of [`keep_report`](Self::keep_report).
-    pub async fn end_report(&self, artifact: ArtifactId, read: &Read) -> Result<(), Error> {
+    pub async fn end_report(
+        &self,
+        artifact: ArtifactId,
+        read: &Read,
+        quarantined: i64,
+    ) -> Result<(), Error> {
         self.store
             .transaction("keep_report", |tx| async move {
                 let state = match read.broken {
@@ -170,6 +180,7 @@ impl Queue<'_> {
                     errors: Set(counts.errors),
                     skipped: Set(counts.skipped),
                     flaky: Set(counts.flaky),
+                    quarantined: Set(quarantined),
                     duration: Set(read.duration),
                     summary_json: Set(read.summary.clone()),
                     ..Default::default()
@@ -188,28 +199,31 @@ impl Queue<'_> {
     }
 }
 
+/// Keeps a part. Returns how many tests in it did not pass and are in quarantine.
 async fn keep<C: ConnectionTrait>(
     db: &C,
     artifact: ArtifactId,
     first: usize,
     cases: &[NewCase],
-) -> Result<(), Failure> {
+    now: Timestamp,
+) -> Result<i64, Failure> {
     // Against who replaces or deletes its file.
     let report = row::Entity::find_by_id(artifact.as_uuid())
         .lock_exclusive()
         .one(db)
         .await?
         .ok_or_else(|| Error::not_found(Kind::Artifact, artifact))?;
-    let run: Option<(i64, String)> = execution_row::Entity::find_by_id(report.execution_id)
+    let run: Option<(i64, String, String)> = execution_row::Entity::find_by_id(report.execution_id)
         .select_only()
         .columns([
             execution_row::Column::CreateTime,
             execution_row::Column::TagsJson,
+            execution_row::Column::Workflow,
         ])
         .into_tuple()
         .one(db)
         .await?;
-    let (run_time, tags) =
+    let (run_time, tags, workflow) =
         run.ok_or_else(|| Error::not_found(Kind::Execution, report.execution_id))?;
     name(db, report.project_id.into(), cases, report.create_time).await?;
     let revision = revision(&tags)?;
@@ -223,10 +237,17 @@ async fn keep<C: ConnectionTrait>(
         .into_iter()
         .map(|row| (row.identity.clone(), row))
         .collect();
+    let bad = cases.iter().filter(|case| case.state.is_bad());
+    let bad = bad.map(|case| case.identity.to_vec()).collect();
+    let marks = quarantine::marks(db, report.project_id, &workflow, bad, now).await?;
+    let quarantined = i64::try_from(marks.len()).unwrap_or(i64::MAX);
     let mut rows = Vec::with_capacity(cases.len());
     let mut replaced = Vec::new();
     for (place, case) in cases.iter().enumerate() {
+        let mark = marks.get(&case.identity);
         let new = result_row::Model {
+            quarantine_reason: mark.map(|mark| mark.reason.clone()),
+            quarantine_until: mark.map(|mark| time::millis(mark.expire_time)),
             execution_id: report.execution_id,
             identity: case.identity.to_vec(),
             project_id: report.project_id,
@@ -265,7 +286,7 @@ async fn keep<C: ConnectionTrait>(
             .await?;
     }
     entity::insert_all::<result_row::Entity, _>(db, &rows).await?;
-    Ok(())
+    Ok(quarantined)
 }
 
 /// Two tellings of one test in one execution. That of a later attempt counts; it is flaky when it passed
@@ -384,6 +405,8 @@ mod tests {
             kind: None,
             stack: None,
             detail_json: None,
+            quarantine_reason: None,
+            quarantine_until: None,
         }
     }
 

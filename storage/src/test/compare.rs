@@ -27,6 +27,8 @@ pub struct Outcome {
     pub state: TestState,
     /// How long it took, in milliseconds; the longest, when several children ran it.
     pub duration: Option<i64>,
+    /// It did not pass and was in quarantine, wherever it did not pass.
+    pub quarantined: bool,
 }
 
 /// A test in two executions.
@@ -52,6 +54,8 @@ pub struct Comparison {
     pub still_failing: Vec<Change>,
     /// Those that take longer, the worst first.
     pub slower: Vec<Change>,
+    /// Those that do not pass, and did, and are in quarantine; by name.
+    pub quarantined: Vec<Change>,
     /// How many are new.
     pub added: i64,
     /// How many are gone.
@@ -62,12 +66,14 @@ pub struct Comparison {
     pub counts: Counts,
 }
 
-/// States by how bad they are, as the statement has them.
-const WORST: [TestState; 4] = [
-    TestState::Error,
-    TestState::Failed,
-    TestState::Passed,
-    TestState::Skipped,
+/// States by how bad they are, and whether in quarantine, as the statement has them.
+const WORST: [Standing; 6] = [
+    (TestState::Error, false),
+    (TestState::Failed, false),
+    (TestState::Error, true),
+    (TestState::Failed, true),
+    (TestState::Passed, false),
+    (TestState::Skipped, false),
 ];
 
 /// Which tests count for an execution.
@@ -160,7 +166,8 @@ fn sql(backend: DbBackend, [base, newer]: [Side; 2]) -> String {
     let side = |side: Side, place: &str| {
         let condition = side.condition(place);
         format!(
-            "SELECT identity, min(CASE state WHEN 'error' THEN 0 WHEN 'failed' THEN 1 WHEN 'passed' THEN 2 ELSE 3 END) AS state,
+            "SELECT identity, min(CASE state WHEN 'error' THEN 0 WHEN 'failed' THEN 1 WHEN 'passed' THEN 4 ELSE 5 END
+                 + CASE WHEN quarantine_until IS NULL THEN 0 ELSE 2 END) AS state,
                max(duration) AS duration
              FROM test_results WHERE {condition} GROUP BY identity"
         )
@@ -174,18 +181,23 @@ fn sql(backend: DbBackend, [base, newer]: [Side; 2]) -> String {
     let lists = [
         list(
             1,
-            "state_after < 2 AND (state_before IS NULL OR state_before > 1)",
+            "state_after < 2 AND (state_before IS NULL OR state_before > 3)",
             "identity",
         ),
-        list(2, "state_after = 2 AND state_before < 2", "identity"),
-        list(3, "state_after < 2 AND state_before < 2", "identity"),
+        list(2, "state_after = 4 AND state_before < 4", "identity"),
+        list(3, "state_after < 4 AND state_before < 4", "identity"),
         list(
             4,
             &format!(
-                "state_after = 2 AND state_before = 2 AND duration_after - duration_before > {SLOWER}
+                "state_after = 4 AND state_before = 4 AND duration_after - duration_before > {SLOWER}
                  AND duration_after - duration_before > duration_before / 2"
             ),
             "duration_after - duration_before DESC, identity",
+        ),
+        list(
+            5,
+            "state_after IN (2, 3) AND (state_before IS NULL OR state_before > 3)",
+            "identity",
         ),
     ];
     format!(
@@ -206,8 +218,8 @@ impl Comparison {
     fn of(rows: Vec<Row>, names: &HashMap<Vec<u8>, Test>) -> Result<Self, Failure> {
         let mut all = Self::default();
         for row in rows {
-            let before = row.state_before.map(state).transpose()?;
-            let after = row.state_after.map(state).transpose()?;
+            let before = row.state_before.map(standing).transpose()?;
+            let after = row.state_after.map(standing).transpose()?;
             let Some(identity) = row.identity else {
                 match (before, after) {
                     (None, _) => all.added += row.many,
@@ -225,26 +237,22 @@ impl Comparison {
                 after.ok_or_else(|| Failure::internal("compare tests", "one has no state"))?;
             let change = Change {
                 test: test.clone(),
-                before: before.map(|state| Outcome {
-                    state,
-                    duration: row.duration_before,
-                }),
-                after: Outcome {
-                    state: after,
-                    duration: row.duration_after,
-                },
+                before: before.map(|standing| outcome(standing, row.duration_before)),
+                after: outcome(after, row.duration_after),
             };
             match row.list {
                 1 => all.new_failures.push(change),
                 2 => all.fixed.push(change),
                 3 => all.still_failing.push(change),
-                _ => all.slower.push(change),
+                4 => all.slower.push(change),
+                _ => all.quarantined.push(change),
             }
         }
         for list in [
             &mut all.new_failures,
             &mut all.fixed,
             &mut all.still_failing,
+            &mut all.quarantined,
         ] {
             list.sort_by(|a, b| (&a.test.class, &a.test.name).cmp(&(&b.test.class, &b.test.name)));
         }
@@ -257,18 +265,34 @@ impl Comparison {
 }
 
 impl Counts {
-    fn add(&mut self, state: Option<TestState>, many: i64) {
+    fn add(&mut self, standing: Option<Standing>, many: i64) {
+        let Some((state, quarantined)) = standing else {
+            return;
+        };
         match state {
-            None => {}
-            Some(TestState::Passed) => self.passed += many,
-            Some(TestState::Skipped) => self.skipped += many,
-            Some(TestState::Failed) => self.failed += many,
-            Some(TestState::Error) => self.errors += many,
+            TestState::Passed => self.passed += many,
+            TestState::Skipped => self.skipped += many,
+            TestState::Failed => self.failed += many,
+            TestState::Error => self.errors += many,
+        }
+        if quarantined {
+            self.quarantined += many;
         }
     }
 }
 
-fn state(number: i32) -> Result<TestState, Failure> {
+/// How a test ended, and whether that is a failure in quarantine.
+type Standing = (TestState, bool);
+
+fn outcome((state, quarantined): Standing, duration: Option<i64>) -> Outcome {
+    Outcome {
+        state,
+        duration,
+        quarantined,
+    }
+}
+
+fn standing(number: i32) -> Result<Standing, Failure> {
     let known = usize::try_from(number).ok().and_then(|at| WORST.get(at));
     known
         .copied()

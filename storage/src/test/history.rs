@@ -20,6 +20,7 @@ use super::{Identity, Test, Tests, state};
 use crate::{
     Error,
     entity::{attempt as attempt_row, execution as execution_row, test_result as row},
+    quarantine::Mark,
     text, time,
     transaction::Failure,
 };
@@ -49,6 +50,8 @@ pub struct Entry {
     pub tries: i32,
     /// Why it did not pass.
     pub message: Option<String>,
+    /// It did not pass and was in quarantine.
+    pub quarantine: Option<Mark>,
 }
 
 /// Which runs of a test are wanted.
@@ -88,6 +91,8 @@ struct Told {
     run_time: i64,
     revision: Option<String>,
     message: Option<String>,
+    quarantine_reason: Option<String>,
+    quarantine_until: Option<i64>,
 }
 
 impl Tests<'_> {
@@ -162,6 +167,8 @@ impl Tests<'_> {
                 row::Column::RunTime,
                 row::Column::Revision,
                 row::Column::Message,
+                row::Column::QuarantineReason,
+                row::Column::QuarantineUntil,
             ])
             .filter(row::Column::ProjectId.eq(self.project.as_uuid()))
             .filter(row::Column::Identity.eq(id.to_vec()))
@@ -253,6 +260,7 @@ async fn runs<C: ConnectionTrait>(
 
 fn entry(row: Told, run: &Run) -> Result<Entry, Failure> {
     Ok(Entry {
+        quarantine: Mark::from_columns(row.quarantine_reason.as_deref(), row.quarantine_until),
         execution: row.execution_id.into(),
         display_name: run.display_name.clone(),
         workflow: run.workflow.clone(),

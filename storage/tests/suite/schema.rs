@@ -47,6 +47,7 @@ async fn servers_that_start_together_do_not_disturb_each_other(db: Database) {
     for table in [
         "taken_over",
         "counted_executions",
+        "quarantined_tests",
         "test_results",
         "tests",
         "reports",

@@ -101,6 +101,7 @@ async fn greet(
             .map(|work| work.display_name.clone())
             .unwrap_or_default(),
         max_log: attempt.work().map_or(0, |work| work.max_log),
+        judges: true,
     };
     say(sender, Say::Welcome(welcome)).await?;
     Ok(orders)
@@ -144,7 +145,8 @@ async fn hear(
                 | Said::Artifact(_)
                 | Said::Archive(_)
                 | Said::Credential(_)
-                | Said::Durations(_),
+                | Said::Durations(_)
+                | Said::Verdict(_),
             )
             | None => {
                 return Err(invalid(

@@ -427,6 +427,13 @@ impl AgentLinkService for Service {
     ) -> Result<Response<v1::ReadDurationsResponse>, Status> {
         Err(Status::unimplemented("this server knows no durations"))
     }
+
+    async fn judge_step(
+        &self,
+        _request: Request<v1::JudgeStepRequest>,
+    ) -> Result<Response<v1::JudgeStepResponse>, Status> {
+        Err(Status::unimplemented("this server knows no quarantine"))
+    }
 }
 
 /// The tests here start no children.

@@ -37,6 +37,7 @@ pub(super) fn write(
                 collection.send(Item::File {
                     path: name.to_owned(),
                     mode: 0o644,
+                    modified_ms: 0,
                 })?;
                 let sender = Sender::new(collection.items.clone());
                 let encoder = GzEncoder::new(sender, Compression::fast());
@@ -47,7 +48,7 @@ pub(super) fn write(
         let mut header = tar::Header::new_gnu();
         header.set_size(found.size);
         header.set_mode(found.mode);
-        header.set_mtime(found.modified);
+        header.set_mtime(u64::try_from(found.modified_ms / 1000).unwrap_or(0));
         let appended = archive.append_data(&mut header, &path, &mut content);
         if collection.items.is_closed() {
             return Err(Closed);

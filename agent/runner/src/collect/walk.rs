@@ -36,8 +36,8 @@ pub(super) struct Found {
     pub(super) mode: u32,
     /// Its length when it was opened.
     pub(super) size: u64,
-    /// Seconds since the epoch.
-    pub(super) modified: u64,
+    /// When its content last changed, milliseconds since the epoch.
+    pub(super) modified_ms: i64,
 }
 
 /// Why a place gives no file, in one line for people.
@@ -240,7 +240,7 @@ impl<'a> Walk<'a> {
                 file,
                 mode: metadata.mode() & 0o777,
                 size: metadata.len(),
-                modified: u64::try_from(metadata.mtime()).unwrap_or(0),
+                modified_ms: metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000,
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {

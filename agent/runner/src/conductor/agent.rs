@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -86,6 +86,8 @@ pub(super) struct Agent {
     token: String,
     /// Makes pauses differ between conductors.
     seed: AtomicU64,
+    /// The one that was heard last takes connections for verdicts.
+    judges: AtomicBool,
 }
 
 enum Way {
@@ -129,7 +131,19 @@ impl Agent {
             token: variable("MUSTER_ATTEMPT_TOKEN")?,
             attempt,
             seed: AtomicU64::new(seed),
+            judges: AtomicBool::new(false),
         })
+    }
+
+    /// Whether the one that was heard last takes connections for verdicts: an older one would take
+    /// them for others.
+    pub(super) fn judges(&self) -> bool {
+        self.judges.load(Ordering::Relaxed)
+    }
+
+    /// Notes what a welcome says of that.
+    pub(super) fn set_judges(&self, judges: bool) {
+        self.judges.store(judges, Ordering::Relaxed);
     }
 
     /// Connects for a purpose; tries for ever, since a test goes on without its agent.

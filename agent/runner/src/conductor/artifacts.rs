@@ -28,6 +28,8 @@ struct Round {
     sent: u64,
     /// Names of the files that were found.
     found: HashSet<String>,
+    /// When each of them last changed.
+    times: Vec<(String, i64)>,
     again: Vec<String>,
     problems: Vec<String>,
     /// The first problem that is more than a link or a special file left out.
@@ -41,10 +43,14 @@ pub(super) struct Sent {
     pub(super) files: u64,
     /// Why it is not all that it should be. A shim does not tell.
     pub(super) failed: Option<String>,
+    /// Nothing was left out, for whatever reason.
+    pub(super) whole: bool,
+    /// Each file with the time when its content last changed.
+    pub(super) times: Vec<(String, i64)>,
 }
 
 impl At<'_> {
-    pub(super) async fn collect(&self, artifacts: &Artifacts) -> Result<(), Failure> {
+    pub(super) async fn collect(&self, artifacts: &Artifacts) -> Result<Sent, Failure> {
         let shim = match artifacts.container {
             Some(index) => self.run.pod.connected(self.container(index)?),
             None => None,
@@ -73,9 +79,7 @@ impl At<'_> {
             names_only: false,
             shared_only: shim.is_none(),
         };
-        self.collect_request(shim, request, "artifacts")
-            .await
-            .map(drop)
+        self.collect_request(shim, request, "artifacts").await
     }
 
     /// Collects and sends files, as often as it takes.
@@ -90,7 +94,10 @@ impl At<'_> {
         if let Err(error) = Patterns::parse(&request.base, &given) {
             return Err(Failure::new("PATTERN", format!("{what}: {error}")));
         }
-        let mut sent = Sent::default();
+        let mut sent = Sent {
+            whole: true,
+            ..Sent::default()
+        };
         let mut wanted = Vec::new();
         let mut pause = PAUSES.0;
         loop {
@@ -99,6 +106,9 @@ impl At<'_> {
                 cause = self.limits.reached() => return Err(Failure::stopped(&cause, self.step)),
             };
             sent.files += round.sent;
+            sent.whole &= round.problems.is_empty();
+            // One that is sent again may be another one by now.
+            sent.times.extend(round.times);
             // An archive that is sent again is another one.
             sent.failed = match request.archive {
                 Some(_) => round.failed,
@@ -201,8 +211,12 @@ impl Taker<'_, '_> {
         loop {
             match line.hear().await? {
                 Told::File(file) if file.id == id => {
-                    let (path, mode) = (file.path, file.mode);
-                    self.take(Item::File { path, mode }).await;
+                    let begin = Item::File {
+                        path: file.path,
+                        mode: file.mode,
+                        modified_ms: file.modified_ms,
+                    };
+                    self.take(begin).await;
                 }
                 Told::Data(data) if data.id == id && data.data.is_empty() => {
                     self.take(Item::FileEnd).await;
@@ -230,8 +244,13 @@ impl Taker<'_, '_> {
 
     async fn take(&mut self, item: Item) {
         match item {
-            Item::File { path, mode } => {
+            Item::File {
+                path,
+                mode,
+                modified_ms,
+            } => {
                 self.round.found.insert(path.clone());
+                self.round.times.push((path.clone(), modified_ms));
                 if let Some((_, left_out)) = &mut self.full {
                     *left_out += 1;
                     return;

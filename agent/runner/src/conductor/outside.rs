@@ -256,6 +256,7 @@ async fn list(mut line: Locked<'_>, patterns: Vec<String>, names: &mut Names) ->
             Told::File(file) if file.id == id => names.take(Item::File {
                 path: file.path,
                 mode: file.mode,
+                modified_ms: file.modified_ms,
             }),
             Told::CollectEnd(end) if end.id == id => {
                 names.problems = end.problems;

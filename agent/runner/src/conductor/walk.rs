@@ -1,5 +1,7 @@
 //! Walking the plan: conditions, tries, timeouts, nesting, and what it all comes to.
 
+mod pardon;
+
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
@@ -27,10 +29,17 @@ use super::{
     scope::{self, Known, RESULTS, Results, Services, Sight, results_of},
     surroundings::Surroundings,
 };
-use crate::{beneath, clock::now_ms};
+use crate::{
+    beneath,
+    clock::{file_now_ms, now_ms},
+};
+use pardon::{Pardon, Tried};
 
 /// Where a step leaves its outputs, and the longest one that counts, in bytes.
 const OUTPUTS: (&str, u64) = ("/testkube/outputs", 4096);
+
+/// Reason of a step that passed although tests of it failed.
+const QUARANTINED: &str = "QUARANTINED";
 
 /// Most outputs of a step.
 const MOST_OUTPUTS: usize = 1000;
@@ -53,6 +62,7 @@ pub(super) async fn walk(run: Rc<Run>, halt: Halt) -> Ended {
         first_failure: RefCell::default(),
         last_failure: RefCell::default(),
         told: Cell::new(false),
+        began: Cell::new(i64::MAX),
         run: Rc::clone(&run),
     };
     if let Err(error) = make_outputs(&run) {
@@ -166,6 +176,8 @@ struct Walk {
     last_failure: RefCell<Option<String>>,
     /// A step was told of a cancel, and may have done something else for it.
     told: Cell<bool>,
+    /// When the newest process began, by the clock of files.
+    began: Cell<i64>,
 }
 
 impl Walk {
@@ -234,7 +246,7 @@ impl Walk {
             }
             Err(failure) => {
                 self.begin(step, &name);
-                return self.finish(step, &name, 1, Err(failure)).await;
+                return self.finish(step, &name, 1, Tried::failed(failure)).await;
             }
         }
         self.begin(step, &name);
@@ -242,17 +254,19 @@ impl Walk {
             && let Some(cause) = self.hold(step, limits).await
         {
             let stopped = Failure::stopped(&cause, &step.reference);
-            return self.finish(step, &name, 1, Err(stopped)).await;
+            return self.finish(step, &name, 1, Tried::failed(stopped)).await;
         }
-        let (tries, result) = self.tries(step, passed, limits).await;
+        let (tries, mut tried) = self.tries(step, passed, limits).await;
         // Of the steps in a group each tells for itself.
         let does =
             |one: &Operation| !matches!(one, Operation::Steps { .. } | Operation::Artifacts(_));
         if limits.is_canceled() && step.operations.iter().any(does) {
             self.told.set(true);
         }
-        let result = self.artifacts(step, &sight, limits, result).await;
-        self.finish(step, &name, tries, result).await
+        if !tried.kept {
+            tried.result = self.artifacts(step, &sight, limits, tried.result).await;
+        }
+        self.finish(step, &name, tries, tried).await
     }
 
     /// A step that begins paused waits for somebody; a slot of the agent it does not take. Returns
@@ -271,28 +285,26 @@ impl Walk {
     }
 
     /// Tries a step as often as it may be tried.
-    async fn tries(
-        &self,
-        step: &Step,
-        passed: bool,
-        limits: &Limits,
-    ) -> (u32, Result<(), Failure>) {
+    async fn tries(&self, step: &Step, passed: bool, limits: &Limits) -> (u32, Tried) {
         let mut tries = 1;
         loop {
             let result = invert(step.negative, self.once(step, passed, limits).await);
+            let sight = self.sight(step, passed, None);
+            let tried = self.judge(step, &sight, limits, result).await;
             let Some(retry) = &step.retry else {
-                return (tries, result);
+                return (tries, tried);
             };
+            let result = &tried.result;
             let is_hopeless = result.as_ref().is_err_and(|failure| {
                 (retry.backoff && HOPELESS.contains(&failure.reason.as_str()))
                     || never_starts(&self.run, tries)
             });
             if tries > retry.count || limits.cause().is_some() || is_hopeless {
-                return (tries, result);
+                return (tries, tried);
             }
-            let own = status(&result);
+            let own = status(result);
             // What this try gave out may decide.
-            self.know(step, own, exit_code(&result), true);
+            self.know(step, own, tried.exit_code(), true);
             let sight = self.sight(step, result.is_ok(), Some(own));
             let at = At {
                 run: &self.run,
@@ -301,12 +313,12 @@ impl Walk {
                 limits,
             };
             match condition(&at, step, &retry.until).await {
-                Ok(true) => return (tries, result),
+                Ok(true) => return (tries, tried),
                 Ok(false) => {}
-                Err(failure) => return (tries, Err(failure)),
+                Err(failure) => return (tries, Tried::failed(failure)),
             }
             tries += 1;
-            self.tell_failure(step, &result);
+            self.tell_failure(step, result);
             if retry.backoff {
                 tokio::select! {
                     () = tokio::time::sleep(backoff(tries)) => {}
@@ -341,6 +353,7 @@ impl Walk {
             limits,
         };
         let limits = timeout(&at, step).await?;
+        self.began.set(i64::MAX);
         self.operations(step, passed, &limits).await
     }
 
@@ -380,7 +393,10 @@ impl Walk {
                 Operation::Files { container, files } => at.files(*container, files).await,
                 Operation::Git(git) => at.git(git).await,
                 Operation::Tarball { url, path } => at.tarball(url, path).await,
-                Operation::Run(process) => at.process(process).await,
+                Operation::Run(process) => {
+                    self.began.set(file_now_ms());
+                    at.process(process).await
+                }
                 Operation::Services { services, lasting } => {
                     let mut begun = Vec::new();
                     let ready = at.services(index, services, &mut begun).await;
@@ -421,7 +437,7 @@ impl Walk {
                 step: &step.reference,
                 limits: &limits,
             };
-            let collected = at.collect(artifacts).await;
+            let collected = at.collect(artifacts).await.map(drop);
             if result.is_ok() {
                 result = collected;
             }
@@ -443,13 +459,9 @@ impl Walk {
     }
 
     /// Writes down what a step came to. Returns what it means for the group around it.
-    async fn finish(
-        &self,
-        step: &Step,
-        name: &str,
-        tries: u32,
-        result: Result<(), Failure>,
-    ) -> Verdict {
+    async fn finish(&self, step: &Step, name: &str, tries: u32, tried: Tried) -> Verdict {
+        let exit_code = tried.exit_code();
+        let Tried { result, pardon, .. } = tried;
         let verdict = match step.optional {
             true => Verdict::Passed,
             false => Verdict::of(&result),
@@ -467,10 +479,19 @@ impl Walk {
                 ));
             }
         }
-        self.know(step, known, exit_code(&result), true);
+        if let Some(pardon) = &pardon {
+            let remark = format!("{name}: {}, which does not count", pardon.message);
+            self.run.spool.remark(&step.reference, &remark).await;
+        }
+        self.know(step, known, exit_code, true);
         self.run.board.update(&step.reference, |status| {
             status.tries = tries;
             settle(status, &result, step.negative);
+            if let Some(Pardon { exit_code, message }) = pardon {
+                status.exit_code = exit_code;
+                QUARANTINED.clone_into(&mut status.reason);
+                status.message = message;
+            }
         });
         verdict
     }

@@ -11,8 +11,9 @@ use std::{
 use muster_proto::runner::v1::{
     Acknowledge, AgentMessage, AgentWelcome, ArtifactAck, Cancel, ChildrenAnswer, Completed,
     CompletedAck, ConductorHello, ConductorMessage, CredentialGiven, DurationsGiven, Log,
-    LogStream, Progress, Refused, StepStatus, agent_message::Message, artifact_part::Part,
-    children_order::Order, conductor_hello::Purpose, conductor_message::Message as Said,
+    LogStream, Progress, Refused, StepStatus, VerdictGiven, VerdictWish, agent_message::Message,
+    artifact_part::Part, children_order::Order, conductor_hello::Purpose,
+    conductor_message::Message as Said,
 };
 use muster_runner::frame::{FrameReader, FrameWriter};
 use muster_spec::plan::Plan;
@@ -47,6 +48,10 @@ pub(crate) struct Manner {
     pub(crate) credentials: BTreeMap<String, String>,
     /// How long values of shards take, in milliseconds; others are not known.
     pub(crate) durations: BTreeMap<String, i64>,
+    /// Judges steps.
+    pub(crate) judge: Option<fn(&VerdictWish) -> VerdictGiven>,
+    /// Cuts so many connections for verdicts.
+    pub(crate) verdict_cuts: u32,
     /// Does not answer orders to let children go on.
     pub(crate) holds_children: bool,
     /// Image configs for the welcome.
@@ -71,6 +76,8 @@ pub(crate) struct Heard {
     pub(crate) wishes: Vec<String>,
     /// Values of shards of which durations were asked, by question.
     pub(crate) weighed: Vec<Vec<String>>,
+    /// Verdicts that were asked for.
+    pub(crate) verdicts: Vec<VerdictWish>,
     /// Orders about children.
     pub(crate) children: Vec<Order>,
     /// Control connections so far.
@@ -222,6 +229,7 @@ impl Agent {
             Purpose::Artifact => self.artifact(reader, writer).await,
             Purpose::Credential => self.credential(reader, writer).await,
             Purpose::Durations => self.durations(reader, writer).await,
+            Purpose::Verdict => self.verdict(reader, writer).await,
             Purpose::Archive => panic!("nothing here gives files on"),
             Purpose::Unspecified => panic!("a connection without a purpose"),
         }
@@ -236,6 +244,7 @@ impl Agent {
         let offset = self.begin(hello);
         let mut welcome = self.manner().welcome.clone();
         welcome.log_offset = offset;
+        welcome.judges = self.manner().judge.is_some();
         if !hello.has_plan {
             welcome.plan = self.plan.to_vec().into();
         }
@@ -336,9 +345,8 @@ impl Agent {
             | Said::Artifact(_)
             | Said::Archive(_)
             | Said::Credential(_)
-            | Said::Durations(_) => {
-                panic!("does not belong here")
-            }
+            | Said::Durations(_)
+            | Said::Verdict(_) => panic!("does not belong here"),
         }
         drop(heard);
         self.touch();
@@ -391,6 +399,28 @@ impl Agent {
         };
         self.heard().weighed.push(values);
         say(&mut writer, Message::Durations(given)).await;
+    }
+
+    /// Breaks off so often as it is to, then judges.
+    async fn verdict(
+        self,
+        mut reader: FrameReader<OwnedReadHalf>,
+        mut writer: FrameWriter<OwnedWriteHalf>,
+    ) {
+        let Ok(Some(Said::Verdict(wish))) = hear(&mut reader).await else {
+            panic!("no wish")
+        };
+        let given = {
+            let mut manner = self.manner();
+            if manner.verdict_cuts > 0 {
+                manner.verdict_cuts -= 1;
+                return;
+            }
+            let judge = manner.judge.expect("it says that it judges");
+            judge(&wish)
+        };
+        self.heard().verdicts.push(wish);
+        say(&mut writer, Message::Verdict(given)).await;
     }
 
     async fn artifact(

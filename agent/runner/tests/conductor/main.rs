@@ -19,6 +19,7 @@ mod isolation;
 mod log;
 mod pause;
 mod plan;
+mod quarantine;
 mod run;
 mod service;
 mod tarball;

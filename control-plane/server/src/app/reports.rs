@@ -106,16 +106,16 @@ impl App {
         let others = queue.count_other_results(artifact).await?;
         if others.saturating_add(cases.len() as u64) > MOST_RESULTS {
             return queue
-                .end_report(artifact, &too_many(&cases, others, MOST_RESULTS, read))
+                .end_report(artifact, &too_many(&cases, others, MOST_RESULTS, read), 0)
                 .await;
         }
-        let mut first = 0;
+        let (mut first, mut quarantined) = (0, 0);
         loop {
             let part: Vec<_> = cases.by_ref().take(report::PART).collect();
             if part.is_empty() {
-                return queue.end_report(artifact, &read).await;
+                return queue.end_report(artifact, &read, quarantined).await;
             }
-            queue.keep_cases(artifact, first, &part).await?;
+            quarantined += queue.keep_cases(artifact, first, &part).await?;
             first += part.len();
         }
     }

@@ -1,16 +1,16 @@
 //! `muster.v1.AgentLinkService`: the agents' streams.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use muster_core::execution::{Lease, Stop};
 use muster_proto::v1::{
-    LinkRequest, LinkResponse, ReadArchiveRequest, ReadArchiveResponse, ReadCredentialRequest,
-    ReadCredentialResponse, ReadDurationsRequest, ReadDurationsResponse, ResumeChildrenRequest,
-    ResumeChildrenResponse, SelectWorkflowsRequest, SelectWorkflowsResponse, StartChildrenRequest,
-    StartChildrenResponse, StopChildrenRequest, StopChildrenResponse, StreamLogRequest,
-    StreamLogResponse, UploadArtifactRequest, UploadArtifactResponse, WatchChildrenRequest,
-    WatchChildrenResponse, agent_link_service_server::AgentLinkService,
-    upload_artifact_request::Part,
+    JudgeStepRequest, JudgeStepResponse, LinkRequest, LinkResponse, ReadArchiveRequest,
+    ReadArchiveResponse, ReadCredentialRequest, ReadCredentialResponse, ReadDurationsRequest,
+    ReadDurationsResponse, ResumeChildrenRequest, ResumeChildrenResponse, SelectWorkflowsRequest,
+    SelectWorkflowsResponse, StartChildrenRequest, StartChildrenResponse, StopChildrenRequest,
+    StopChildrenResponse, StreamLogRequest, StreamLogResponse, UploadArtifactRequest,
+    UploadArtifactResponse, WatchChildrenRequest, WatchChildrenResponse,
+    agent_link_service_server::AgentLinkService, upload_artifact_request::Part,
 };
 use muster_storage::agent::Agent;
 use tokio::{sync::mpsc, time::Instant};
@@ -207,6 +207,24 @@ impl AgentLinkService for Api {
         Ok(Response::new(ReadDurationsResponse {
             durations_ms: known.millis.into_iter().map(millis).collect(),
             runs: u32::try_from(known.runs).unwrap_or(u32::MAX),
+        }))
+    }
+
+    async fn judge_step(
+        &self,
+        request: Request<JudgeStepRequest>,
+    ) -> Result<Response<JudgeStepResponse>, Status> {
+        let (agent, message) = self.authenticate_agent(request).await?;
+        let lease = children::lease(&message.attempt, message.epoch)?;
+        let stale: HashSet<String> = message.stale.into_iter().collect();
+        let judged = self
+            .app
+            .judge_step(&agent, lease, &message.step, &stale, message.ahead)
+            .await?;
+        Ok(Response::new(JudgeStepResponse {
+            forgiven: judged.forgiven,
+            open: judged.open,
+            message: judged.message,
         }))
     }
 }

@@ -6,11 +6,14 @@ use muster_core::test_history::{Statistics, TestState};
 use muster_proto::v1::{
     self, CompareExecutionsRequest, CompareExecutionsResponse, FindTestsRequest, FindTestsResponse,
     FlakyTest, GetTestHistoryRequest, GetTestHistoryResponse, ListFlakyTestsRequest,
-    ListFlakyTestsResponse, ListReportsRequest, ListReportsResponse, ListTestCasesRequest,
-    ListTestCasesResponse, TestChange, TestCounts, TestOutput, TestRun, TestStatistics,
-    test_case::State, test_service_server::TestService,
+    ListFlakyTestsResponse, ListQuarantinedTestsRequest, ListQuarantinedTestsResponse,
+    ListReportsRequest, ListReportsResponse, ListTestCasesRequest, ListTestCasesResponse,
+    QuarantineTestRequest, QuarantineTestResponse, ReleaseTestRequest, ReleaseTestResponse,
+    TestChange, TestCounts, TestOutput, TestRun, TestStatistics, test_case::State,
+    test_service_server::TestService,
 };
 use muster_storage::{
+    quarantine,
     report::{self, Counts},
     test::{Case, Change, Cursor, Entry, Filter, Identity, Outcome, RunFilter, Test},
 };
@@ -18,8 +21,8 @@ use serde::Deserialize;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{Api, convert, name, page};
-use crate::app::Error;
+use super::{Api, convert, name, page, quarantine as entry, request::Content};
+use crate::app::{Error, WantedQuarantine};
 
 /// Shortest and longest text that tests are found by, in bytes.
 const TEXT: std::ops::RangeInclusive<usize> = 2..=200;
@@ -183,10 +186,78 @@ impl TestService for Api {
             fixed: show(compared.fixed),
             still_failing: show(compared.still_failing),
             slower: show(compared.slower),
+            quarantined: show(compared.quarantined),
             added: count(compared.added),
             removed: count(compared.removed),
             base_counts: Some(show_counts(compared.base)),
             counts: Some(show_counts(compared.counts)),
+        }))
+    }
+
+    async fn quarantine_test(
+        &self,
+        request: Request<QuarantineTestRequest>,
+    ) -> Result<Response<QuarantineTestResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let (project, test) = read_name(&message.name)?;
+        let request = Content::new("QuarantineTest")
+            .on(&message.name)
+            .field(&message.name)
+            .input("workflow", &message.workflow)
+            .input("reason", &message.reason)
+            .input("expiration", entry::expiration(&message))
+            .request(&caller, &message.request_id)?;
+        let wanted = WantedQuarantine {
+            test,
+            workflow: &message.workflow,
+            reason: &message.reason,
+            expiration: entry::read_expiration(&message)?,
+        };
+        let put = self
+            .app
+            .quarantine_test(&caller, project, &wanted, request.as_ref())
+            .await?;
+        Ok(Response::new(QuarantineTestResponse {
+            quarantined_test: Some(entry::show(project, put)),
+        }))
+    }
+
+    async fn release_test(
+        &self,
+        request: Request<ReleaseTestRequest>,
+    ) -> Result<Response<ReleaseTestResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let (project, test) = read_name(&message.name)?;
+        let request = Content::new("ReleaseTest")
+            .on(&message.name)
+            .field(&message.name)
+            .input("workflow", &message.workflow)
+            .request(&caller, &message.request_id)?;
+        self.app
+            .release_test(&caller, project, test, &message.workflow, request.as_ref())
+            .await?;
+        Ok(Response::new(ReleaseTestResponse {}))
+    }
+
+    async fn list_quarantined_tests(
+        &self,
+        request: Request<ListQuarantinedTestsRequest>,
+    ) -> Result<Response<ListQuarantinedTestsResponse>, Status> {
+        let (caller, message) = self.authenticate(request).await?;
+        let project = name::project("parent", &message.parent)?;
+        let expired = if message.expired { "expired" } else { "" };
+        let list = page::List::new(&["ListQuarantinedTests", project, expired]);
+        let after: Option<(i64, Uuid)> = list.after(&message.page_token)?;
+        let after = after.map(|(expire_time, id)| quarantine::Cursor { expire_time, id });
+        let limit = page::size(message.page_size)?;
+        let page = self
+            .app
+            .list_quarantined_tests(&caller, project, message.expired, after.as_ref(), limit)
+            .await?;
+        let shown = page.items.into_iter().map(|it| entry::show(project, it));
+        Ok(Response::new(ListQuarantinedTestsResponse {
+            quarantined_tests: shown.collect(),
+            next_page_token: list.token(page.next.map(|it| (it.expire_time, it.id))),
         }))
     }
 }
@@ -234,7 +305,7 @@ fn execution(project: &str, id: muster_core::id::ExecutionId) -> String {
     format!("projects/{project}/executions/{id}")
 }
 
-fn show_test(project: &str, test: Test) -> v1::Test {
+pub(super) fn show_test(project: &str, test: Test) -> v1::Test {
     let id: String = test
         .identity
         .iter()
@@ -280,6 +351,7 @@ const fn show_counts(counts: Counts) -> TestCounts {
         errors: counts.errors,
         skipped: counts.skipped,
         flaky: counts.flaky,
+        quarantined: counts.quarantined,
     }
 }
 
@@ -325,6 +397,7 @@ fn show_case(project: &str, case: Case) -> v1::TestCase {
             .collect(),
         attachments: detail.attachments,
         properties: detail.properties.into_iter().collect(),
+        quarantine: case.quarantine.map(entry::show_mark),
         test: Some(show_test(project, case.test)),
     }
 }
@@ -348,20 +421,21 @@ fn show_report(project: &str, report: report::Report) -> v1::Report {
     }
 }
 
-fn show_run(project: &str, entry: Entry) -> TestRun {
+fn show_run(project: &str, run: Entry) -> TestRun {
     TestRun {
-        execution: execution(project, entry.execution),
-        display_name: entry.display_name,
-        workflow: entry.workflow,
-        tags: entry.tags.into_iter().collect(),
-        agent: entry.agent,
-        run_time: Some(convert::timestamp(entry.run_time)),
-        state: show_state(entry.result.state).into(),
-        flaky: entry.result.flaky,
-        duration: duration(entry.result.duration),
-        tries: entry.tries,
-        message: entry.message.unwrap_or_default(),
-        revision: entry.result.revision.unwrap_or_default(),
+        execution: execution(project, run.execution),
+        display_name: run.display_name,
+        workflow: run.workflow,
+        tags: run.tags.into_iter().collect(),
+        agent: run.agent,
+        run_time: Some(convert::timestamp(run.run_time)),
+        state: show_state(run.result.state).into(),
+        flaky: run.result.flaky,
+        duration: duration(run.result.duration),
+        tries: run.tries,
+        message: run.message.unwrap_or_default(),
+        revision: run.result.revision.unwrap_or_default(),
+        quarantine: run.quarantine.map(entry::show_mark),
     }
 }
 
@@ -388,6 +462,7 @@ fn show_change(project: &str, change: Change) -> TestChange {
         after: state(Some(change.after)).into(),
         duration_before: millis(change.before.and_then(|it| it.duration)),
         duration_after: millis(change.after.duration),
+        quarantined: change.after.quarantined,
         test: Some(show_test(project, change.test)),
     }
 }

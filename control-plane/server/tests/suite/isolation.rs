@@ -17,8 +17,9 @@ use muster_proto::v1::{
     RotateAgentTokenRequest, UpdateCredentialRequest,
 };
 use muster_proto::v1::{
-    DeleteExecutionRequest, ListLargestExecutionsRequest, ListUsageRequest, PinExecutionRequest,
-    PlanRetentionRequest, SweepOrphansRequest, UnpinExecutionRequest,
+    DeleteExecutionRequest, ListLargestExecutionsRequest, ListQuarantinedTestsRequest,
+    ListUsageRequest, PinExecutionRequest, PlanRetentionRequest, QuarantineTestRequest,
+    ReleaseTestRequest, SweepOrphansRequest, UnpinExecutionRequest,
 };
 use tonic::Code;
 
@@ -118,6 +119,12 @@ async fn everything_of_a_foreign_project_is_not_found() {
         base: execution(),
         name: execution(),
     }));
+    not_found!(tests.quarantine_test(QuarantineTestRequest {
+        name: test(),
+        reason: "flaky".to_owned(),
+    }));
+    not_found!(tests.release_test(ReleaseTestRequest { name: test() }));
+    not_found!(tests.list_quarantined_tests(ListQuarantinedTestsRequest { parent: parent() }));
     not_found!(executions.pin_execution(PinExecutionRequest { name: execution() }));
     not_found!(executions.unpin_execution(UnpinExecutionRequest { name: execution() }));
     not_found!(executions.delete_execution(DeleteExecutionRequest { name: execution() }));
@@ -128,7 +135,7 @@ async fn everything_of_a_foreign_project_is_not_found() {
     not_found!(retention.plan_retention(PlanRetentionRequest { parent: parent() }));
     not_found!(projects.get_project(GetProjectRequest { name: parent() }));
     not_found!(audit.list_audit_events(ListAuditEventsRequest { parent: parent() }));
-    assert_eq!(refused, 40, "a method without a line here is not checked");
+    assert_eq!(refused, 43, "a method without a line here is not checked");
 
     // The same id in a project that the caller can see leads nowhere either.
     let name = made.name.replace("projects/default", "projects/other");

@@ -22,6 +22,7 @@ mod outage;
 mod port;
 mod postgres;
 mod protocol;
+mod quarantine;
 mod readers;
 mod replicas;
 mod reruns;
