@@ -4,9 +4,11 @@
 //! Which rows name which blobs is not known here.
 
 mod check;
+mod direct;
 mod list;
 mod place;
 mod read;
+mod sign;
 mod writer;
 
 use std::{fmt, ops::Range, sync::Arc};
@@ -19,6 +21,7 @@ use uuid::Uuid;
 
 use crate::{Error, error::Kind};
 
+pub use direct::{DIRECT_LARGEST, DIRECT_LIFETIME, DirectOptions, Grant};
 pub use list::Listed;
 pub use writer::BlobWriter;
 
@@ -33,6 +36,8 @@ pub const LARGEST: u64 = place::S3_PART as u64 * place::S3_PARTS;
 pub struct Options {
     /// Credentials for S3; not needed for a local directory.
     pub credentials: Option<Credentials>,
+    /// How blobs are put into S3 directly; only through the server when absent.
+    pub direct: Option<DirectOptions>,
 }
 
 /// Credentials for S3, as `AWS_ACCESS_KEY_ID` and its companions have them.
@@ -78,6 +83,8 @@ pub struct Blobs {
     prefix: Path,
     /// Size of the parts in which a blob is written.
     part_size: usize,
+    /// The way around the server.
+    door: Option<direct::Door>,
     /// The clean-up of writers that were dropped.
     tasks: TaskTracker,
 }
@@ -97,12 +104,14 @@ impl Blobs {
             place,
             prefix,
             part_size,
+            door,
         } = place::open(url, options).await?;
         Ok(Self {
             store,
             place: place.into(),
             prefix,
             part_size,
+            door,
             tasks: TaskTracker::new(),
         })
     }

@@ -17,6 +17,7 @@ mod m20261128_000012_limit_logs;
 mod m20261128_000013_audit_and_search;
 mod m20261128_000014_add_retention;
 mod m20261128_000015_add_tests;
+mod m20261128_000019_add_direct_uploads;
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
@@ -88,6 +89,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261128_000013_audit_and_search::MIGRATION),
             Box::new(m20261128_000014_add_retention::MIGRATION),
             Box::new(m20261128_000015_add_tests::MIGRATION),
+            Box::new(m20261128_000019_add_direct_uploads::MIGRATION),
         ]
     }
 }

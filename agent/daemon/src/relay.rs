@@ -9,6 +9,7 @@ pub(crate) mod certificate;
 mod children;
 mod control;
 mod credential;
+mod direct;
 mod frame;
 mod listener;
 mod log;

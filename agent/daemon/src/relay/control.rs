@@ -101,6 +101,7 @@ async fn greet(
             .map(|work| work.display_name.clone())
             .unwrap_or_default(),
         max_log: attempt.work().map_or(0, |work| work.max_log),
+        direct_from: attempt.work().map_or(0, |work| work.direct_from),
     };
     say(sender, Say::Welcome(welcome)).await?;
     Ok(orders)

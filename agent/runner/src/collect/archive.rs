@@ -37,6 +37,7 @@ pub(super) fn write(
                 collection.send(Item::File {
                     path: name.to_owned(),
                     mode: 0o644,
+                    digest: None,
                 })?;
                 let sender = Sender::new(collection.items.clone());
                 let encoder = GzEncoder::new(sender, Compression::fast());

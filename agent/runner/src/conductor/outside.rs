@@ -164,6 +164,7 @@ impl At<'_> {
                     archive: None,
                     names_only: true,
                     shared_only: true,
+                    digest_from: 0,
                 };
                 let volumes = self.run.volumes.clone();
                 let (sender, mut items) = mpsc::channel(2);
@@ -256,6 +257,7 @@ async fn list(mut line: Locked<'_>, patterns: Vec<String>, names: &mut Names) ->
             Told::File(file) if file.id == id => names.take(Item::File {
                 path: file.path,
                 mode: file.mode,
+                digest: None,
             }),
             Told::CollectEnd(end) if end.id == id => {
                 names.problems = end.problems;
