@@ -20,8 +20,9 @@ const API: [&str; 14] = [
     "muster/v1/workflow_service.proto",
 ];
 
-/// Messages with values of credentials, whose `Debug` is in `src/secret.rs`.
-const SECRET: [&str; 3] = [
+/// Messages with what must not be shown, whose `Debug` is in `src/secret.rs`.
+const SECRET: [&str; 4] = [
+    ".muster.v1.BeginDirectUploadResponse",
     ".muster.v1.CreateCredentialRequest",
     ".muster.v1.UpdateCredentialRequest",
     ".muster.v1.ReadCredentialResponse",
@@ -32,7 +33,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let runner = protox::compile([RUNNER], ["."])?;
     prost_build::Config::new()
         .bytes(["."])
-        .skip_debug([".muster.runner.v1.CredentialGiven"])
+        .skip_debug([
+            ".muster.runner.v1.CredentialGiven",
+            ".muster.runner.v1.DirectUpload",
+        ])
         .compile_fds(runner)?;
 
     if env::var_os("CARGO_FEATURE_GRPC").is_some() {

@@ -1,4 +1,4 @@
-//! Messages with values of credentials: whoever logs one shows no value.
+//! Messages with values of credentials, or with URLs that are as good as one: whoever logs one shows none.
 
 /// `Debug` with these fields and without the value.
 macro_rules! hide {
@@ -15,20 +15,28 @@ macro_rules! hide {
 
 #[cfg(feature = "grpc")]
 mod api {
-    use crate::v1::{CreateCredentialRequest, ReadCredentialResponse, UpdateCredentialRequest};
+    use crate::v1::{
+        BeginDirectUploadResponse, CreateCredentialRequest, ReadCredentialResponse,
+        UpdateCredentialRequest,
+    };
 
+    hide!(BeginDirectUploadResponse: "BeginDirectUploadResponse", key, expire_time);
     hide!(CreateCredentialRequest: "CreateCredentialRequest", parent, request_id, credential_id);
     hide!(UpdateCredentialRequest: "UpdateCredentialRequest", name, request_id, etag);
     hide!(ReadCredentialResponse: "ReadCredentialResponse",);
 }
 
 hide!(crate::runner::v1::CredentialGiven: "CredentialGiven", error);
+hide!(crate::runner::v1::DirectUpload: "DirectUpload",);
 
 #[cfg(all(test, feature = "grpc"))]
 mod tests {
     use crate::{
-        runner::v1::{AgentMessage, CredentialGiven, agent_message::Message},
-        v1::{CreateCredentialRequest, ReadCredentialResponse, UpdateCredentialRequest},
+        runner::v1::{AgentMessage, CredentialGiven, DirectUpload, agent_message::Message},
+        v1::{
+            BeginDirectUploadResponse, CreateCredentialRequest, ReadCredentialResponse,
+            UpdateCredentialRequest,
+        },
     };
 
     #[test]
@@ -51,7 +59,16 @@ mod tests {
                 error: String::new(),
             })),
         };
-        let shown = format!("{create:?} {update:?} {read:?} {given:?}");
+        let url = "https://store/key?X-Amz-Signature=hunter2".to_owned();
+        let direct = DirectUpload {
+            url: url.clone(),
+            ..DirectUpload::default()
+        };
+        let begun = BeginDirectUploadResponse {
+            url,
+            ..BeginDirectUploadResponse::default()
+        };
+        let shown = format!("{create:?} {update:?} {read:?} {given:?} {direct:?} {begun:?}");
         assert!(!shown.contains("hunter2"), "{shown}");
     }
 }

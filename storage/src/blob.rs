@@ -4,9 +4,11 @@
 //! Which rows name which blobs is not known here.
 
 mod check;
+mod direct;
 mod list;
 mod place;
 mod read;
+mod sign;
 mod staged;
 mod writer;
 
@@ -20,6 +22,7 @@ use uuid::Uuid;
 
 use crate::{Error, error::Kind};
 
+pub use direct::{DIRECT_LARGEST, DIRECT_LIFETIME, DirectOptions, Grant};
 pub use list::Listed;
 pub use writer::BlobWriter;
 
@@ -34,6 +37,8 @@ pub const LARGEST: u64 = place::S3_PART as u64 * place::S3_PARTS;
 pub struct Options {
     /// Credentials for S3; not needed for a local directory.
     pub credentials: Option<Credentials>,
+    /// How blobs are put into S3 directly; only through the server when absent.
+    pub direct: Option<DirectOptions>,
 }
 
 /// Credentials for S3, as `AWS_ACCESS_KEY_ID` and its companions have them.
@@ -81,6 +86,8 @@ pub struct Blobs {
     part_size: usize,
     /// The directory of a store that is one.
     folder: Option<Arc<std::path::Path>>,
+    /// The way around the server.
+    door: Option<direct::Door>,
     /// The clean-up of writers that were dropped.
     tasks: TaskTracker,
 }
@@ -101,6 +108,7 @@ impl Blobs {
             prefix,
             part_size,
             folder,
+            door,
         } = place::open(url, options).await?;
         Ok(Self {
             store,
@@ -108,6 +116,7 @@ impl Blobs {
             prefix,
             part_size,
             folder: folder.map(Into::into),
+            door,
             tasks: TaskTracker::new(),
         })
     }

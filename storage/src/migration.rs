@@ -19,6 +19,7 @@ mod m20261128_000014_add_retention;
 mod m20261128_000015_add_tests;
 mod m20261128_000016_add_quarantine;
 mod m20261128_000017_add_reruns;
+mod m20261128_000019_add_direct_uploads;
 mod m20261128_000020_quicken_tests;
 
 use sea_orm::{
@@ -91,9 +92,10 @@ impl MigratorTrait for Migrator {
             Box::new(m20261128_000013_audit_and_search::MIGRATION),
             Box::new(m20261128_000014_add_retention::MIGRATION),
             Box::new(m20261128_000015_add_tests::MIGRATION),
-            Box::new(m20261128_000017_add_reruns::MIGRATION),
-            Box::new(m20261128_000020_quicken_tests::MIGRATION),
             Box::new(m20261128_000016_add_quarantine::MIGRATION),
+            Box::new(m20261128_000017_add_reruns::MIGRATION),
+            Box::new(m20261128_000019_add_direct_uploads::MIGRATION),
+            Box::new(m20261128_000020_quicken_tests::MIGRATION),
         ]
     }
 }

@@ -3,6 +3,7 @@
 
 mod assignment;
 mod claim;
+mod direct;
 mod evidence;
 mod lease;
 mod report;
@@ -16,6 +17,7 @@ use muster_core::{
     id::{AgentId, AttemptId, ProjectId},
 };
 
+pub use direct::NewDirect;
 pub(crate) use lease::{LiveOf, Renewal};
 pub(crate) use report::Told;
 
@@ -327,7 +329,41 @@ impl Work<'_> {
         new: &NewArtifact,
         limit: i64,
     ) -> Result<Added, Error> {
-        self.store_artifact(lease, new, limit).await
+        self.store_artifact(lease, new, limit, None).await
+    }
+
+    /// Takes note of a blob that an attempt may put itself; whether it may. It may not when it has been
+    /// given too many that are no artifacts, or their bytes and those of the artifacts would be more than
+    /// `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when the attempt is not this agent's; [`Error::IllegalTransition`] when
+    /// the lease is lost.
+    pub async fn give_out_blob(
+        &self,
+        lease: Lease,
+        new: &NewDirect,
+        limit: i64,
+    ) -> Result<bool, Error> {
+        self.doom_direct(lease, new, limit).await
+    }
+
+    /// Adds a complete artifact whose blob the attempt has put itself, as [`Work::add_artifact`] does.
+    /// Safe to repeat.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Work::add_artifact`]; [`Error::NotFound`] when the blob was not given out to the attempt,
+    /// or is to be deleted before `after`.
+    pub async fn add_direct_artifact(
+        &self,
+        lease: Lease,
+        new: &NewArtifact,
+        limit: i64,
+        after: Timestamp,
+    ) -> Result<Added, Error> {
+        self.store_artifact(lease, new, limit, Some(after)).await
     }
 
     /// Takes note of a file whose upload did not come to its end, also when the lease is lost by

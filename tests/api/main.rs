@@ -4,6 +4,7 @@
 mod artifact;
 mod call;
 mod credential;
+mod direct;
 mod failure;
 mod objects;
 mod pause;

@@ -22,13 +22,14 @@ use self::bare::Bare;
 use crate::report::mebibytes;
 
 const USAGE: &str = "\
-usage: muster-bench artifacts [--mebibytes N] [--rounds N] [--small N] [--sparse N] [--blobs URL]
+usage: muster-bench artifacts [--mebibytes N] [--rounds N] [--small N] [--sparse N] [--blobs URL] [--direct]
 
   --mebibytes N  size of the file (default 1024)
   --rounds N     rounds of each kind, in turn; medians are printed (default 3)
   --small N      files of 100 bytes, for files a second (default 10000)
   --sparse N     mebibytes of a sparse file that is sent once at the end, for memory (default 5120)
-  --blobs URL    an S3 store in the place of files, as for `muster server`";
+  --blobs URL    an S3 store in the place of files, as for `muster server`
+  --direct       files go to that store around agent and server";
 
 struct Options {
     mebibytes: u64,
@@ -36,6 +37,7 @@ struct Options {
     small: u64,
     sparse: u64,
     blobs: Option<String>,
+    direct: bool,
 }
 
 /// What one round took, in seconds.
@@ -58,7 +60,9 @@ pub(crate) async fn run(arguments: impl Iterator<Item = String>) -> anyhow::Resu
         Some(url) => url.clone(),
         None => format!("file://{}", folder.path().join("blobs").display()),
     };
-    let server = Server::of(&["--max-artifact-size", "48GiB"]).with_blobs(&url);
+    let mut arguments = vec!["--max-artifact-size", "48GiB"];
+    arguments.extend(options.direct.then_some("--direct-uploads"));
+    let server = Server::of(&arguments).with_blobs(&url);
     let server = ControlPlane::start_as(Ipv4Addr::LOCALHOST.into(), server).await?;
     let agent = Agent::on_this_machine(&server, "bench").await?;
     let bare = Bare::open(&url, folder.path())?;
@@ -238,10 +242,15 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<O
         small: 10_000,
         sparse: 5120,
         blobs: None,
+        direct: false,
     };
     while let Some(flag) = arguments.next() {
         if flag == "--help" || flag == "-h" {
             return Ok(None);
+        }
+        if flag == "--direct" {
+            options.direct = true;
+            continue;
         }
         let value = arguments.next().context("a flag without a value")?;
         let number = || {

@@ -39,6 +39,8 @@ pub(crate) struct Work {
     pub(crate) display_name: String,
     /// Longest log in bytes; 0 for no limit.
     pub(crate) max_log: u64,
+    /// Artifacts of so many bytes may go to the object store directly; 0 for none.
+    pub(crate) direct_from: u64,
     /// The plan as the server sent it.
     pub(crate) bytes: Bytes,
     /// The same, read.
@@ -60,6 +62,7 @@ impl Work {
             project: assignment.project,
             display_name: assignment.display_name,
             max_log: u64::try_from(assignment.max_log_bytes).unwrap_or(0),
+            direct_from: u64::try_from(assignment.direct_upload_from_bytes).unwrap_or(0),
             bytes: assignment.plan,
             plan,
         })

@@ -10,6 +10,7 @@ pub(crate) mod certificate;
 mod children;
 mod control;
 mod credential;
+mod direct;
 mod durations;
 mod frame;
 mod listener;

@@ -5,6 +5,7 @@
 //! absolute path without the leading slash.
 
 mod archive;
+mod digest;
 mod hole;
 mod walk;
 
@@ -19,6 +20,7 @@ use muster_proto::runner::v1::MAX_ARTIFACT_DATA;
 use muster_spec::pattern::Patterns;
 use tokio::sync::mpsc;
 
+pub(crate) use self::digest::Digest;
 use self::{hole::Stretch, walk::Problem};
 use crate::volumes::Volumes;
 
@@ -48,6 +50,8 @@ pub(crate) struct Request {
     pub(crate) names_only: bool,
     /// Nothing outside of the folders that all containers share.
     pub(crate) shared_only: bool,
+    /// Single files of so many bytes or more are hashed before their content comes; 0 for none.
+    pub(crate) digest_from: u64,
 }
 
 /// A part of what was collected.
@@ -61,6 +65,8 @@ pub(crate) enum Item {
         mode: u32,
         /// When its content last changed, milliseconds since the epoch; 0 for an archive.
         modified_ms: i64,
+        /// What its content was, when that was wanted and could be read.
+        digest: Option<Digest>,
     },
     /// The next bytes of it.
     Data(Bytes),
@@ -118,7 +124,7 @@ impl Collection {
                 };
                 let files = walk::Walk::new(&patterns, volumes, request.shared_only, most);
                 match &request.archive {
-                    None => self.single(files, found, request.names_only, most)?,
+                    None => self.single(files, found, request, most)?,
                     Some(name) => archive::write(self, name, files, found)?,
                 }
             }
@@ -138,7 +144,7 @@ impl Collection {
         &mut self,
         mut files: walk::Walk<'_>,
         named: impl Fn(walk::Found) -> Result<(String, walk::Found), Problem>,
-        names_only: bool,
+        request: &Request,
         most: u64,
     ) -> Result<(), Closed> {
         while let Some(file) = files.next() {
@@ -152,12 +158,17 @@ impl Collection {
             }
             self.files += 1;
             let name = path.clone();
+            let digest = match request.names_only {
+                true => None,
+                false => digest::of(&found, request.digest_from, &self.items)?,
+            };
             self.send(Item::File {
                 path,
                 mode: found.mode,
                 modified_ms: found.modified_ms,
+                digest,
             })?;
-            if names_only {
+            if request.names_only {
                 continue;
             }
             match self.content(&mut found)? {

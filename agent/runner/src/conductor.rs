@@ -10,6 +10,7 @@ mod asked;
 mod board;
 mod children;
 mod credential;
+mod direct;
 mod download;
 mod durations;
 mod git;
@@ -24,6 +25,7 @@ mod outside;
 mod pause;
 mod pod;
 mod process;
+mod put;
 mod scope;
 mod spool;
 mod surroundings;
@@ -52,6 +54,7 @@ use agent::Agent;
 use board::Board;
 use children::Children;
 use credential::Credentials;
+use direct::Direct;
 use durations::Durations;
 use halt::Halt;
 use instruction::Outputs;
@@ -72,6 +75,7 @@ struct Run {
     pod: Arc<Pod>,
     volumes: Volumes,
     agent: Arc<Agent>,
+    direct: Rc<Direct>,
     image_configs: HashMap<String, ImageConfig>,
     /// What steps gave out.
     outputs: Rc<Outputs>,
@@ -158,6 +162,7 @@ async fn conduct(options: Options, agent: Arc<Agent>, itself: &Itself) -> io::Re
     let image_configs = first.welcome.image_configs.clone();
     let name = first.welcome.display_name.clone();
     spool.set_longest(first.welcome.max_log);
+    let direct = Rc::new(Direct::new(first.welcome.direct_from));
     // Before the first step: a run may begin paused.
     if let Some(pause) = &first.welcome.pause {
         halt.pause.order(pause.sequence, pause.paused);
@@ -189,6 +194,7 @@ async fn conduct(options: Options, agent: Arc<Agent>, itself: &Itself) -> io::Re
         pod: Arc::clone(&pod),
         volumes,
         agent,
+        direct,
         image_configs,
         outputs: Rc::default(),
         credentials: Credentials::new(Arc::clone(&secrets)),

@@ -251,6 +251,7 @@ impl Shim {
             archive: Some(wanted.compress).filter(|name| !name.is_empty()),
             names_only: wanted.names_only,
             shared_only: false,
+            digest_from: wanted.digest_from,
         };
         let volumes = self.volumes.clone();
         let (sender, mut items) = mpsc::channel(2);
@@ -265,11 +266,15 @@ impl Shim {
                     path,
                     mode,
                     modified_ms,
+                    digest,
                 } => shim_message::Message::File(CollectedFile {
                     id,
                     path,
                     mode,
                     modified_ms,
+                    size: digest.map_or(0, |digest| digest.size),
+                    sha256: digest
+                        .map_or_else(Bytes::new, |digest| Bytes::copy_from_slice(&digest.sha256)),
                 }),
                 collect::Item::Data(data) => {
                     self.send_data(id, data).await?;

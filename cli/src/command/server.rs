@@ -8,7 +8,10 @@ use muster_core::{
     clock::Clock,
     retention::{self, Retention},
 };
-use muster_server::{Config, Server, config::Tls};
+use muster_server::{
+    Config, Server,
+    config::{DirectUploads, Tls},
+};
 use muster_storage::blob;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -106,6 +109,33 @@ pub(crate) struct Arguments {
     /// Most bytes of all artifacts of one execution
     #[arg(long, value_name = "SIZE", default_value = "50GiB", value_parser = measure::bytes)]
     max_artifacts_size: i64,
+    /// Let pods put large artifacts into the object store themselves
+    ///
+    /// A pod gets a URL that is good for one file of one content, for fifteen minutes, and needs a way to
+    /// the store: a network policy that lets pods reach nothing else must let them reach it. Small files,
+    /// archives, and those of pods that do not reach it come through agent and server as ever. The store
+    /// must check what it is sent against x-amz-checksum-sha256, which is tried out at the start.
+    #[arg(long)]
+    direct_uploads: bool,
+    /// Only files of so many bytes or more go directly
+    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = measure::bytes)]
+    direct_uploads_from: i64,
+    /// The object store's endpoint as pods see it
+    #[arg(
+        long,
+        value_name = "URL",
+        requires = "direct_uploads",
+        help = "The object store's endpoint as pods see it, such as https://s3.example [default: that of --blobs]"
+    )]
+    direct_uploads_endpoint: Option<String>,
+    /// Certificates of authorities by which pods know the object store, PEM
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "direct_uploads",
+        help = "Certificates of authorities by which pods know the object store, PEM [default: SSL_CERT_FILE or those of this machine]"
+    )]
+    direct_uploads_ca_file: Option<PathBuf>,
     /// How long after their end executions are kept, such as 14d, where neither project nor workflow says;
     /// `none` for no limit
     #[arg(long, value_name = "AGE", default_value = "30d", value_parser = retention::text::age)]
@@ -215,7 +245,10 @@ fn config(arguments: Arguments, global: &Global) -> Result<Config, Error> {
         database: arguments.database.or_else(|| variable("MUSTER_DATABASE")),
         database_connections: arguments.database_connections,
         blobs: arguments.blobs,
-        blob_options: blob::Options { credentials },
+        blob_options: blob::Options {
+            credentials,
+            ..blob::Options::default()
+        },
         credential_key_file: arguments.credential_key_file,
         tls,
         global_template: arguments
@@ -236,6 +269,11 @@ fn config(arguments: Arguments, global: &Global) -> Result<Config, Error> {
         stop_grace: arguments.stop_grace,
         max_artifact_size: arguments.max_artifact_size.unsigned_abs(),
         max_artifacts_size: arguments.max_artifacts_size.unsigned_abs(),
+        direct_uploads: arguments.direct_uploads.then(|| DirectUploads {
+            from: arguments.direct_uploads_from.unsigned_abs(),
+            endpoint: arguments.direct_uploads_endpoint,
+            ca_file: arguments.direct_uploads_ca_file,
+        }),
         ..Config::new(place::data_dir(global)?)
     };
     config

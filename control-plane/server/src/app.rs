@@ -58,13 +58,20 @@ pub(crate) use retention::{Orphans, Plan as RetentionPlan, Planned, part_name};
 
 pub(crate) use tokens::WantedToken;
 
-use crate::{config::Config, link::Link, replicas::Replicas, vault::Vault};
+use crate::{
+    config::Config,
+    link::{Link, direct::Direct},
+    replicas::Replicas,
+    vault::Vault,
+};
 
 /// All that use cases need.
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) blobs: Blobs,
+    /// How artifacts go to the blobs directly, when they do.
+    pub(crate) direct: Option<Direct>,
     pub(crate) clock: Clock,
     pub(crate) config: Config,
     pub(crate) vault: Vault,
@@ -85,6 +92,7 @@ impl App {
     pub(crate) fn new(
         store: Store,
         blobs: Blobs,
+        direct: Option<Direct>,
         vault: Vault,
         clock: Clock,
         config: Config,
@@ -93,6 +101,7 @@ impl App {
         Arc::new(Self {
             store,
             blobs,
+            direct,
             clock,
             config,
             vault,

@@ -66,11 +66,25 @@ pub struct Config {
     pub max_artifact_size: u64,
     /// Most bytes of all artifacts of one execution.
     pub max_artifacts_size: u64,
+    /// Which artifacts go from pods to the object store directly; none when absent.
+    pub direct_uploads: Option<DirectUploads>,
     /// How long events of the audit log are kept.
     pub audit_max_age: Duration,
     /// Whether the last address of `x-forwarded-for` counts as the one that a call comes from: only
     /// where a proxy that is trusted stands before the server.
     pub trust_forwarded_for: bool,
+}
+
+/// Artifacts that go from pods to the object store directly.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectUploads {
+    /// Those of so many bytes or more.
+    pub from: u64,
+    /// The store's endpoint as pods see it; as the server does when absent.
+    pub endpoint: Option<String>,
+    /// Certificates of authorities by which pods know the store, PEM; those that the server's machine
+    /// trusts when absent.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// How connections are protected.
@@ -130,6 +144,7 @@ impl Config {
             retention_interval: Duration::from_secs(5 * 60),
             max_artifact_size: 10 << 30,
             max_artifacts_size: 50 << 30,
+            direct_uploads: None,
             audit_max_age: DEFAULT_AUDIT_AGE,
             trust_forwarded_for: false,
         }
@@ -162,6 +177,12 @@ impl Config {
                     "must be from 1 to {} bytes, which is the most that an object store takes in parts",
                     blob::LARGEST
                 ),
+            });
+        }
+        if self.direct_uploads.as_ref().is_some_and(|it| it.from == 0) {
+            return Err(Error::Value {
+                name: "direct-uploads-from",
+                reason: "must be at least 1 byte".to_owned(),
             });
         }
         if self.database_connections == 0 {

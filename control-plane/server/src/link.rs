@@ -1,8 +1,9 @@
 //! The agents' side of the server: sessions, what they hold, and the words for them.
 //!
 //! The stream's handler is in `session`, who gets which work in `dispatch`, log and artifact
-//! uploads in `ingest` and `upload`.
+//! uploads in `ingest` and `upload`, uploads around the server in `direct`.
 
+pub(crate) mod direct;
 pub(crate) mod dispatch;
 pub(crate) mod ingest;
 mod pace;

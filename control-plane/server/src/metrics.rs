@@ -19,7 +19,7 @@ pub const REFUSALS: &str = "muster_link_refusals_total";
 pub const OFFENDERS: &str = "muster_link_offenders_total";
 /// Log bytes that became durable.
 pub const LOG_BYTES: &str = "muster_log_bytes_total";
-/// Bytes of complete artifacts.
+/// Bytes of complete artifacts, by the way they came: through an agent and this server, or directly.
 pub const ARTIFACT_BYTES: &str = "muster_artifact_bytes_total";
 
 /// Executions that were deleted, or their files, by part.
@@ -54,5 +54,9 @@ pub fn describe() {
     );
     describe_counter!(DELETED_BLOBS, "blobs that were deleted after their rows");
     describe_counter!(ORPHANS, "blobs that no row named and that were deleted");
-    describe_counter!(ARTIFACT_BYTES, Unit::Bytes, "bytes of complete artifacts");
+    describe_counter!(
+        ARTIFACT_BYTES,
+        Unit::Bytes,
+        "bytes of complete artifacts, by the way they came"
+    );
 }

@@ -12,6 +12,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use muster_core::clock::Clock;
 use muster_storage::{
     Blobs, Store,
+    blob::DirectOptions,
     token::{NewToken, Role},
     word::Word,
 };
@@ -25,7 +26,7 @@ use crate::{
     app::App,
     config::{self, Config, Tls},
     http,
-    link::dispatch,
+    link::{direct::Direct, dispatch},
     replicas::{self, Replicas},
     tasks, tls,
     token::{Holder, generate, hash},
@@ -305,8 +306,19 @@ async fn prepare(mut config: Config, clock: Clock) -> Result<Prepared, Error> {
         ..muster_storage::Options::default()
     };
     let store = Store::connect(&config.database_url(), &options).await?;
-    let blobs = Blobs::open(&config.blobs_url(), &config.blob_options).await?;
+    let mut blob_options = config.blob_options.clone();
+    blob_options.direct = config.direct_uploads.as_ref().map(|it| DirectOptions {
+        endpoint: it.endpoint.clone(),
+    });
+    let blobs = Blobs::open(&config.blobs_url(), &blob_options).await?;
     blobs.check().await?;
+    let direct = match &config.direct_uploads {
+        Some(wanted) => {
+            blobs.check_direct(clock.now()).await?;
+            Some(Direct::load(wanted, blobs.direct() == Some(true))?)
+        }
+        None => None,
+    };
     let key_file = config.credential_key_file.as_deref();
     let vault = Vault::open(key_file, &config.data_dir, &store).await?;
     let address = config.listen;
@@ -314,7 +326,7 @@ async fn prepare(mut config: Config, clock: Clock) -> Result<Prepared, Error> {
     let listener = TcpListener::bind(address).await.map_err(listen)?;
     config.listen = listener.local_addr().map_err(listen)?;
     let (replicas, words) = Replicas::new();
-    let app = App::new(store, blobs, vault, clock, config, replicas);
+    let app = App::new(store, blobs, direct, vault, clock, config, replicas);
     Ok((app, listener, words))
 }
 

@@ -11,7 +11,7 @@ use object_store::{
     local::LocalFileSystem, path::Path,
 };
 
-use super::Options;
+use super::{Credentials, Options, direct::Door, sign::Signer};
 use crate::{Error, error::Source};
 
 /// S3 wants parts of 5 MiB or more, all of the same size, and at most 10,000 of them.
@@ -26,6 +26,8 @@ pub(super) struct Opened {
     pub(super) part_size: usize,
     /// The directory of a store that is one.
     pub(super) folder: Option<PathBuf>,
+    /// The way around the server, when that is wanted.
+    pub(super) door: Option<Door>,
 }
 
 pub(super) async fn open(url: &str, options: &Options) -> Result<Opened, Error> {
@@ -65,6 +67,7 @@ async fn local(path: &FilePath) -> Result<Opened, Error> {
         prefix: Path::default(),
         part_size: LOCAL_PART,
         folder: Some(path.to_owned()),
+        door: None,
     })
 }
 
@@ -82,17 +85,15 @@ fn s3(rest: &str, options: &Options) -> Result<Opened, Error> {
     };
     let prefix = Path::parse(prefix)
         .map_err(|error| refuse("the prefix can not be used as a path", Some(error.into())))?;
+    let client = ClientOptions::new()
+        .with_connect_timeout(Duration::from_secs(5))
+        // Of one request: a part of 5 MiB must be through by then.
+        .with_timeout(Duration::from_secs(60));
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(bucket)
-        .with_region("us-east-1")
         .with_access_key_id(&credentials.access_key_id)
         .with_secret_access_key(&credentials.secret_access_key)
-        .with_client_options(
-            ClientOptions::new()
-                .with_connect_timeout(Duration::from_secs(5))
-                // Of one request: a part of 5 MiB must be through by then.
-                .with_timeout(Duration::from_secs(60)),
-        )
+        .with_client_options(client.clone())
         .with_retry(RetryConfig {
             backoff: BackoffConfig::default(),
             max_retries: 4,
@@ -101,20 +102,18 @@ fn s3(rest: &str, options: &Options) -> Result<Opened, Error> {
     if let Some(token) = &credentials.session_token {
         builder = builder.with_token(token);
     }
-    let mut plain_endpoint = false;
     let mut allow_http = false;
+    let mut at = At::new(bucket);
     for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
         let value = decode(value);
         match key {
             "endpoint" => {
-                plain_endpoint = value.starts_with("http://");
-                builder = builder.with_endpoint(value);
+                builder = builder.with_endpoint(&value);
+                at.endpoint = Some(value);
             }
-            "region" => builder = builder.with_region(value),
+            "region" => at.region = value,
             "allow_http" => allow_http = value == "true",
-            "virtual_hosted" => {
-                builder = builder.with_virtual_hosted_style_request(value == "true");
-            }
+            "virtual_hosted" => at.virtual_hosted = value == "true",
             other => {
                 let reason = format!(
                     "unknown parameter '{other}'; there are endpoint, region, allow_http and virtual_hosted"
@@ -123,21 +122,82 @@ fn s3(rest: &str, options: &Options) -> Result<Opened, Error> {
             }
         }
     }
-    if plain_endpoint && !allow_http {
+    let plain = |endpoint: &String| endpoint.starts_with("http://");
+    let given = options
+        .direct
+        .as_ref()
+        .and_then(|direct| direct.endpoint.as_ref());
+    if !allow_http && (at.endpoint.as_ref().is_some_and(plain) || given.is_some_and(plain)) {
         let reason = "the endpoint is not encrypted; use https, or add allow_http=true knowingly";
         return Err(refuse(reason, None));
     }
     let store = builder
+        .with_region(&at.region)
+        .with_virtual_hosted_style_request(at.virtual_hosted)
         .with_allow_http(allow_http)
         .build()
         .map_err(|error| refuse("the URL can not be used", Some(error.into())))?;
+    let door = options.direct.as_ref().map(|_| {
+        let client = client.with_allow_http(allow_http);
+        at.door(given, credentials, &client)
+    });
+    let door = door.transpose().map_err(|error| {
+        let reason = "direct uploads can not be used; check the endpoint for them";
+        refuse(reason, Some(error))
+    })?;
     Ok(Opened {
         store: Arc::new(store),
         place,
         prefix,
         part_size: S3_PART,
         folder: None,
+        door,
     })
+}
+
+/// Where a bucket is.
+struct At<'a> {
+    bucket: &'a str,
+    endpoint: Option<String>,
+    region: String,
+    virtual_hosted: bool,
+}
+
+impl<'a> At<'a> {
+    fn new(bucket: &'a str) -> Self {
+        Self {
+            bucket,
+            endpoint: None,
+            region: "us-east-1".to_owned(),
+            virtual_hosted: false,
+        }
+    }
+
+    /// The bucket's URL at an endpoint. One that is virtually hosted is in the endpoint already.
+    fn url(&self, endpoint: Option<&String>) -> String {
+        let (bucket, region) = (self.bucket, &self.region);
+        match (endpoint, self.virtual_hosted) {
+            (Some(endpoint), true) => endpoint.clone(),
+            (Some(endpoint), false) => format!("{}/{bucket}", endpoint.trim_end_matches('/')),
+            (None, true) => format!("https://{bucket}.s3.{region}.amazonaws.com"),
+            (None, false) => format!("https://s3.{region}.amazonaws.com/{bucket}"),
+        }
+    }
+
+    fn door(
+        &self,
+        outside: Option<&String>,
+        credentials: &Credentials,
+        client: &ClientOptions,
+    ) -> Result<Door, Source> {
+        let signer = Signer {
+            credentials: credentials.clone(),
+            region: self.region.clone(),
+        };
+        let own = self.endpoint.as_ref();
+        let urls = [self.url(own), self.url(outside.or(own))];
+        Door::open(signer, [&urls[0], &urls[1]], client)
+    }
 }
 
 pub(super) fn refuse(place: &str, reason: &str, source: Option<Source>) -> Error {
@@ -178,7 +238,8 @@ mod tests {
 
     fn reason(url: &str) -> String {
         let options = Options {
-            credentials: Some(super::super::Credentials::default()),
+            credentials: Some(Credentials::default()),
+            ..Options::default()
         };
         let rest = url.strip_prefix("s3://").expect("an S3 URL");
         match s3(rest, &options) {

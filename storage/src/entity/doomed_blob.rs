@@ -12,6 +12,8 @@ pub struct Model {
     pub project_id: Uuid,
     pub create_time: i64,
     pub next_time: i64,
+    pub attempt_id: Option<Uuid>,
+    pub size: i64,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

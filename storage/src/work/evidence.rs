@@ -1,6 +1,7 @@
 //! What an attempt leaves behind: segments of its log, and artifacts. Blobs are durable before
 //! they come here.
 
+use jiff::Timestamp;
 use muster_core::{
     execution::{IllegalTransition, Lease},
     id::ArtifactId,
@@ -104,6 +105,7 @@ impl Work<'_> {
         lease: Lease,
         new: &NewArtifact,
         limit: i64,
+        direct: Option<Timestamp>,
     ) -> Result<Added, Error> {
         let now = self.store.clock().now();
         let id = ArtifactId::generate();
@@ -129,9 +131,14 @@ impl Work<'_> {
                     && old.size == new.size
                 {
                     let artifact = artifact::record(old.clone());
-                    // The same call again brings the same blob, which must stay.
-                    let discard = (artifact.blob != new.blob).then(|| new.blob.clone());
+                    // The same call again brings the same blob, which must stay. One that was given out goes
+                    // when nobody can put it any more.
+                    let other = artifact.blob != new.blob && direct.is_none();
+                    let discard = other.then(|| new.blob.clone());
                     return Ok(Added { artifact, discard });
+                }
+                if let Some(after) = direct {
+                    super::direct::spare(&tx, held.attempt.id, &new.blob, after).await?;
                 }
                 missing_row::Entity::delete_by_id((held.attempt.id, new.path.clone()))
                     .exec(&*tx)

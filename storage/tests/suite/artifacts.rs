@@ -4,6 +4,7 @@ use muster_core::execution::{IllegalTransition, Lease};
 use muster_storage::{
     Error,
     artifact::{Below, Folder, NewArtifact, Preview},
+    work::NewDirect,
 };
 
 use crate::fixture::Database;
@@ -16,6 +17,8 @@ on_every_database!(
     folders_are_counted_and_listed_in_pages,
     a_lost_lease_adds_nothing,
     bytes_are_counted_up_to_a_limit,
+    a_blob_that_is_given_out_is_doomed_until_it_is_an_artifact,
+    what_is_given_out_counts_and_belongs_to_its_attempt,
 );
 
 fn file(path: &str, content: &str) -> NewArtifact {
@@ -268,4 +271,96 @@ async fn bytes_are_counted_up_to_a_limit(db: Database) {
         (execution.artifact_count, execution.artifact_bytes),
         (2, 100)
     );
+}
+
+fn given(db: &Database, key: &str, size: i64) -> NewDirect {
+    NewDirect {
+        key: key.to_owned(),
+        size,
+        delete_time: db.in_seconds(5400),
+    }
+}
+
+async fn a_blob_that_is_given_out_is_doomed_until_it_is_an_artifact(db: Database) {
+    let (agent, assignment) = db.running().await;
+    let (work, lease) = (db.store.agent(agent), assignment.attempt.lease());
+    let keeper = db.store.keeper();
+    for key in ["artifacts/a/aa", "never"] {
+        let may = work.give_out_blob(lease, &given(&db, key, 3), 100).await;
+        assert!(may.expect("it answers"));
+    }
+    assert_eq!(keeper.count_doomed_blobs().await.expect("a number"), 2);
+    assert_eq!(
+        keeper.doomed_blobs(10).await.expect("a list"),
+        [""; 0],
+        "not yet"
+    );
+
+    let after = db.in_seconds(900);
+    let listed = work
+        .add_direct_artifact(lease, &file("a", "aa"), 100, after)
+        .await;
+    assert_eq!(listed.expect("listed").discard, None);
+    assert_eq!(keeper.count_doomed_blobs().await.expect("a number"), 1);
+    // The answer was lost: the same again is a repeat.
+    let again = work
+        .add_direct_artifact(lease, &file("a", "aa"), 100, after)
+        .await;
+    assert_eq!(again.expect("a repeat").discard, None);
+
+    // Too late for the other one: it may be deleted any moment.
+    db.advance(4600);
+    let mut late = file("b", "bb");
+    late.blob = "never".to_owned();
+    let refused = work
+        .add_direct_artifact(lease, &late, 100, db.in_seconds(900))
+        .await;
+    assert!(refused.expect_err("too late").is_not_found());
+    db.advance(1000);
+    assert_eq!(keeper.doomed_blobs(10).await.expect("a list"), ["never"]);
+}
+
+async fn what_is_given_out_counts_and_belongs_to_its_attempt(db: Database) {
+    let (agent, assignment) = db.running().await;
+    let (work, lease) = (db.store.agent(agent), assignment.attempt.lease());
+    let may = async |key: &str, size| {
+        let may = work.give_out_blob(lease, &given(&db, key, size), 100).await;
+        may.expect("it answers")
+    };
+    assert!(may("first", 60).await);
+    assert!(!may("second", 41).await, "60 may come already");
+    assert!(may("second", 40).await);
+    assert!(!may("third", 1).await);
+    // Nobody else makes an artifact of it, and nothing that was not given out becomes one.
+    let other = db.new_agent("other").await;
+    db.submit("other").await;
+    let theirs = db.claim_one(other).await;
+    let mut stolen = file("a", "aa");
+    stolen.blob = "first".to_owned();
+    let after = db.in_seconds(900);
+    let refused = db
+        .store
+        .agent(other)
+        .add_direct_artifact(theirs.attempt.lease(), &stolen, 100, after)
+        .await;
+    assert!(refused.expect_err("not theirs").is_not_found());
+    let refused = work
+        .add_direct_artifact(lease, &file("a", "aa"), 100, after)
+        .await;
+    assert!(refused.expect_err("not given out").is_not_found());
+    // A lost lease gets none.
+    let stale = Lease {
+        epoch: lease.epoch + 1,
+        ..lease
+    };
+    let none = work.give_out_blob(stale, &given(&db, "x", 1), 100).await;
+    assert!(
+        matches!(none, Err(Error::IllegalTransition(..))),
+        "{none:?}"
+    );
+    // Their number has an end too.
+    for number in 0..98 {
+        assert!(may(&format!("n{number}"), 0).await);
+    }
+    assert!(!may("one more", 0).await);
 }

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use futures::TryStreamExt;
+use jiff::{SignedDuration, Timestamp};
 use muster_storage::{
     Blobs, Error,
-    blob::{BlobStream, Credentials, Options, PIECE},
+    blob::{BlobStream, Credentials, DIRECT_LARGEST, DirectOptions, Grant, Options, PIECE},
 };
 use sha2::{Digest, Sha256};
 
@@ -66,6 +67,7 @@ async fn spawned(behaviour: impl Future<Output = ()> + Send + 'static) {
 async fn open_s3(url: &str) -> Blobs {
     let options = Options {
         credentials: Some(credentials()),
+        ..Options::default()
     };
     Blobs::open(url, &options).await.expect("blobs")
 }
@@ -261,6 +263,7 @@ async fn a_missing_bucket_and_wrong_credentials_name_the_cure() {
             secret_access_key: "wrong".to_owned(),
             ..credentials()
         }),
+        ..Options::default()
     };
     let denied = Blobs::open(&url, &options).await.expect("blobs");
     let error = denied
@@ -298,4 +301,199 @@ async fn blobs_are_listed_with_their_key_and_the_time_of_the_store(blobs: Blobs)
         .try_collect::<Vec<_>>();
     assert_eq!(none.await.expect("a list"), []);
     assert!(blobs.list("../x").is_err());
+}
+
+/// Puts something as one does who has nothing but a URL.
+async fn put(grant: &Grant, headers: &[(&str, String)], body: &[u8]) -> u16 {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let rest = grant.url.strip_prefix("http://").expect("a plain URL");
+    let (host, path) = rest.split_once('/').expect("a path");
+    let mut head = format!("PUT /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n");
+    for (name, value) in headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    let mut stream = tokio::net::TcpStream::connect(host).await.expect("a store");
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    stream.write_all(b"\r\n").await.expect("sent");
+    // A store that refuses may not hear it all.
+    drop(stream.write_all(body).await);
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("an answer");
+    let answer = String::from_utf8_lossy(&answer);
+    let status = answer.split(' ').nth(1).expect("a status");
+    status.parse().expect("a number")
+}
+
+/// A folder of its own: others try the store out meanwhile.
+async fn direct() -> Option<Blobs> {
+    let url = server("MUSTER_TEST_S3")?;
+    let (bucket, query) = url.split_once('?').expect("a URL with an endpoint");
+    let url = format!("{bucket}/{}?{query}", uuid::Uuid::now_v7().simple());
+    let options = Options {
+        credentials: Some(credentials()),
+        direct: Some(DirectOptions::default()),
+    };
+    Some(Blobs::open(&url, &options).await.expect("blobs"))
+}
+
+#[tokio::test]
+async fn a_store_that_checks_what_it_gets_passes_the_check_for_direct_uploads() {
+    let Some(blobs) = direct().await else { return };
+    let checked = blobs.check_direct(Timestamp::now()).await;
+    checked.expect("it does");
+    assert_eq!(blobs.direct(), Some(false), "not encrypted");
+    let listed = blobs.list("check").expect("a list");
+    let left: Vec<_> = listed.try_collect().await.expect("a list");
+    assert_eq!(left, [], "nothing is left");
+}
+
+#[tokio::test]
+async fn a_signed_url_puts_one_blob_of_one_content_for_a_while() {
+    let Some(blobs) = direct().await else { return };
+    let now = Timestamp::now();
+    let data = vec![7; 1_000_000];
+    let size = data.len() as u64;
+    let digest = sha256(&data);
+    let give = |key: &str, at| {
+        let given = blobs.give_out(key, size, &digest, at);
+        given.expect("it can be signed").expect("it is given")
+    };
+    let there = async |key: &str| {
+        let there = blobs.verify(key, size, &digest, Timestamp::now()).await;
+        there.expect("it answers")
+    };
+    let key = blobs.key("direct");
+    let grant = give(&key, now);
+    assert!(!there(&key).await);
+    let headers = grant.headers.clone();
+    // Other content, of the same length; a longer one; another checksum; none at all.
+    let mut other = data.clone();
+    other[999_999] = 8;
+    assert_eq!(put(&grant, &headers, &other).await, 400);
+    let longer = [(headers[0].0, "1000001".to_owned()), headers[1].clone()];
+    assert_eq!(put(&grant, &longer, &[7; 1_000_001]).await, 403);
+    let forged = give(&blobs.key("direct"), now).headers[1]
+        .1
+        .replace('a', "b");
+    let forged = [headers[0].clone(), (headers[1].0, forged + "A")];
+    assert_eq!(put(&grant, &forged, &data).await, 403);
+    assert_eq!(put(&grant, &headers[..1], &data).await, 403);
+    assert!(!there(&key).await);
+    // Another key by the same signature.
+    let moved = Grant {
+        url: grant.url.replace(&key, &blobs.key("direct")),
+        ..grant.clone()
+    };
+    assert_eq!(put(&moved, &headers, &data).await, 403);
+    // One that is too old.
+    let late = now - SignedDuration::from_secs(901);
+    let expired = give(&key, late);
+    assert!(expired.expire_time < now);
+    assert_eq!(put(&expired, &headers, &data).await, 403);
+    assert!(!there(&key).await);
+
+    assert_eq!(put(&grant, &headers, &data).await, 200);
+    assert!(there(&key).await);
+    // A second time it is the same.
+    assert_eq!(put(&grant, &headers, &data).await, 200);
+    assert_eq!(put(&grant, &headers, &other).await, 400);
+    assert!(there(&key).await);
+    assert_eq!(all(blobs.read(&key, 0).await.expect("it")).await, data);
+    for (size, digest) in [(size + 1, digest.clone()), (size, sha256(b"other"))] {
+        let there = blobs.verify(&key, size, &digest, now).await;
+        assert!(!there.expect("it answers"));
+    }
+    blobs.delete(&key).await.expect("deleted");
+}
+
+#[tokio::test]
+async fn what_was_put_without_a_checksum_is_read_and_compared() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let url = format!("file://{}/blobs", folder.path().display());
+    let local = Blobs::open(&url, &Options::default()).await.expect("blobs");
+    let mut stores = vec![local];
+    stores.extend(direct().await);
+    for blobs in stores {
+        let key = blobs.key("direct");
+        blobs
+            .put(&key, Bytes::from_static(b"abc"))
+            .await
+            .expect("put");
+        let now = Timestamp::now();
+        for (size, content, expected) in [(3, "abc", true), (3, "abd", false), (4, "abc", false)] {
+            let digest = sha256(content.as_bytes());
+            let there = blobs.verify(&key, size, &digest, now).await;
+            assert_eq!(there.expect("it answers"), expected, "{size} {content}");
+        }
+        blobs.delete(&key).await.expect("deleted");
+    }
+}
+
+#[tokio::test]
+async fn direct_uploads_are_for_object_stores_and_for_what_one_request_takes() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let url = format!("file://{}/blobs", folder.path().display());
+    let local = Blobs::open(&url, &Options::default()).await.expect("blobs");
+    let now = Timestamp::now();
+    let refused = local.check_direct(now).await.expect_err("it has no URLs");
+    assert!(refused.to_string().contains("S3"), "{refused}");
+    let nothing = local.give_out("a/b", 1, &sha256(b""), now);
+    assert_eq!(nothing.expect("no error"), None);
+
+    let options = |endpoint: &str| Options {
+        credentials: Some(Credentials::default()),
+        direct: Some(DirectOptions {
+            endpoint: Some(endpoint.to_owned()),
+        }),
+    };
+    let open = async |endpoint| Blobs::open("s3://bucket/p", &options(endpoint)).await;
+    let blobs = open("https://outside:9000").await.expect("blobs");
+    let give = |size, digest: &str| blobs.give_out("a/b", size, digest, now);
+    let given = give(1, &sha256(b"")).expect("signed").expect("given");
+    let start = "https://outside:9000/bucket/p/a/b?X-Amz-Algorithm=";
+    assert!(given.url.starts_with(start), "as others see it");
+    assert!(!format!("{given:?}").contains("Signature"));
+    let all = give(DIRECT_LARGEST, &sha256(b"")).expect("signed");
+    assert!(all.is_some());
+    let more = give(DIRECT_LARGEST + 1, &sha256(b"")).expect("no error");
+    assert_eq!(more, None);
+    assert!(give(1, "not one").is_err());
+    // A plain endpoint is used only knowingly, here too.
+    let plain = open("http://outside:9000").await.expect_err("refused");
+    assert!(plain.to_string().contains("allow_http=true"), "{plain}");
+    let bad = open("nothing").await.expect_err("refused");
+    assert!(bad.to_string().contains("endpoint"), "{bad}");
+}
+
+#[tokio::test]
+async fn a_store_that_takes_anything_is_refused_for_direct_uploads() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("a port");
+    let address = listener.local_addr().expect("its address");
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            tokio::spawn(async move {
+                // Short requests come at once, and are answered before the next one.
+                let mut buffer = [0; 8192];
+                while matches!(stream.read(&mut buffer).await, Ok(read) if read > 0) {
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                    drop(stream.write_all(answer).await);
+                }
+            });
+        }
+    });
+    let url = format!("s3://bucket?endpoint=http://{address}&allow_http=true");
+    let options = Options {
+        credentials: Some(Credentials::default()),
+        direct: Some(DirectOptions::default()),
+    };
+    let blobs = Blobs::open(&url, &options).await.expect("blobs");
+    let refused = blobs.check_direct(Timestamp::now()).await;
+    let refused = refused.expect_err("it compares nothing").to_string();
+    assert!(
+        refused.contains("does not compare content") && refused.contains("--direct-uploads"),
+        "{refused}"
+    );
 }

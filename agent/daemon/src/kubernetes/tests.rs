@@ -189,6 +189,7 @@ impl Fixture {
             plan: PLAN.into(),
             stop_after: None,
             max_log_bytes: 0,
+            direct_upload_from_bytes: 0,
         });
         let work = attempt.work().expect("a plan");
         Self {

@@ -1,11 +1,12 @@
-//! A connection for artifacts: one file after the other, each relayed to an upload of its own. When
-//! anything breaks the connection is closed, and the conductor begins again.
+//! A connection for artifacts: one file after the other, each relayed to an upload of its own, unless the
+//! conductor puts it into the object store itself, see [`super::direct`]. When anything breaks the
+//! connection is closed, and the conductor begins again.
 
 use std::{io, sync::Arc, time::Duration};
 
 use muster_proto::{
     runner::v1::{
-        AgentMessage, ArtifactAck, ConductorMessage, MAX_ARTIFACT_DATA,
+        AgentMessage, ArtifactAck, ArtifactBegin, ConductorMessage, MAX_ARTIFACT_DATA,
         agent_message::Message as Say, artifact_part::Part as Told,
         conductor_message::Message as Said,
     },
@@ -19,6 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Response, Status};
 
 use super::{
+    direct,
     frame::{Receiver, Sender},
     say,
 };
@@ -41,7 +43,13 @@ pub(super) async fn serve(
     mut sender: Sender<AgentMessage>,
 ) -> io::Result<()> {
     while let Some(first) = receiver.receive().await? {
-        let ack = relay(context, attempt, &mut receiver, first).await?;
+        let ack = match direct::begun(&first) {
+            Some(begin) => {
+                let begin = begin.clone();
+                direct::serve(context, attempt, &mut receiver, &mut sender, begin).await?
+            }
+            None => relay(context, attempt, &mut receiver, vec![first]).await?,
+        };
         let more = ack.more;
         say(&mut sender, Say::ArtifactAck(ack)).await?;
         if !more {
@@ -51,12 +59,12 @@ pub(super) async fn serve(
     Ok(())
 }
 
-/// Relays the artifact that begins with `first`.
-async fn relay(
+/// Relays the artifact that begins with the messages `first`.
+pub(super) async fn relay(
     context: &Context,
     attempt: &Attempt,
     receiver: &mut Receiver<ConductorMessage>,
-    first: ConductorMessage,
+    first: Vec<ConductorMessage>,
 ) -> io::Result<ArtifactAck> {
     let mut uplink = uplink(context).await?;
     let (outbox, requests) = mpsc::channel(OUTBOX);
@@ -95,12 +103,12 @@ pub(super) async fn uplink(context: &Context) -> io::Result<Uplink> {
 async fn feed(
     attempt: &Attempt,
     receiver: &mut Receiver<ConductorMessage>,
-    first: ConductorMessage,
+    first: Vec<ConductorMessage>,
     outbox: mpsc::Sender<UploadArtifactRequest>,
 ) -> io::Result<bool> {
-    let mut next = Some(first);
+    let mut first = first.into_iter();
     loop {
-        let message = match next.take() {
+        let message = match first.next() {
             Some(message) => message,
             None => {
                 let message = receiver.receive().await?;
@@ -111,25 +119,10 @@ async fn feed(
             return Err(invalid());
         };
         let (part, last) = match part.part.ok_or_else(invalid)? {
-            Told::Begin(begin) => {
-                let header = ArtifactHeader {
-                    attempt: attempt.id.to_string(),
-                    epoch: attempt.epoch,
-                    path: begin.path,
-                    mode: begin.mode,
-                    step: begin.step,
-                };
-                (Part::Header(header), false)
-            }
+            Told::Begin(begin) => (Part::Header(header(attempt, begin)), false),
             Told::Data(data) if data.len() > MAX_ARTIFACT_DATA => return Err(invalid()),
             Told::Data(data) => (Part::Data(data), false),
-            Told::End(end) => {
-                let footer = ArtifactFooter {
-                    size_bytes: convert::signed(end.size),
-                    sha256: convert::hex(&end.sha256),
-                };
-                (Part::Footer(footer), true)
-            }
+            Told::End(end) => (Part::Footer(footer(end.size, &end.sha256)), true),
         };
         let request = UploadArtifactRequest { part: Some(part) };
         if outbox.send(request).await.is_err() {
@@ -142,7 +135,24 @@ async fn feed(
     }
 }
 
-fn invalid() -> io::Error {
+pub(super) fn header(attempt: &Attempt, begin: ArtifactBegin) -> ArtifactHeader {
+    ArtifactHeader {
+        attempt: attempt.id.to_string(),
+        epoch: attempt.epoch,
+        path: begin.path,
+        mode: begin.mode,
+        step: begin.step,
+    }
+}
+
+pub(super) fn footer(size: u64, sha256: &[u8]) -> ArtifactFooter {
+    ArtifactFooter {
+        size_bytes: convert::signed(size),
+        sha256: convert::hex(sha256),
+    }
+}
+
+pub(super) fn invalid() -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
         "a message that does not belong on an artifact's connection, or is too long",
@@ -152,9 +162,14 @@ fn invalid() -> io::Error {
 /// What to tell the conductor: that the artifact is durable, why it never will be, or an error when it is
 /// worth another try.
 fn verdict(answer: Result<Response<UploadArtifactResponse>, Status>) -> io::Result<ArtifactAck> {
-    let Err(status) = answer else {
-        return Ok(ArtifactAck::default());
-    };
+    match answer {
+        Ok(_) => Ok(ArtifactAck::default()),
+        Err(status) => refusal(&status),
+    }
+}
+
+/// Why an artifact never will be durable; an error when it is worth another try.
+pub(super) fn refusal(status: &Status) -> io::Result<ArtifactAck> {
     match status.code() {
         Code::InvalidArgument
         | Code::AlreadyExists

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
 use muster_proto::runner::v1::{
     AgentMessage, AgentWelcome, ArtifactBegin, ArtifactEnd, ArtifactPart, Completed,
-    ConductorHello, ConductorMessage, Log, LogStream, Outcome, PROTOCOL, Phase, Progress,
-    agent_message::Message as Heard, artifact_part::Part, conductor_hello::Purpose,
+    ConductorHello, ConductorMessage, DirectWish, Log, LogStream, Outcome, PROTOCOL, Phase,
+    Progress, agent_message::Message as Heard, artifact_part::Part, conductor_hello::Purpose,
     conductor_message::Message as Say,
 };
 use prost::Message as _;
@@ -146,6 +146,53 @@ impl Connection {
         .await;
     }
 
+    /// Sends an artifact that asks for a way around the agent, and that goes there when it is given one.
+    /// Returns where that is, and the answer.
+    pub(crate) async fn direct(
+        given: &Given,
+        attempt: &str,
+        path: &str,
+        data: &str,
+    ) -> (String, Option<String>) {
+        let mut connection =
+            Self::open(given, hello(given, attempt, Purpose::Artifact, true)).await;
+        let size = data.len() as u64;
+        let sha256 = Bytes::from(Sha256::digest(data).to_vec());
+        let say = async |connection: &mut Self, part| {
+            let part = ArtifactPart { part: Some(part) };
+            connection.say(Say::Artifact(part)).await;
+        };
+        let begin = ArtifactBegin {
+            path: path.to_owned(),
+            mode: 0o644,
+            step: "s1".to_owned(),
+            direct: Some(DirectWish {
+                size,
+                sha256: sha256.clone(),
+                has_authorities: false,
+            }),
+        };
+        say(&mut connection, Part::Begin(begin)).await;
+        let Some(Heard::DirectUpload(way)) = connection.heard().await else {
+            panic!("it says whether there is a way")
+        };
+        let direct = !way.url.is_empty();
+        if !direct {
+            let data = Bytes::copy_from_slice(data.as_bytes());
+            say(&mut connection, Part::Data(data)).await;
+        }
+        let end = ArtifactEnd {
+            size,
+            sha256,
+            direct,
+        };
+        say(&mut connection, Part::End(end)).await;
+        match connection.heard().await {
+            Some(Heard::ArtifactAck(ack)) => (way.url, Some(ack.error)),
+            _ => (way.url, None),
+        }
+    }
+
     /// Sends an artifact. Returns the error of the acknowledgement; none when the connection was
     /// closed instead.
     pub(crate) async fn artifact(
@@ -161,6 +208,7 @@ impl Connection {
             path: path.to_owned(),
             mode: 0o644,
             step: "s1".to_owned(),
+            direct: None,
         });
         let data = parts
             .iter()
@@ -168,6 +216,7 @@ impl Connection {
         let end = Part::End(ArtifactEnd {
             size,
             sha256: Sha256::digest(parts.concat()).to_vec().into(),
+            direct: false,
         });
         for part in std::iter::once(begin).chain(data).chain([end]) {
             connection

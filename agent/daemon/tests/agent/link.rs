@@ -67,6 +67,7 @@ pub(crate) fn assignment() -> Assignment {
         plan: PLAN.into(),
         stop_after: None,
         max_log_bytes: 0,
+        direct_upload_from_bytes: 0,
     }
 }
 
@@ -637,6 +638,30 @@ async fn artifacts_are_relayed_whole_or_not_at_all() {
         Some(b"onetwo".as_slice())
     );
     assert_eq!(artifacts.len(), 1);
+}
+
+#[tokio::test]
+async fn artifacts_go_around_the_agent_where_the_server_gives_a_way() {
+    let mut run = Run::start(STANDIN).await;
+    let link = run.server.welcome(Vec::new()).await;
+    let work = assignment();
+    link.assign(work.clone()).await;
+    let given = run.given(&work).await;
+    let (url, answer) = Connection::direct(&given, &work.attempt, "even", "data").await;
+    assert_eq!(
+        (url.as_str(), answer.as_deref()),
+        ("http://store/key", Some(""))
+    );
+    let (url, answer) = Connection::direct(&given, &work.attempt, "odd", "odd").await;
+    assert_eq!((url.as_str(), answer.as_deref()), ("", Some("")));
+    let direct = run.server.store.direct.lock().expect("no panic").clone();
+    assert_eq!(direct, ["even"]);
+    let artifacts = run.server.store.artifacts.lock().expect("no panic").clone();
+    let came: Vec<(&str, &[u8])> = artifacts
+        .iter()
+        .map(|(path, data)| (path.as_str(), data.as_slice()))
+        .collect();
+    assert_eq!(came, [("odd", b"odd".as_slice())]);
 }
 
 #[tokio::test]

@@ -58,6 +58,7 @@ fn assignment(steps: &[Value]) -> Assignment {
         plan: plan.to_string().into(),
         stop_after: None,
         max_log_bytes: 0,
+        direct_upload_from_bytes: 0,
     }
 }
 

@@ -38,6 +38,7 @@ pub(super) fn write(
                     path: name.to_owned(),
                     mode: 0o644,
                     modified_ms: 0,
+                    digest: None,
                 })?;
                 let sender = Sender::new(collection.items.clone());
                 let encoder = GzEncoder::new(sender, Compression::fast());

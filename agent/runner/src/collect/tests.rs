@@ -51,6 +51,7 @@ fn request(base: &Path, patterns: &[&str]) -> Request {
         archive: None,
         names_only: false,
         shared_only: false,
+        digest_from: 0,
     }
 }
 
@@ -350,4 +351,37 @@ fn files_beyond_the_limit_are_counted_and_told_once() {
     let plain = flate2::read::GzDecoder::new(&files["all.tar.gz"][..]);
     let entries = tar::Archive::new(plain).entries().unwrap().count();
     assert_eq!(entries, most + 43);
+}
+
+#[test]
+fn large_files_come_with_their_digest_when_it_is_wanted() {
+    use sha2::Digest as _;
+    let folder = tree();
+    let base = folder.path().join("out");
+    for (from, names_only, hashed) in [(0, false, 0), (1_000_000, false, 1), (1_000_000, true, 0)] {
+        let wanted = Request {
+            digest_from: from,
+            names_only,
+            ..request(&base, &["**", "!**/*.key"])
+        };
+        let (items, mut received) = mpsc::channel(1);
+        let thread = std::thread::spawn(move || collect(&wanted, &Volumes::in_place(), items));
+        let (mut digests, mut bytes) = (Vec::new(), 0);
+        while let Some(item) = received.blocking_recv() {
+            match item {
+                Item::File { digest, .. } => digests.extend(digest),
+                Item::Data(data) => bytes += data.len(),
+                Item::FileEnd | Item::End { .. } => {}
+            }
+        }
+        thread.join().unwrap();
+        assert_eq!(digests.len(), hashed);
+        for digest in digests {
+            assert_eq!(digest.size, 1_000_000);
+            let expected: [u8; 32] = sha2::Sha256::digest(vec![7; 1_000_000]).into();
+            assert_eq!(digest.sha256, expected);
+        }
+        // The content comes whole all the same.
+        assert_eq!(bytes, if names_only { 0 } else { 1_000_003 });
+    }
 }

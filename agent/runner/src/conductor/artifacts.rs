@@ -1,5 +1,6 @@
 //! Collecting artifacts: from the step's container while it lives, from the shared volumes
-//! otherwise. A file whose upload broke is collected again.
+//! otherwise. A file whose upload broke is collected again; one that did not come into the object store
+//! directly is collected again and goes by the agent.
 
 use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 
@@ -14,7 +15,7 @@ use super::{
     pod::{Gone, Line, Shim},
     upload::{Broken, Carrier, Upload},
 };
-use crate::collect::{self, Item};
+use crate::collect::{self, Digest, Item};
 
 /// Most files on their way at once.
 const SIDE_BY_SIDE: usize = 4;
@@ -31,6 +32,8 @@ struct Round {
     /// When each of them last changed.
     times: Vec<(String, i64)>,
     again: Vec<String>,
+    /// Those that did not come into the object store directly.
+    by_agent: Vec<String>,
     problems: Vec<String>,
     /// The first problem that is more than a link or a special file left out.
     failed: Option<String>,
@@ -78,6 +81,7 @@ impl At<'_> {
             archive,
             names_only: false,
             shared_only: shim.is_none(),
+            digest_from: self.run.direct.from(),
         };
         self.collect_request(shim, request, "artifacts").await
     }
@@ -98,7 +102,8 @@ impl At<'_> {
             whole: true,
             ..Sent::default()
         };
-        let mut wanted = Vec::new();
+        let mut wanted: Vec<String> = Vec::new();
+        let mut is_told = false;
         let mut pause = PAUSES.0;
         loop {
             let round = tokio::select! {
@@ -123,24 +128,32 @@ impl At<'_> {
                     .remark(self.step, &format!("{what}: {problem}"))
                     .await;
             }
-            if round.again.is_empty() {
+            if round.again.is_empty() && round.by_agent.is_empty() {
                 if sent.files == 0 && round.problems.is_empty() {
                     let text = format!("{what}: no file matches {}", request.patterns.join(" "));
                     self.run.spool.remark(self.step, &text).await;
                 }
                 return Ok(sent);
             }
-            if wanted.is_empty() {
+            let broke = !round.again.is_empty();
+            if broke && !is_told {
+                is_told = true;
                 let count = round.again.len();
                 let text = format!(
                     "{what}: {count} could not be sent, the connection broke; trying again until they are"
                 );
                 self.run.spool.remark(self.step, &text).await;
             }
-            if request.archive.is_none() {
-                request.patterns = literal(&request.base, &given, &round.again);
-            }
             wanted = round.again;
+            wanted.extend(round.by_agent);
+            if request.archive.is_none() {
+                request.patterns = literal(&request.base, &given, &wanted);
+            }
+            // What is sent again goes by the agent: that comes to an end whatever the store does.
+            request.digest_from = 0;
+            if !broke {
+                continue;
+            }
             tokio::select! {
                 () = self.run.agent.pause(pause) => {}
                 cause = self.limits.reached() => return Err(Failure::stopped(&cause, self.step)),
@@ -206,15 +219,19 @@ impl Taker<'_, '_> {
             patterns: request.patterns.clone(),
             compress: request.archive.clone().unwrap_or_default(),
             names_only: request.names_only,
+            digest_from: request.digest_from,
         }))
         .await?;
         loop {
             match line.hear().await? {
                 Told::File(file) if file.id == id => {
+                    let sha256 = <[u8; 32]>::try_from(file.sha256.as_ref()).ok();
+                    let size = file.size;
                     let begin = Item::File {
                         path: file.path,
                         mode: file.mode,
                         modified_ms: file.modified_ms,
+                        digest: sha256.map(|sha256| Digest { size, sha256 }),
                     };
                     self.take(begin).await;
                 }
@@ -248,6 +265,7 @@ impl Taker<'_, '_> {
                 path,
                 mode,
                 modified_ms,
+                digest,
             } => {
                 self.round.found.insert(path.clone());
                 self.round.times.push((path.clone(), modified_ms));
@@ -259,8 +277,11 @@ impl Taker<'_, '_> {
                     path: path.clone(),
                     mode,
                     step: self.at.step.to_owned(),
+                    direct: None,
                 };
-                let upload = Upload::begin(&self.at.run.agent, self.idle.pop(), begin).await;
+                let run = &self.at.run;
+                let idle = self.idle.pop();
+                let upload = Upload::begin(&run.agent, &run.direct, idle, begin, digest).await;
                 self.current = Some((path, upload));
             }
             Item::Data(data) => {
@@ -317,6 +338,7 @@ impl Taker<'_, '_> {
             }
             Err(Broken::Full(words)) => self.full.get_or_insert((words, 0)).1 += 1,
             Err(Broken::Connection) => self.round.again.push(path),
+            Err(Broken::Around) => self.round.by_agent.push(path),
         }
     }
 }

@@ -153,7 +153,7 @@ async fn exchange(
 }
 
 /// The authorities that this machine trusts.
-fn trust() -> Result<Arc<ClientConfig>, Error> {
+pub(super) fn trust() -> Result<Arc<ClientConfig>, Error> {
     let given = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
     let usual = AUTHORITIES.iter().map(PathBuf::from);
     let text = given
@@ -165,9 +165,14 @@ fn trust() -> Result<Arc<ClientConfig>, Error> {
                 "there are no certificates of authorities here; set SSL_CERT_FILE".to_owned(),
             )
         })?;
+    trust_in(&text)
+}
+
+/// These authorities, PEM, and no others.
+pub(super) fn trust_in(text: &[u8]) -> Result<Arc<ClientConfig>, Error> {
     let mut roots = RootCertStore::empty();
     // Old authorities that this program does not understand are no reason to fail.
-    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&text).flatten());
+    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(text).flatten());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

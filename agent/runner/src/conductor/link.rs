@@ -172,6 +172,7 @@ impl Parts {
                 Some(
                     Heard::Welcome(_)
                     | Heard::ArtifactAck(_)
+                    | Heard::DirectUpload(_)
                     | Heard::Archive(_)
                     | Heard::Credential(_)
                     | Heard::Durations(_)

@@ -164,6 +164,7 @@ impl At<'_> {
                     archive: None,
                     names_only: true,
                     shared_only: true,
+                    digest_from: 0,
                 };
                 let volumes = self.run.volumes.clone();
                 let (sender, mut items) = mpsc::channel(2);
@@ -257,6 +258,7 @@ async fn list(mut line: Locked<'_>, patterns: Vec<String>, names: &mut Names) ->
                 path: file.path,
                 mode: file.mode,
                 modified_ms: file.modified_ms,
+                digest: None,
             }),
             Told::CollectEnd(end) if end.id == id => {
                 names.problems = end.problems;

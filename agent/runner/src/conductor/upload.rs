@@ -1,16 +1,23 @@
-//! One artifact on its way to the agent, on a connection that no other one uses meanwhile.
+//! One artifact on its way to the agent, on a connection that no other one uses meanwhile; or to the object
+//! store, and then the connection tells only of it.
 
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use muster_proto::runner::v1::{
-    ArtifactBegin, ArtifactEnd, ArtifactPart, agent_message::Message as Heard, artifact_part::Part,
-    conductor_hello::Purpose, conductor_message::Message as Said,
+    ArtifactAck, ArtifactBegin, ArtifactEnd, ArtifactPart, DirectUpload, DirectWish,
+    agent_message::Message as Heard, artifact_part::Part, conductor_hello::Purpose,
+    conductor_message::Message as Said,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
-use super::agent::{Agent, Hearing, Speaking};
+use super::{
+    agent::{Agent, Hearing, Speaking},
+    direct::Direct,
+    put::Put,
+};
+use crate::collect;
 
 /// A connection that has carried an artifact and takes another one.
 pub(super) struct Carrier {
@@ -23,6 +30,18 @@ pub(super) struct Upload {
     carrier: Carrier,
     size: u64,
     digest: Sha256,
+    around: Option<Around>,
+}
+
+/// An artifact on its way around the agent.
+struct Around {
+    put: Put,
+    direct: Rc<Direct>,
+    /// What is allowed to be put.
+    wanted: collect::Digest,
+    /// Bytes that are not sent before it is known what follows: the store never gets the last ones of a
+    /// file that has changed.
+    held: Option<Bytes>,
 }
 
 /// Why an upload did not come to its end.
@@ -34,28 +53,35 @@ pub(super) enum Broken {
     Refused(String),
     /// Neither it nor any other one will be, in these words.
     Full(String),
+    /// It does not come into the object store directly: it is to be sent by the agent.
+    Around,
 }
 
 /// How long the last words of an agent that hears no more may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl Upload {
-    /// Begins, on a connection that is there if it still works; waits as long as there is no agent.
+    /// Begins, on a connection that is there if it still works; waits as long as there is no agent. With a
+    /// digest it goes around the agent, when that is possible.
     pub(super) async fn begin(
         agent: &Agent,
+        direct: &Rc<Direct>,
         carrier: Option<Carrier>,
         begin: ArtifactBegin,
+        digest: Option<collect::Digest>,
     ) -> Result<Self, Broken> {
+        let digest = digest.filter(|_| direct.from() > 0);
         if let Some(carrier) = carrier {
             let mut upload = Self::on(carrier);
-            if upload.say(Part::Begin(begin.clone())).await.is_ok() {
-                return Ok(upload);
+            match upload.start(begin.clone(), direct, digest).await {
+                Err(Broken::Connection) => {}
+                started => return started.map(|()| upload),
             }
         }
         let connection = agent.connect(Purpose::Artifact, (true, 0, 0)).await;
         let (hearing, speaking) = connection.split();
         let mut upload = Self::on(Carrier { hearing, speaking });
-        upload.say(Part::Begin(begin)).await?;
+        upload.start(begin, direct, digest).await?;
         Ok(upload)
     }
 
@@ -64,24 +90,93 @@ impl Upload {
             carrier,
             size: 0,
             digest: Sha256::new(),
+            around: None,
         }
+    }
+
+    async fn start(
+        &mut self,
+        mut begin: ArtifactBegin,
+        direct: &Rc<Direct>,
+        digest: Option<collect::Digest>,
+    ) -> Result<(), Broken> {
+        begin.direct = digest.map(|digest| DirectWish {
+            size: digest.size,
+            sha256: Bytes::copy_from_slice(&digest.sha256),
+            has_authorities: direct.has_authorities(),
+        });
+        self.say(Part::Begin(begin)).await?;
+        let Some(wanted) = digest else {
+            return Ok(());
+        };
+        let given = self.given().await?;
+        if given.url.is_empty() {
+            return Ok(());
+        }
+        match Put::begin(direct, &given).await {
+            Ok(put) => {
+                self.around = Some(Around {
+                    put,
+                    direct: Rc::clone(direct),
+                    wanted,
+                    held: None,
+                });
+            }
+            // Nothing is lost: it goes on as any other one.
+            Err(why) => direct.give_up(&why),
+        }
+        Ok(())
     }
 
     pub(super) async fn data(&mut self, data: Bytes) -> Result<(), Broken> {
         self.size += data.len() as u64;
         self.digest.update(&data);
-        self.say(Part::Data(data)).await
+        match &mut self.around {
+            Some(around) => around.data(data).await,
+            None => self.say(Part::Data(data)).await,
+        }
     }
 
     /// Ends it; waits until it is durable. Returns the connection when it takes another one.
     pub(super) async fn end(mut self) -> Result<Option<Carrier>, Broken> {
+        let sha256 = self.digest.clone().finalize();
+        let around = self.around.take();
+        let direct = around.is_some();
+        if let Some(around) = around {
+            let sent = collect::Digest {
+                size: self.size,
+                sha256: sha256.into(),
+            };
+            around.end(sent).await?;
+        }
         let end = ArtifactEnd {
             size: self.size,
-            sha256: self.digest.clone().finalize().to_vec().into(),
+            sha256: sha256.to_vec().into(),
+            direct,
         };
-        self.say(Part::End(end)).await?;
-        let more = self.verdict().await?;
+        let told = match self.say(Part::End(end)).await {
+            Ok(()) => self.verdict().await,
+            Err(broken) => Err(broken),
+        };
+        let more = told.map_err(|broken| match broken {
+            // Who knows whether it would be listed the next time.
+            Broken::Connection if direct => Broken::Around,
+            other => other,
+        })?;
         Ok(more.then_some(self.carrier))
+    }
+
+    /// Where the artifact may be put.
+    async fn given(&mut self) -> Result<DirectUpload, Broken> {
+        loop {
+            let message = self.carrier.hearing.hear().await;
+            match message.map(|message| message.message) {
+                Ok(Some(Heard::DirectUpload(given))) => return Ok(given),
+                Ok(Some(Heard::ArtifactAck(ack))) => return Err(Broken::of(ack)),
+                Ok(Some(Heard::Refused(_))) | Err(_) => return Err(Broken::Connection),
+                Ok(_) => {}
+            }
+        }
     }
 
     /// Whether the connection takes another one, when this one is durable.
@@ -90,10 +185,7 @@ impl Upload {
             let message = self.carrier.hearing.hear().await;
             match message.map(|message| message.message) {
                 Ok(Some(Heard::ArtifactAck(ack))) if ack.error.is_empty() => return Ok(ack.more),
-                Ok(Some(Heard::ArtifactAck(ack))) if ack.full => {
-                    return Err(Broken::Full(ack.error));
-                }
-                Ok(Some(Heard::ArtifactAck(ack))) => return Err(Broken::Refused(ack.error)),
+                Ok(Some(Heard::ArtifactAck(ack))) => return Err(Broken::of(ack)),
                 Ok(Some(Heard::Refused(_))) | Err(_) => return Err(Broken::Connection),
                 Ok(_) => {}
             }
@@ -115,6 +207,46 @@ impl Upload {
         match timeout(LAST_WORDS, self.verdict()).await {
             Ok(Err(broken)) => Err(broken),
             Ok(Ok(_)) | Err(_) => Err(Broken::Connection),
+        }
+    }
+}
+
+impl Around {
+    async fn data(&mut self, data: Bytes) -> Result<(), Broken> {
+        let Some(ready) = self.held.replace(data) else {
+            return Ok(());
+        };
+        self.put.data(ready).await.map_err(|why| {
+            self.direct.give_up(&why);
+            Broken::Around
+        })
+    }
+
+    /// Ends it, when what was sent is what was allowed.
+    async fn end(mut self, sent: collect::Digest) -> Result<(), Broken> {
+        if sent != self.wanted {
+            // It has changed since it was hashed: another one may stand still.
+            return Err(Broken::Around);
+        }
+        let direct = Rc::clone(&self.direct);
+        let put = async {
+            if let Some(last) = self.held.take() {
+                self.put.data(last).await?;
+            }
+            self.put.end().await
+        };
+        put.await.map_err(|why| {
+            direct.give_up(&why);
+            Broken::Around
+        })
+    }
+}
+
+impl Broken {
+    fn of(ack: ArtifactAck) -> Self {
+        match ack.full {
+            true => Self::Full(ack.error),
+            false => Self::Refused(ack.error),
         }
     }
 }

@@ -3,16 +3,17 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use muster_proto::runner::v1::{
     Acknowledge, AgentMessage, AgentWelcome, ArtifactAck, Cancel, ChildrenAnswer, Completed,
-    CompletedAck, ConductorHello, ConductorMessage, CredentialGiven, DurationsGiven, Log,
-    LogStream, Progress, Refused, StepStatus, VerdictGiven, VerdictWish, agent_message::Message,
-    artifact_part::Part, children_order::Order, conductor_hello::Purpose,
+    CompletedAck, ConductorHello, ConductorMessage, CredentialGiven, DirectUpload, DurationsGiven,
+    Log, LogStream, Progress, Refused, StepStatus, VerdictGiven, VerdictWish,
+    agent_message::Message, artifact_part::Part, children_order::Order, conductor_hello::Purpose,
     conductor_message::Message as Said,
 };
 use muster_runner::frame::{FrameReader, FrameWriter};
@@ -44,6 +45,10 @@ pub(crate) struct Manner {
     pub(crate) most_artifacts: Option<usize>,
     /// Refuses artifacts for good, with these words.
     pub(crate) refuse_artifacts: Option<&'static str>,
+    /// Where artifacts may be put directly, when they ask.
+    pub(crate) direct: Option<DirectUpload>,
+    /// Files whose ends change while it says where.
+    pub(crate) spoils: Vec<PathBuf>,
     /// Credentials of the project.
     pub(crate) credentials: BTreeMap<String, String>,
     /// How long values of shards take, in milliseconds; others are not known.
@@ -72,6 +77,10 @@ pub(crate) struct Heard {
     pub(crate) progress: Progress,
     pub(crate) completed: Option<Completed>,
     pub(crate) artifacts: BTreeMap<String, Vec<u8>>,
+    /// Paths that asked for a way around the agent.
+    pub(crate) asked: Vec<String>,
+    /// Sizes of artifacts that went around the agent.
+    pub(crate) direct: BTreeMap<String, u64>,
     /// Credentials that were asked for.
     pub(crate) wishes: Vec<String>,
     /// Values of shards of which durations were asked, by question.
@@ -432,7 +441,33 @@ impl Agent {
         let (mut path, mut bytes) = (String::new(), Vec::new());
         while let Ok(Some(Said::Artifact(part))) = hear(&mut reader).await {
             match part.part.unwrap() {
-                Part::Begin(begin) => path = begin.path,
+                Part::Begin(begin) => {
+                    path = begin.path;
+                    if let Some(wish) = begin.direct {
+                        self.heard().asked.push(path.clone());
+                        let given = self.manner().direct.clone().unwrap_or_default();
+                        for path in &self.manner().spoils {
+                            let file = std::fs::File::options().write(true).open(path).unwrap();
+                            file.write_at(b"spoilt", wish.size - 6).unwrap();
+                        }
+                        let headers = [("content-length".to_owned(), wish.size.to_string())];
+                        let given = DirectUpload {
+                            headers: headers.into(),
+                            ..given
+                        };
+                        say(&mut writer, Message::DirectUpload(given)).await;
+                    }
+                }
+                Part::End(end) if end.direct => {
+                    let path = std::mem::take(&mut path);
+                    self.heard().direct.insert(path, end.size);
+                    let ack = ArtifactAck {
+                        more: true,
+                        ..ArtifactAck::default()
+                    };
+                    say(&mut writer, Message::ArtifactAck(ack)).await;
+                    self.touch();
+                }
                 Part::Data(data) => {
                     bytes.extend(data);
                     let mut manner = self.manner();

@@ -12,6 +12,7 @@ mod agent;
 mod artifacts;
 mod children;
 mod credential;
+mod direct;
 mod endings;
 mod flow;
 mod git;

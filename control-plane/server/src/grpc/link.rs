@@ -2,25 +2,28 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use muster_core::execution::{Lease, Stop};
 use muster_proto::v1::{
-    JudgeStepRequest, JudgeStepResponse, LinkRequest, LinkResponse, ReadArchiveRequest,
-    ReadArchiveResponse, ReadCredentialRequest, ReadCredentialResponse, ReadDurationsRequest,
-    ReadDurationsResponse, ResumeChildrenRequest, ResumeChildrenResponse, SelectWorkflowsRequest,
-    SelectWorkflowsResponse, StartChildrenRequest, StartChildrenResponse, StopChildrenRequest,
-    StopChildrenResponse, StreamLogRequest, StreamLogResponse, UploadArtifactRequest,
-    UploadArtifactResponse, WatchChildrenRequest, WatchChildrenResponse,
-    agent_link_service_server::AgentLinkService, upload_artifact_request::Part,
+    ArtifactFooter, ArtifactHeader, BeginDirectUploadRequest, BeginDirectUploadResponse,
+    EndDirectUploadRequest, EndDirectUploadResponse, JudgeStepRequest, JudgeStepResponse,
+    LinkRequest, LinkResponse, ReadArchiveRequest, ReadArchiveResponse, ReadCredentialRequest,
+    ReadCredentialResponse, ReadDurationsRequest, ReadDurationsResponse, ResumeChildrenRequest,
+    ResumeChildrenResponse, SelectWorkflowsRequest, SelectWorkflowsResponse, StartChildrenRequest,
+    StartChildrenResponse, StopChildrenRequest, StopChildrenResponse, StreamLogRequest,
+    StreamLogResponse, UploadArtifactRequest, UploadArtifactResponse, WatchChildrenRequest,
+    WatchChildrenResponse, agent_link_service_server::AgentLinkService,
+    upload_artifact_request::Part,
 };
-use muster_storage::agent::Agent;
+use muster_storage::{agent::Agent, artifact::Artifact};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Answers, Api, auth, children};
+use super::{Answers, Api, auth, children, convert};
 use crate::{
     app::{App, Error, Values},
-    link::{session, upload::Upload},
+    link::{direct::Given, session, upload::Upload},
 };
 
 /// Longest time that log bytes wait to become durable.
@@ -227,6 +230,69 @@ impl AgentLinkService for Api {
             message: judged.message,
         }))
     }
+
+    async fn begin_direct_upload(
+        &self,
+        request: Request<BeginDirectUploadRequest>,
+    ) -> Result<Response<BeginDirectUploadResponse>, Status> {
+        let (agent, message) = self.authenticate_agent(request).await?;
+        let (header, footer) = both(message.header, message.footer)?;
+        let given = self
+            .app
+            .begin_direct_upload(agent.id, header, &footer)
+            .await?;
+        let answer = given.map(|given| direct(given, message.has_authorities));
+        Ok(Response::new(answer.unwrap_or_default()))
+    }
+
+    async fn end_direct_upload(
+        &self,
+        request: Request<EndDirectUploadRequest>,
+    ) -> Result<Response<EndDirectUploadResponse>, Status> {
+        let (agent, message) = self.authenticate_agent(request).await?;
+        let (header, footer) = both(message.header, message.footer)?;
+        let artifact = self
+            .app
+            .end_direct_upload(agent.id, header, &footer, message.key)
+            .await?;
+        let name = name_of(&self.app, &artifact).await?;
+        Ok(Response::new(EndDirectUploadResponse { name }))
+    }
+}
+
+/// What is told of an artifact that does not come.
+fn both(
+    header: Option<ArtifactHeader>,
+    footer: Option<ArtifactFooter>,
+) -> Result<(ArtifactHeader, ArtifactFooter), Error> {
+    let header = header.ok_or_else(|| Error::invalid("header", "is missing"))?;
+    let footer = footer.ok_or_else(|| Error::invalid("footer", "is missing"))?;
+    Ok((header, footer))
+}
+
+fn direct(given: Given, has_authorities: bool) -> BeginDirectUploadResponse {
+    let headers = given.grant.headers.into_iter();
+    BeginDirectUploadResponse {
+        url: given.grant.url,
+        headers: headers
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
+        authorities: match has_authorities {
+            true => Bytes::new(),
+            false => given.authorities,
+        },
+        key: given.key,
+        expire_time: Some(convert::timestamp(given.grant.expire_time)),
+    }
+}
+
+/// The resource name of an artifact.
+async fn name_of(app: &App, artifact: &Artifact) -> Result<String, Error> {
+    let project = app.project_name(artifact.project).await?;
+    Ok(format!(
+        "projects/{project}/executions/{}/artifacts/{}",
+        artifact.execution, artifact.id
+    ))
 }
 
 /// Takes an artifact in to its end. Returns its name.
@@ -250,11 +316,7 @@ async fn take_artifact(
             }
             Ok(Some(Part::Footer(footer))) => {
                 let artifact = app.end_artifact(upload, &footer).await?;
-                let project = app.project_name(artifact.project).await?;
-                return Ok(format!(
-                    "projects/{project}/executions/{}/artifacts/{}",
-                    artifact.execution, artifact.id
-                ));
+                return Ok(name_of(&app, &artifact).await?);
             }
             Ok(Some(Part::Header(_)) | None) => {
                 let words = "its end did not come";

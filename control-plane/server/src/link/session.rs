@@ -420,6 +420,10 @@ pub(super) fn assignment(config: &Config, work: &work::Assignment) -> Assignment
         display_name: work.execution.display_name.clone(),
         plan: work.plan.clone(),
         max_log_bytes: work.max_log.unwrap_or(config.max_log),
+        direct_upload_from_bytes: config
+            .direct_uploads
+            .as_ref()
+            .map_or(0, |direct| i64::try_from(direct.from).unwrap_or(i64::MAX)),
     }
 }
 

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use muster_core::{
     execution::Lease,
     id::{AgentId, AttemptId},
@@ -14,7 +15,7 @@ use muster_report::{Format, HEAD};
 use muster_storage::{
     artifact::{self, Artifact, NewArtifact, NewMissing},
     attempt::{Attempt, Status},
-    blob::BlobWriter,
+    blob::{BlobInfo, BlobWriter},
 };
 
 use crate::{
@@ -40,11 +41,21 @@ pub(crate) struct Upload {
 }
 
 /// A file that there is not.
-struct Missed {
-    agent: AgentId,
-    lease: Lease,
-    path: String,
-    step: String,
+pub(super) struct Missed {
+    pub(super) agent: AgentId,
+    pub(super) lease: Lease,
+    pub(super) path: String,
+    pub(super) step: String,
+}
+
+/// A blob that is whole, and is to be an artifact.
+pub(super) struct Whole {
+    pub(super) agent: AgentId,
+    pub(super) lease: Lease,
+    pub(super) header: ArtifactHeader,
+    pub(super) blob: BlobInfo,
+    /// The first bytes of the file.
+    pub(super) head: Vec<u8>,
 }
 
 impl App {
@@ -54,17 +65,8 @@ impl App {
         agent: AgentId,
         header: ArtifactHeader,
     ) -> Result<Upload, Error> {
-        check_path("header.path", &header.path)?;
-        let attempt: AttemptId = header
-            .attempt
-            .parse()
-            .map_err(|error| Error::invalid("header.attempt", format!("{error}")))?;
-        let lease = Lease {
-            attempt,
-            epoch: header.epoch,
-        };
-        let stored = self.store.agent(agent).attempt(attempt).await?;
-        if stored.epoch != lease.epoch || stored.status != Status::Live {
+        let (lease, stored) = self.uploading(agent, &header).await?;
+        if stored.status != Status::Live {
             return Err(Error::LeaseLost { epoch: lease.epoch });
         }
         let most = self.room(&stored, &header.path).await?;
@@ -80,8 +82,30 @@ impl App {
         })
     }
 
+    /// The attempt that a file is of.
+    pub(super) async fn uploading(
+        &self,
+        agent: AgentId,
+        header: &ArtifactHeader,
+    ) -> Result<(Lease, Attempt), Error> {
+        check_path("header.path", &header.path)?;
+        let attempt: AttemptId = header
+            .attempt
+            .parse()
+            .map_err(|error| Error::invalid("header.attempt", format!("{error}")))?;
+        let lease = Lease {
+            attempt,
+            epoch: header.epoch,
+        };
+        let stored = self.store.agent(agent).attempt(attempt).await?;
+        if stored.epoch != lease.epoch {
+            return Err(Error::LeaseLost { epoch: lease.epoch });
+        }
+        Ok((lease, stored))
+    }
+
     /// How many bytes a file may have that comes now, and why not more.
-    async fn room(&self, attempt: &Attempt, path: &str) -> Result<(u64, String), Error> {
+    pub(super) async fn room(&self, attempt: &Attempt, path: &str) -> Result<(u64, String), Error> {
         let executions = self.store.executions(attempt.project);
         let execution = executions.get(attempt.execution).await?;
         let unsigned = |size| u64::try_from(size).unwrap_or(0);
@@ -136,30 +160,49 @@ impl App {
             self.miss(missed, "MISMATCH", &words).await;
             return Err(Error::invalid("footer", words));
         }
+        let whole = Whole {
+            agent: upload.agent,
+            lease: upload.lease,
+            header: upload.header,
+            blob,
+            head: upload.head,
+        };
+        self.list_artifact(whole, None).await
+    }
+
+    /// Lists an artifact whose blob is whole; one that the attempt has put itself when it is not to be
+    /// deleted before `after`.
+    pub(super) async fn list_artifact(
+        self: &Arc<Self>,
+        whole: Whole,
+        after: Option<Timestamp>,
+    ) -> Result<Artifact, Error> {
         let limit = i64::try_from(self.config.max_artifacts_size).unwrap_or(i64::MAX);
-        let media = Media::of(&upload.header.path, &upload.head);
+        let media = Media::of(&whole.header.path, &whole.head);
         let new = NewArtifact {
             content_type: media.content_type.to_owned(),
             preview: media.preview,
-            path: upload.header.path,
-            size,
-            sha256: blob.sha256,
-            mode: upload.header.mode,
-            step: upload.header.step,
-            blob: blob.key,
+            path: whole.header.path,
+            size: i64::try_from(whole.blob.size).unwrap_or(i64::MAX),
+            sha256: whole.blob.sha256,
+            mode: whole.header.mode,
+            step: whole.header.step,
+            blob: whole.blob.key,
             report: media.report.map(Format::as_str),
         };
-        let added = self
-            .store
-            .agent(upload.agent)
-            .add_artifact(upload.lease, &new, limit)
-            .await;
+        let (work, lease) = (self.store.agent(whole.agent), whole.lease);
+        let added = match after {
+            Some(after) => work.add_direct_artifact(lease, &new, limit, after).await,
+            None => work.add_artifact(lease, &new, limit).await,
+        };
         let added = match added {
             Ok(added) => added,
             Err(error) => {
-                // With an unknown commit the row may name the blob: the sweep decides then.
-                if !matches!(error, muster_storage::Error::CommitUnknown { .. }) {
-                    self.discard(&upload.key).await;
+                // With an unknown commit the row may name the blob: the sweep decides then. One that was
+                // given out is doomed already.
+                let unknown = matches!(error, muster_storage::Error::CommitUnknown { .. });
+                if !unknown && after.is_none() {
+                    self.discard(&new.blob).await;
                 }
                 return Err(error.into());
             }
@@ -167,8 +210,8 @@ impl App {
         if let Some(unused) = &added.discard {
             self.discard(unused).await;
         }
-        metrics::counter!(crate::metrics::ARTIFACT_BYTES)
-            .increment(u64::try_from(size).unwrap_or(0));
+        let way = after.map_or("agent", |_| "direct");
+        metrics::counter!(crate::metrics::ARTIFACT_BYTES, "way" => way).increment(whole.blob.size);
         self.execution_changed(added.artifact.execution);
         if new.report.is_some() {
             self.read_report_later(added.artifact.id);
@@ -185,7 +228,7 @@ impl App {
         self.miss(missed, reason, message).await;
     }
 
-    async fn miss(&self, missed: Missed, reason: &'static str, message: &str) {
+    pub(super) async fn miss(&self, missed: Missed, reason: &'static str, message: &str) {
         let Missed {
             agent,
             lease,

@@ -9,6 +9,7 @@ mod audit;
 mod calls;
 mod children;
 mod credentials;
+mod direct;
 mod dispatch;
 mod documents;
 mod durations;

@@ -46,6 +46,7 @@ async fn behind_a_wire() -> Option<(Proxy, Fixture)> {
         config.blobs = Some(url);
         config.blob_options = Options {
             credentials: Some(credentials),
+            ..Options::default()
         };
         config.lease_duration = LEASE;
         config.renew_interval = LEASE / 2;

@@ -159,6 +159,7 @@ impl At<'_> {
             archive: Some(path.to_owned()),
             names_only: false,
             shared_only: true,
+            digest_from: 0,
         };
         let sent = self.collect_request(None, request, "transfer").await?;
         // The other side would begin without what it was to have.

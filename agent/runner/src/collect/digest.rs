@@ -1,0 +1,52 @@
+//! Size and SHA-256 of a file before its content is sent: for those who must know it before.
+
+use std::os::unix::fs::FileExt as _;
+
+use muster_proto::runner::v1::MAX_ARTIFACT_DATA;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+
+use super::{Closed, Item, walk::Found};
+
+/// What a file held when it was hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Digest {
+    /// Its size in bytes.
+    pub(crate) size: u64,
+    /// Its SHA-256.
+    pub(crate) sha256: [u8; 32],
+}
+
+/// Hashes a file that has `from` bytes or more; 0 hashes none. Nothing when it can not be read, or is
+/// shorter by now: who sends it will tell.
+pub(super) fn of(
+    found: &Found,
+    from: u64,
+    items: &mpsc::Sender<Item>,
+) -> Result<Option<Digest>, Closed> {
+    if from == 0 || found.size < from {
+        return Ok(None);
+    }
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; MAX_ARTIFACT_DATA];
+    let mut at = 0;
+    while at < found.size {
+        if items.is_closed() {
+            return Err(Closed);
+        }
+        let most = usize::try_from(found.size - at).unwrap_or(usize::MAX);
+        let length = buffer.len().min(most);
+        // Not where the file is read from later.
+        match found.file.read_at(&mut buffer[..length], at) {
+            Ok(0) | Err(_) => return Ok(None),
+            Ok(read) => {
+                hash.update(&buffer[..read]);
+                at += read as u64;
+            }
+        }
+    }
+    Ok(Some(Digest {
+        size: found.size,
+        sha256: hash.finalize().into(),
+    }))
+}
