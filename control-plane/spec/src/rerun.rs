@@ -1,5 +1,5 @@
 //! What expressions may ask of a rerun: which execution is run again, and the tests that it failed, in
-//! words that test tools take. Words for each tool are in [`tool`].
+//! words that test tools take. Words for each tool are in `tool`.
 //!
 //! A filter that leaves a failed test out would let a rerun pass that must not. So each tool gets all
 //! failed tests of the reports that are of its kind, or no filter at all.

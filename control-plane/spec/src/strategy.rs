@@ -5,7 +5,7 @@
 //! The rules are those of the language: instances are all combinations of the matrix, each
 //! `count` times; `maxCount` is a cap, fewer where the shortest list of shards has fewer values;
 //! shards are split into parts of which none is longer than another by more than one, unless they are
-//! balanced by how long their values take, see [`balance`].
+//! balanced by how long their values take, see `balance`.
 
 mod balance;
 

@@ -147,8 +147,8 @@ mod tests {
             split(&weights, &mut loads);
             let longest = loads.into_iter().max().unwrap_or_default();
             // 4/3 - 1/(3 m), without fractions.
+            let best = best(&weights, &mut vec![0; count]);
             let count = count as u64;
-            let best = best(&weights, &mut vec![0; count as usize]);
             prop_assert!(longest * 3 * count <= best * (4 * count - 1), "{longest} of {best}");
         }
 
