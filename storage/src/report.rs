@@ -45,7 +45,7 @@ pub enum State {
 impl State {
     const ALL: [Self; 3] = [Self::Pending, Self::Read, Self::Broken];
 
-    const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
             Self::Read => "read",

@@ -1,7 +1,7 @@
 //! `muster metrics`: what load tests have measured, of one execution or of two side by side.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -24,6 +24,15 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(20);
 const AGAIN: Duration = Duration::from_millis(200);
 
+/// Formats of load tests.
+const FORMATS: [&str; 5] = [
+    "k6-summary",
+    "jmeter-statistics",
+    "jtl-csv",
+    "jtl-xml",
+    "artillery",
+];
+
 const EXAMPLES: &str = "\
 Examples:
   muster metrics load-8
@@ -32,7 +41,7 @@ Examples:
   muster metrics load-8 --compare load-7 --output json | jq '.metrics[] | select(.change > 10)'
 
 Exit code 1 means that a threshold is crossed; with --compare, one that held in the older one, or that
-the older one has not.";
+the older one has not. It is 1 too when a report of a load test is broken or not read yet.";
 
 /// Show what load tests measured: k6, JMeter, Artillery
 #[derive(Debug, Args)]
@@ -91,6 +100,8 @@ struct Measured {
     /// By report.
     parts: Vec<(String, Summary)>,
     pending: usize,
+    /// Paths of reports of load tests that could not be read to their ends.
+    broken: Vec<String>,
 }
 
 /// A metric as it is shown.
@@ -134,10 +145,23 @@ struct Document {
     metrics: Vec<Row>,
     thresholds: Vec<Condition>,
     pending_reports: usize,
+    /// Of the execution itself: what they say may be not all.
+    broken_reports: Vec<String>,
 }
 
 /// What makes two metrics, or two thresholds, the same: the report, words, and which of several it is.
-type Key = (String, String, usize);
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    path: String,
+    words: String,
+    number: usize,
+}
+
+impl Key {
+    fn words(&self) -> (String, String) {
+        (self.path.clone(), self.words.clone())
+    }
+}
 
 /// Runs `muster metrics`.
 pub(crate) async fn execute(arguments: Arguments, global: &Global) -> Result<Exit, Error> {
@@ -157,8 +181,9 @@ pub(crate) async fn execute(arguments: Arguments, global: &Global) -> Result<Exi
     let document = document(&new, base.as_ref(), part);
     let crossed = document.thresholds.iter();
     let crossed = crossed.filter(|one| !one.passed && one.base_passed != Some(false));
+    let is_known = new.pending == 0 && new.broken.is_empty();
     let exit = match crossed.count() {
-        0 => Exit::Success,
+        0 if is_known => Exit::Success,
         _ => Exit::Failed,
     };
     if global.json() {
@@ -173,6 +198,13 @@ pub(crate) async fn execute(arguments: Arguments, global: &Global) -> Result<Exi
     }
     if document.pending_reports > 0 {
         let text = format!("{} reports are not read yet", document.pending_reports);
+        super::note(global, &text);
+    }
+    for path in &document.broken_reports {
+        let text = format!(
+            "{} is broken: see muster tests --reports",
+            escape::visible(path)
+        );
         super::note(global, &text);
     }
     Ok(exit)
@@ -197,6 +229,9 @@ fn measured(reports: &[Report]) -> Measured {
         if report.state() == report::State::Pending {
             measured.pending += 1;
         }
+        if report.state() == report::State::Broken && FORMATS.contains(&report.format.as_str()) {
+            measured.broken.push(report.path.clone());
+        }
         let summary: Summary = serde_json::from_str(&report.summary_json).unwrap_or_default();
         if !(summary.metrics.is_empty() && summary.thresholds.is_empty()) {
             measured.parts.push((report.path.clone(), summary));
@@ -208,6 +243,11 @@ fn measured(reports: &[Report]) -> Measured {
 fn document(new: &Measured, base: Option<&Measured>, part: &str) -> Document {
     // Where each has one report its path makes no difference.
     let alone = new.parts.len() == 1 && base.is_some_and(|base| base.parts.len() == 1);
+    let many = repeated(
+        metrics_of(base, alone)
+            .chain(metrics_of(Some(new), alone))
+            .map(|(key, ..)| key),
+    );
     let mut metrics: Vec<(Key, Row)> = Vec::new();
     let mut old = HashMap::new();
     let mut left = Vec::new();
@@ -216,7 +256,10 @@ fn document(new: &Measured, base: Option<&Measured>, part: &str) -> Document {
         left.push((key, row(path, metric)));
     }
     for (key, path, metric) in metrics_of(Some(new), alone) {
-        let base = old.remove(&key);
+        let base = match many.contains(&key.words()) {
+            true => None,
+            false => old.remove(&key),
+        };
         let row = Row {
             value: Some(metric.value),
             base,
@@ -235,18 +278,27 @@ fn document(new: &Measured, base: Option<&Measured>, part: &str) -> Document {
     let before: HashMap<Key, bool> = thresholds_of(base, alone)
         .map(|(key, _, threshold)| (key, threshold.passed))
         .collect();
+    let many = repeated(
+        thresholds_of(base, alone)
+            .chain(thresholds_of(Some(new), alone))
+            .map(|(key, ..)| key),
+    );
     let thresholds = thresholds_of(Some(new), alone).map(|(key, path, threshold)| Condition {
         report: path.to_owned(),
         metric: threshold.metric.clone(),
         expression: threshold.expression.clone(),
         passed: threshold.passed,
-        base_passed: before.get(&key).copied(),
+        base_passed: match many.contains(&key.words()) {
+            true => None,
+            false => before.get(&key).copied(),
+        },
     });
     let rows = metrics.into_iter().map(|(_, row)| row);
     Document {
         metrics: rows.filter(|row| row.name.contains(part)).collect(),
         thresholds: thresholds.filter(|one| one.metric.contains(part)).collect(),
         pending_reports: new.pending + base.map_or(0, |base| base.pending),
+        broken_reports: new.broken.clone(),
     }
 }
 
@@ -300,7 +352,18 @@ fn numbered(
     };
     let count = seen.entry((path.clone(), words.clone())).or_default();
     *count += 1;
-    (path, words, *count)
+    Key {
+        path,
+        words,
+        number: *count,
+    }
+}
+
+/// What is there more than once: workers leave reports of one path in the order in which they end, so nobody
+/// knows which of them belongs to which of another execution.
+fn repeated(keys: impl Iterator<Item = Key>) -> HashSet<(String, String)> {
+    let all = keys.filter(|key| key.number > 1);
+    all.map(|key| key.words()).collect()
 }
 
 fn row(path: &str, metric: &Metric) -> Row {
@@ -491,13 +554,43 @@ mod tests {
     }
 
     #[test]
-    fn reports_of_several_workers_are_told_apart() {
+    fn reports_of_several_workers_are_shown_and_not_compared() {
         let new = measured(&[report("k6.json", NEW), report("k6.json", OLD)]);
         let base = measured(&[report("k6.json", OLD), report("k6.json", OLD)]);
-        let document = document(&new, Some(&base), "http_reqs");
-        let changes: Vec<_> = document.metrics.iter().map(|row| row.change).collect();
-        assert_eq!(changes, [Some(-50.0), Some(0.0)]);
-        assert_eq!(document.thresholds, []);
+        let shown = document(&new, Some(&base), "http_reqs");
+        let values: Vec<_> = shown
+            .metrics
+            .iter()
+            .map(|row| (row.value, row.base, row.change))
+            .collect();
+        assert_eq!(
+            values,
+            [
+                (Some(50.0), None, None),
+                (Some(100.0), None, None),
+                (None, Some(100.0), None),
+                (None, Some(100.0), None),
+            ]
+        );
+        assert_eq!(shown.thresholds, []);
+        let all = document(&new, Some(&base), "");
+        let told: Vec<_> = all
+            .thresholds
+            .iter()
+            .map(|one| (one.passed, one.base_passed))
+            .collect();
+        assert_eq!(told, [(false, None), (true, None)]);
+    }
+
+    #[test]
+    fn a_broken_report_of_a_load_test_is_told_and_others_are_not() {
+        let broken = |path: &str, format: &str| Report {
+            state: report::State::Broken.into(),
+            format: format.to_owned(),
+            ..report(path, "{}")
+        };
+        let new = measured(&[broken("k6.json", "k6-summary"), broken("a.xml", "junit")]);
+        assert_eq!(document(&new, None, "").broken_reports, ["k6.json"]);
     }
 
     #[test]

@@ -25,6 +25,9 @@ pub struct Evidence {
     pub quarantined: i64,
     /// Conditions on metrics that do not hold.
     pub crossed: usize,
+    /// Tests that did not pass, and did where they were told again: in another try, or as another test of the
+    /// same name.
+    pub overruled: u64,
     /// It is older than the try of the step that failed: it can not speak for it.
     pub stale: bool,
 }
@@ -49,6 +52,12 @@ pub fn judge(reports: &[Evidence]) -> Verdict {
     if let Some(report) = reports.iter().find(|report| report.crossed > 0) {
         return failed(format!(
             "{} tells of thresholds that do not hold",
+            report.path
+        ));
+    }
+    if let Some(report) = reports.iter().find(|report| report.overruled > 0) {
+        return failed(format!(
+            "{} tells of a test that failed and passed, which may be two of one name",
             report.path
         ));
     }
@@ -103,6 +112,7 @@ mod tests {
             bad,
             quarantined,
             crossed: 0,
+            overruled: 0,
             stale: false,
         }
     }
@@ -137,6 +147,11 @@ mod tests {
             ..report(1, 1)
         };
         assert!(reason(&[report(1, 1), broken]).contains("broken"));
+        let overruled = Evidence {
+            overruled: 1,
+            ..report(1, 1)
+        };
+        assert!(reason(&[overruled]).contains("two of one name"));
         let crossed = Evidence {
             crossed: 1,
             ..report(0, 0)

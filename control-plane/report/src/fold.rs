@@ -79,6 +79,7 @@ pub struct Folder<'a> {
     /// Bytes of messages and stacks that fit still.
     left: usize,
     dropped: u64,
+    overruled: u64,
 }
 
 /// A case, and what it has in common with others in the place of its own.
@@ -113,6 +114,7 @@ impl<'a> Folder<'a> {
             shared: HashSet::new(),
             left: limits.texts,
             dropped: 0,
+            overruled: 0,
         }
     }
 
@@ -138,7 +140,9 @@ impl<'a> Folder<'a> {
                 // The last one stands in for it until it is whole again.
                 if place < self.held.len() {
                     let mut earlier = self.held.swap_remove(place).whole();
+                    let was_bad = earlier.state.is_bad();
                     earlier.take_in(case, self.limits);
+                    self.overruled += u64::from(was_bad && !earlier.state.is_bad());
                     let held = self.hold(earlier);
                     self.held.push(held);
                     let last = self.held.len() - 1;
@@ -158,6 +162,13 @@ impl<'a> Folder<'a> {
         self.held
             .iter()
             .map(|held| (held.case.state, held.case.flaky))
+    }
+
+    /// How often a test that did not pass was told again and passed then: in another try, or as another test
+    /// of the same name in a file that nobody names.
+    #[must_use]
+    pub fn overruled(&self) -> u64 {
+        self.overruled
     }
 
     /// What was left out because all texts together are too long.
@@ -226,6 +237,26 @@ fn rank(state: State) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_that_a_later_telling_hides_is_counted() {
+        let limits = Limits::default();
+        let mut folder = Folder::new(&limits);
+        for (name, state) in [
+            ("one", State::Failed),
+            ("one", State::Passed),
+            ("two", State::Passed),
+            ("two", State::Failed),
+            ("three", State::Failed),
+            ("three", State::Skipped),
+        ] {
+            folder.push(Case {
+                state,
+                ..case(name, 0)
+            });
+        }
+        assert_eq!(folder.overruled(), 1);
+    }
 
     fn case(name: &str, stack: usize) -> Case {
         Case {

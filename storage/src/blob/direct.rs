@@ -89,7 +89,7 @@ impl Door {
         body: &'static [u8],
         now: Timestamp,
     ) -> Result<HttpResponse, Source> {
-        let url = object(&self.inside, path)?;
+        let url = object(&self.inside, path);
         let url = self
             .signer
             .sign(&method, &url, signed, now, DIRECT_LIFETIME);
@@ -120,17 +120,16 @@ fn bucket(text: &str) -> Result<Url, Source> {
     Ok(url)
 }
 
-/// A blob's own URL. Keys are made of what needs no escapes but in a prefix.
-fn object(bucket: &Url, path: &Path) -> Result<Url, Source> {
-    let mut url = bucket.clone();
-    {
-        let mut parts = url
-            .path_segments_mut()
-            .map_err(|()| "an endpoint has a path")?;
-        parts.pop_if_empty();
-        parts.extend(path.parts().map(|part| part.as_ref().to_owned()));
+/// A blob's own URL, escaped as it is signed: a prefix may have what URLs let be and signatures do not.
+fn object(bucket: &Url, path: &Path) -> Url {
+    let mut whole = bucket.path().trim_end_matches('/').to_owned();
+    for part in path.parts() {
+        whole.push('/');
+        whole += &super::sign::escape(part.as_ref());
     }
-    Ok(url)
+    let mut url = bucket.clone();
+    url.set_path(&whole);
+    url
 }
 
 impl Blobs {
@@ -161,8 +160,7 @@ impl Blobs {
         let digest = digest(sha256).ok_or_else(|| {
             Error::invalid("sha256", "must be 64 digits of lower-case hexadecimal")
         })?;
-        let url = object(&door.outside, &path)
-            .map_err(|error| Error::invalid("key", error.to_string()))?;
+        let url = object(&door.outside, &path);
         let (length, checksum) = (size.to_string(), STANDARD.encode(digest));
         let signed = [(LENGTH, length.as_str()), (CHECKSUM, checksum.as_str())];
         let url = door
@@ -272,7 +270,17 @@ impl Blobs {
                     "direct uploads can not be tried out; check the endpoint and the network";
                 place::refuse(&self.place, reason, Some(error))
             })?;
-            Ok::<bool, Error>(answer.status().is_success())
+            match answer.status().as_u16() {
+                200..300 => Ok(true),
+                // It has looked at the request, and does not take it.
+                400..=403 | 411 | 412 => Ok(false),
+                status => {
+                    let reason = format!(
+                        "direct uploads can not be tried out, the store answered {status}; start again when it works"
+                    );
+                    Err(place::refuse(&self.place, &reason, None))
+                }
+            }
         };
         let refuse = |reason: &str| Err(place::refuse(&self.place, reason, None));
         if !put(right, &signed, CONTENT).await? {
@@ -337,13 +345,20 @@ mod tests {
         let url = |at: &str| {
             let bucket = bucket(at).expect("a bucket");
             let path = Path::parse("pre fix/artifacts/a/b").expect("a path");
-            object(&bucket, &path).expect("a URL").to_string()
+            object(&bucket, &path).to_string()
         };
         assert_eq!(
             url("http://h:1/bucket"),
             "http://h:1/bucket/pre%20fix/artifacts/a/b"
         );
         assert_eq!(url("https://b.h/"), "https://b.h/pre%20fix/artifacts/a/b");
+        let bucket = bucket("https://b.h/").expect("a bucket");
+        let path = Path::parse("env=prod/a+b/(c)").expect("a path");
+        assert_eq!(
+            object(&bucket, &path).as_str(),
+            "https://b.h/env%3Dprod/a%2Bb/%28c%29",
+            "escaped as it is signed"
+        );
         for bad in ["ftp://h", "h:1", "https://u@h", "https://h?x", "nothing"] {
             assert!(bucket(bad).is_err(), "{bad}");
         }

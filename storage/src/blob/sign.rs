@@ -92,7 +92,7 @@ fn code(key: &[u8], data: &[u8]) -> Vec<u8> {
 }
 
 /// Escapes all but what RFC 3986 reserves for nothing.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

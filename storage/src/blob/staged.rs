@@ -59,16 +59,22 @@ fn sweep(folder: &Path, before: SystemTime, deeper: usize, deleted: &mut u64) ->
         if *deleted >= MOST {
             return Ok(());
         }
-        let kind = entry.file_type()?;
+        let kind = match entry.file_type() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            kind => kind?,
+        };
         if kind.is_dir() && deeper > 0 {
             sweep(&entry.path(), before, deeper - 1, deleted)?;
         } else if kind.is_file() && is_staged(&entry) {
-            match entry.metadata().and_then(|file| file.modified()) {
-                Ok(modified) if modified < before => fs::remove_file(entry.path())?,
-                Ok(_) => continue,
+            let old = entry.metadata().and_then(|file| file.modified());
+            let gone = match old {
+                Ok(modified) if modified >= before => continue,
+                old => old.and_then(|_old| fs::remove_file(entry.path())),
+            };
+            match gone {
                 // It became a blob meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
+                gone => gone?,
             }
             *deleted += 1;
         }

@@ -285,7 +285,10 @@ async fn keep<C: ConnectionTrait>(
             .exec(db)
             .await?;
     }
-    entity::insert_all::<result_row::Entity, _>(db, &rows).await?;
+    // Two reports of one run may tell of the same tests at the same time.
+    entity::insert_all::<result_row::Entity, _>(db, &rows)
+        .await
+        .map_err(|error| Failure::from(error).again_on_unique())?;
     Ok(quarantined)
 }
 

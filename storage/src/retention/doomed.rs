@@ -1,13 +1,19 @@
 //! Blobs that are to go: noted in the transaction that deletes the rows which named them, and forgotten
 //! when they are gone. A crash in between leaves the note, and whoever comes next deletes again.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sea_orm::{
     ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Expr,
 };
 
+use uuid::Uuid;
+
 use super::Keeper;
 use crate::{Error, entity::doomed_blob as row, page, time};
+
+/// How long after the first deletion of a blob that was given out the second one comes: nothing is put for
+/// longer.
+const LATE: SignedDuration = SignedDuration::from_hours(24);
 
 impl Keeper<'_> {
     /// Returns keys of blobs that are to be deleted now.
@@ -46,7 +52,8 @@ impl Keeper<'_> {
             .await
     }
 
-    /// Forgets blobs that are gone. The caller bounds their number.
+    /// Forgets blobs that are gone. One that was given out to be put directly is deleted once more a day
+    /// later: who has begun in time may end late. The caller bounds their number.
     ///
     /// # Errors
     ///
@@ -55,10 +62,20 @@ impl Keeper<'_> {
         if keys.is_empty() {
             return Ok(());
         }
+        let now = self.store.clock().now();
+        let again = now.checked_add(LATE).unwrap_or(now);
         self.store
             .transaction("forget_blobs", |tx| async move {
+                let these = || row::Column::Key.is_in(keys.iter().map(String::as_str));
                 row::Entity::delete_many()
-                    .filter(row::Column::Key.is_in(keys.iter().map(String::as_str)))
+                    .filter(these())
+                    .filter(row::Column::AttemptId.is_null())
+                    .exec(&*tx)
+                    .await?;
+                row::Entity::update_many()
+                    .col_expr(row::Column::NextTime, Expr::value(time::millis(again)))
+                    .col_expr(row::Column::AttemptId, Expr::value(None::<Uuid>))
+                    .filter(these())
                     .exec(&*tx)
                     .await?;
                 Ok(())

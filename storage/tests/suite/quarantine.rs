@@ -100,7 +100,7 @@ async fn file(db: &Database, work: &work::Assignment, step: &str) -> ArtifactId 
 /// Whether the failure of a test counts in a run: how many of a report with it are in quarantine.
 async fn quarantined(db: &Database, work: &work::Assignment) -> i64 {
     let quarantine = db.store.quarantine(db.project);
-    let reports = quarantine.reports_of(work.attempt.id, "s1").await;
+    let reports = quarantine.reports_of(work.attempt.id, "s1", 10).await;
     let reports = reports.expect("reports");
     reports.iter().map(|report| report.counts.quarantined).sum()
 }
@@ -280,7 +280,7 @@ async fn reports_of_a_step_are_those_of_its_attempt(db: Database) {
     file(&db, &work, "s3").await;
     let quarantine = db.store.quarantine(db.project);
     let of = async |work: &work::Assignment, step: &str| {
-        let reports = quarantine.reports_of(work.attempt.id, step).await;
+        let reports = quarantine.reports_of(work.attempt.id, step, 10).await;
         let reports = reports.expect("reports");
         let told = reports
             .into_iter()
@@ -374,7 +374,7 @@ async fn nothing_of_another_project_is_in_quarantine_here(db: Database) {
     assert!(!other.is_used("smoke").await.expect("a look"));
     assert_eq!(
         other
-            .reports_of(work.attempt.id, "s0")
+            .reports_of(work.attempt.id, "s0", 10)
             .await
             .expect("reports"),
         []

@@ -57,6 +57,8 @@ pub(super) enum Broken {
     Around,
 }
 
+/// How long it may take until it is known where an artifact may be put.
+const GIVEN: Duration = Duration::from_secs(60);
 /// How long the last words of an agent that hears no more may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -109,7 +111,12 @@ impl Upload {
         let Some(wanted) = digest else {
             return Ok(());
         };
-        let given = self.given().await?;
+        let Ok(given) = timeout(GIVEN, self.given()).await else {
+            // An agent of before this version, that the pod was given back to, waits for the content.
+            direct.give_up("the agent does not say where they may be put");
+            return Err(Broken::Around);
+        };
+        let given = given?;
         if given.url.is_empty() {
             return Ok(());
         }

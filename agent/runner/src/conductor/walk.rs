@@ -4,7 +4,7 @@ mod pardon;
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap, HashSet},
     fs,
     future::Future,
     io::Read as _,
@@ -63,6 +63,7 @@ pub(super) async fn walk(run: Rc<Run>, halt: Halt) -> Ended {
         last_failure: RefCell::default(),
         told: Cell::new(false),
         began: Cell::new(i64::MAX),
+        collected: RefCell::default(),
         run: Rc::clone(&run),
     };
     if let Err(error) = make_outputs(&run) {
@@ -178,6 +179,8 @@ struct Walk {
     told: Cell<bool>,
     /// When the newest process began, by the clock of files.
     began: Cell<i64>,
+    /// Paths that each step has collected in all its tries, by reference.
+    collected: RefCell<HashMap<String, HashSet<String>>>,
 }
 
 impl Walk {
@@ -437,7 +440,8 @@ impl Walk {
                 step: &step.reference,
                 limits: &limits,
             };
-            let collected = at.collect(artifacts).await.map(drop);
+            let collected = at.collect(artifacts).await;
+            let collected = collected.map(|sent| self.note_collected(step, &sent.times));
             if result.is_ok() {
                 result = collected;
             }

@@ -226,6 +226,29 @@ async fn a_report_of_an_earlier_try_is_told_to_be_old() {
 }
 
 #[tokio::test]
+async fn a_report_of_an_earlier_try_that_is_gone_is_told_to_be_old() {
+    fn refuses_first(wish: &VerdictWish) -> VerdictGiven {
+        match wish.ahead {
+            true => open(),
+            false if wish.stale.is_empty() => VerdictGiven::default(),
+            false => forgives_what_is_new(wish),
+        }
+    }
+    let script = "if test -e out/r.xml; then rm out/r.xml; echo log > out/other; exit 1; fi
+        mkdir out; echo report > out/r.xml; exit 1";
+    let steps = vec![
+        shell("s1", script)
+            .and(keep(Some(0), "out", &["*"]))
+            .retry(1, "passed"),
+    ];
+    let run = run(steps, manner(refuses_first), Outcome::Failed).await;
+    let heard = run.agent.heard();
+    let stale = heard.verdicts.iter().filter(|wish| !wish.ahead);
+    let stale: Vec<_> = stale.map(|wish| wish.stale.clone()).collect();
+    assert_eq!(stale, [vec![], vec!["r.xml".to_owned()]]);
+}
+
+#[tokio::test]
 async fn a_file_that_was_there_before_the_step_is_told_to_be_old() {
     let before = shell("s0", "mkdir -p out; echo report > out/r.xml; sleep 0.1");
     let crashed = shell("s1", "exit 1").and(keep(Some(0), "out", &["*"]));

@@ -1,6 +1,8 @@
 //! Forgiving a step whose tool failed because of tests in quarantine alone. Everything that is not sure
 //! leaves the failure as it is.
 
+use std::collections::HashSet;
+
 use muster_proto::runner::v1::{VerdictGiven, VerdictWish};
 use muster_spec::plan::{Operation, Step};
 
@@ -124,9 +126,7 @@ impl Walk {
             let why = "not all of its artifacts could be collected";
             return self.refuse(step, why).await;
         }
-        let began = self.began.get();
-        let old = sent.times.into_iter().filter(|(_, time)| *time < began);
-        let stale: Vec<String> = old.map(|(path, _)| path).collect();
+        let stale = self.stale(step, &sent.times);
         if stale.iter().map(String::len).sum::<usize>() > MOST_STALE {
             let why = "too many of the files that it collects are older than this try of it";
             return self.refuse(step, why).await;
@@ -141,6 +141,31 @@ impl Walk {
             true => Some(given.message),
             false => self.refuse(step, &given.message).await,
         }
+    }
+
+    /// Remembers what a step has collected.
+    pub(super) fn note_collected(&self, step: &Step, times: &[(String, i64)]) {
+        let mut all = self.collected.borrow_mut();
+        let known = all.entry(step.reference.clone()).or_default();
+        known.extend(times.iter().map(|(path, _)| path.clone()));
+    }
+
+    /// Files of a step that can not speak for its newest try: those that are older than its tool, and those
+    /// of earlier tries that are not there any more.
+    fn stale(&self, step: &Step, times: &[(String, i64)]) -> Vec<String> {
+        let began = self.began.get();
+        let fresh: HashSet<&str> = times
+            .iter()
+            .filter(|(_, time)| *time >= began)
+            .map(|(path, _)| path.as_str())
+            .collect();
+        self.note_collected(step, times);
+        let all = self.collected.borrow();
+        let known = all.get(&step.reference).into_iter().flatten();
+        known
+            .filter(|path| !fresh.contains(path.as_str()))
+            .cloned()
+            .collect()
     }
 
     async fn ask(&self, step: &Step, wish: VerdictWish) -> Option<VerdictGiven> {

@@ -21,6 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// How often is looked for them, should no word of them come.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// The rest between two looks.
+const BETWEEN: Duration = Duration::from_millis(200);
+/// Most reports of a step that can speak for it.
+const MOST: usize = 5000;
+
 /// The verdict, in the words of its conductor.
 #[derive(Debug, Default)]
 pub(crate) struct Judgement {
@@ -37,6 +42,9 @@ pub(crate) struct Judgement {
 struct Conditions {
     #[serde(default)]
     thresholds: Vec<Condition>,
+    /// Tests that did not pass, and did where they were told again.
+    #[serde(default)]
+    overruled: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -65,12 +73,10 @@ impl App {
         }
         let mut changes = self.hub.watch_execution(execution.id);
         let began = Instant::now();
-        let reports = loop {
-            let reports = quarantine.reports_of(lease.attempt, step).await?;
-            let pending = reports.iter().filter(|it| it.state == State::Pending);
-            let pending = pending.count();
+        loop {
+            let pending = quarantine.pending_reports_of(lease.attempt, step).await?;
             if pending == 0 {
-                break reports;
+                break;
             }
             if began.elapsed() >= PATIENCE {
                 return Ok(Judgement {
@@ -83,7 +89,16 @@ impl App {
                 () = tokio::time::sleep(LOOK) => {}
                 () = self.link.drain.cancelled() => return Err(Error::Stopping),
             }
-        };
+            // Each report that is read is a change: not a look for each.
+            tokio::time::sleep(BETWEEN).await;
+        }
+        let reports = quarantine.reports_of(lease.attempt, step, MOST).await?;
+        if reports.len() > MOST {
+            return Ok(Judgement {
+                message: format!("it has more than {MOST} reports"),
+                ..Judgement::default()
+            });
+        }
         let evidence: Vec<Evidence> = reports.iter().map(|it| evidence(it, stale)).collect();
         Ok(match judge(&evidence) {
             Verdict::Forgiven(count) => {
@@ -111,6 +126,7 @@ fn evidence(report: &Report, stale: &HashSet<String>) -> Evidence {
         bad: report.counts.failed + report.counts.errors,
         quarantined: report.counts.quarantined,
         crossed: crossed.count(),
+        overruled: conditions.overruled,
         stale: stale.contains(&report.path),
     }
 }

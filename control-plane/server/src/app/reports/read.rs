@@ -65,7 +65,7 @@ pub(super) fn read(format: Format, bytes: impl io::Read) -> Result<(Cases, Read)
         broken: outcome.broken.map(|broken| broken.to_string()),
         counts: counts(folder.states()),
         duration: all.duration.map(millis),
-        summary: summary(&all),
+        summary: summary(&all, folder.overruled()),
     };
     Ok((Cases(folder.finish()), read))
 }
@@ -84,12 +84,15 @@ fn counts(states: impl Iterator<Item = (State, bool)>) -> Counts {
     counts
 }
 
-fn summary(summary: &Summary) -> String {
+fn summary(summary: &Summary, overruled: u64) -> String {
     let mut all = serde_json::to_value(summary).unwrap_or_default();
     if let Some(all) = all.as_object_mut() {
         // They have columns of their own.
         for name in ["format", "counts", "duration"] {
             all.shift_remove(name);
+        }
+        if overruled > 0 {
+            all.insert("overruled".to_owned(), overruled.into());
         }
     }
     all.to_string()

@@ -65,12 +65,15 @@ impl App {
         if !self.store.keeper().take_turn(Turn::Orphans, EVERY).await? {
             return Ok(());
         }
-        let staged = self.blobs.sweep_staged(GRACE.unsigned_abs()).await?;
-        if staged > 0 {
-            tracing::info!(
+        match self.blobs.sweep_staged(GRACE.unsigned_abs()).await {
+            Ok(0) => {}
+            Ok(staged) => tracing::info!(
                 staged,
                 "files of uploads that a crash has cut off were deleted"
-            );
+            ),
+            Err(error) => {
+                tracing::warn!(%error, "files of uploads that a crash has cut off stay for a day");
+            }
         }
         let found = self.look_for_orphans(None, u64::MAX, stop).await?;
         if found.orphans > 0 {

@@ -40,8 +40,11 @@ impl App {
         if !keeper.take_turn(Turn::Retention, every).await? {
             return Ok(());
         }
-        keeper.forget_labels(MOST_LABELS).await?;
         while self.sweep_projects(stop).await? && !stop.is_cancelled() {}
+        // Last, and no reason to delete nothing.
+        if let Err(error) = keeper.forget_labels(MOST_LABELS).await {
+            tracing::warn!(%error, "notes of labels that nobody needs stay until the next sweep");
+        }
         Ok(())
     }
 
