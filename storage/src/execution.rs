@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use jiff::Timestamp;
 use muster_core::{
-    execution::{Effect, Event as LifeEvent, Lifecycle, State, Stop},
+    execution::{Effect, Event as LifeEvent, Lease, Lifecycle, State, Stop},
     id::{AgentId, AttemptId, ExecutionId, ProjectId},
     policy::{Policy, Spent},
     test_history::TestState,
@@ -448,14 +448,20 @@ impl Executions<'_> {
         self.load_former(of, step, indices).await
     }
 
-    /// Notes that children are not started, as they have passed in an earlier execution. What is noted
-    /// already stays.
+    /// Notes that children of a live attempt are not started, as they have passed in an earlier
+    /// execution. What the attempt has noted already stays; what earlier attempts of its execution have
+    /// goes, even if there is nothing new.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when the earlier one is gone.
-    pub async fn take_over(&self, children: &[(Origin, ExecutionId)]) -> Result<(), Error> {
-        self.note_taken_over(children).await
+    /// [`Error::NotFound`] when the attempt or the earlier execution is gone;
+    /// [`Error::IllegalTransition`] when the lease is lost.
+    pub async fn take_over(
+        &self,
+        lease: Lease,
+        children: &[(Origin, ExecutionId)],
+    ) -> Result<(), Error> {
+        self.note_taken_over(lease, children).await
     }
 
     /// Whether an execution has taken over another one.

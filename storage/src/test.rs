@@ -29,7 +29,7 @@ use crate::{
 
 pub use compare::{Change, Comparison, MOST_CHANGES, Outcome};
 pub use durations::Durations;
-pub use failed::Failed;
+pub use failed::{Failed, FailedTest};
 pub use history::{Entry, RunFilter};
 pub use unsteady::Unsteady;
 

@@ -22,11 +22,11 @@ const MOST_BYTES: usize = 64 << 10;
 pub struct Rerun {
     /// Name of the earlier execution; empty when nothing is run again.
     pub of: String,
-    /// The tests that it failed, when they are known to be all.
+    /// The tests that it failed, when they are known to be all, and those that it skipped beside them.
     pub tests: Vec<FailedTest>,
 }
 
-/// A test that did not pass.
+/// A test that did not pass, or was skipped where another one did not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FailedTest {
     /// Path of the report that tells of it.
@@ -77,7 +77,7 @@ impl Rerun {
         for tool in Tool::ALL {
             if let Err(bytes) = self.words(tool) {
                 remarks.push(format!(
-                    "all tests run where `rerun.{}` is used: the {} that failed need {bytes} bytes, \
+                    "all tests run where `rerun.{}` is used: the {} that failed or were skipped need {bytes} bytes, \
                      at most {MOST_BYTES} are handed to a tool",
                     tool.name(),
                     self.tests.len(),

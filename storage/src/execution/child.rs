@@ -14,7 +14,6 @@ use crate::{
     Error,
     attempt::{self, Attempt},
     entity::{attempt as attempt_row, execution as execution_row, execution_source as source_row},
-    text,
     transaction::Failure,
 };
 
@@ -74,22 +73,28 @@ pub struct Origin {
     pub role: Role,
     /// What sets it apart, for people.
     pub description: String,
-    /// A digest of what it was given, by which a rerun knows it again.
+    /// A digest of what it was given, by which a rerun knows it again; behind a dot, one of its config.
     pub inputs: Option<String>,
     /// It ran for the execution of which the parent is a rerun, and was not started again.
     pub taken_over: bool,
 }
 
 impl Origin {
-    /// Whether both were given the same, in the same place of the same workflow.
+    /// Whether both were given the same, in the same place of the same workflow. Of what is from before
+    /// digests nobody knows. Descriptions may tell of durations, and do not count.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
+        self.is_again(other) && self.inputs == other.inputs
+    }
+
+    /// The same, whatever config they were given.
+    #[must_use]
+    pub fn is_again(&self, other: &Self) -> bool {
         let place = |origin: &Self| (origin.role, origin.index, origin.step.clone());
-        let told = |origin: &Self| text::message(&origin.description);
-        let inputs = self.inputs.as_ref().zip(other.inputs.as_ref());
-        place(self) == place(other)
-            && told(self) == told(other)
-            && inputs.is_none_or(|(own, others)| own == others)
+        let without = |inputs: &str| inputs.split('.').next().map(str::to_owned);
+        let given = |origin: &Self| origin.inputs.as_deref().and_then(without);
+        let inputs = given(self).zip(given(other));
+        place(self) == place(other) && inputs.is_some_and(|(own, others)| own == others)
     }
 }
 

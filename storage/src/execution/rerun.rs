@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use muster_core::id::{AttemptId, ExecutionId};
+use muster_core::{
+    execution::{IllegalTransition, Lease},
+    id::{AttemptId, ExecutionId},
+};
 use sea_orm::{
     ActiveModelTrait as _, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel as _,
     QueryFilter, QueryOrder, QuerySelect,
@@ -14,6 +17,7 @@ use uuid::Uuid;
 use super::{Execution, Executions, Origin, Role, row};
 use crate::{
     Error,
+    attempt::{self, Held, Status},
     entity::{
         counted_execution as counted_row, execution as execution_row, taken_over as taken_row,
     },
@@ -177,23 +181,35 @@ impl Executions<'_> {
 
     pub(super) async fn note_taken_over(
         &self,
+        lease: Lease,
         children: &[(Origin, ExecutionId)],
     ) -> Result<(), Error> {
-        let Some((first, _)) = children.first() else {
-            return Ok(());
-        };
+        let now = self.store.clock().now();
         self.store
             .transaction("take_over_children", |tx| async move {
                 let db = &*tx;
-                self.require(db, first.parent).await?;
-                let root = report::root(db, first.parent.as_uuid()).await?;
+                let held = Held::lock(db, None, lease.attempt, now).await?;
+                let parent = held.attempt.execution_id;
+                self.require(db, parent.into()).await?;
+                let is_live = attempt::status(&held.attempt)? == Status::Live;
+                if held.lease() != lease || !is_live {
+                    let lost = IllegalTransition::LeaseLost { epoch: lease.epoch };
+                    return Err(Error::from(lost).into());
+                }
+                let root = report::root(db, parent).await?;
+                // What an earlier attempt has taken over, this one may start.
+                let outdated = taken_row::Entity::delete_many()
+                    .filter(taken_row::Column::ExecutionId.eq(parent))
+                    .filter(taken_row::Column::AttemptId.ne(lease.attempt.as_uuid()))
+                    .exec(db)
+                    .await?;
                 for (origin, former) in children {
                     self.require(db, *former).await?;
                     let note = taken_row::Model {
-                        attempt_id: origin.attempt.as_uuid(),
+                        attempt_id: lease.attempt.as_uuid(),
                         child_group: origin.group.clone(),
                         child_index: origin.index,
-                        execution_id: origin.parent.as_uuid(),
+                        execution_id: parent,
                         child_step: origin.step.clone(),
                         role: origin.role.as_str().to_owned(),
                         description: text::message(&origin.description),
@@ -208,58 +224,102 @@ impl Executions<'_> {
                                 .on_missing_reference(|| Error::not_found(Kind::Execution, *former))
                         })?;
                 }
-                let formers = children.iter().map(|(_, former)| former.as_uuid());
-                let counted: Vec<Uuid> = all_below(db, formers.collect()).await?;
-                for part in counted.chunks(CHUNK) {
-                    let rows = part.iter().map(|id| {
-                        counted_row::Model {
-                            root_id: root,
-                            execution_id: *id,
-                        }
-                        .into_active_model()
-                        .reset_all()
-                    });
-                    counted_row::Entity::insert_many(rows)
-                        .on_conflict(OnConflict::new().do_nothing().to_owned())
-                        .exec_without_returning(db)
-                        .await?;
+                if outdated.rows_affected == 0 {
+                    let formers = children.iter().map(|(_, former)| former.as_uuid());
+                    return count(db, root, formers.collect()).await;
                 }
-                Ok(())
+                counted_row::Entity::delete_many()
+                    .filter(counted_row::Column::RootId.eq(root))
+                    .exec(db)
+                    .await?;
+                let tree = below(db, vec![root], &[Link::Started]).await?;
+                count(db, root, next(db, &tree, Link::TakenOver).await?).await
             })
             .await
     }
 }
 
-/// These executions, and all that belongs to them: started or taken over.
-async fn all_below<C: ConnectionTrait>(db: &C, these: Vec<Uuid>) -> Result<Vec<Uuid>, Failure> {
+/// Lets former executions, and all that belongs to them, count for one at the top.
+async fn count<C: ConnectionTrait>(db: &C, root: Uuid, formers: Vec<Uuid>) -> Result<(), Failure> {
+    let counted = below(db, formers, &[Link::Started, Link::TakenOver]).await?;
+    for part in counted.chunks(CHUNK) {
+        let rows = part.iter().map(|id| {
+            counted_row::Model {
+                root_id: root,
+                execution_id: *id,
+            }
+            .into_active_model()
+            .reset_all()
+        });
+        counted_row::Entity::insert_many(rows)
+            .on_conflict(OnConflict::new().do_nothing().to_owned())
+            .exec_without_returning(db)
+            .await?;
+    }
+    Ok(())
+}
+
+/// How an execution came to belong to another one.
+#[derive(Debug, Clone, Copy)]
+enum Link {
+    Started,
+    TakenOver,
+}
+
+/// These executions, and all that belongs to them in one of these ways.
+async fn below<C: ConnectionTrait>(
+    db: &C,
+    these: Vec<Uuid>,
+    links: &[Link],
+) -> Result<Vec<Uuid>, Failure> {
     let mut all: BTreeSet<Uuid> = these.iter().copied().collect();
     let mut parents = these;
     for _ in 0..GENERATIONS {
-        let mut next = Vec::new();
-        for parents in parents.chunks(CHUNK) {
-            let started: Vec<Uuid> = execution_row::Entity::find()
-                .select_only()
-                .column(execution_row::Column::Id)
-                .filter(execution_row::Column::ParentId.is_in(parents.iter().copied()))
-                .into_tuple()
-                .all(db)
-                .await?;
-            let taken: Vec<Uuid> = taken_row::Entity::find()
-                .select_only()
-                .column(taken_row::Column::FormerId)
-                .filter(taken_row::Column::ExecutionId.is_in(parents.iter().copied()))
-                .into_tuple()
-                .all(db)
-                .await?;
-            next.extend(started.into_iter().chain(taken));
+        let mut children = Vec::new();
+        for link in links {
+            children.extend(next(db, &parents, *link).await?);
         }
-        next.retain(|id| all.insert(*id));
-        if next.is_empty() {
+        children.retain(|id| all.insert(*id));
+        if children.is_empty() {
             break;
         }
-        parents = next;
+        parents = children;
     }
     Ok(all.into_iter().collect())
+}
+
+/// What belongs to these executions themselves.
+async fn next<C: ConnectionTrait>(
+    db: &C,
+    parents: &[Uuid],
+    link: Link,
+) -> Result<Vec<Uuid>, Failure> {
+    let mut found = Vec::new();
+    for part in parents.chunks(CHUNK) {
+        let part = part.iter().copied();
+        let some: Vec<Uuid> = match link {
+            Link::Started => {
+                execution_row::Entity::find()
+                    .select_only()
+                    .column(execution_row::Column::Id)
+                    .filter(execution_row::Column::ParentId.is_in(part))
+                    .into_tuple()
+                    .all(db)
+                    .await?
+            }
+            Link::TakenOver => {
+                taken_row::Entity::find()
+                    .select_only()
+                    .column(taken_row::Column::FormerId)
+                    .filter(taken_row::Column::ExecutionId.is_in(part))
+                    .into_tuple()
+                    .all(db)
+                    .await?
+            }
+        };
+        found.extend(some);
+    }
+    Ok(found)
 }
 
 /// Whether an execution at the top has taken over something.

@@ -1,14 +1,15 @@
 //! Reruns of what failed: what is known again, what is taken over, and what that counts for.
 
 use muster_core::{
-    execution::{Outcome as Ended, Phase, State},
+    execution::{IllegalTransition, Outcome as Ended, Phase, State},
     id::{AgentId, ExecutionId},
     test_history::TestState,
 };
 use muster_storage::{
+    Error,
     execution::{Execution, Origin, Rerun, Role},
     retention::{Kept, Outcome, Part},
-    test::Filter,
+    test::{Failed, Filter},
     work::{Assignment, Completion, Progress},
 };
 
@@ -23,6 +24,8 @@ on_every_database!(
     what_is_taken_over_is_a_child_and_its_tests_count,
     what_was_taken_over_before_is_taken_over_again,
     what_is_deleted_is_no_child_any_more,
+    only_what_the_live_attempt_has_taken_over_counts,
+    what_was_skipped_beside_a_failed_test_is_told_with_it,
 );
 
 fn origin(parent: &Assignment, group: &str, index: i64, inputs: &str) -> Origin {
@@ -152,25 +155,38 @@ async fn the_newest_of_each_former_child_is_known_again(db: Database) {
     let known = |other: Origin| found[0].origin.is_same(&other);
     assert!(known(origin(&first, "s2", 0, "same")));
     assert!(!known(origin(&first, "s2", 0, "other")));
+    // A balanced shard tells how long it took the last time.
     let described = Origin {
-        description: "another".to_owned(),
+        description: "1 of 2: 3 files, about 2m10s".to_owned(),
         ..origin(&first, "s2", 0, "same")
     };
-    assert!(!known(described));
-    // From before inputs were noted.
+    assert!(known(described));
+    // From before inputs were noted: nobody knows what it was given.
     let old = Origin {
         inputs: None,
         ..origin(&first, "s2", 0, "")
     };
-    assert!(known(old));
+    assert!(!known(old.clone()));
+    assert!(!old.is_same(&old.clone()) && !old.is_again(&old.clone()));
+    // With another config it is the one from before, and not the same.
+    let one = origin(&first, "s2", 0, "place.config");
+    let other = origin(&first, "s2", 0, "place.other");
+    assert!(one.is_again(&other) && !one.is_same(&other));
+    assert!(!one.is_again(&origin(&first, "s2", 0, "another.config")));
 }
 
 async fn what_is_taken_over_is_a_child_and_its_tests_count(db: Database) {
     let (first, [passed, failed], second) = rerun(&db).await;
     let executions = db.store.executions(db.project);
     let taken = [(origin(&second, "s2", 0, "same"), passed.id)];
-    executions.take_over(&taken).await.expect("noted");
-    executions.take_over(&taken).await.expect("once more");
+    executions
+        .take_over(second.attempt.lease(), &taken)
+        .await
+        .expect("noted");
+    executions
+        .take_over(second.attempt.lease(), &taken)
+        .await
+        .expect("once more");
     let again = start(&db, origin(&second, "s2", 1, "same")).await;
 
     let children = executions.children(second.attempt.id).await.expect("two");
@@ -207,25 +223,32 @@ async fn what_is_taken_over_is_a_child_and_its_tests_count(db: Database) {
     assert!(!other.await.expect("an answer"));
     let this = executions.has_taken_over(second.execution.id, passed.id);
     assert!(this.await.expect("an answer"));
-    let failed_tests = tests.failed(failed.id, 10).await.expect("a list");
-    assert_eq!(failed_tests.len(), 1);
-    assert_eq!(failed_tests[0].report, "junit-1.xml");
-    assert_eq!(failed_tests[0].format, "junit");
-    assert_eq!(tests.failed(passed.id, 10).await.expect("a list"), []);
+    let failed = tests.failed(failed.id, 10).await.expect("a list");
+    assert_eq!(failed.tests.len(), 1);
+    assert_eq!(failed.tests[0].report, "junit-1.xml");
+    assert_eq!(failed.tests[0].format, "junit");
+    let none = tests.failed(passed.id, 10).await.expect("a list");
+    assert_eq!(none, Failed::default());
 }
 
 async fn what_was_taken_over_before_is_taken_over_again(db: Database) {
     let (_, [passed, _], second) = rerun(&db).await;
     let executions = db.store.executions(db.project);
     let taken = [(origin(&second, "s2", 0, "same"), passed.id)];
-    executions.take_over(&taken).await.expect("noted");
+    executions
+        .take_over(second.attempt.lease(), &taken)
+        .await
+        .expect("noted");
     let third = next(&db, second.attempt.agent, Some(second.execution.id)).await;
     let found = executions.former_children(second.execution.id, "s2", &[0]);
     let found = found.await.expect("a list");
     assert_eq!(found[0].execution.id, passed.id);
     assert!(found[0].origin.is_same(&origin(&third, "s2", 0, "same")));
     let taken = [(origin(&third, "s2", 0, "same"), passed.id)];
-    executions.take_over(&taken).await.expect("noted");
+    executions
+        .take_over(third.attempt.lease(), &taken)
+        .await
+        .expect("noted");
     let tests = db.store.tests(db.project);
     let totals = tests.totals(third.execution.id).await;
     assert_eq!(totals.expect("totals").counts.passed, 1);
@@ -235,7 +258,10 @@ async fn what_is_deleted_is_no_child_any_more(db: Database) {
     let (first, [passed, _], second) = rerun(&db).await;
     let executions = db.store.executions(db.project);
     let taken = [(origin(&second, "s2", 0, "same"), passed.id)];
-    executions.take_over(&taken).await.expect("noted");
+    executions
+        .take_over(second.attempt.lease(), &taken)
+        .await
+        .expect("noted");
     db.execute("UPDATE attempts SET log_ended = TRUE").await;
     let retained = db.store.retained(db.project);
     let first = first.execution.id;
@@ -250,9 +276,79 @@ async fn what_is_deleted_is_no_child_any_more(db: Database) {
     let tests = db.store.tests(db.project);
     let totals = tests.totals(second.execution.id).await;
     assert_eq!(totals.expect("totals").counts.passed, 0);
-    let gone = executions.take_over(&taken).await;
+    // Nor is it taken over once more.
+    let third = next(&db, second.attempt.agent, Some(second.execution.id)).await;
+    let gone = executions.take_over(third.attempt.lease(), &taken).await;
+    assert!(gone.expect_err("it is gone").is_not_found());
+}
+
+async fn only_what_the_live_attempt_has_taken_over_counts(db: Database) {
+    let (_, [passed, _], second) = rerun(&db).await;
+    let executions = db.store.executions(db.project);
+    let taken = [(origin(&second, "s2", 0, "same"), passed.id)];
+    let old = second.attempt.lease();
+    executions.take_over(old, &taken).await.expect("noted");
+    let lost = db.store.agent(second.attempt.agent);
+    let lost = lost.decline(old, "NO_ROOM", "no room").await;
+    lost.expect("it is declined");
+    let west = db.new_agent("west").await;
+    let again = db.claim_one(west).await;
+    assert_eq!(again.execution.id, second.execution.id);
+
+    let late = executions.take_over(old, &taken).await;
+    let late = late.expect_err("another attempt has the lease");
     assert!(
-        matches!(gone, Err(muster_storage::Error::NotFound { .. })),
-        "{gone:?}"
+        matches!(
+            late,
+            Error::IllegalTransition(IllegalTransition::LeaseLost { epoch: 1 })
+        ),
+        "{late:?}"
     );
+    let tests = db.store.tests(db.project);
+    let passed_tests = async || {
+        let totals = tests.totals(second.execution.id).await;
+        totals.expect("totals").counts.passed
+    };
+    assert_eq!(passed_tests().await, 1);
+    // The new attempt starts all of them.
+    let new = again.attempt.lease();
+    executions.take_over(new, &[]).await.expect("noted");
+    assert_eq!(passed_tests().await, 0);
+    let details = executions.details(second.execution.id).await;
+    assert_eq!(details.expect("it is there").children, []);
+    let has = executions.has_taken_over(second.execution.id, passed.id);
+    assert!(!has.await.expect("an answer"));
+    // Or it takes over too.
+    let taken = [(origin(&again, "s2", 0, "same"), passed.id)];
+    executions.take_over(new, &taken).await.expect("noted");
+    assert_eq!(passed_tests().await, 1);
+}
+
+async fn what_was_skipped_beside_a_failed_test_is_told_with_it(db: Database) {
+    let agent = db.new_agent("east").await;
+    let work = next(&db, agent, None).await;
+    let first = report(&db, &work, "first.xml", "aa").await;
+    let other = report(&db, &work, "other.xml", "bb").await;
+    let skipped = [case(4, TestState::Skipped), case(5, TestState::Passed)];
+    keep(&db, other, &skipped).await;
+    let tests = db.store.tests(db.project);
+    let told = async |limit| {
+        let failed = tests.failed(work.execution.id, limit).await;
+        let failed = failed.expect("a list").tests.into_iter();
+        failed.map(|one| one.test.name).collect::<Vec<_>>()
+    };
+    assert_eq!(told(10).await, [""; 0], "nothing failed");
+    let cases = [
+        case(1, TestState::Skipped),
+        case(2, TestState::Failed),
+        case(3, TestState::Passed),
+    ];
+    keep(&db, first, &cases).await;
+    db.execute("UPDATE reports SET failed = 1 WHERE path = 'first.xml'")
+        .await;
+    let failed = tests.failed(work.execution.id, 10).await;
+    assert_eq!(Vec::from_iter(failed.expect("a list").steps), ["s1"]);
+    // The step has left the other one too.
+    assert_eq!(told(10).await, ["test_2", "test_1", "test_4"]);
+    assert_eq!(told(1).await, ["test_2", "test_1"], "one more than wanted");
 }

@@ -142,10 +142,18 @@ impl App {
             serde_json::from_slice(&plan).map_err(|error| Error::Internal(error.into()))?;
         let wanted = find(&plan, &start)?;
         let formers = self.formers(&parent, &start, &new).await?;
+        let given = former::Given {
+            id: parent.execution.id.to_string(),
+            masked: &plan.masked,
+        };
+        let again = parent.execution.rerun.as_ref();
+        // Whatever an earlier attempt has taken over does not count for this one.
+        let takes = again.is_some_and(|rerun| rerun.failed) && !new.is_empty();
         let mut made = false;
         let mut taken = Vec::new();
         for instance in new {
-            let origin = origin(&parent, &start, instance, &wanted);
+            let inputs = former::inputs(&start, instance, &given);
+            let origin = origin(&parent, &start, instance, &wanted, inputs);
             let former = formers.of(&origin);
             if let Some(former) = former.filter(|former| former::stands_for(former, instance)) {
                 taken.push((origin, former.execution.id));
@@ -192,8 +200,11 @@ impl App {
                 Err(error) => return Err(error.into()),
             }
         }
+        if takes {
+            let lease = parent.attempt.lease();
+            executions.take_over(lease, &taken).await?;
+        }
         if !taken.is_empty() {
-            executions.take_over(&taken).await?;
             self.hub.execution_changed(parent.execution.id);
         }
         if made {
@@ -427,6 +438,7 @@ fn origin(
     start: &StartChildren,
     instance: &NewChild,
     wanted: &Wanted<'_>,
+    inputs: String,
 ) -> Origin {
     let role = match wanted {
         Wanted::Compiled {
@@ -444,7 +456,7 @@ fn origin(
         step: start.step.clone(),
         role,
         description: instance.description.clone(),
-        inputs: Some(former::inputs(instance)),
+        inputs: Some(inputs),
         taken_over: false,
     }
 }

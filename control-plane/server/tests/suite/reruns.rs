@@ -3,7 +3,7 @@
 use muster_proto::v1::{
     Assignment, ChildInstance, CreateExecutionRequest, InlineWorkflow, ListExecutionsRequest,
     StartChildrenRequest, WatchChildrenRequest, attempt_report::Phase,
-    create_execution_request::Source, execution::State,
+    create_execution_request::Source, execution::State, step_result,
 };
 use tonic::Code;
 
@@ -73,6 +73,13 @@ async fn end(agent: &mut Agent, work: &Assignment, state: State) {
     let mut report = agent.completed(work, b"");
     if let Some(completion) = &mut report.completion {
         completion.outcome = state.into();
+    }
+    if state == State::Failed {
+        for step in &mut report.steps {
+            step.state = step_result::State::Failed.into();
+            step.reason = "EXIT_CODE".to_owned();
+            step.exit_code = Some(1);
+        }
     }
     agent.send_report(report).await;
 }

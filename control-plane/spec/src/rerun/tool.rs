@@ -6,6 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::FailedTest;
 use crate::expression::shell_word;
 
+/// Bytes of the longest name that a report keeps.
+const LONGEST_NAME: usize = 1024;
+
 /// Which tools may have run a test, by how a report tells of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -151,7 +154,8 @@ fn pytest(test: &FailedTest) -> Option<String> {
     };
     let classes: Vec<&str> = classes.split('.').filter(|part| !part.is_empty()).collect();
     let plain = parts.iter().all(|part| is_identifier(part));
-    let sound = plain && !test.name.is_empty() && !test.name.contains(char::is_control);
+    let whole = !test.name.is_empty() && !is_cut(&test.name);
+    let sound = plain && whole && !test.name.contains(char::is_control);
     let mut id = path;
     for part in classes.into_iter().chain([test.name.as_str()]) {
         id.push_str("::");
@@ -176,9 +180,22 @@ fn method(test: &FailedTest) -> Option<&str> {
     is_identifier(method).then_some(method)
 }
 
+/// Whether a name is no whole one: reports that are read cut longer ones, which end by `…` and 16 digits
+/// of a hash then. No test has that name.
+fn is_cut(name: &str) -> bool {
+    let digits = |end: &str| {
+        let is_digit = |c: char| matches!(c, '0'..='9' | 'a'..='f');
+        end.len() == 16 && end.chars().all(is_digit)
+    };
+    name.len() >= LONGEST_NAME || name.rsplit_once('…').is_some_and(|(_, end)| digits(end))
+}
+
 /// A pattern that any of the names fits, and a few more may: white space and what stands between suites
 /// differ from tool to tool.
 fn any_name(tests: &[&FailedTest]) -> Option<String> {
+    if tests.iter().any(|test| is_cut(&test.name)) {
+        return None;
+    }
     let names: BTreeSet<String> = tests.iter().map(|test| pattern(&test.name)).collect();
     if names.contains("") {
         return None;
@@ -244,6 +261,21 @@ mod tests {
         // Where its module is not known.
         assert_eq!(words(Tool::Pytest, &[test("api.check_it", "test_b")]), None);
         assert_eq!(Kind::of(&tests[0]), Kind::Pytest);
+    }
+
+    #[test]
+    fn a_name_that_was_cut_is_no_filter() {
+        let cut = format!("{}…0123456789abcdef", "x".repeat(1005));
+        let long = "x".repeat(1024);
+        for name in [cut.as_str(), long.as_str()] {
+            let tests = [test("", "it works"), test("", name)];
+            for tool in [Tool::Jest, Tool::Playwright, Tool::Node] {
+                assert_eq!(words(tool, &tests), None, "{}", tool.name());
+            }
+            assert_eq!(words(Tool::Pytest, &[test("test_a", name)]), None);
+        }
+        let whole = [test("", "waits… 0123456789abcdef"), test("", "and so on…")];
+        assert!(words(Tool::Jest, &whole).is_some());
     }
 
     #[test]

@@ -1,11 +1,23 @@
 //! Children of an execution that is run again for what failed: those that passed are taken over, and the
 //! others are started as reruns of theirs.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use muster_core::execution::State;
 use muster_storage::execution::{Former, Origin, Role};
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{App, Error, NewChild, Parent, StartChildren};
+
+/// What of a parent stands in what it gives its children.
+#[derive(Debug)]
+pub(super) struct Given<'a> {
+    /// Its id.
+    pub(super) id: String,
+    /// Its sensitive values.
+    pub(super) masked: &'a BTreeSet<String>,
+}
 
 /// What the children of one call were before.
 #[derive(Debug, Default)]
@@ -34,13 +46,18 @@ impl App {
 }
 
 impl Formers {
-    /// What a child was before: in the same place, and given the same. Services are begun anew, as
-    /// nothing else is there for those that use them.
+    /// What a child was before: in the same place, and given the same. With another config it may be
+    /// known again if it did not pass, as what it failed is run with the new one then. Services are begun
+    /// anew, as nothing else is there for those that use them.
     pub(super) fn of(&self, origin: &Origin) -> Option<&Former> {
         if origin.role == Role::Service {
             return None;
         }
-        self.0.iter().find(|former| former.origin.is_same(origin))
+        let is_it = |former: &&Former| {
+            let passed = former.execution.state() == State::Passed;
+            former.origin.is_same(origin) || !passed && former.origin.is_again(origin)
+        };
+        self.0.iter().find(is_it)
     }
 }
 
@@ -51,18 +68,110 @@ pub(super) fn stands_for(former: &Former, instance: &NewChild) -> bool {
     former.execution.state() == State::Passed && files
 }
 
-/// A digest of what an instance is given: which part of the whole it is, or which workflow. Values for the
-/// workflow's parameters are left out: they may be secret, and come from the same manifest.
-pub(super) fn inputs(instance: &NewChild) -> String {
-    let variables = serde_json::to_vec(&instance.variables).unwrap_or_default();
-    let digest = Sha256::new()
-        .chain_update(instance.workflow.as_bytes())
-        .chain_update([0])
-        .chain_update(variables)
-        .finalize();
-    digest
+/// A digest of what an instance is given: which part of the whole it is, or which entry of a suite and
+/// which workflow; behind a dot one of its config. Values that have a sensitive one of the parent in them
+/// are left out. Addresses of files differ in each execution by its id, which is left out too.
+pub(super) fn inputs(start: &StartChildren, instance: &NewChild, parent: &Given<'_>) -> String {
+    let part = json!([
+        start.operation,
+        start.item,
+        instance.workflow,
+        instance.variables
+    ]);
+    if instance.config.is_empty() {
+        return digest(&part);
+    }
+    let is_masked = |value: &str| {
+        let mut masked = parent.masked.iter().filter(|masked| !masked.is_empty());
+        masked.any(|masked| value.contains(masked.as_str()))
+    };
+    let config: BTreeMap<&str, Option<String>> = instance
+        .config
         .iter()
-        .take(16)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+        .map(|(name, value)| {
+            let told = (!is_masked(value)).then(|| value.replace(&parent.id, ""));
+            (name.as_str(), told)
+        })
+        .collect();
+    format!("{}.{}", digest(&part), digest(&json!(config)))
+}
+
+fn digest(value: &Value) -> String {
+    let digest = Sha256::digest(value.to_string().as_bytes());
+    let bytes = digest.iter().take(16);
+    bytes.map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(operation: usize, item: usize) -> StartChildren {
+        StartChildren {
+            group: "s1".to_owned(),
+            step: "s1".to_owned(),
+            operation,
+            item,
+            variables: serde_json::Map::new(),
+            instances: Vec::new(),
+        }
+    }
+
+    fn child(workflow: &str, index: u32, config: &[(&str, &str)]) -> NewChild {
+        let variables = json!({"index": index, "matrix": {"os": "linux"}});
+        NewChild {
+            index,
+            variables: variables.as_object().cloned().unwrap_or_default(),
+            description: "about 2m10s".to_owned(),
+            given: muster_spec::plan::Given::default(),
+            workflow: workflow.to_owned(),
+            config: config
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn what_is_given_and_by_which_entry_makes_the_digest() {
+        let masked = BTreeSet::from([String::new(), "s3cret".to_owned()]);
+        let of = |id: &str, start: &StartChildren, child: &NewChild| {
+            let parent = Given {
+                id: id.to_owned(),
+                masked: &masked,
+            };
+            inputs(start, child, &parent)
+        };
+        let given = [("env", "east"), ("key", "a-s3cret"), ("t", "muster:one/f")];
+        let first = of("one", &start(0, 1), &child("shop", 2, &given));
+        // In the rerun: another id, and another secret that is not noted.
+        let given = [("env", "east"), ("key", "s3cret-b"), ("t", "muster:two/f")];
+        assert_eq!(of("two", &start(0, 1), &child("shop", 2, &given)), first);
+        let place = |digest: &str| digest.split('.').next().map(str::to_owned);
+        let given = [("env", "west"), ("key", "a-s3cret"), ("t", "muster:one/f")];
+        let other = of("one", &start(0, 1), &child("shop", 2, &given));
+        assert!(other != first && place(&other) == place(&first), "{other}");
+        let less = of("one", &start(0, 1), &child("shop", 2, &given[1..]));
+        assert_ne!(less, other, "a name is missing");
+
+        let plain = of("one", &start(0, 0), &child("shop", 2, &[]));
+        for (what, start, child) in [
+            ("entry", start(0, 1), child("shop", 2, &[])),
+            ("operation", start(1, 0), child("shop", 2, &[])),
+            ("workflow", start(0, 0), child("cart", 2, &[])),
+            ("index", start(0, 0), child("shop", 3, &[])),
+        ] {
+            assert_ne!(of("one", &start, &child), plain, "{what}");
+        }
+        let described = NewChild {
+            description: "about 3m".to_owned(),
+            ..child("shop", 2, &[])
+        };
+        assert_eq!(of("one", &start(0, 0), &described), plain);
+        let mut matrix = child("shop", 2, &[]);
+        matrix
+            .variables
+            .insert("matrix".to_owned(), json!({"os": "mac"}));
+        assert_ne!(of("one", &start(0, 0), &matrix), plain);
+    }
 }

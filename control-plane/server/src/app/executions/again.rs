@@ -1,6 +1,6 @@
 //! What an execution is told that runs an earlier one again: which one, and the tests that it failed.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use muster_core::{
     execution::State,
@@ -24,9 +24,8 @@ pub(super) const LOOKS: u32 = 20;
 pub(in crate::app) const ONE_LOOK: u32 = 1;
 /// Time between two looks.
 const PAUSE: Duration = Duration::from_millis(250);
-/// Reasons of steps that have failed by what they test, and of those around them. With others tests may
-/// be missing in reports.
-const BY_TESTS: [&str; 4] = ["", "EXIT_CODE", "STEP_FAILED", "STEP_BROKEN"];
+/// Reasons of steps around others that have failed; those tell for themselves.
+const AROUND: [&str; 2] = ["STEP_FAILED", "STEP_BROKEN"];
 
 /// An earlier execution, for one that runs it again.
 #[derive(Debug, Clone)]
@@ -73,16 +72,15 @@ impl App {
         })
     }
 
-    /// The tests that an execution failed itself; why it is not known that they are all.
+    /// The tests that an execution failed itself, and those that it may have left out by that; why it is
+    /// not known that they are all.
     async fn failed_tests(
         &self,
         earlier: &Execution,
         looks: u32,
     ) -> Result<Result<Vec<FailedTest>, String>, Error> {
-        let details = self.store.executions(earlier.project);
-        let details = details.details(earlier.id).await?;
-        if earlier.state() != State::Failed || !details.steps.iter().all(is_by_tests) {
-            let why = "it did not end by its tests, so that some may be missing in its reports";
+        let why = "it did not end by its tests, so that some may be missing in its reports";
+        if earlier.state() != State::Failed {
             return Ok(Err(why.to_owned()));
         }
         let reports = self
@@ -97,9 +95,21 @@ impl App {
             let why = format!("its report {} was not read to its end", report.path);
             return Ok(Err(why));
         }
+        let artifacts = self.store.artifacts(earlier.project);
+        if let Some(missing) = artifacts.missing(earlier.id).await?.first() {
+            let why = format!("its artifact {} is missing", missing.path);
+            return Ok(Err(why));
+        }
         let tests = self.store.tests(earlier.project);
         let failed = tests.failed(earlier.id, MOST_TESTS).await?;
+        let executions = self.store.executions(earlier.project);
+        let details = executions.details(earlier.id).await?;
+        let mut steps = details.steps.iter();
+        if let Some(step) = steps.find(|step| !is_by_tests(step, &failed.steps)) {
+            return Ok(Err(format!("{why}: {}", what(step))));
+        }
         let failed: Vec<FailedTest> = failed
+            .tests
             .into_iter()
             .map(|one| FailedTest {
                 report: one.report,
@@ -116,7 +126,9 @@ impl App {
         };
         let bytes: usize = failed.iter().map(size).sum();
         if failed.len() as u64 > MOST_TESTS || bytes > MOST_BYTES {
-            let why = format!("more than {MOST_TESTS} failed, or their names are too long");
+            let why = format!(
+                "more than {MOST_TESTS} failed or were skipped, or their names are too long"
+            );
             return Ok(Err(why));
         }
         Ok(Ok(failed))
@@ -141,15 +153,97 @@ impl App {
     }
 }
 
-/// Whether a step says nothing of tests that may not have run.
-fn is_by_tests(step: &StepResult) -> bool {
+/// Whether a step leaves no doubt that all its tests have run, or are known to have failed. One that
+/// failed has a report of a failed test for that; `told` are those that have. What was skipped, or never
+/// ended, may have tests that nobody knows of.
+fn is_by_tests(step: &StepResult, told: &BTreeSet<String>) -> bool {
     match step.state {
-        StepState::Failed => BY_TESTS.contains(&step.reason.as_str()),
-        StepState::TimedOut | StepState::Aborted | StepState::Canceled => false,
+        StepState::Passed => true,
+        StepState::Failed if step.reason == "EXIT_CODE" => {
+            // Beyond are shells that did not find the tool, and ends by signals.
+            let by_tool = step.exit_code.is_some_and(|code| (1..=125).contains(&code));
+            by_tool && told.contains(&step.reference)
+        }
+        StepState::Failed => AROUND.contains(&step.reason.as_str()),
         StepState::Queued
         | StepState::Running
         | StepState::Paused
-        | StepState::Passed
-        | StepState::Skipped => true,
+        | StepState::Skipped
+        | StepState::TimedOut
+        | StepState::Aborted
+        | StepState::Canceled => false,
+    }
+}
+
+/// What is wrong with a step, for people.
+fn what(step: &StepResult) -> String {
+    let name = match step.display_name.as_str() {
+        "" => &step.reference,
+        name => name,
+    };
+    match step.state {
+        StepState::Skipped => format!("step {name} was skipped"),
+        StepState::Failed if step.reason == "EXIT_CODE" => match step.exit_code {
+            Some(code @ 1..=125) => {
+                format!("step {name} ended with {code}, and no report of its own has a failed test")
+            }
+            _ => format!("step {name} ended by a signal, or its tool was not found"),
+        },
+        _ => format!("see step {name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(state: StepState, reason: &str, exit_code: Option<i32>) -> StepResult {
+        StepResult {
+            reference: "s1".to_owned(),
+            parent: String::new(),
+            id: String::new(),
+            display_name: "e2e".to_owned(),
+            state,
+            exit_code,
+            reason: reason.to_owned(),
+            message: String::new(),
+            start_time: None,
+            finish_time: None,
+            tries: 1,
+            optional: false,
+            negative: false,
+            paused_ms: 0,
+            outputs: std::collections::BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_step_that_leaves_tests_in_doubt_lets_all_run() {
+        use StepState::{Aborted, Failed, Passed, Queued, Skipped};
+        let told = BTreeSet::from(["s1".to_owned()]);
+        for (state, reason, code, expected) in [
+            (Passed, "", Some(0), true),
+            (Passed, "QUARANTINED", Some(1), true),
+            (Failed, "EXIT_CODE", Some(1), true),
+            (Failed, "EXIT_CODE", Some(125), true),
+            (Failed, "EXIT_CODE", Some(126), false),
+            (Failed, "EXIT_CODE", Some(137), false),
+            (Failed, "EXIT_CODE", Some(0), false),
+            (Failed, "EXIT_CODE", None, false),
+            (Failed, "STEP_FAILED", None, true),
+            (Failed, "SIGNAL", None, false),
+            (Failed, "", None, false),
+            (Skipped, "CONDITION", None, false),
+            (Aborted, "", None, false),
+            (Queued, "", None, false),
+        ] {
+            let step = step(state, reason, code);
+            assert_eq!(is_by_tests(&step, &told), expected, "{}", what(&step));
+        }
+        // No report of its own says that one of its tests failed.
+        let silent = step(Failed, "EXIT_CODE", Some(1));
+        let others = BTreeSet::from(["s2".to_owned()]);
+        assert!(!is_by_tests(&silent, &others));
+        assert!(what(&silent).contains("no report of its own"));
     }
 }
