@@ -352,10 +352,10 @@ mod tests {
             "http://h:1/bucket/pre%20fix/artifacts/a/b"
         );
         assert_eq!(url("https://b.h/"), "https://b.h/pre%20fix/artifacts/a/b");
-        let bucket = bucket("https://b.h/").expect("a bucket");
+        let below = bucket("https://b.h/").expect("a bucket");
         let path = Path::parse("env=prod/a+b/(c)").expect("a path");
         assert_eq!(
-            object(&bucket, &path).as_str(),
+            object(&below, &path).as_str(),
             "https://b.h/env%3Dprod/a%2Bb/%28c%29",
             "escaped as it is signed"
         );
