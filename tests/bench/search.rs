@@ -67,7 +67,7 @@ pub(crate) async fn run(arguments: impl Iterator<Item = String>) -> anyhow::Resu
     arguments.extend(fill::KEEP);
     let server = ControlPlane::start_with(&arguments).await?;
     let begin = Instant::now();
-    let size = fill::fill(&url, options.executions).await?;
+    let size = fill::fill(&url, options.executions, &fill::RESULTS).await?;
     eprintln!(
         "{} executions, {} MiB, after {:.0?}",
         options.executions,

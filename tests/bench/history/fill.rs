@@ -89,7 +89,7 @@ const ANALYZE: [&str; 4] = [
 
 /// Fills a database, unless that was done before.
 pub(super) async fn fill(url: &str, count: u32, results: u32) -> anyhow::Result<()> {
-    executions::fill(url, count).await?;
+    executions::fill(url, count, &[]).await?;
     let mut database = PgConnection::connect(url).await?;
     let found: i64 = sqlx::query_scalar("SELECT count(*) FROM test_results")
         .fetch_one(&mut database)

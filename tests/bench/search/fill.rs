@@ -52,7 +52,7 @@ FROM (SELECT i, at, id,
   FROM numbered) AS s
 ";
 
-const REST: [&str; 12] = [
+const REST: [&str; 9] = [
     "INSERT INTO execution_tags (project_id, key, value, execution_id)
      SELECT p.id, 'branch', 'main', n.id FROM numbered n, projects p WHERE p.name = 'default' AND i % 5 = 1",
     "INSERT INTO execution_tags (project_id, key, value, execution_id)
@@ -68,6 +68,14 @@ const REST: [&str; 12] = [
      SELECT project_id, workflow, max(number) FROM executions GROUP BY project_id, workflow",
     "INSERT INTO workflow_labels SELECT DISTINCT e.project_id, l.key, l.value, e.workflow
      FROM executions e, jsonb_each_text(e.labels_json::jsonb) l",
+    "VACUUM ANALYZE executions",
+    "VACUUM ANALYZE attempts",
+    "VACUUM ANALYZE execution_tags",
+    "VACUUM ANALYZE workflow_labels",
+];
+
+/// Results of two tests.
+pub(crate) const RESULTS: [&str; 3] = [
     // One test in all of them, which fails in 1 of 20 and could not check in 10 old ones; one in 30 old ones.
     "INSERT INTO tests (project_id, identity, suite, class, name, variants, create_time)
      SELECT p.id, decode(repeat(t.byte, 16), 'hex'), '', 'shop', t.name, '', 0
@@ -83,10 +91,6 @@ const REST: [&str; 12] = [
        LATERAL (SELECT e.number <= 20000 AND e.number % 2000 = 28 AS error) AS old
      WHERE t.byte = '01' OR (e.number <= 3000 AND e.number % 100 = 3)",
     "VACUUM ANALYZE test_results",
-    "VACUUM ANALYZE executions",
-    "VACUUM ANALYZE attempts",
-    "VACUUM ANALYZE execution_tags",
-    "VACUUM ANALYZE workflow_labels",
 ];
 
 /// Arguments of a server on such a database, most of which is beyond what is kept.
@@ -99,8 +103,8 @@ pub(crate) async fn forget_token(url: &str) {
     muster_tests::postgres::execute(url, delete).await.ok();
 }
 
-/// Fills a database, unless that was done before; its size in bytes.
-pub(crate) async fn fill(url: &str, executions: u32) -> anyhow::Result<i64> {
+/// Fills a database, unless that was done before, with executions and by `more` statements; its size in bytes.
+pub(crate) async fn fill(url: &str, executions: u32, more: &[&str]) -> anyhow::Result<i64> {
     let mut database = PgConnection::connect(url).await?;
     let found: i64 = sqlx::query_scalar("SELECT count(*) FROM executions")
         .fetch_one(&mut database)
@@ -110,7 +114,8 @@ pub(crate) async fn fill(url: &str, executions: u32) -> anyhow::Result<i64> {
         database.execute("SET synchronous_commit = off").await?;
         let first = FIRST_DAY * 1000;
         let step = (DAYS * 86_400_000 / i64::from(executions)).max(1);
-        for statement in [NUMBERED, EXECUTIONS].into_iter().chain(REST) {
+        let all = [NUMBERED, EXECUTIONS].into_iter().chain(REST);
+        for statement in all.chain(more.iter().copied()) {
             let statement = statement
                 .replace("@FIRST@", &first.to_string())
                 .replace("@STEP@", &step.to_string())
