@@ -26,7 +26,7 @@ use super::{
 use crate::app::{App, Error, fetch_log, log_groups, log_millis};
 
 /// Bytes at which a segment is written, when they come in less than its time.
-const SEGMENT: usize = 1 << 20;
+const SEGMENT: usize = 2 << 20;
 /// What a chunk takes beside its data and its step, in bytes.
 const OVERHEAD: usize = 32;
 /// Most data of one chunk, in bytes: what readers may have to take in one message.

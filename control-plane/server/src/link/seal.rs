@@ -1,5 +1,5 @@
 //! Sealing logs: one that has ended in many segments becomes one object. Segments are checked once
-//! more on the way, small ones become larger, and what was packed fast is packed well.
+//! more on the way, become parts of one size, and what was packed fast is packed well.
 //!
 //! What the rows say of it is `muster_storage::log`.
 
@@ -24,10 +24,8 @@ use crate::app::{App, Error, log_millis};
 
 /// Segments that are read ahead.
 const AHEAD: usize = 8;
-/// Bytes of log to which short segments are put together.
-const SEGMENT: usize = 256 << 10;
-/// Segments that are this long, in bytes of log, stand alone.
-const LONG: i64 = 128 << 10;
+/// Bytes of a part of the object: what a reader of one line unpacks.
+const SEGMENT: usize = 512 << 10;
 
 /// An object that is being written.
 struct Seal {
@@ -36,7 +34,7 @@ struct Seal {
     written: i64,
     segments: Vec<Segment>,
     digest: Sha256,
-    /// Chunks of segments that are too short to stand alone.
+    /// Chunks of the next part.
     waiting: Vec<LogChunk>,
     waiting_bytes: usize,
 }
@@ -121,17 +119,16 @@ impl Seal {
             last.offset.saturating_add(size) == part.start
         });
         // A gap stands between segments, never inside of one.
-        if !follows || part.end - part.start >= LONG {
+        if !follows {
             self.flush().await?;
         }
-        if part.end - part.start >= LONG {
-            return self.write(chunks).await;
-        }
-        // With what surrounds the data: chunks may be of a byte each.
-        self.waiting_bytes += chunks.iter().map(Message::encoded_len).sum::<usize>();
-        self.waiting.extend(chunks);
-        if self.waiting_bytes >= SEGMENT {
-            self.flush().await?;
+        for chunk in chunks {
+            // With what surrounds the data: chunks may be of a byte each.
+            self.waiting_bytes += chunk.encoded_len();
+            self.waiting.push(chunk);
+            if self.waiting_bytes >= SEGMENT {
+                self.flush().await?;
+            }
         }
         Ok(())
     }
