@@ -38,6 +38,14 @@ use sea_orm::{
     Statement, Value,
 };
 
+/// The place of a value in a statement that is written by hand, from 1 on.
+pub(crate) fn place(backend: DbBackend, number: usize) -> String {
+    match backend {
+        DbBackend::Postgres => format!("${number}"),
+        _ => format!("?{number}"),
+    }
+}
+
 /// Inserts a row as it is.
 pub(crate) async fn insert<E, C>(db: &C, row: E::Model) -> Result<(), DbErr>
 where

@@ -1,6 +1,7 @@
 //! Times as they are stored: whole milliseconds since 1970.
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
 pub(crate) fn millis(time: Timestamp) -> i64 {
     time.as_millisecond()
@@ -13,4 +14,9 @@ pub(crate) fn timestamp(millis: i64) -> Timestamp {
     } else {
         Timestamp::MAX
     })
+}
+
+/// The first id of a time, in milliseconds since 1970: ids begin with the time when they were made.
+pub(crate) fn first_id(millis: u64) -> Uuid {
+    uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid()
 }

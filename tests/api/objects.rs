@@ -15,7 +15,8 @@ use muster_tests::{
     control_plane::{ControlPlane, Options},
     digest::sha256,
     given::{object_store_behind_a_wire, size},
-    proxy::Wire,
+    proxy::{Proxy, Wire},
+    run::Run,
     wait,
 };
 
@@ -56,18 +57,41 @@ spec:
     shell: seq 1 160000; exit 3
 "#;
 
+/// A run on an object store behind a wire.
+struct Scene {
+    wire: Proxy,
+    run: Run,
+    server: ControlPlane,
+    _agent: Agent,
+}
+
+impl Scene {
+    /// Starts a run; nothing where no object store is given.
+    async fn start(manifest: &str) -> anyhow::Result<Option<Self>> {
+        let Some((wire, url)) = object_store_behind_a_wire().await? else {
+            return Ok(None);
+        };
+        let lease = ["--lease-duration", "6s", "--renew-interval", "2s"];
+        let options = Options::of(&lease).with_blobs(&url);
+        let server = ControlPlane::start_as(Ipv4Addr::LOCALHOST.into(), options).await?;
+        let agent = Agent::on_this_machine(&server, "here").await?;
+        let run = server.client.start(manifest, None).await?;
+        Ok(Some(Self {
+            wire,
+            run,
+            server,
+            _agent: agent,
+        }))
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn logs_wait_in_their_spools_while_the_object_store_is_away() -> anyhow::Result<()> {
-    let Some((proxy, url)) = object_store_behind_a_wire().await? else {
+    let Some(Scene { wire, run, .. }) = &Scene::start(COUNTING).await? else {
         return Ok(());
     };
-    let lease = ["--lease-duration", "6s", "--renew-interval", "2s"];
-    let options = Options::of(&lease).with_blobs(&url);
-    let server = ControlPlane::start_as(Ipv4Addr::LOCALHOST.into(), options).await?;
-    let _agent = Agent::on_this_machine(&server, "here").await?;
-    let run = server.client.start(COUNTING, None).await?;
     run.prints("line 3\n").await?;
-    proxy.set(Wire::Cut);
+    wire.set(Wire::Cut);
     let away = Instant::now();
     // All is over but the log, and no lease ends meanwhile.
     run.becomes(State::Finishing).await?;
@@ -77,7 +101,7 @@ async fn logs_wait_in_their_spools_while_the_object_store_is_away() -> anyhow::R
         ensure!(now.attempts.len() == 1, "{:?}", now.attempts);
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    proxy.set(Wire::Whole);
+    wire.set(Wire::Whole);
     let done = run.ends_as(State::Passed).await?;
     ensure!(done.attempts.len() == 1, "{:?}", done.attempts);
     let mut expected = String::new();
@@ -93,16 +117,12 @@ async fn logs_wait_in_their_spools_while_the_object_store_is_away() -> anyhow::R
 #[tokio::test(flavor = "multi_thread")]
 async fn all_evidence_of_a_run_is_there_after_minutes_without_the_object_store()
 -> anyhow::Result<()> {
-    let Some((proxy, url)) = object_store_behind_a_wire().await? else {
+    let Some(scene) = &Scene::start(EVIDENCE).await? else {
         return Ok(());
     };
-    let lease = ["--lease-duration", "6s", "--renew-interval", "2s"];
-    let options = Options::of(&lease).with_blobs(&url);
-    let server = ControlPlane::start_as(Ipv4Addr::LOCALHOST.into(), options).await?;
-    let _agent = Agent::on_this_machine(&server, "here").await?;
-    let run = server.client.start(EVIDENCE, None).await?;
+    let Scene { wire, run, .. } = scene;
     run.prints("begin\n").await?;
-    proxy.set(Wire::Cut);
+    wire.set(Wire::Cut);
     tokio::time::sleep(Duration::from_secs(size(20, 300).into())).await;
     let now = run.now().await?;
     ensure!(
@@ -110,7 +130,7 @@ async fn all_evidence_of_a_run_is_there_after_minutes_without_the_object_store()
         "its evidence can not be whole"
     );
     ensure!(now.attempts.len() == 1, "{:?}", now.attempts);
-    proxy.set(Wire::Whole);
+    wire.set(Wire::Whole);
     let done = run.ends_as(State::Failed).await?;
     ensure!(done.attempts.len() == 1, "{:?}", done.attempts);
 
@@ -132,7 +152,7 @@ async fn all_evidence_of_a_run_is_there_after_minutes_without_the_object_store()
             parent: run.name.clone(),
             ..ListTestCasesRequest::default()
         };
-        let cases = server.client.tests().list_test_cases(request).await?;
+        let cases = scene.server.client.tests().list_test_cases(request).await?;
         let cases = cases.into_inner().test_cases;
         Ok((cases.len() == 2).then_some(()))
     })

@@ -11,7 +11,7 @@ use muster_proto::v1::{
     CompareExecutionsRequest, FindTestsRequest, GetExecutionRequest, GetTestHistoryRequest,
     ListFlakyTestsRequest, ListTestCasesRequest, test_case::State,
 };
-use muster_tests::{control_plane::ControlPlane, database::Database, processor, run::PROJECT};
+use muster_tests::{control_plane::ControlPlane, processor, run::PROJECT};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::search::{at, fill as executions};
@@ -72,22 +72,7 @@ pub(crate) async fn run(arguments: impl Iterator<Item = String>) -> anyhow::Resu
         eprintln!("{USAGE}");
         return Ok(());
     };
-    let (_own, url) = match &options.database {
-        Some(url) => (None, url.clone()),
-        None => {
-            let made = Database::from_environment().await?;
-            let made = made.context("set MUSTER_TEST_POSTGRES, or give --database")?;
-            let url = made.url.clone();
-            (Some(made), url)
-        }
-    };
-    if options.database.is_some() {
-        executions::forget_token(&url).await;
-    }
-    // It makes the tables.
-    let mut arguments = vec!["--database", &url];
-    arguments.extend(executions::KEEP);
-    let server = ControlPlane::start_with(&arguments).await?;
+    let (_own, url, server) = executions::open(options.database.as_deref()).await?;
     let begin = Instant::now();
     fill::fill(&url, options.executions, options.results).await?;
     eprintln!("filled after {:.0?}", begin.elapsed());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use muster_proto::v1::{ListExecutionsRequest, execution::State, test_case};
-use muster_tests::{control_plane::ControlPlane, database::Database, run::PROJECT};
+use muster_tests::{control_plane::ControlPlane, run::PROJECT};
 
 const USAGE: &str = "\
 usage: muster-bench search [--executions N] [--calls N] [--database URL]
@@ -50,22 +50,7 @@ pub(crate) async fn run(arguments: impl Iterator<Item = String>) -> anyhow::Resu
         eprintln!("{USAGE}");
         return Ok(());
     };
-    let (_own, url) = match &options.database {
-        Some(url) => (None, url.clone()),
-        None => {
-            let made = Database::from_environment().await?;
-            let made = made.context("set MUSTER_TEST_POSTGRES, or give --database")?;
-            let url = made.url.clone();
-            (Some(made), url)
-        }
-    };
-    if options.database.is_some() {
-        fill::forget_token(&url).await;
-    }
-    // It makes the tables.
-    let mut arguments = vec!["--database", &url];
-    arguments.extend(fill::KEEP);
-    let server = ControlPlane::start_with(&arguments).await?;
+    let (_own, url, server) = fill::open(options.database.as_deref()).await?;
     let begin = Instant::now();
     let size = fill::fill(&url, options.executions, &fill::RESULTS).await?;
     eprintln!(

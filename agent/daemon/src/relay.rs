@@ -30,6 +30,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use tonic::{Code, Status};
+
 pub(crate) use self::listener::Listener;
 use self::{
     frame::{Receiver, Sender, Stream},
@@ -130,6 +132,16 @@ async fn welcome(
     };
     if let Err(error) = result {
         tracing::debug!(attempt = %attempt.id, purpose = ?hello.purpose(), %error, "a conductor's connection ended");
+    }
+}
+
+/// What the server says for good, for people; an error when it is worth another try.
+fn lasting(status: &Status) -> io::Result<String> {
+    match status.code() {
+        Code::NotFound | Code::PermissionDenied | Code::InvalidArgument => {
+            Ok(status.message().to_owned())
+        }
+        code => Err(io::Error::other(format!("{code:?}: {}", status.message()))),
     }
 }
 

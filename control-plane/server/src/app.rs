@@ -44,7 +44,7 @@ pub(crate) use children::{MAX_INSTANCES, NewChild, Requirement, StartChildren};
 pub(crate) use credentials::CredentialChange;
 pub(crate) use durations::{MOST_ANSWERED, Values};
 pub(crate) use error::{Error, Violation};
-pub(crate) use executions::{Known, NewRun, REPLICAS, Source};
+pub(crate) use executions::{Known, NewRun, REPLICAS, Source, test_identity};
 pub(crate) use explain::{Explanation, Reason};
 pub(crate) use hub::{Hub, Turns};
 pub(crate) use logs::{

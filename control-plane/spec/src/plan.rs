@@ -9,7 +9,10 @@
 
 mod children;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +23,10 @@ pub use children::{
 
 /// The version that this compiler writes. A reader refuses a greater one.
 pub const PLAN_VERSION: u32 = 1;
+
+/// Exit codes by which a tool tells of failures. Above are those of shells for a program that they did
+/// not find, could not run, or that a signal ended.
+pub const FAILURE_CODES: RangeInclusive<i32> = 1..=125;
 
 /// A string with `{{ expression }}` parts that are left for the pod.
 pub type Template = String;

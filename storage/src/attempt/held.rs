@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use muster_core::{
-    execution::{Event, Lease, State},
+    execution::{Event, IllegalTransition, Lease, State},
     id::{AgentId, AttemptId, ExecutionId},
     policy::{Ending, Verdict},
 };
@@ -14,7 +14,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::Status;
+use super::{Status, status};
 use crate::{
     Error,
     entity::{
@@ -53,6 +53,15 @@ impl Held {
         let change = Change::of_attempt(db, execution, now).await?;
         // Read again: it may have changed before the execution was locked.
         Self::of(db, change, id, now).await
+    }
+
+    /// Refuses whoever does not hold the attempt by this lease, or when it is none of these.
+    pub(crate) fn require_lease(&self, lease: Lease, statuses: &[Status]) -> Result<(), Failure> {
+        if self.lease() != lease || !statuses.contains(&status(&self.attempt)?) {
+            let lost = IllegalTransition::LeaseLost { epoch: lease.epoch };
+            return Err(Error::from(lost).into());
+        }
+        Ok(())
     }
 
     /// Locks attempts and their executions, as far as they are there, whosever they are. Where two

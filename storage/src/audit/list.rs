@@ -87,10 +87,7 @@ impl Store {
         let before = time::millis(before);
         self.transaction("expire_audit_events", |tx| async move {
             let backend = tx.get_database_backend();
-            let place = |number: usize| match backend {
-                sea_orm::DbBackend::Postgres => format!("${number}"),
-                _ => "?".to_owned(),
-            };
+            let place = |number| entity::place(backend, number);
             // Looked for first: mostly there are none, and then nothing is written.
             let sql = format!(
                 "SELECT id FROM audit_events WHERE time < {} ORDER BY time LIMIT 1",
@@ -123,9 +120,9 @@ impl Store {
 }
 
 /// The first id of a time, moved by a step; `None` where no id has such a time.
-fn earliest(time: Timestamp, step: SignedDuration) -> Option<Uuid> {
-    let millis = u64::try_from(time.checked_add(step).ok()?.as_millisecond()).ok()?;
-    Some(uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid())
+fn earliest(at: Timestamp, step: SignedDuration) -> Option<Uuid> {
+    let millis = u64::try_from(at.checked_add(step).ok()?.as_millisecond()).ok()?;
+    Some(time::first_id(millis))
 }
 
 fn record(row: row::Model) -> Result<AuditEvent, Failure> {

@@ -125,7 +125,7 @@ fn recent_id() -> Uuid {
     let (now, _) = ExecutionId::generate().as_uuid().as_u64_pair();
     // One minute more for clocks of other servers.
     let since = (now >> 16).saturating_sub(2 * MINUTE);
-    uuid::Builder::from_unix_timestamp_millis(since, &[0; 10]).into_uuid()
+    time::first_id(since)
 }
 
 /// How many more there may be; no more than the quota are counted.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use muster_core::{
-    execution::{IllegalTransition, Lease},
+    execution::Lease,
     id::{AttemptId, ExecutionId},
 };
 use sea_orm::{
@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::{Execution, Executions, Origin, Role, row};
 use crate::{
     Error,
-    attempt::{self, Held, Status},
+    attempt::{Held, Status},
     entity::{
         counted_execution as counted_row, execution as execution_row, taken_over as taken_row,
     },
@@ -191,11 +191,7 @@ impl Executions<'_> {
                 let held = Held::lock(db, None, lease.attempt, now).await?;
                 let parent = held.attempt.execution_id;
                 self.require(db, parent.into()).await?;
-                let is_live = attempt::status(&held.attempt)? == Status::Live;
-                if held.lease() != lease || !is_live {
-                    let lost = IllegalTransition::LeaseLost { epoch: lease.epoch };
-                    return Err(Error::from(lost).into());
-                }
+                held.require_lease(lease, &[Status::Live])?;
                 let root = report::root(db, parent).await?;
                 // What an earlier attempt has taken over, this one may start.
                 let outdated = taken_row::Entity::delete_many()

@@ -214,7 +214,7 @@ fn mentions(backend: DbBackend, text: &str) -> SimpleExpr {
 fn span(filter: &Filter, after: Option<ExecutionId>) -> Span {
     let id_at = |time: Timestamp| {
         let millis = u64::try_from(time.as_millisecond()).unwrap_or(0);
-        uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid()
+        crate::time::first_id(millis)
     };
     let floor = filter.created.since.map(|since| {
         let early = since.checked_sub(CLOCK_STEP).unwrap_or(Timestamp::MIN);

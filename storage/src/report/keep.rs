@@ -9,7 +9,7 @@ use muster_core::{
     test_history::TestState,
 };
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QuerySelect, Set, Statement,
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect, Set, Statement,
     sea_query::OnConflict,
 };
 
@@ -133,10 +133,7 @@ impl Queue<'_> {
             .read("count_other_results", || async {
                 let db = self.store.reader();
                 let backend = db.get_database_backend();
-                let place = match backend {
-                    DbBackend::Postgres => "$1",
-                    _ => "?1",
-                };
+                let place = entity::place(backend, 1);
                 let sql = format!(
                     "SELECT CAST(COALESCE(sum(r.passed + r.failed + r.errors + r.skipped), 0) AS bigint) AS many
                      FROM reports AS own JOIN reports AS r ON r.root_id = own.root_id AND r.artifact_id <> own.artifact_id

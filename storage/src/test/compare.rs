@@ -8,6 +8,7 @@ use sea_orm::{DbBackend, FromQueryResult, Statement};
 use super::{Test, Tests};
 use crate::{
     Error,
+    entity::place,
     execution::has_taken_over,
     report::{self, Counts},
     transaction::Failure,
@@ -159,10 +160,7 @@ impl Tests<'_> {
 /// The statement: tests of both, those of one in which several children ran it as one; then of each list
 /// the first ones, and at last how many ended how in both.
 fn sql(backend: DbBackend, [base, newer]: [Side; 2]) -> String {
-    let (first, second) = match backend {
-        DbBackend::Postgres => ("$1", "$2"),
-        _ => ("?1", "?2"),
-    };
+    let (first, second) = (place(backend, 1), place(backend, 2));
     let side = |side: Side, place: &str| {
         let condition = side.condition(place);
         format!(
@@ -208,8 +206,8 @@ fn sql(backend: DbBackend, [base, newer]: [Side; 2]) -> String {
          {}
          UNION ALL SELECT 0, NULL, state_before, NULL, state_after, NULL, count(*) FROM sides
            GROUP BY state_before, state_after",
-        side(base, first),
-        side(newer, second),
+        side(base, &first),
+        side(newer, &second),
         lists.join(" UNION ALL ")
     )
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::Tests;
 use crate::{
     Error,
-    entity::{execution as execution_row, report as report_row},
+    entity::{execution as execution_row, place, report as report_row},
     report,
     transaction::Failure,
 };
@@ -64,10 +64,7 @@ impl Tests<'_> {
                     return Ok(Durations::default());
                 }
                 let backend = db.get_database_backend();
-                let place = |number: usize| match backend {
-                    sea_orm::DbBackend::Postgres => format!("${number}"),
-                    _ => "?".to_owned(),
-                };
+                let place = |number| place(backend, number);
                 let places: Vec<String> = (0..runs.len()).map(|index| place(index + 2)).collect();
                 // The lower one of two in the middle.
                 let sql = format!(

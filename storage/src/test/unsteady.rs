@@ -7,7 +7,7 @@ use muster_core::{id::ProjectId, test_history::TestResult};
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Statement, Value};
 
 use super::{Test, Tests, history::duration, state};
-use crate::{Error, time, transaction::Failure};
+use crate::{Error, entity::place, time, transaction::Failure};
 
 /// Most results of each kind in a stretch of time, from which tests are taken.
 const MOST_UNSTEADY: u32 = 5000;
@@ -183,13 +183,6 @@ fn union(count: usize) -> String {
         )
     });
     parts.collect::<Vec<_>>().join(" UNION ALL ")
-}
-
-fn place(backend: DbBackend, number: usize) -> String {
-    match backend {
-        DbBackend::Postgres => format!("${number}"),
-        _ => "?".to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -2,14 +2,14 @@
 //! never becomes an artifact goes by itself.
 
 use jiff::Timestamp;
-use muster_core::execution::{IllegalTransition, Lease};
-use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect};
+use muster_core::execution::Lease;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 use uuid::Uuid;
 
 use super::Work;
 use crate::{
     Error,
-    attempt::{self, Held, Status},
+    attempt::{Held, Status},
     entity::{self, doomed_blob as row},
     error::Kind,
     time,
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Most blobs that an attempt may put and that are not artifacts yet.
-const MOST_OPEN: u64 = 100;
+const MOST_OPEN: usize = 100;
 
 /// A blob that is to be given out.
 #[derive(Debug, Clone)]
@@ -41,22 +41,17 @@ impl Work<'_> {
         self.store
             .transaction("give_out_blob", |tx| async move {
                 let mut held = Held::lock(&*tx, Some(self.agent), lease.attempt, now).await?;
-                if held.lease() != lease || attempt::status(&held.attempt)? != Status::Live {
-                    let lost = IllegalTransition::LeaseLost { epoch: lease.epoch };
-                    return Err(Error::from(lost).into());
-                }
-                let open = || {
-                    row::Entity::find().filter(row::Column::AttemptId.eq(lease.attempt.as_uuid()))
-                };
-                if open().count(&*tx).await? >= MOST_OPEN {
-                    return Ok(false);
-                }
-                let sizes: Vec<i64> = open()
+                held.require_lease(lease, &[Status::Live])?;
+                let sizes: Vec<i64> = row::Entity::find()
+                    .filter(row::Column::AttemptId.eq(lease.attempt.as_uuid()))
                     .select_only()
                     .column(row::Column::Size)
                     .into_tuple()
                     .all(&*tx)
                     .await?;
+                if sizes.len() >= MOST_OPEN {
+                    return Ok(false);
+                }
                 // Each of them may be put, whatever becomes of it.
                 let all = sizes.into_iter().fold(new.size, i64::saturating_add);
                 if held.change.count_artifact_bytes(0, all, limit).is_err() {

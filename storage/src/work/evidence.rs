@@ -2,10 +2,7 @@
 //! they come here.
 
 use jiff::Timestamp;
-use muster_core::{
-    execution::{IllegalTransition, Lease},
-    id::ArtifactId,
-};
+use muster_core::{execution::Lease, id::ArtifactId};
 use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, sea_query::Expr};
 
 use super::{Added, Appended, NewSegment, Work};
@@ -112,14 +109,7 @@ impl Work<'_> {
         self.store
             .transaction("add_artifact", |tx| async move {
                 let mut held = Held::lock(&*tx, Some(self.agent), lease.attempt, now).await?;
-                let taken = matches!(
-                    attempt::status(&held.attempt)?,
-                    Status::Live | Status::Completed
-                );
-                if held.lease() != lease || !taken {
-                    let lost = IllegalTransition::LeaseLost { epoch: lease.epoch };
-                    return Err(Error::from(lost).into());
-                }
+                held.require_lease(lease, &[Status::Live, Status::Completed])?;
                 let old = artifact_row::Entity::find()
                     .filter(artifact_row::Column::ExecutionId.eq(held.attempt.execution_id))
                     .filter(artifact_row::Column::Path.eq(&new.path))

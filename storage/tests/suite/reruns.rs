@@ -73,6 +73,12 @@ async fn end(db: &Database, work: &Assignment, outcome: Ended) {
     }
 }
 
+async fn take_over(db: &Database, by: &Assignment, children: &[(Origin, ExecutionId)]) {
+    let executions = db.store.executions(db.project);
+    let taken = executions.take_over(by.attempt.lease(), children).await;
+    taken.expect("noted");
+}
+
 /// A child that has ended, with a test in its report.
 async fn child(db: &Database, parent: &Assignment, index: i64, outcome: Ended) -> Execution {
     let made = start(db, origin(parent, "s2", index, "same")).await;
@@ -179,14 +185,8 @@ async fn what_is_taken_over_is_a_child_and_its_tests_count(db: Database) {
     let (first, [passed, failed], second) = rerun(&db).await;
     let executions = db.store.executions(db.project);
     let taken = [(origin(&second, "s2", 0, "same"), passed.id)];
-    executions
-        .take_over(second.attempt.lease(), &taken)
-        .await
-        .expect("noted");
-    executions
-        .take_over(second.attempt.lease(), &taken)
-        .await
-        .expect("once more");
+    take_over(&db, &second, &taken).await;
+    take_over(&db, &second, &taken).await;
     let again = start(&db, origin(&second, "s2", 1, "same")).await;
 
     let children = executions.children(second.attempt.id).await.expect("two");
@@ -235,20 +235,14 @@ async fn what_was_taken_over_before_is_taken_over_again(db: Database) {
     let (_, [passed, _], second) = rerun(&db).await;
     let executions = db.store.executions(db.project);
     let taken = [(origin(&second, "s2", 0, "same"), passed.id)];
-    executions
-        .take_over(second.attempt.lease(), &taken)
-        .await
-        .expect("noted");
+    take_over(&db, &second, &taken).await;
     let third = next(&db, second.attempt.agent, Some(second.execution.id)).await;
     let found = executions.former_children(second.execution.id, "s2", &[0]);
     let found = found.await.expect("a list");
     assert_eq!(found[0].execution.id, passed.id);
     assert!(found[0].origin.is_same(&origin(&third, "s2", 0, "same")));
     let taken = [(origin(&third, "s2", 0, "same"), passed.id)];
-    executions
-        .take_over(third.attempt.lease(), &taken)
-        .await
-        .expect("noted");
+    take_over(&db, &third, &taken).await;
     let tests = db.store.tests(db.project);
     let totals = tests.totals(third.execution.id).await;
     assert_eq!(totals.expect("totals").counts.passed, 1);
@@ -258,10 +252,7 @@ async fn what_is_deleted_is_no_child_any_more(db: Database) {
     let (first, [passed, _], second) = rerun(&db).await;
     let executions = db.store.executions(db.project);
     let taken = [(origin(&second, "s2", 0, "same"), passed.id)];
-    executions
-        .take_over(second.attempt.lease(), &taken)
-        .await
-        .expect("noted");
+    take_over(&db, &second, &taken).await;
     db.execute("UPDATE attempts SET log_ended = TRUE").await;
     let retained = db.store.retained(db.project);
     let first = first.execution.id;

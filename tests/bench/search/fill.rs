@@ -1,6 +1,7 @@
 //! A database of executions that have ended over 90 days, made by the database itself.
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
+use muster_tests::{control_plane::ControlPlane, database::Database};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 /// The first day, in seconds since 1970.
@@ -94,10 +95,33 @@ pub(crate) const RESULTS: [&str; 3] = [
 ];
 
 /// Arguments of a server on such a database, most of which is beyond what is kept.
-pub(crate) const KEEP: [&str; 4] = ["--keep-age", "none", "--keep-count", "none"];
+const KEEP: [&str; 4] = ["--keep-age", "none", "--keep-count", "none"];
+
+/// A server, which makes the tables, on the database that is given or one of its own, which is dropped with
+/// what is returned first.
+pub(crate) async fn open(
+    given: Option<&str>,
+) -> anyhow::Result<(Option<Database>, String, ControlPlane)> {
+    let (own, url) = match given {
+        Some(url) => {
+            forget_token(url).await;
+            (None, url.to_owned())
+        }
+        None => {
+            let made = Database::from_environment().await?;
+            let made = made.context("set MUSTER_TEST_POSTGRES, or give --database")?;
+            let url = made.url.clone();
+            (Some(made), url)
+        }
+    };
+    let mut arguments = vec!["--database", &url];
+    arguments.extend(KEEP);
+    let server = ControlPlane::start_with(&arguments).await?;
+    Ok((own, url, server))
+}
 
 /// Lets the next server on a database that was used before write a token again.
-pub(crate) async fn forget_token(url: &str) {
+async fn forget_token(url: &str) {
     let delete = "DELETE FROM instance WHERE key = 'first_token'";
     // In an empty database there is none.
     muster_tests::postgres::execute(url, delete).await.ok();

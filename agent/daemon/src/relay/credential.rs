@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 use super::{
     artifact::uplink,
     frame::{Receiver, Sender},
-    say,
+    lasting, say,
 };
 use crate::{attempt::Attempt, context::Context};
 
@@ -51,12 +51,9 @@ pub(super) async fn serve(
 /// Why it will never be given, for people; an error when it is worth another try.
 fn verdict(status: &Status) -> io::Result<String> {
     match status.code() {
-        Code::NotFound
-        | Code::PermissionDenied
-        | Code::FailedPrecondition
-        | Code::InvalidArgument => Ok(status.message().to_owned()),
+        Code::FailedPrecondition => Ok(status.message().to_owned()),
         Code::Unimplemented => Ok("the server keeps no credentials: update it".to_owned()),
-        code => Err(io::Error::other(format!("{code:?}: {}", status.message()))),
+        _ => lasting(status),
     }
 }
 

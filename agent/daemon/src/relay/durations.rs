@@ -17,7 +17,7 @@ use tonic::{Code, Status};
 use super::{
     artifact::uplink,
     frame::{Receiver, Sender},
-    say,
+    lasting, say,
 };
 use crate::{attempt::Attempt, context::Context};
 
@@ -89,11 +89,8 @@ async fn feed(
 /// Why it will never be told, for people; an error when it is worth another try.
 fn verdict(status: &Status) -> io::Result<String> {
     match status.code() {
-        Code::InvalidArgument | Code::NotFound | Code::PermissionDenied => {
-            Ok(status.message().to_owned())
-        }
         Code::Unimplemented => Ok("the server does not tell durations: update it".to_owned()),
-        code => Err(io::Error::other(format!("{code:?}: {}", status.message()))),
+        _ => lasting(status),
     }
 }
 

@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 use super::{
     artifact::uplink,
     frame::{Receiver, Sender},
-    say,
+    lasting, say,
 };
 use crate::{attempt::Attempt, context::Context};
 
@@ -62,11 +62,10 @@ fn unforgiven(status: &Status) -> io::Result<VerdictGiven> {
     match status.code() {
         // A server that knows no quarantine has nothing in it.
         Code::Unimplemented => Ok(VerdictGiven::default()),
-        Code::NotFound | Code::PermissionDenied | Code::InvalidArgument => Ok(VerdictGiven {
-            message: status.message().to_owned(),
+        _ => lasting(status).map(|message| VerdictGiven {
+            message,
             ..VerdictGiven::default()
         }),
-        code => Err(io::Error::other(format!("{code:?}: {}", status.message()))),
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use muster_proto::runner::v1::{
     AgentMessage, ConductorHello, ConductorMessage, MAX_FRAME_OF_AGENT, PROTOCOL,
-    conductor_hello::Purpose, conductor_message::Message,
+    agent_message::Message as Heard, conductor_hello::Purpose, conductor_message::Message,
 };
 use rustix::net::sockopt;
 use rustls::{ClientConfig, RootCertStore};
@@ -35,6 +35,8 @@ const SERVER_NAME: &str = "muster-relay";
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the other end may be silent although it was spoken to.
 const SILENCE: Duration = Duration::from_secs(30);
+/// Pause before a connection is made again that broke before its answer.
+const AGAIN: Duration = Duration::from_millis(500);
 /// Shortest and longest pause between tries.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -66,6 +68,21 @@ impl Hearing {
             Ok(Some(message)) => Ok(message),
             Ok(None) => Err(io::ErrorKind::UnexpectedEof.into()),
             Err(error) => Err(io::Error::other(error)),
+        }
+    }
+
+    /// The one answer of a connection, which `wanted` knows; others are passed over.
+    async fn answer<T>(&mut self, wanted: impl Fn(Heard) -> Option<T>) -> io::Result<T> {
+        loop {
+            match self.hear().await?.message {
+                Some(Heard::Refused(_)) => return Err(io::ErrorKind::ConnectionRefused.into()),
+                Some(message) => {
+                    if let Some(answer) = wanted(message) {
+                        return Ok(answer);
+                    }
+                }
+                None => {}
+            }
         }
     }
 }
@@ -156,6 +173,36 @@ impl Agent {
             self.pause(pause).await;
             pause = (pause * 2).min(PAUSES.1);
         }
+    }
+
+    /// Asks something on a connection of its own, as often as it takes until it is answered: `question`
+    /// gives what is said, and `wanted` knows the answer.
+    pub(super) async fn ask<T, Q: IntoIterator<Item = Message>>(
+        &self,
+        purpose: Purpose,
+        question: impl Fn() -> Q,
+        wanted: impl Fn(Heard) -> Option<T>,
+    ) -> T {
+        loop {
+            match self.try_to_ask(purpose, question(), &wanted).await {
+                Ok(answer) => return answer,
+                Err(_broken) => self.pause(AGAIN).await,
+            }
+        }
+    }
+
+    async fn try_to_ask<T>(
+        &self,
+        purpose: Purpose,
+        question: impl IntoIterator<Item = Message>,
+        wanted: impl Fn(Heard) -> Option<T>,
+    ) -> io::Result<T> {
+        let connection = self.connect(purpose, (true, 0, 0)).await;
+        let (mut hearing, mut speaking) = connection.split();
+        for part in question {
+            speaking.say(part).await?;
+        }
+        hearing.answer(wanted).await
     }
 
     /// Waits about this long.

@@ -5,12 +5,11 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    io,
     time::Duration,
 };
 
 use muster_proto::runner::v1::{
-    DurationsGiven, DurationsWish, agent_message::Message as Heard, conductor_hello::Purpose,
+    DurationsWish, agent_message::Message as Heard, conductor_hello::Purpose,
     conductor_message::Message as Said,
 };
 use tokio::time::timeout;
@@ -19,8 +18,6 @@ use super::agent::Agent;
 
 /// How long to wait for an answer: less than a balanced split wins.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Pause before a broken connection is made again.
-const AGAIN: Duration = Duration::from_millis(500);
 /// Most values that are asked for.
 const MOST_VALUES: usize = 100_000;
 /// Longest value that is asked for, in bytes: no test has a longer name.
@@ -58,14 +55,14 @@ impl Durations {
             ));
         }
         if !new.is_empty() {
-            let told = async {
-                loop {
-                    match ask(agent, &new).await {
-                        Ok(given) => return given,
-                        Err(_broken) => agent.pause(AGAIN).await,
-                    }
-                }
-            };
+            let told = agent.ask(
+                Purpose::Durations,
+                || question(&new),
+                |heard| match heard {
+                    Heard::Durations(given) => Some(given),
+                    _ => None,
+                },
+            );
             let given = timeout(PATIENCE, told).await.map_err(|_elapsed| {
                 let seconds = PATIENCE.as_secs();
                 format!("the durations of earlier runs were not told within {seconds} seconds")
@@ -88,32 +85,21 @@ impl Durations {
     }
 }
 
-async fn ask(agent: &Agent, values: &[&String]) -> io::Result<DurationsGiven> {
-    let connection = agent.connect(Purpose::Durations, (true, 0, 0)).await;
-    let (mut hearing, mut speaking) = connection.split();
-    let mut rest = values;
-    loop {
+/// The question, in as many messages as it takes, each made when it is its turn.
+fn question<'a>(values: &'a [&'a String]) -> impl Iterator<Item = Said> {
+    let mut left = Some(values);
+    std::iter::from_fn(move || {
+        let rest = left.take()?;
         let mut bytes = 0;
         let fitting = rest.iter().take(PART.0).take_while(|value| {
             bytes += value.len();
             bytes <= PART.1
         });
-        let (part, left) = rest.split_at(fitting.count());
-        rest = left;
-        let wish = DurationsWish {
+        let (part, behind) = rest.split_at(fitting.count());
+        left = (!behind.is_empty()).then_some(behind);
+        Some(Said::Durations(DurationsWish {
             values: part.iter().map(|value| (*value).clone()).collect(),
-            last: rest.is_empty(),
-        };
-        speaking.say(Said::Durations(wish)).await?;
-        if rest.is_empty() {
-            break;
-        }
-    }
-    loop {
-        match hearing.hear().await?.message {
-            Some(Heard::Durations(given)) => return Ok(given),
-            Some(Heard::Refused(_)) => return Err(io::ErrorKind::ConnectionRefused.into()),
-            _ => {}
-        }
-    }
+            last: behind.is_empty(),
+        }))
+    })
 }

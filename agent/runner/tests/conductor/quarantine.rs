@@ -8,7 +8,7 @@ use muster_proto::runner::v1::{
 use muster_spec::plan::Step;
 
 use crate::{
-    agent::Manner,
+    agent::{Heard, Manner},
     plan::{Changed as _, group, keep, plan, script_in, shell, step},
     run::Run,
 };
@@ -200,16 +200,23 @@ async fn what_is_forgiven_is_not_tried_again() {
     assert_eq!(run.agent.heard().step("s1").tries, 1);
 }
 
+/// The first try fails for another reason; the others leave no report of their own.
+fn refuses_first(wish: &VerdictWish) -> VerdictGiven {
+    match wish.ahead {
+        true => open(),
+        false if wish.stale.is_empty() => VerdictGiven::default(),
+        false => forgives_what_is_new(wish),
+    }
+}
+
+/// Old files that were told, by verdict.
+fn told_stale(heard: &Heard) -> Vec<Vec<String>> {
+    let told = heard.verdicts.iter().filter(|wish| !wish.ahead);
+    told.map(|wish| wish.stale.clone()).collect()
+}
+
 #[tokio::test]
 async fn a_report_of_an_earlier_try_is_told_to_be_old() {
-    // The first try fails for another reason; the others leave no report of their own.
-    fn refuses_first(wish: &VerdictWish) -> VerdictGiven {
-        match wish.ahead {
-            true => open(),
-            false if wish.stale.is_empty() => VerdictGiven::default(),
-            false => forgives_what_is_new(wish),
-        }
-    }
     let script = "test -e out || { mkdir out; echo report > out/r.xml; sleep 0.1; }; exit 1";
     let steps = vec![
         shell("s1", script)
@@ -218,22 +225,13 @@ async fn a_report_of_an_earlier_try_is_told_to_be_old() {
     ];
     let run = run(steps, manner(refuses_first), Outcome::Failed).await;
     let heard = run.agent.heard();
-    let stale = heard.verdicts.iter().filter(|wish| !wish.ahead);
-    let stale: Vec<_> = stale.map(|wish| wish.stale.clone()).collect();
-    assert_eq!(stale, [vec![], vec!["r.xml".to_owned()]]);
+    assert_eq!(told_stale(&heard), [vec![], vec!["r.xml".to_owned()]]);
     assert_eq!(heard.step("s1").tries, 2);
     assert!(heard.remarks().contains("it is old"), "{}", heard.remarks());
 }
 
 #[tokio::test]
 async fn a_report_of_an_earlier_try_that_is_gone_is_told_to_be_old() {
-    fn refuses_first(wish: &VerdictWish) -> VerdictGiven {
-        match wish.ahead {
-            true => open(),
-            false if wish.stale.is_empty() => VerdictGiven::default(),
-            false => forgives_what_is_new(wish),
-        }
-    }
     let script = "if test -e out/r.xml; then rm out/r.xml; echo log > out/other; exit 1; fi
         mkdir out; echo report > out/r.xml; exit 1";
     let steps = vec![
@@ -243,9 +241,7 @@ async fn a_report_of_an_earlier_try_that_is_gone_is_told_to_be_old() {
     ];
     let run = run(steps, manner(refuses_first), Outcome::Failed).await;
     let heard = run.agent.heard();
-    let stale = heard.verdicts.iter().filter(|wish| !wish.ahead);
-    let stale: Vec<_> = stale.map(|wish| wish.stale.clone()).collect();
-    assert_eq!(stale, [vec![], vec!["r.xml".to_owned()]]);
+    assert_eq!(told_stale(&heard), [vec![], vec!["r.xml".to_owned()]]);
 }
 
 #[tokio::test]

@@ -37,6 +37,7 @@ pub(super) use again::ONE_LOOK;
 pub(crate) use known::Known;
 pub(super) use loaded::Loaded;
 pub(crate) use replicas::REPLICAS;
+pub(crate) use tested::test_identity;
 
 /// What is shown in the place of a sensitive value.
 const HIDDEN: &str = "********";

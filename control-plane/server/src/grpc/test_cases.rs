@@ -22,7 +22,10 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::{Api, convert, name, page, quarantine as entry, request::Content};
-use crate::app::{Error, WantedQuarantine};
+use crate::{
+    app::{Error, WantedQuarantine, test_identity},
+    link::ingest::hexadecimal,
+};
 
 /// Shortest and longest text that tests are found by, in bytes.
 const TEXT: std::ops::RangeInclusive<usize> = 2..=200;
@@ -290,15 +293,7 @@ fn read_name(name: &str) -> Result<(&str, Identity), Error> {
     const FORM: &str = "projects/{project}/tests/{test}";
     let [project, id] = name::parts("name", name, FORM)?;
     let refused = || Error::invalid("name", "the test has not 32 hexadecimal digits");
-    if id.len() != 32 || !id.is_ascii() {
-        return Err(refused());
-    }
-    let mut identity = [0; 16];
-    for (index, byte) in identity.iter_mut().enumerate() {
-        let digits = &id[index * 2..index * 2 + 2];
-        *byte = u8::from_str_radix(digits, 16).map_err(|_error| refused())?;
-    }
-    Ok((project, identity))
+    Ok((project, test_identity(id).ok_or_else(refused)?))
 }
 
 fn execution(project: &str, id: muster_core::id::ExecutionId) -> String {
@@ -306,11 +301,7 @@ fn execution(project: &str, id: muster_core::id::ExecutionId) -> String {
 }
 
 pub(super) fn show_test(project: &str, test: Test) -> v1::Test {
-    let id: String = test
-        .identity
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let id = hexadecimal(&test.identity);
     v1::Test {
         name: format!("projects/{project}/tests/{id}"),
         display_name: test.name,

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use muster_proto::runner::v1::{VerdictGiven, VerdictWish};
-use muster_spec::plan::{Operation, Step};
+use muster_spec::plan::{FAILURE_CODES, Operation, Step};
 
 use super::{Walk, is_of_the_test};
 use crate::conductor::{
@@ -15,9 +15,6 @@ use crate::conductor::{
     verdict,
 };
 
-/// Exit codes by which a tool tells of failures. Above are those of shells for a program that they did
-/// not find, could not run, or that a signal ended.
-const TOLD: std::ops::RangeInclusive<i32> = 1..=125;
 /// Most bytes of paths that are told of: all must fit into a frame.
 const MOST_STALE: usize = 512 << 10;
 
@@ -223,7 +220,9 @@ impl Walk {
 fn may_be_forgiven(step: &Step, failure: &Failure) -> bool {
     let by_exit = failure.reason == "EXIT_CODE"
         && is_of_the_test(failure)
-        && failure.exit_code.is_some_and(|code| TOLD.contains(&code));
+        && failure
+            .exit_code
+            .is_some_and(|code| FAILURE_CODES.contains(&code));
     let keeps = |one: &&Operation| matches!(one, Operation::Artifacts(_));
     let does = |one: &&Operation| {
         matches!(

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{App, Error, NewChild, Parent, StartChildren};
+use crate::link::ingest::hexadecimal;
 
 /// What of a parent stands in what it gives its children.
 #[derive(Debug)]
@@ -97,9 +98,7 @@ pub(super) fn inputs(start: &StartChildren, instance: &NewChild, parent: &Given<
 }
 
 fn digest(value: &Value) -> String {
-    let digest = Sha256::digest(value.to_string().as_bytes());
-    let bytes = digest.iter().take(16);
-    bytes.map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&Sha256::digest(value.to_string().as_bytes())[..16])
 }
 
 #[cfg(test)]

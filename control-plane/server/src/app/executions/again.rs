@@ -6,7 +6,10 @@ use muster_core::{
     execution::State,
     id::{ExecutionId, ProjectId},
 };
-use muster_spec::rerun::{self, FailedTest};
+use muster_spec::{
+    plan::FAILURE_CODES,
+    rerun::{self, FailedTest},
+};
 use muster_storage::{
     execution::{Execution, Rerun, StepResult, StepState},
     report,
@@ -160,9 +163,7 @@ fn is_by_tests(step: &StepResult, told: &BTreeSet<String>) -> bool {
     match step.state {
         StepState::Passed => true,
         StepState::Failed if step.reason == "EXIT_CODE" => {
-            // Beyond are shells that did not find the tool, and ends by signals.
-            let by_tool = step.exit_code.is_some_and(|code| (1..=125).contains(&code));
-            by_tool && told.contains(&step.reference)
+            is_by_tool(step) && told.contains(&step.reference)
         }
         StepState::Failed => AROUND.contains(&step.reason.as_str()),
         StepState::Queued
@@ -175,6 +176,12 @@ fn is_by_tests(step: &StepResult, told: &BTreeSet<String>) -> bool {
     }
 }
 
+/// Whether the exit code is one of the tool, and not of a shell for it.
+fn is_by_tool(step: &StepResult) -> bool {
+    let code = step.exit_code;
+    code.is_some_and(|code| FAILURE_CODES.contains(&code))
+}
+
 /// What is wrong with a step, for people.
 fn what(step: &StepResult) -> String {
     let name = match step.display_name.as_str() {
@@ -184,7 +191,7 @@ fn what(step: &StepResult) -> String {
     match step.state {
         StepState::Skipped => format!("step {name} was skipped"),
         StepState::Failed if step.reason == "EXIT_CODE" => match step.exit_code {
-            Some(code @ 1..=125) => {
+            Some(code) if is_by_tool(step) => {
                 format!("step {name} ended with {code}, and no report of its own has a failed test")
             }
             _ => format!("step {name} ended by a signal, or its tool was not found"),

@@ -16,7 +16,7 @@ impl App {
         words: &str,
     ) -> Result<Vec<Identity>, Error> {
         let project = self.project(caller, project, Access::Read).await?;
-        if let Some(identity) = identity(words) {
+        if let Some(identity) = test_identity(words) {
             return Ok(vec![identity]);
         }
         let found = self.store.tests(project.id).find(words).await?;
@@ -32,7 +32,7 @@ impl App {
 }
 
 /// An identity of 32 hexadecimal digits.
-fn identity(words: &str) -> Option<Identity> {
+pub(crate) fn test_identity(words: &str) -> Option<Identity> {
     let is_digits = words.len() == 32 && words.bytes().all(|byte| byte.is_ascii_hexdigit());
     let digits = u128::from_str_radix(words, 16).ok();
     digits.filter(|_| is_digits).map(u128::to_be_bytes)
@@ -45,10 +45,10 @@ mod tests {
     #[test]
     fn an_identity_has_its_digits_and_nothing_else() {
         assert_eq!(
-            identity("000102030405060708090a0b0c0d0e0F").map(|it| it[15]),
+            test_identity("000102030405060708090a0b0c0d0e0F").map(|it| it[15]),
             Some(15)
         );
-        assert_eq!(identity("+00102030405060708090a0b0c0d0e0f"), None);
-        assert_eq!(identity("test_login"), None);
+        assert_eq!(test_identity("+00102030405060708090a0b0c0d0e0f"), None);
+        assert_eq!(test_identity("test_login"), None);
     }
 }
