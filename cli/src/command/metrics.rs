@@ -1,7 +1,7 @@
 //! `muster metrics`: what load tests have measured, of one execution or of two side by side.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     time::{Duration, Instant},
 };
 
@@ -149,19 +149,8 @@ struct Document {
     broken_reports: Vec<String>,
 }
 
-/// What makes two metrics, or two thresholds, the same: the report, words, and which of several it is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
-    path: String,
-    words: String,
-    number: usize,
-}
-
-impl Key {
-    fn words(&self) -> (String, String) {
-        (self.path.clone(), self.words.clone())
-    }
-}
+/// What makes two metrics, or two thresholds, the same: the path of the report, and words.
+type Key = (String, String);
 
 /// Runs `muster metrics`.
 pub(crate) async fn execute(arguments: Arguments, global: &Global) -> Result<Exit, Error> {
@@ -243,127 +232,90 @@ fn measured(reports: &[Report]) -> Measured {
 fn document(new: &Measured, base: Option<&Measured>, part: &str) -> Document {
     // Where each has one report its path makes no difference.
     let alone = new.parts.len() == 1 && base.is_some_and(|base| base.parts.len() == 1);
-    let many = repeated(
-        metrics_of(base, alone)
-            .chain(metrics_of(Some(new), alone))
-            .map(|(key, ..)| key),
-    );
-    let mut metrics: Vec<(Key, Row)> = Vec::new();
-    let mut old = HashMap::new();
-    let mut left = Vec::new();
-    for (key, path, metric) in metrics_of(base, alone) {
-        old.insert(key.clone(), metric.value);
-        left.push((key, row(path, metric)));
-    }
-    for (key, path, metric) in metrics_of(Some(new), alone) {
-        let base = match many.contains(&key.words()) {
-            true => None,
-            false => old.remove(&key),
-        };
-        let row = Row {
+    let metrics_of = |measured| all_of(measured, alone, |it| &it.metrics, words_of_metric);
+    let (own, bases) = (metrics_of(Some(new)), metrics_of(base));
+    let pairs = pairs(&bases, &own);
+    let mut metrics: Vec<Row> = Vec::new();
+    for (key, path, metric) in &own {
+        let base = pairs.get(key).map(|base| base.value);
+        metrics.push(Row {
             value: Some(metric.value),
             base,
             change: base.and_then(|base| change(base, metric.value)),
             ..row(path, metric)
-        };
-        metrics.push((key, row));
+        });
     }
     // What only the older one has comes behind.
-    for (key, row) in left {
-        if let Some(base) = old.get(&key) {
-            let base = Some(*base);
-            metrics.push((key, Row { base, ..row }));
+    for (key, path, metric) in &bases {
+        if !pairs.contains_key(key) {
+            let base = Some(metric.value);
+            metrics.push(Row {
+                base,
+                ..row(path, metric)
+            });
         }
     }
-    let before: HashMap<Key, bool> = thresholds_of(base, alone)
-        .map(|(key, _, threshold)| (key, threshold.passed))
-        .collect();
-    let many = repeated(
-        thresholds_of(base, alone)
-            .chain(thresholds_of(Some(new), alone))
-            .map(|(key, ..)| key),
-    );
-    let thresholds = thresholds_of(Some(new), alone).map(|(key, path, threshold)| Condition {
-        report: path.to_owned(),
+    let thresholds_of = |measured| all_of(measured, alone, |it| &it.thresholds, words_of_threshold);
+    let (own, bases) = (thresholds_of(Some(new)), thresholds_of(base));
+    let pairs = self::pairs(&bases, &own);
+    let thresholds = own.iter().map(|(key, path, threshold)| Condition {
+        report: (*path).to_owned(),
         metric: threshold.metric.clone(),
         expression: threshold.expression.clone(),
         passed: threshold.passed,
-        base_passed: match many.contains(&key.words()) {
-            true => None,
-            false => before.get(&key).copied(),
-        },
+        base_passed: pairs.get(key).map(|base| base.passed),
     });
-    let rows = metrics.into_iter().map(|(_, row)| row);
+    metrics.retain(|row| row.name.contains(part));
     Document {
-        metrics: rows.filter(|row| row.name.contains(part)).collect(),
+        metrics,
         thresholds: thresholds.filter(|one| one.metric.contains(part)).collect(),
         pending_reports: new.pending + base.map_or(0, |base| base.pending),
         broken_reports: new.broken.clone(),
     }
 }
 
-fn metrics_of(
+/// All metrics, or all thresholds, of an execution, each with the path of its report and what makes it the
+/// same in another execution.
+fn all_of<T>(
     measured: Option<&Measured>,
     alone: bool,
-) -> impl Iterator<Item = (Key, &str, &Metric)> {
-    let mut seen = HashMap::new();
+    of: fn(&Summary) -> &Vec<T>,
+    words: fn(&T) -> String,
+) -> Vec<(Key, &str, &T)> {
     let parts = measured.into_iter().flat_map(|measured| &measured.parts);
     let all = parts.flat_map(|(path, summary)| {
-        let metrics = summary.metrics.iter();
-        metrics.map(move |metric| (path.as_str(), metric))
+        of(summary).iter().map(move |one| {
+            let place = if alone { "" } else { path };
+            ((place.to_owned(), words(one)), path.as_str(), one)
+        })
     });
-    all.map(move |(path, metric)| {
-        let words = format!(
-            "{}{}{}",
-            metric.name,
-            labels(&labels_of(metric)),
-            statistic(&metric.statistic)
-        );
-        (numbered(&mut seen, path, words, alone), path, metric)
-    })
+    all.collect()
 }
 
-fn thresholds_of(
-    measured: Option<&Measured>,
-    alone: bool,
-) -> impl Iterator<Item = (Key, &str, &Threshold)> {
-    let mut seen = HashMap::new();
-    let parts = measured.into_iter().flat_map(|measured| &measured.parts);
-    let all = parts.flat_map(|(path, summary)| {
-        let thresholds = summary.thresholds.iter();
-        thresholds.map(move |threshold| (path.as_str(), threshold))
-    });
-    all.map(move |(path, threshold)| {
-        let words = format!("{} {}", threshold.metric, threshold.expression);
-        (numbered(&mut seen, path, words, alone), path, threshold)
-    })
+fn words_of_metric(metric: &Metric) -> String {
+    let (labels, statistic) = (labels(&labels_of(metric)), statistic(&metric.statistic));
+    format!("{}{labels}{statistic}", metric.name)
 }
 
-/// A key that no other one has: workers leave reports of one path.
-fn numbered(
-    seen: &mut HashMap<(String, String), usize>,
-    path: &str,
-    words: String,
-    alone: bool,
-) -> Key {
-    let path = match alone {
-        true => String::new(),
-        false => path.to_owned(),
-    };
-    let count = seen.entry((path.clone(), words.clone())).or_default();
-    *count += 1;
-    Key {
-        path,
-        words,
-        number: *count,
+fn words_of_threshold(threshold: &Threshold) -> String {
+    format!("{} {}", threshold.metric, threshold.expression)
+}
+
+/// The older ones that there is one newer one for. What is there more than once has none: workers leave
+/// reports of one path in the order in which they end, so nobody knows which of them belongs to which of
+/// another execution.
+fn pairs<'a, T>(older: &[(Key, &str, &'a T)], newer: &[(Key, &str, &T)]) -> HashMap<Key, &'a T> {
+    let mut pairs = HashMap::new();
+    let mut counts: HashMap<&Key, [usize; 2]> = HashMap::new();
+    for (key, ..) in newer {
+        counts.entry(key).or_default()[1] += 1;
     }
-}
-
-/// What is there more than once: workers leave reports of one path in the order in which they end, so nobody
-/// knows which of them belongs to which of another execution.
-fn repeated(keys: impl Iterator<Item = Key>) -> HashSet<(String, String)> {
-    let all = keys.filter(|key| key.number > 1);
-    all.map(|key| key.words()).collect()
+    for (key, _, one) in older {
+        counts.entry(key).or_default()[0] += 1;
+        pairs.insert(key.clone(), *one);
+    }
+    pairs.retain(|key, _| counts.get(key) == Some(&[1, 1]));
+    pairs
 }
 
 fn row(path: &str, metric: &Metric) -> Row {

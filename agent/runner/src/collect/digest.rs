@@ -6,7 +6,7 @@ use muster_proto::runner::v1::MAX_ARTIFACT_DATA;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
-use super::{Closed, Item, walk::Found};
+use super::{Closed, Item, hole::Stretch, walk::Found};
 
 /// What a file held when it was hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,18 +31,31 @@ pub(super) fn of(
     let mut buffer = vec![0; MAX_ARTIFACT_DATA];
     let mut at = 0;
     while at < found.size {
-        if items.is_closed() {
-            return Err(Closed);
+        // What is a hole need not be read to be known.
+        let Ok(stretch) = Stretch::find(&found.file, at, found.size) else {
+            return Ok(None);
+        };
+        let is_hole = matches!(stretch, Stretch::Hole(_));
+        let (Stretch::Data(end) | Stretch::Hole(end)) = stretch;
+        if is_hole {
+            buffer.fill(0);
         }
-        let most = usize::try_from(found.size - at).unwrap_or(usize::MAX);
-        let length = buffer.len().min(most);
-        // Not where the file is read from later.
-        match found.file.read_at(&mut buffer[..length], at) {
-            Ok(0) | Err(_) => return Ok(None),
-            Ok(read) => {
-                hash.update(&buffer[..read]);
-                at += read as u64;
+        while at < end {
+            if items.is_closed() {
+                return Err(Closed);
             }
+            let most = usize::try_from(end - at).unwrap_or(usize::MAX);
+            let length = buffer.len().min(most);
+            let read = match is_hole {
+                true => length,
+                // Not where the file is read from later.
+                false => match found.file.read_at(&mut buffer[..length], at) {
+                    Ok(0) | Err(_) => return Ok(None),
+                    Ok(read) => read,
+                },
+            };
+            hash.update(&buffer[..read]);
+            at += read as u64;
         }
     }
     Ok(Some(Digest {

@@ -292,6 +292,8 @@ fn files_that_change_while_they_are_read_come_to_an_end_and_are_told() {
 #[test]
 fn holes_of_sparse_files_are_zeros() {
     use std::os::unix::fs::FileExt as _;
+
+    use sha2::Digest as _;
     let folder = tempfile::tempdir().unwrap();
     let file = fs::File::create(folder.path().join("disk.img")).unwrap();
     file.write_all_at(b"begin", 0).unwrap();
@@ -303,6 +305,13 @@ fn holes_of_sparse_files_are_zeros() {
     whole[..5].copy_from_slice(b"begin");
     whole[3_000_000..3_000_006].copy_from_slice(b"middle");
     assert!(files["disk.img"] == whole);
+    let (told, bytes) = digests(Request {
+        digest_from: 1,
+        ..request(folder.path(), &["*"])
+    });
+    let expected: [u8; 32] = sha2::Sha256::digest(&whole).into();
+    assert_eq!((told[0].size, told[0].sha256), (7_000_001, expected));
+    assert_eq!(bytes, whole.len());
 }
 
 #[test]
@@ -353,6 +362,22 @@ fn files_beyond_the_limit_are_counted_and_told_once() {
     assert_eq!(entries, most + 43);
 }
 
+/// The digests that come with files, and how many bytes come.
+fn digests(wanted: Request) -> (Vec<Digest>, usize) {
+    let (items, mut received) = mpsc::channel(1);
+    let thread = std::thread::spawn(move || collect(&wanted, &Volumes::in_place(), items));
+    let (mut digests, mut bytes) = (Vec::new(), 0);
+    while let Some(item) = received.blocking_recv() {
+        match item {
+            Item::File { digest, .. } => digests.extend(digest),
+            Item::Data(data) => bytes += data.len(),
+            Item::FileEnd | Item::End { .. } => {}
+        }
+    }
+    thread.join().unwrap();
+    (digests, bytes)
+}
+
 #[test]
 fn large_files_come_with_their_digest_when_it_is_wanted() {
     use sha2::Digest as _;
@@ -364,17 +389,7 @@ fn large_files_come_with_their_digest_when_it_is_wanted() {
             names_only,
             ..request(&base, &["**", "!**/*.key"])
         };
-        let (items, mut received) = mpsc::channel(1);
-        let thread = std::thread::spawn(move || collect(&wanted, &Volumes::in_place(), items));
-        let (mut digests, mut bytes) = (Vec::new(), 0);
-        while let Some(item) = received.blocking_recv() {
-            match item {
-                Item::File { digest, .. } => digests.extend(digest),
-                Item::Data(data) => bytes += data.len(),
-                Item::FileEnd | Item::End { .. } => {}
-            }
-        }
-        thread.join().unwrap();
+        let (digests, bytes) = digests(wanted);
         assert_eq!(digests.len(), hashed);
         for digest in digests {
             assert_eq!(digest.size, 1_000_000);

@@ -98,39 +98,68 @@ fn basic(uri: &Uri) -> Option<String> {
     given.then(|| format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
 }
 
+/// Where a URL leads.
+pub(super) struct Place<'a> {
+    /// Name or address, as the URL has it.
+    pub(super) host: &'a str,
+    /// The same without the brackets of an address.
+    pub(super) bare: &'a str,
+    pub(super) authority: &'a str,
+    pub(super) port: u16,
+    /// Only over TLS.
+    pub(super) secure: bool,
+    pub(super) path: &'a str,
+}
+
+impl<'a> Place<'a> {
+    /// None when the URL has no host.
+    pub(super) fn of(url: &'a http::Uri) -> Option<Self> {
+        let secure = url.scheme_str() == Some("https");
+        let host = url.host()?;
+        Some(Self {
+            host,
+            bare: host.trim_start_matches('[').trim_end_matches(']'),
+            authority: url.authority()?.as_str(),
+            port: url.port_u16().unwrap_or(if secure { 443 } else { 80 }),
+            secure,
+            path: url.path_and_query().map_or("/", |path| path.as_str()),
+        })
+    }
+
+    /// A request for it, but for its body.
+    pub(super) fn request(&self, method: Method) -> http::request::Builder {
+        Request::builder()
+            .method(method)
+            .uri(self.path)
+            .header(header::HOST, self.authority)
+            .header(
+                header::USER_AGENT,
+                concat!("muster/", env!("CARGO_PKG_VERSION")),
+            )
+    }
+}
+
 async fn ask(url: &str, authorization: Option<&str>) -> Result<Response<Incoming>, Error> {
     let url: http::Uri = url
         .parse()
         .map_err(|error| Error::Final(format!("the URL: {error}")))?;
-    let secure = url.scheme_str() == Some("https");
-    let (Some(host), Some(authority)) = (url.host(), url.authority()) else {
+    let Some(place) = Place::of(&url) else {
         return Err(Error::Final("the URL has no host".to_owned()));
     };
-    let port = url.port_u16().unwrap_or(if secure { 443 } else { 80 });
-    let path = url.path_and_query().map_or("/", |path| path.as_str());
-    let mut request = Request::builder()
-        .method(Method::GET)
-        .uri(path)
-        .header(header::HOST, authority.as_str())
-        .header(header::ACCEPT, "*/*")
-        .header(
-            header::USER_AGENT,
-            concat!("muster/", env!("CARGO_PKG_VERSION")),
-        );
+    let mut request = place.request(Method::GET).header(header::ACCEPT, "*/*");
     if let Some(value) = authorization {
         request = request.header(header::AUTHORIZATION, value);
     }
     let request = request
         .body(Empty::<Bytes>::new())
         .map_err(|error| Error::Final(format!("the URL: {error}")))?;
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let stream = TcpStream::connect((bare, port))
+    let stream = TcpStream::connect((place.bare, place.port))
         .await
         .map_err(|error| passing("the server can not be reached", error))?;
-    if !secure {
+    if !place.secure {
         return exchange(stream, request).await;
     }
-    let name = ServerName::try_from(bare.to_owned())
+    let name = ServerName::try_from(place.bare.to_owned())
         .map_err(|error| Error::Final(format!("the URL: {error}")))?;
     let stream = TlsConnector::from(trust()?)
         .connect(name, stream)

@@ -6,7 +6,7 @@ use std::{convert::Infallible, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
-use http::{Method, Request, header};
+use http::{Method, Request};
 use http_body_util::StreamBody;
 use hyper::{body::Frame, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::direct::Direct;
+use super::{direct::Direct, download::Place};
 
 /// How long it may take to reach the store: where egress is closed, nothing answers.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -48,24 +48,14 @@ impl Put {
             .url
             .parse()
             .map_err(|_bad| "its URL can not be read".to_owned())?;
-        let secure = url.scheme_str() == Some("https");
-        let (Some(host), Some(authority)) = (url.host(), url.authority()) else {
-            return Err("its URL has no host".to_owned());
-        };
-        let port = url.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let path = url.path_and_query().map_or("/", |path| path.as_str());
+        let place = Place::of(&url).ok_or("its URL has no host")?;
+        let Place {
+            host, bare, port, ..
+        } = place;
         let (body, mut pieces) = mpsc::channel::<Bytes>(1);
         let pieces = stream::poll_fn(move |context| pieces.poll_recv(context));
         let pieces = StreamBody::new(pieces.map(|data| Ok::<_, Infallible>(Frame::data(data))));
-        let mut request = Request::builder()
-            .method(Method::PUT)
-            .uri(path)
-            .header(header::HOST, authority.as_str())
-            .header(
-                header::USER_AGENT,
-                concat!("muster/", env!("CARGO_PKG_VERSION")),
-            );
+        let mut request = place.request(Method::PUT);
         for (name, value) in &given.headers {
             request = request.header(name, value);
         }
@@ -76,7 +66,7 @@ impl Put {
             let stream = TcpStream::connect((bare, port))
                 .await
                 .map_err(|error| format!("{host}:{port} can not be reached: {error}"))?;
-            if !secure {
+            if !place.secure {
                 return exchange(stream, request).await;
             }
             let name = ServerName::try_from(bare.to_owned())

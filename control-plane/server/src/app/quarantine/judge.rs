@@ -20,7 +20,6 @@ use crate::app::{App, Error};
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How often is looked for them, should no word of them come.
 const LOOK: Duration = Duration::from_secs(1);
-
 /// The rest between two looks.
 const BETWEEN: Duration = Duration::from_millis(200);
 /// Most reports of a step that can speak for it.
