@@ -30,6 +30,8 @@ usage: muster-bench logs [--streams N] [--mebibytes N] [--many N] [--seconds N] 
 
 /// Data of one message.
 const CHUNK: usize = 64 << 10;
+/// In how many parts the limit and the logs take turns.
+const ROUNDS: usize = 8;
 /// Data that one of many logs gets at a time.
 const TRICKLE: usize = 4 << 10;
 /// How often a part of a log is read.
@@ -107,21 +109,23 @@ async fn ingest(
     text: &Bytes,
     figures: &mut Figures,
 ) -> anyhow::Result<()> {
-    let each = (options.mebibytes << 20) / CHUNK / options.streams;
+    let part = ((options.mebibytes << 20) / CHUNK / options.streams / ROUNDS).max(1);
+    let each = part * ROUNDS;
     let total = (each * CHUNK * options.streams) as f64 / f64::from(1 << 20);
     let attempts = Attempts::start(server, "fast", options.streams).await?;
     // Both ways in turn, so that a slow moment of the machine meets both.
-    let mut raw_time = Duration::ZERO;
-    let begin = Instant::now();
-    let names = attempts
-        .all
-        .iter()
-        .map(|attempt| attempt.write(text, each))
-        .collect::<FuturesUnordered<_>>();
-    let _written: Vec<()> = names.try_collect().await?;
-    let time = begin.elapsed();
-    for _ in 0..3 {
-        raw_time += raw::stream(text, each * options.streams / 3).await?;
+    let (mut time, mut raw_time) = (Duration::ZERO, Duration::ZERO);
+    for round in 0..ROUNDS {
+        let begin = Instant::now();
+        let first = round * part;
+        let writing = attempts
+            .all
+            .iter()
+            .map(|attempt| attempt.write(text, first..first + part))
+            .collect::<FuturesUnordered<_>>();
+        let _written: Vec<()> = writing.try_collect().await?;
+        time += begin.elapsed();
+        raw_time += raw::stream(text, part * options.streams).await?;
     }
     let (rate, limit) = (total / time.as_secs_f64(), total / raw_time.as_secs_f64());
     figures.add(

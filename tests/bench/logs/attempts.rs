@@ -1,6 +1,6 @@
 //! Simulated attempts that run nothing and print what they are told.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
@@ -186,12 +186,13 @@ fn report(attempt: &str, epoch: i64, sequence: i64, phase: Phase) -> AttemptRepo
 }
 
 impl Attempt {
-    /// Writes that many pieces, as fast as they are taken, and waits until all are durable.
-    pub(super) async fn write(&self, text: &Bytes, count: usize) -> anyhow::Result<()> {
-        let (sender, mut answers) = self.open().await?;
-        let (text, opening) = (text.clone(), self.opening());
+    /// Writes these pieces, as fast as they are taken, behind those that are durable already, and waits until
+    /// all are.
+    pub(super) async fn write(&self, text: &Bytes, pieces: Range<usize>) -> anyhow::Result<()> {
+        let (sender, mut answers) = self.open(pieces.start * super::CHUNK).await?;
+        let (text, opening, end) = (text.clone(), self.opening(), pieces.end);
         let sending = tokio::spawn(async move {
-            for number in 0..count {
+            for number in pieces {
                 let offset = i64::try_from(number * super::CHUNK).unwrap_or(0);
                 let request = chunk(&opening, offset, super::piece(&text, number));
                 if sender.send(request).await.is_err() {
@@ -199,7 +200,7 @@ impl Attempt {
                 }
             }
         });
-        wait(&mut answers, count * super::CHUNK).await?;
+        wait(&mut answers, end * super::CHUNK).await?;
         sending.await?;
         Ok(())
     }
@@ -211,7 +212,7 @@ impl Attempt {
         size: usize,
         seconds: u64,
     ) -> anyhow::Result<()> {
-        let (sender, mut answers) = self.open().await?;
+        let (sender, mut answers) = self.open(0).await?;
         let (text, opening) = (text.clone(), self.opening());
         let pieces = usize::try_from(seconds * 4)?;
         let sending = tokio::spawn(async move {
@@ -232,6 +233,7 @@ impl Attempt {
 
     async fn open(
         &self,
+        durable: usize,
     ) -> anyhow::Result<(mpsc::Sender<StreamLogRequest>, Streaming<StreamLogResponse>)> {
         let (sender, requests) = mpsc::channel(2);
         sender.send(self.opening()).await?;
@@ -243,7 +245,8 @@ impl Attempt {
             .await?
             .into_inner();
         let first = answers.message().await?.context("an answer")?;
-        ensure!(first.durable_offset == 0, "the log has begun already");
+        let found = usize::try_from(first.durable_offset)?;
+        ensure!(found == durable, "{found} bytes are durable, not {durable}");
         Ok((sender, answers))
     }
 
