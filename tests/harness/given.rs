@@ -42,6 +42,26 @@ pub fn is_required() -> bool {
     std::env::var("MUSTER_TEST_REQUIRE_SERVERS").is_ok_and(|on| on == "1")
 }
 
+/// A folder of its own in the object store that is given; nothing when none is given.
+///
+/// # Errors
+///
+/// As of [`server`].
+pub fn object_store() -> anyhow::Result<Option<String>> {
+    let url = server(OBJECT_STORE)?;
+    Ok(url.map(|url| in_folder(&url)))
+}
+
+/// The URL of a new folder.
+fn in_folder(url: &str) -> String {
+    let (bucket, query) = url.split_once('?').unwrap_or((url, ""));
+    format!(
+        "{}/{}?{query}",
+        bucket.trim_end_matches('/'),
+        uuid::Uuid::now_v7().simple()
+    )
+}
+
 /// A folder of its own in the object store that is given, behind a wire; nothing when none is given.
 ///
 /// # Errors
@@ -56,11 +76,6 @@ pub async fn object_store_behind_a_wire() -> anyhow::Result<Option<(Proxy, Strin
         .context("a plain endpoint")?;
     let (address, after) = rest.split_once('&').context("more parameters")?;
     let proxy = Proxy::before(address.parse()?).await?;
-    let url = format!(
-        "{}/{}?endpoint=http://{}&{after}",
-        before.trim_end_matches('?'),
-        uuid::Uuid::now_v7().simple(),
-        proxy.address
-    );
-    Ok(Some((proxy, url)))
+    let url = format!("{before}endpoint=http://{}&{after}", proxy.address);
+    Ok(Some((proxy, in_folder(&url))))
 }

@@ -172,7 +172,7 @@ async fn an_archive_has_what_the_patterns_mean_and_one_without_files_is_empty() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_archive_of_a_blob_that_is_not_what_was_stored_breaks_and_names_it() {
-    let fixture = Fixture::start().await;
+    let fixture = Fixture::start_on_files().await;
     let mut admin = fixture.admin().await;
     let execution = with_files(&fixture, &mut admin).await;
     let blobs = fixture.dir.path().join("blobs");

@@ -269,7 +269,7 @@ fn holding(dir: &Path, text: &str, found: &mut Vec<String>) {
 
 #[tokio::test]
 async fn a_value_stands_nowhere_in_the_data_and_outlives_a_restart() {
-    let fixture = Fixture::start().await;
+    let fixture = Fixture::start_on_files().await;
     store(&mut fixture.admin().await).await;
     let mut found = Vec::new();
     holding(fixture.dir.path(), "for tests", &mut found);
@@ -285,7 +285,7 @@ async fn a_value_stands_nowhere_in_the_data_and_outlives_a_restart() {
 
 #[tokio::test]
 async fn another_key_opens_nothing_and_says_so() {
-    let fixture = Fixture::start().await;
+    let fixture = Fixture::start_on_files().await;
     store(&mut fixture.admin().await).await;
     let Fixture { dir, server, admin } = fixture;
     server.stop().await;

@@ -9,10 +9,7 @@ use muster_proto::v1::{
     attempt_report::Phase,
 };
 use muster_server::{Config, config::DirectUploads};
-use muster_storage::{
-    Blobs, Store,
-    blob::{Credentials, Options},
-};
+use muster_storage::{Blobs, Store};
 use muster_tests::given::object_store_behind_a_wire;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -23,22 +20,11 @@ use tonic::{Code, Status};
 use super::{
     agent::{Agent, sha256},
     fixture::{Clients, Fixture, run},
+    home::options,
 };
 
 /// From so many bytes on files go directly.
 const FROM: u64 = 1000;
-
-fn options() -> Options {
-    let variable = |name| std::env::var(name).expect("the credential is given");
-    Options {
-        credentials: Some(Credentials {
-            access_key_id: variable("AWS_ACCESS_KEY_ID"),
-            secret_access_key: variable("AWS_SECRET_ACCESS_KEY"),
-            session_token: None,
-        }),
-        ..Options::default()
-    }
-}
 
 fn prepare(config: &mut Config, url: &str) {
     config.blobs = Some(url.to_owned());
@@ -277,10 +263,7 @@ async fn what_is_never_told_is_not_listed_and_goes() {
     assert!(blobs.exists(&begun.key).await.expect("an answer"));
 
     // The server is gone before it hears of it; a while later another one cleans up.
-    let database = format!(
-        "sqlite://{}",
-        scene.fixture.dir.path().join("muster.db").display()
-    );
+    let database = scene.fixture.dir.config().database_url();
     let store = Store::connect(&database, &muster_storage::Options::default()).await;
     let store = store.expect("the database");
     let keeper = store.keeper();

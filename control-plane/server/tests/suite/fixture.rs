@@ -23,6 +23,8 @@ use tonic::{
     transport::Channel,
 };
 
+use super::home::Home;
+
 /// A workflow of one step.
 pub(crate) const WORKFLOW: &str = "\
 apiVersion: testworkflows.testkube.io/v1
@@ -56,7 +58,7 @@ pub(crate) type Authed = InterceptedService<Channel, Bearer>;
 
 /// A server and a directory that ends with it.
 pub(crate) struct Fixture {
-    pub(crate) dir: tempfile::TempDir,
+    pub(crate) dir: Home,
     pub(crate) server: Server,
     pub(crate) admin: String,
 }
@@ -89,8 +91,16 @@ impl Fixture {
     }
 
     pub(crate) async fn start_at(clock: Clock, change: impl FnOnce(&mut Config)) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let server = Self::serve(dir.path(), clock, change).await;
+        Self::start_in(Home::new().await, clock, change).await
+    }
+
+    /// A server with SQLite and files, also where others have more.
+    pub(crate) async fn start_on_files() -> Self {
+        Self::start_in(Home::on_files(), Clock::system(), |_| {}).await
+    }
+
+    async fn start_in(dir: Home, clock: Clock, change: impl FnOnce(&mut Config)) -> Self {
+        let server = Self::serve(&dir, clock, change).await;
         let path = server
             .admin_token()
             .expect("the first start writes a token");
@@ -103,8 +113,8 @@ impl Fixture {
 
     /// Another server of the same database, with a directory of its own.
     pub(crate) async fn beside(other: &Self, change: impl FnOnce(&mut Config)) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let server = Self::serve(dir.path(), Clock::system(), change).await;
+        let dir = Home::on_files();
+        let server = Self::serve(&dir, Clock::system(), change).await;
         assert!(server.admin_token().is_none(), "the first one has it");
         Self {
             dir,
@@ -113,13 +123,8 @@ impl Fixture {
         }
     }
 
-    async fn serve(
-        dir: &std::path::Path,
-        clock: Clock,
-        change: impl FnOnce(&mut Config),
-    ) -> Server {
-        let mut config = Config::new(dir.to_owned());
-        config.listen.set_port(0);
+    async fn serve(dir: &Home, clock: Clock, change: impl FnOnce(&mut Config)) -> Server {
+        let mut config = dir.config();
         config.lease_duration = Duration::from_secs(4);
         config.renew_interval = Duration::from_secs(2);
         change(&mut config);
@@ -130,7 +135,7 @@ impl Fixture {
     pub(crate) async fn restart(self) -> Self {
         let Self { dir, server, admin } = self;
         server.stop().await;
-        let server = Self::serve(dir.path(), Clock::system(), |_| {}).await;
+        let server = Self::serve(&dir, Clock::system(), |_| {}).await;
         assert!(server.admin_token().is_none(), "the token is written once");
         Self { dir, server, admin }
     }
@@ -145,7 +150,7 @@ impl Fixture {
         let Self { dir, server, admin } = self;
         server.stop().await;
         meanwhile();
-        let server = Self::serve(dir.path(), clock, change).await;
+        let server = Self::serve(&dir, clock, change).await;
         assert!(server.admin_token().is_none(), "the token is written once");
         Self { dir, server, admin }
     }

@@ -1,4 +1,4 @@
-//! The real server on loopback, with SQLite and files, spoken to over real gRPC.
+//! The real server on loopback, with SQLite and files or PostgreSQL and S3 (`home`), spoken to over real gRPC.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
@@ -15,6 +15,7 @@ mod documents;
 mod durations;
 mod failover;
 mod fixture;
+mod home;
 mod isolation;
 mod link;
 mod logs;

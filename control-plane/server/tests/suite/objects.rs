@@ -11,7 +11,6 @@ use muster_proto::v1::{
     Assignment, LogChunk, RenewLeases, StreamLogRequest, StreamLogResponse, attempt_report::Phase,
     execution::State, link_request::Message, link_response,
 };
-use muster_storage::blob::{Credentials, Options};
 use muster_tests::{
     given::object_store_behind_a_wire,
     proxy::{Proxy, Wire},
@@ -23,6 +22,7 @@ use tonic::{Code, Streaming};
 use super::{
     agent::{Agent, sha256},
     fixture::{Fixture, run},
+    home::options,
     link::read_log,
 };
 
@@ -36,18 +36,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 async fn behind_a_wire() -> Option<(Proxy, Fixture)> {
     let given = object_store_behind_a_wire().await;
     let (proxy, url) = given.expect("it is given where it is required")?;
-    let variable = |name| std::env::var(name).expect("the credential is given");
-    let credentials = Credentials {
-        access_key_id: variable("AWS_ACCESS_KEY_ID"),
-        secret_access_key: variable("AWS_SECRET_ACCESS_KEY"),
-        session_token: None,
-    };
     let fixture = Fixture::start_with(|config| {
         config.blobs = Some(url);
-        config.blob_options = Options {
-            credentials: Some(credentials),
-            ..Options::default()
-        };
+        config.blob_options = options();
         config.lease_duration = LEASE;
         config.renew_interval = LEASE / 2;
         // Whose lease ends loses it at once.

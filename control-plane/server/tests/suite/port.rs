@@ -21,7 +21,10 @@ use tonic_reflection::pb::v1::{
     server_reflection_request::MessageRequest,
 };
 
-use super::fixture::{Bearer, Fixture};
+use super::{
+    fixture::{Bearer, Fixture},
+    home::Home,
+};
 
 pub(crate) fn list() -> ListExecutionsRequest {
     ListExecutionsRequest {
@@ -92,9 +95,8 @@ async fn the_token_of_an_agent_is_good_for_the_link_alone_and_that_of_a_person_i
 
 #[tokio::test]
 async fn metrics_are_shown_to_a_viewer() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let mut config = Config::new(dir.path().to_owned());
-    config.listen.set_port(0);
+    let dir = Home::new().await;
+    let config = dir.config();
     let metrics = metrics_exporter_prometheus::PrometheusBuilder::new()
         .build_recorder()
         .handle();
@@ -251,7 +253,7 @@ async fn a_connection_whose_other_end_is_silent_is_closed_in_time() {
 
 #[tokio::test]
 async fn a_database_of_a_newer_version_is_refused() {
-    let fixture = Fixture::start().await;
+    let fixture = Fixture::start_on_files().await;
     let Fixture { dir, server, .. } = fixture;
     server.stop().await;
     let url = format!("sqlite://{}", dir.path().join("muster.db").display());

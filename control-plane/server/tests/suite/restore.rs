@@ -40,7 +40,7 @@ async fn begin(fixture: &Fixture, agent: &mut Agent) -> (Execution, Assignment) 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restored_backup_takes_up_what_it_knows_and_ends_what_it_does_not() {
-    let fixture = Fixture::start().await;
+    let fixture = Fixture::start_on_files().await;
     let token = fixture.agent("east").await;
     let session = uuid::Uuid::now_v7().to_string();
     let (mut agent, _) = Agent::connect_as(&fixture, &token, &session, Vec::new()).await;

@@ -35,11 +35,6 @@ fn one(config: &mut Config) {
     config.retention_interval = Duration::from_millis(200);
 }
 
-/// All files below the blobs, but those that a server tries its store out with.
-fn files(fixture: &Fixture) -> Vec<PathBuf> {
-    files_of(fixture.dir.path())
-}
-
 /// The time of this machine.
 fn now() -> SystemTime {
     muster_core::clock::Clock::system().now().into()
@@ -168,7 +163,10 @@ async fn what_is_beyond_its_retention_goes_with_its_files_and_nothing_else() {
         })
         .await;
     }
-    until("their files go", async || files(&fixture).len() == 4).await;
+    until("their files go", async || {
+        fixture.dir.blobs().await.len() == 4
+    })
+    .await;
     for kept in [&pinned, &newest] {
         let items = read(&mut clients, &kept.name).await.expect("a log");
         let text = items.iter().filter_map(|item| match item {
@@ -195,16 +193,16 @@ async fn what_is_beyond_its_retention_goes_with_its_files_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_killed_between_rows_and_blobs_leaves_nothing() {
-    let fixture = Fixture::start().await;
+    let fixture = Fixture::start_on_files().await;
     let mut clients = fixture.admin().await;
     let mut runner = Runner::new(&fixture).await;
     let mut runs = Vec::new();
     for _ in 0..3 {
         runs.push(runner.run(&mut clients).await);
     }
-    assert_eq!(files(&fixture).len(), 6);
+    assert_eq!(fixture.dir.blobs().await.len(), 6);
     drop(runner);
-    let before = files(&fixture);
+    let before = files_of(fixture.dir.path());
     let dir = fixture.dir.path().to_owned();
     let ids: Vec<_> = runs.iter().map(|run| run.uid.parse()).collect();
     // Rows gone, and its process too: of one with its blobs, of the other without.
@@ -269,6 +267,7 @@ async fn a_server_that_is_killed_between_rows_and_blobs_leaves_nothing() {
     assert_eq!(left.expect("a number"), 0);
 }
 
+/// All files below the blobs, but those that a server tries its store out with.
 fn files_of(dir: &Path) -> Vec<PathBuf> {
     fn below(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -395,7 +394,10 @@ async fn logs_and_artifacts_that_retention_took_are_told_so() {
         kinds.ends_with(&["LOGS_DELETED", "ARTIFACTS_DELETED"]),
         "{kinds:?}"
     );
-    until("the files go", async || files(&fixture).len() == 2).await;
+    until("the files go", async || {
+        fixture.dir.blobs().await.len() == 2
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -419,7 +421,10 @@ async fn who_reads_a_log_while_it_is_deleted_is_told_so_and_sees_no_gap() {
     delete(&mut clients, &run.name, false)
         .await
         .expect("deleted");
-    until("its files go", async || files(&fixture).is_empty()).await;
+    until("its files go", async || {
+        fixture.dir.blobs().await.is_empty()
+    })
+    .await;
     let error = loop {
         match stream.message().await {
             Ok(Some(answer)) => {
@@ -476,7 +481,7 @@ async fn a_plan_says_what_would_go_and_changes_nothing() {
         ),
         (2, 12, 22)
     );
-    assert_eq!(files(&fixture).len(), 6);
+    assert_eq!(fixture.dir.blobs().await.len(), 6);
     let usage = ListUsageRequest {
         parent: "projects/default".to_owned(),
         ..ListUsageRequest::default()
@@ -496,7 +501,7 @@ async fn a_plan_says_what_would_go_and_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn blobs_that_no_row_names_go_when_they_are_a_day_old() {
-    let fixture = Fixture::start().await;
+    let fixture = Fixture::start_on_files().await;
     let mut clients = fixture.admin().await;
     let mut runner = Runner::new(&fixture).await;
     runner.run(&mut clients).await;
@@ -511,7 +516,7 @@ async fn blobs_that_no_row_names_go_when_they_are_a_day_old() {
         path
     };
     // All files are two days old, also those that rows name.
-    for path in files(&fixture) {
+    for path in files_of(fixture.dir.path()) {
         let file = std::fs::File::options().write(true).open(path);
         let time = now() - Duration::from_secs(2 * DAY);
         file.expect("it is there").set_modified(time).expect("set");
@@ -546,7 +551,7 @@ async fn blobs_that_no_row_names_go_when_they_are_a_day_old() {
     assert!(!old.iter().any(|path| path.exists()));
     assert!(kept.iter().all(|path| path.exists()));
     assert_eq!(sweep(false).await.orphans, 0);
-    assert_eq!(files(&fixture).len(), 4, "what rows name stays");
+    assert_eq!(fixture.dir.blobs().await.len(), 4, "what rows name stays");
     let request = ListAuditEventsRequest {
         action: "RetentionService/SweepOrphans".to_owned(),
         ..ListAuditEventsRequest::default()

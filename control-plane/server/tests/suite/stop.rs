@@ -108,7 +108,7 @@ async fn a_server_for_one_process_has_a_token_that_is_nowhere_else_and_ends_with
 
 #[tokio::test]
 async fn a_crash_while_the_first_token_is_made_locks_nobody_out() {
-    let fixture = Fixture::start().await;
+    let fixture = Fixture::start_on_files().await;
     let Fixture { dir, server, admin } = fixture;
     server.stop().await;
     // As it is when the process ends between the database and the file's last name.
