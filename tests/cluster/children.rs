@@ -104,6 +104,36 @@ async fn twenty_workers_over_two_clusters_give_one_report() -> anyhow::Result<()
     there.expect_clean().await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_of_the_second_run_are_balanced_by_what_the_first_has_measured() -> anyhow::Result<()>
+{
+    let Some(site) = Site::open("baseline").await? else {
+        return Ok(());
+    };
+    let shards = include_str!("../../examples/shards.yaml");
+    for expected in [
+        [
+            ["checkout.sh", "login.sh"].as_slice(),
+            &["search.sh", "signup.sh"],
+        ],
+        [&["checkout.sh"], &["login.sh", "search.sh", "signup.sh"]],
+    ] {
+        let run = site.start(shards).await?;
+        run.ends_as(State::Passed).await?;
+        let mut found = Vec::new();
+        for worker in run.children(2).await? {
+            let log = worker.whole_log().await?.text();
+            let ran = log.lines().filter_map(|line| line.strip_prefix("runs "));
+            found.push(ran.map(str::to_owned).collect::<Vec<_>>());
+        }
+        found.sort();
+        ensure!(found == expected, "{found:?} in place of {expected:?}");
+        // Durations come from reports.
+        run.test_cases().await?;
+    }
+    site.namespace.expect_clean().await
+}
+
 const SUITE: &str = r#"
 apiVersion: testworkflows.testkube.io/v1
 kind: TestWorkflow

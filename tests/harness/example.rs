@@ -4,16 +4,13 @@ use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use muster_proto::v1::{
-    CompareExecutionsRequest, CreateExecutionRequest, ListTestCasesRequest, TestCase,
+    CompareExecutionsRequest, CreateExecutionRequest, QuarantineTestRequest, TestCase,
     create_execution_request::Source, execution::State as End, test_case::State,
 };
 use tokio::process::Command;
 use uuid::Uuid;
 
-use crate::{
-    run::{Client, PROJECT, Run},
-    wait,
-};
+use crate::run::{Client, PROJECT, Run};
 
 /// An example whose tool writes a report.
 #[derive(Debug, Clone, Copy)]
@@ -89,7 +86,8 @@ impl Example {
     }
 
     /// Runs it twice on the only agent, and in `image` if one is given: once all is well, once a test
-    /// fails, and that one is found. Where its tool is told what failed, the others do not run again.
+    /// fails, and that one is found. Where its tool is told what failed, the others do not run again. In
+    /// quarantine it fails, and the run passes.
     ///
     /// # Errors
     ///
@@ -97,12 +95,12 @@ impl Example {
     pub async fn prove(&self, client: &Client, image: Option<&str>) -> anyhow::Result<()> {
         let good = self.run(client, image, false).await?;
         good.ends_as(End::Passed).await?;
-        let cases = test_cases(client, &good).await?;
+        let cases = good.test_cases().await?;
         self.expect(&cases, self.passed, State::Passed)?;
 
         let bad = self.run(client, image, true).await?;
         bad.ends_as(End::Failed).await?;
-        let cases = test_cases(client, &bad).await?;
+        let cases = bad.test_cases().await?;
         self.expect(&cases, self.passed, State::Failed)?;
         let first = cases.first().context("no tests")?;
         let (name, message) = self.fails;
@@ -131,10 +129,34 @@ impl Example {
                 && (compared.added, compared.removed) == (0, 0),
             "{compared:#?}"
         );
-        match self.takes_failed {
-            true => self.prove_rerun(client, &bad).await,
-            false => Ok(()),
+        if self.takes_failed {
+            self.prove_rerun(client, &bad).await?;
         }
+        self.prove_quarantine(client, &test.name, image).await
+    }
+
+    /// Puts the test that fails into quarantine: the run passes, and says which test it forgave.
+    async fn prove_quarantine(
+        &self,
+        client: &Client,
+        test: &str,
+        image: Option<&str>,
+    ) -> anyhow::Result<()> {
+        let request = QuarantineTestRequest {
+            name: test.to_owned(),
+            request_id: Uuid::new_v4().to_string(),
+            reason: "it is looked into".to_owned(),
+            ..QuarantineTestRequest::default()
+        };
+        client.tests().quarantine_test(request).await?;
+        let run = self.run(client, image, true).await?;
+        run.ends_as(End::Passed).await?;
+        let cases = run.test_cases().await?;
+        self.expect(&cases, self.passed, State::Failed)?;
+        let forgiven = cases.iter().filter(|case| case.quarantine.is_some());
+        let forgiven: Vec<_> = forgiven.map(title).collect();
+        ensure!(forgiven == [self.fails.0], "{forgiven:?}");
+        Ok(())
     }
 
     /// Runs again what failed, mended: that test, and the one that was skipped beside it.
@@ -151,7 +173,7 @@ impl Example {
         let made = made.into_inner().execution.unwrap_or_default();
         let again = Run::of(client, made.name);
         again.ends_as(End::Passed).await?;
-        let cases = test_cases(client, &again).await?;
+        let cases = again.test_cases().await?;
         self.expect(&cases, &[], State::Passed)
     }
 
@@ -194,20 +216,4 @@ fn title(case: &TestCase) -> &str {
     case.test
         .as_ref()
         .map_or("", |test| test.display_name.as_str())
-}
-
-/// The tests of an execution, once all its reports are read.
-async fn test_cases(client: &Client, run: &Run) -> anyhow::Result<Vec<TestCase>> {
-    wait::until("reports to be read", async || {
-        let request = ListTestCasesRequest {
-            parent: run.name.clone(),
-            page_size: 1000,
-            ..ListTestCasesRequest::default()
-        };
-        let response = client.tests().list_test_cases(request).await?.into_inner();
-        ensure!(response.pending_reports == 0, "reports are pending");
-        ensure!(!response.test_cases.is_empty(), "no tests");
-        Ok(Some(response.test_cases))
-    })
-    .await
 }

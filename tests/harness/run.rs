@@ -6,11 +6,11 @@ use anyhow::{Context as _, bail, ensure};
 use muster_proto::v1::{
     Agent, Artifact, CancelExecutionRequest, CreateAgentRequest, CreateExecutionRequest,
     DownloadArtifactRequest, Execution, GetAgentRequest, GetExecutionRequest, InlineWorkflow,
-    LabelValues, ListArtifactsRequest, PauseExecutionRequest, ReadLogRequest,
-    ResumeExecutionRequest, StepResult, Target, agent_service_client, artifact_service_client,
-    create_execution_request::Source, credential_service_client, execution::State,
-    execution_service_client, log_service_client, project_service_client, read_log_response::Item,
-    test_service_client, workflow_service_client,
+    LabelValues, ListArtifactsRequest, ListTestCasesRequest, PauseExecutionRequest, ReadLogRequest,
+    ResumeExecutionRequest, StepResult, Target, TestCase, agent_service_client,
+    artifact_service_client, create_execution_request::Source, credential_service_client,
+    execution::State, execution_service_client, log_service_client, project_service_client,
+    read_log_response::Item, test_service_client, workflow_service_client,
 };
 use tonic::{
     Request, Status,
@@ -426,6 +426,27 @@ impl Run {
         log.expect_whole()
             .with_context(|| format!("log:\n{}", log.text()))?;
         Ok(log)
+    }
+
+    /// Returns its tests, once all its reports are read; there must be some.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not tell them in time.
+    pub async fn test_cases(&self) -> anyhow::Result<Vec<TestCase>> {
+        wait::until("reports to be read", async || {
+            let request = ListTestCasesRequest {
+                parent: self.name.clone(),
+                page_size: 1000,
+                ..ListTestCasesRequest::default()
+            };
+            let response = self.client.tests().list_test_cases(request).await?;
+            let response = response.into_inner();
+            ensure!(response.pending_reports == 0, "reports are pending");
+            ensure!(!response.test_cases.is_empty(), "no tests");
+            Ok(Some(response.test_cases))
+        })
+        .await
     }
 
     /// Returns its artifacts.
