@@ -44,8 +44,8 @@ use crate::{
 pub struct Options {
     /// Where times come from.
     pub clock: Clock,
-    /// Most connections: of the pool for PostgreSQL, of the read pool for SQLite, which always has
-    /// exactly one connection that writes.
+    /// Most connections: of the pool for PostgreSQL, which has a quarter as many beside it for searches, at least
+    /// two; of the read pool for SQLite, which always has exactly one connection that writes.
     pub max_connections: u32,
     /// How long a call may wait for a connection.
     pub acquire_timeout: std::time::Duration,
@@ -137,8 +137,7 @@ impl Store {
     /// other handles on the same database do not count.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
-        let connections = [&self.connections.reader, &self.connections.writer];
-        connections.into_iter().all(connect::is_at_rest)
+        self.connections.all().all(connect::is_at_rest)
     }
 
     /// Ends all connections, after what they do now.
@@ -146,7 +145,7 @@ impl Store {
         if let Some(checkpoints) = &self.connections.checkpoints {
             checkpoints.close().await;
         }
-        for connection in [&self.connections.reader, &self.connections.writer] {
+        for connection in self.connections.all() {
             if let Err(error) = connection.close_by_ref().await {
                 tracing::warn!(%error, "closing the database failed");
             }
@@ -211,6 +210,12 @@ impl Store {
 
     pub(crate) fn reader(&self) -> &DatabaseConnection {
         &self.connections.reader
+    }
+
+    /// The connections for questions that have values in them of which some are rare and some are not: each is
+    /// planned for its values.
+    pub(crate) fn searcher(&self) -> &DatabaseConnection {
+        &self.connections.searcher
     }
 
     /// The clock that all stored times come from.

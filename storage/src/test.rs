@@ -147,7 +147,7 @@ impl Tests<'_> {
         let limit = page::limit(limit);
         self.store
             .read("list_test_cases", || async {
-                let db = self.store.reader();
+                let db = self.store.searcher();
                 let mut query = row::Entity::find()
                     .order_by_asc(row::Column::Rank)
                     .order_by_asc(row::Column::ExecutionId)
@@ -200,7 +200,7 @@ impl Tests<'_> {
         let pending = self.store.reports(self.project).pending(execution).await?;
         self.store
             .read("count_test_cases", || async {
-                let db = self.store.reader();
+                let db = self.store.searcher();
                 let of = self.of(db, execution).await?;
                 let rows: Vec<(String, bool, i64)> = row::Entity::find()
                     .filter(of.clone())
@@ -278,7 +278,7 @@ impl Tests<'_> {
                     .order_by_asc(test_row::Column::Name)
                     .order_by_asc(test_row::Column::Identity)
                     .limit(MOST_FOUND)
-                    .all(self.store.reader())
+                    .all(self.store.searcher())
                     .await?;
                 rows.into_iter().map(test).collect()
             })
@@ -387,7 +387,7 @@ impl Tests<'_> {
             .read("count_tests", || async {
                 let tests = test_row::Entity::find()
                     .filter(test_row::Column::ProjectId.eq(self.project.as_uuid()));
-                Ok(tests.count(self.store.reader()).await?)
+                Ok(tests.count(self.store.searcher()).await?)
             })
             .await
     }

@@ -54,7 +54,7 @@ pub(crate) struct Arguments {
         help = "Database, sqlite:///path or postgres://… [env: MUSTER_DATABASE] [default: sqlite in the data folder]"
     )]
     database: Option<String>,
-    /// Most connections to the database
+    /// Most connections to the database; to PostgreSQL a quarter as many more, at least two, for searches
     #[arg(long, value_name = "COUNT", default_value_t = 16)]
     database_connections: u32,
     /// Blobs

@@ -71,7 +71,7 @@ impl Executions<'_> {
         let mut looked = 0;
         let mut items: Vec<Execution> = Vec::new();
         loop {
-            let db = self.store.reader();
+            let db = self.store.searcher();
             let sparsest = streams.sparsest(db, &span, window).await?;
             let end = sparsest.end;
             let stretch = Span {

@@ -36,6 +36,8 @@ const CACHE: &str = "-16384";
 const CHECKPOINT: &str = "16384";
 /// How many rows SQLite reads ahead of who takes them: what a transaction for many reads at most.
 const ROWS: usize = 512;
+/// For so many connections PostgreSQL has one more for searches, so that those never hold up leases.
+const SEARCHERS: u32 = 4;
 /// A connection that was idle for longer is tried before it is used.
 const PING_AFTER: Duration = Duration::from_secs(2);
 /// How long a transaction of a client that hangs may hold its locks.
@@ -46,11 +48,20 @@ const IDLE_IN_TRANSACTION_TIMEOUT: &str = "60s";
 pub(super) struct Connections {
     pub(super) writer: DatabaseConnection,
     pub(super) reader: DatabaseConnection,
+    /// For what is searched; the same as for reading for SQLite.
+    pub(super) searcher: DatabaseConnection,
     pub(super) suspicion: Suspicion,
     /// For SQLite.
     pub(super) checkpoints: Option<Checkpoints>,
     /// The file of a SQLite database.
     pub(super) file: Option<PathBuf>,
+}
+
+impl Connections {
+    /// All pools; one may be there twice.
+    pub(super) fn all(&self) -> impl Iterator<Item = &DatabaseConnection> {
+        [&self.reader, &self.searcher, &self.writer].into_iter()
+    }
 }
 
 /// Connects. `recent` is cleared with each new connection: an older copy of the database may be
@@ -125,10 +136,12 @@ async fn sqlite(
     .await
     .map_err(failed)?;
     let keeper = pool(options, 1, recent).connect_lazy_with(settings.clone());
+    let reader = SqlxSqliteConnector::from_sqlx_sqlite_pool(reader);
     Ok(Connections {
         checkpoints: Some(Checkpoints::start(keeper)),
         writer: SqlxSqliteConnector::from_sqlx_sqlite_pool(writer),
-        reader: SqlxSqliteConnector::from_sqlx_sqlite_pool(reader),
+        searcher: reader.clone(),
+        reader,
         suspicion,
         file: Some(path.to_owned()),
     })
@@ -196,12 +209,21 @@ async fn postgres(
         ])
         .disable_statement_logging();
     let suspicion = Suspicion::new();
-    let doubts = suspicion.clone();
-    let pool = pool::<Postgres>(options, options.max_connections.max(2), recent)
-        .before_acquire(move |connection, about| {
+    let of_size = |size: u32| {
+        let doubts = suspicion.clone();
+        pool::<Postgres>(options, size, recent).before_acquire(move |connection, about| {
             let try_it = about.idle_for > PING_AFTER || doubts.holds();
             Box::pin(async move { Ok(!try_it || is_outside_of_transactions(connection).await?) })
         })
+    };
+    // What is searched for says which index is good: a plan for any value would read a table of millions
+    // for one that is rare. All else is found by keys, and one plan does.
+    let searching = settings
+        .clone()
+        .options([("plan_cache_mode", "force_custom_plan")]);
+    let searcher =
+        of_size((options.max_connections / SEARCHERS).max(2)).connect_lazy_with(searching);
+    let pool = of_size(options.max_connections.max(2))
         .connect_with(settings)
         .await
         .map_err(|error| {
@@ -213,6 +235,7 @@ async fn postgres(
         checkpoints: None,
         writer: connection.clone(),
         reader: connection,
+        searcher: SqlxPostgresConnector::from_sqlx_postgres_pool(searcher),
         suspicion,
         file: None,
     })

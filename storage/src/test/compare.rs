@@ -126,7 +126,7 @@ impl Tests<'_> {
     ) -> Result<Comparison, Error> {
         self.store
             .read("compare_tests", || async {
-                let db = self.store.reader();
+                let db = self.store.searcher();
                 let mut sides = [Side::Own; 2];
                 for (side, execution) in sides.iter_mut().zip([base, newer]) {
                     if report::is_top(db, self.project, execution).await? {

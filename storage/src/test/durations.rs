@@ -56,7 +56,7 @@ impl Tests<'_> {
     pub async fn durations(&self, execution: ExecutionId) -> Result<Durations, Error> {
         self.store
             .read("get_test_durations", || async {
-                let db = self.store.reader();
+                let db = self.store.searcher();
                 // Whether it is one of this project's.
                 report::is_top(db, self.project, execution).await?;
                 let runs = self.earlier(db, execution.as_uuid()).await?;

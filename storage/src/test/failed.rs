@@ -60,7 +60,7 @@ impl Tests<'_> {
     pub async fn failed(&self, execution: ExecutionId, limit: u64) -> Result<Failed, Error> {
         self.store
             .read("list_failed_tests", || async {
-                let db = self.store.reader();
+                let db = self.store.searcher();
                 self.store
                     .executions(self.project)
                     .require(db, execution)

@@ -111,7 +111,7 @@ impl Tests<'_> {
         let limit = limit.clamp(1, MOST_RESULTS);
         self.store
             .read("get_test_history", || async {
-                let db = self.store.reader();
+                let db = self.store.searcher();
                 let test = self.require(db, id).await?;
                 let mut entries: Vec<Entry> = Vec::new();
                 let (mut looked, mut last) = (0, None);
@@ -193,7 +193,7 @@ impl Tests<'_> {
             .read("get_tests", || async {
                 let wanted: Vec<Vec<u8>> =
                     identities.iter().take(1000).map(|id| id.to_vec()).collect();
-                let names = self.names(self.store.reader(), wanted.iter()).await?;
+                let names = self.names(self.store.searcher(), wanted.iter()).await?;
                 Ok(names.into_values().collect())
             })
             .await

@@ -53,7 +53,7 @@ impl Tests<'_> {
         let since = time::millis(since);
         self.store
             .read("list_unsteady_tests", || async {
-                let db = self.store.reader();
+                let db = self.store.searcher();
                 // In the words of their indexes. Failures say nothing of steadiness unless it is known what
                 // was tested.
                 let flaky = suspects(db, self.project, "flaky", since, limit).await?;

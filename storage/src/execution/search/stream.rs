@@ -222,7 +222,7 @@ async fn workflows(
     filter: &Filter,
 ) -> Result<Vec<Vec<String>>, Failure> {
     let project = || Value::from(executions.project.as_uuid());
-    let db = executions.store.reader();
+    let db = executions.store.searcher();
     let most = MOST_WORKFLOWS + 1;
     let mut found = Vec::new();
     if let Some(prefix) = &filter.workflow_prefix {
