@@ -1,5 +1,7 @@
 //! The audit log: who may read it, and what of refused calls comes into it. Changes are noted by the
-//! store, in their own transactions.
+//! store, in their own transactions; who reads what runs left behind, by [`reading`].
+
+mod reading;
 
 use std::{sync::Mutex, time::Duration};
 
@@ -15,6 +17,7 @@ use tonic::Code;
 use uuid::Uuid;
 
 use super::{Access, App, Call, Caller, Error};
+pub(super) use reading::{Reading, Readings};
 
 /// How many refusals are noted at once, and how many of each kind in a second after that: enough for
 /// people and their mistakes, and too few to fill the database with.
