@@ -4,6 +4,7 @@
 //! database itself refuses in any other way. What is told of a change is written in the transaction
 //! of the change (`audit/write.rs`); secrets are never given to it.
 
+mod accepted;
 mod list;
 mod write;
 
@@ -15,6 +16,7 @@ use uuid::Uuid;
 
 use crate::{Error, Page, Store};
 
+pub(crate) use accepted::Accepted;
 pub(crate) use write::{Done, json, record};
 
 /// What kind of caller it was.
@@ -26,16 +28,19 @@ pub enum ActorKind {
     Agent,
     /// Somebody whose token is missing or not good.
     Nobody,
+    /// The server itself, by a rule that it was given.
+    Server,
 }
 
 impl ActorKind {
-    const ALL: [Self; 3] = [Self::Token, Self::Agent, Self::Nobody];
+    const ALL: [Self; 4] = [Self::Token, Self::Agent, Self::Nobody, Self::Server];
 
     const fn as_str(self) -> &'static str {
         match self {
             Self::Token => "token",
             Self::Agent => "agent",
             Self::Nobody => "nobody",
+            Self::Server => "server",
         }
     }
 }
@@ -47,7 +52,7 @@ pub struct Actor {
     pub kind: ActorKind,
     /// Id of the token or the agent.
     pub id: Option<Uuid>,
-    /// Its name at that time; empty for nobody.
+    /// Its name at that time, or that of the rule; empty for nobody.
     pub name: String,
     /// Role of the token; empty for others.
     pub role: String,
@@ -62,6 +67,16 @@ impl Actor {
             id: None,
             name: String::new(),
             role: String::new(),
+        }
+    }
+
+    /// The server itself, by a rule of this name.
+    #[must_use]
+    pub fn server(rule: &str) -> Self {
+        Self {
+            kind: ActorKind::Server,
+            name: rule.to_owned(),
+            ..Self::nobody()
         }
     }
 }
@@ -101,13 +116,16 @@ impl Outcome {
     }
 }
 
-/// An event that has no transaction of its own: an access, or a refusal.
+/// An event that is in no transaction of a change: an access, a refusal, or what is about to be deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewAuditEvent {
     /// What is known of the call.
     pub note: Note,
     /// The project that may see it; `None` for administrators alone.
     pub project: Option<ProjectId>,
+    /// JSON of what is there before it, as far as it is longer than an input; cut to a word about its
+    /// length when it is too long.
+    pub before: Option<String>,
     /// What came of it.
     pub outcome: Outcome,
     /// Why it was refused; empty otherwise.

@@ -1,6 +1,9 @@
 //! Requests that may be repeated: what a caller already did under a request id.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use muster_core::id::TokenId;
@@ -28,8 +31,9 @@ pub struct Request {
     pub id: Option<Uuid>,
     /// SHA-256 of the request's content without its id.
     pub hash: [u8; 32],
-    /// What the audit log is told of it; nothing for what has records of its own.
-    pub note: Option<Box<Note>>,
+    /// What the audit log is told of it; nothing for what nobody has called for. Runs of one call share
+    /// it, and have one event.
+    pub note: Option<Arc<Note>>,
 }
 
 /// The result of a change.

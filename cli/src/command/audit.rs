@@ -24,11 +24,13 @@ Examples:
   muster audit
   muster audit --since 24h --action CredentialService/ --resource projects/payments/
   muster audit --actor ci --limit 0 --output json
+  muster audit --actor retention --resource projects/payments/
+  muster audit --action LogService/ReadLog --since 24h
   muster audit export --since 2026-11-01T00:00:00Z > november.ndjson
 
 An administrator sees the events of the instance and of all projects, or with --project those of one;
-a member those of its project. Who made an execution stands in `muster get` and `muster events`, not
-here.";
+a member those of its project. Executions of one batch are one event, whose --output json has all of
+their ids; who reads logs and artifacts is there once an hour for each execution.";
 
 /// Show who changed or reached what, newest first
 #[derive(Debug, Args)]
@@ -57,7 +59,7 @@ struct Filter {
     /// Only before then
     #[arg(long, value_name = "TIME", value_parser = super::logs::moment)]
     until: Option<Timestamp>,
-    /// Only of this token or agent, by name or id
+    /// Only of this token, agent or rule of the server such as retention, by name or id
     #[arg(long, value_name = "NAME")]
     actor: Option<String>,
     /// Only methods that begin so
@@ -205,7 +207,7 @@ async fn list(client: &Client, arguments: &Arguments, global: &Global) -> Result
             reason => format!("{}: {reason}", event.outcome),
         };
         let actor = match event.actor.kind {
-            "agent" => format!("agent {}", event.actor.name),
+            kind @ ("agent" | "server") => format!("{kind} {}", event.actor.name),
             "nobody" => "nobody".to_owned(),
             _ => event.actor.name,
         };
@@ -233,6 +235,7 @@ fn show(event: AuditEvent) -> Event {
         Kind::Token => "token",
         Kind::Agent => "agent",
         Kind::Nobody => "nobody",
+        Kind::Server => "server",
         Kind::Unspecified => "unknown",
     };
     Event {

@@ -155,6 +155,9 @@ pub(crate) struct Arguments {
     /// How long events of the audit log are kept; at least 24h
     #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = duration)]
     audit_max_age: Duration,
+    /// Leave out of the audit log who reads logs and artifacts
+    #[arg(long)]
+    no_audit_reads: bool,
     /// Take the last address of `x-forwarded-for` as the one that a call comes from, for the audit log
     ///
     /// Only behind a proxy of your own that sets it: anybody else can write what they like there.
@@ -265,6 +268,7 @@ fn config(arguments: Arguments, global: &Global) -> Result<Config, Error> {
             artifact_age_ms: Some(arguments.keep_artifacts),
         },
         audit_max_age: arguments.audit_max_age,
+        audit_reads: !arguments.no_audit_reads,
         trust_forwarded_for: arguments.trust_forwarded_for,
         stop_grace: arguments.stop_grace,
         max_artifact_size: arguments.max_artifact_size.unsigned_abs(),

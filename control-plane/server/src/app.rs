@@ -86,6 +86,8 @@ pub(crate) struct App {
     archives: archive::Places,
     /// How many refusals come into the audit log.
     allowances: audit::Allowances,
+    /// Who was noted to read what.
+    readings: Arc<audit::Readings>,
 }
 
 impl App {
@@ -113,6 +115,7 @@ impl App {
             doomed: Notify::new(),
             archives: archive::Places::default(),
             allowances: audit::Allowances::default(),
+            readings: Arc::default(),
         })
     }
 

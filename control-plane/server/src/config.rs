@@ -70,6 +70,8 @@ pub struct Config {
     pub direct_uploads: Option<DirectUploads>,
     /// How long events of the audit log are kept.
     pub audit_max_age: Duration,
+    /// Whether the audit log is told who reads logs and artifacts.
+    pub audit_reads: bool,
     /// Whether the last address of `x-forwarded-for` counts as the one that a call comes from: only
     /// where a proxy that is trusted stands before the server.
     pub trust_forwarded_for: bool,
@@ -146,6 +148,7 @@ impl Config {
             max_artifacts_size: 50 << 30,
             direct_uploads: None,
             audit_max_age: DEFAULT_AUDIT_AGE,
+            audit_reads: true,
             trust_forwarded_for: false,
         }
     }

@@ -30,6 +30,8 @@ pub const DELETED_BLOBS: &str = "muster_deleted_blobs_total";
 pub const ORPHANS: &str = "muster_deleted_orphans_total";
 /// Refusals that are not in the audit log, since there were too many.
 pub const AUDIT_LEFT_OUT: &str = "muster_audit_left_out_total";
+/// Events that should be in the audit log and could not be written.
+pub const AUDIT_FAILED: &str = "muster_audit_failed_total";
 
 /// Describes all of them; without effect when there is no recorder.
 pub fn describe() {
@@ -46,6 +48,10 @@ pub fn describe() {
     describe_counter!(
         AUDIT_LEFT_OUT,
         "refusals that are not in the audit log, since there were too many"
+    );
+    describe_counter!(
+        AUDIT_FAILED,
+        "events that should be in the audit log and could not be written"
     );
     describe_counter!(LOG_BYTES, Unit::Bytes, "log bytes that became durable");
     describe_counter!(

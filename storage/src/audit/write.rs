@@ -35,12 +35,15 @@ pub(crate) struct Done {
 
 /// JSON for an event, or a word about its length.
 pub(crate) fn json<T: Serialize>(value: &T) -> Result<Option<String>, Failure> {
-    let encoded = text::encode(value)?;
-    if encoded.len() > LONGEST_JSON {
-        let omitted = serde_json::json!({ "omitted_bytes": encoded.len() });
-        return Ok(Some(omitted.to_string()));
+    Ok(Some(bounded(text::encode(value)?)))
+}
+
+fn bounded(json: String) -> String {
+    if json.len() > LONGEST_JSON {
+        let omitted = serde_json::json!({ "omitted_bytes": json.len() });
+        return omitted.to_string();
     }
-    Ok(Some(encoded))
+    json
 }
 
 /// Notes a change in its transaction; nothing when nobody has asked for it but the server itself.
@@ -55,7 +58,7 @@ pub(crate) async fn record<C: ConnectionTrait>(
     };
     let mut row = new_row(note, done.project, now)?;
     if let Some(child) = done.child {
-        row.resource = cut(&format!("{}/{child}", note.resource));
+        row.resource = below(&note.resource, &child);
     }
     row.before_json = done.before;
     row.after_json = done.after;
@@ -75,6 +78,7 @@ impl Gathered for NewAuditEvent {
                 let mut rows = Vec::with_capacity(calls.len());
                 for call in calls {
                     let mut row = new_row(&call.note, call.project, now)?;
+                    row.before_json = call.before.clone().map(bounded);
                     row.outcome = call.outcome.as_str().to_owned();
                     row.reason = text::message(&call.reason);
                     rows.push(row);
@@ -86,7 +90,11 @@ impl Gathered for NewAuditEvent {
     }
 }
 
-fn new_row(note: &Note, project: Option<ProjectId>, now: Timestamp) -> Result<row::Model, Failure> {
+pub(super) fn new_row(
+    note: &Note,
+    project: Option<ProjectId>,
+    now: Timestamp,
+) -> Result<row::Model, Failure> {
     let inputs = note.inputs.iter();
     let inputs: std::collections::BTreeMap<_, _> =
         inputs.map(|(name, value)| (name, cut(value))).collect();
@@ -108,6 +116,11 @@ fn new_row(note: &Note, project: Option<ProjectId>, now: Timestamp) -> Result<ro
         reason: String::new(),
         request_id: note.request_id,
     })
+}
+
+/// The name of what was made below a resource.
+pub(super) fn below(resource: &str, child: &str) -> String {
+    cut(&format!("{resource}/{child}"))
 }
 
 fn cut(text: &str) -> String {

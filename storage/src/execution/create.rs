@@ -18,10 +18,12 @@ use sea_orm::{
 use super::{Execution, Executions, Identity, NewExecution, Rerun, lane, quota::Quotas, row};
 use crate::{
     Error, Request, Store, Written,
+    audit::Accepted,
     entity::{
-        self, attempt as attempt_row, counter, execution as execution_row,
-        execution_event as event_row, execution_plan as plan_row, execution_source as source_row,
-        execution_steps as steps_row, execution_tag as tag_row, request as request_row,
+        self, attempt as attempt_row, audit_event as audit_row, counter,
+        execution as execution_row, execution_event as event_row, execution_plan as plan_row,
+        execution_source as source_row, execution_steps as steps_row, execution_tag as tag_row,
+        request as request_row,
     },
     error::{Kind, Source},
     gather::Gathered,
@@ -254,7 +256,7 @@ async fn insert<C: ConnectionTrait>(
         None => Given::default(),
     };
     parts.events.extend(given.events);
-    parts.insert(db, calls).await?;
+    parts.insert(db, calls, now).await?;
     entity::insert_all::<attempt_row::Entity, _>(db, &given.attempts).await?;
     let plans = parts.plans.into_iter().map(|row| row.plan.into());
     let new = New {
@@ -274,6 +276,7 @@ struct Parts {
     tags: Vec<tag_row::Model>,
     sources: Vec<source_row::Model>,
     events: Vec<event_row::Model>,
+    noted: Accepted,
 }
 
 impl Parts {
@@ -318,13 +321,19 @@ impl Parts {
             kind: "QUEUED".to_owned(),
             message: accepted(new),
         });
+        self.noted.add(request, call.project, new, identity)?;
         let row = new_row(call.project, new, identity)?;
         let made = row::record(&row)?;
         self.executions.push(row);
         Ok(made)
     }
 
-    async fn insert<C: ConnectionTrait>(&self, db: &C, calls: &[&Wanted]) -> Result<(), Failure> {
+    async fn insert<C: ConnectionTrait>(
+        &self,
+        db: &C,
+        calls: &[&Wanted],
+        now: Timestamp,
+    ) -> Result<(), Failure> {
         // Before the change itself, so that the same request at the same moment waits here and then
         // finds what the first one did.
         entity::insert_all::<request_row::Entity, _>(db, &self.requests)
@@ -351,6 +360,7 @@ impl Parts {
         entity::insert_all::<tag_row::Entity, _>(db, &self.tags).await?;
         entity::insert_all::<source_row::Entity, _>(db, &self.sources).await?;
         entity::insert_all::<event_row::Entity, _>(db, &self.events).await?;
+        entity::insert_all::<audit_row::Entity, _>(db, &self.noted.rows(now)?).await?;
         Ok(())
     }
 }

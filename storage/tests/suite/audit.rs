@@ -1,16 +1,24 @@
 //! The audit log: written with the change, append-only, seen by those whom it concerns.
 
-use muster_core::{execution::Stop, id::ProjectId};
+use std::{collections::BTreeSet, sync::Arc};
+
+use bytes::Bytes;
+use futures::future::join_all;
+use muster_core::{
+    execution::Stop,
+    id::{ExecutionId, ProjectId},
+};
 use muster_storage::{
     Request,
     audit::{Actor, ActorKind, AuditEvent, AuditFilter, NewAuditEvent, Note, Outcome, Scope},
     credential::{NewCredential, Sealed},
+    execution::{Identity, NewExecution},
     project::{NewProject, Settings},
     token::{NewToken, Role},
 };
 use uuid::Uuid;
 
-use crate::fixture::{Database, request};
+use crate::fixture::{Database, new_execution, request};
 
 on_every_database!(
     a_change_and_its_event_are_stored_together_or_not_at_all,
@@ -21,6 +29,8 @@ on_every_database!(
     a_project_sees_its_own_events_alone,
     events_are_found_by_actor_action_resource_and_time,
     nothing_of_a_secret_is_in_the_log,
+    executions_of_one_call_are_one_event,
+    an_execution_is_not_accepted_without_its_event,
 );
 
 fn note(action: &str, resource: &str) -> Note {
@@ -41,7 +51,7 @@ fn note(action: &str, resource: &str) -> Note {
 
 fn noted(action: &'static str, resource: &str) -> Request {
     Request {
-        note: Some(Box::new(note(action, resource))),
+        note: Some(Arc::new(note(action, resource))),
         ..request(action, 1)
     }
 }
@@ -50,6 +60,7 @@ fn refusal(action: &str, project: Option<ProjectId>) -> NewAuditEvent {
     NewAuditEvent {
         note: note(action, "projects/x"),
         project,
+        before: None,
         outcome: Outcome::Refused,
         reason: "only an administrator's token allows this".to_owned(),
     }
@@ -80,7 +91,7 @@ async fn a_change_and_its_event_are_stored_together_or_not_at_all(db: Database) 
     let [event] = &events[..] else {
         panic!("{events:?}");
     };
-    assert_eq!(event.note, create.note.map(|note| *note).expect("a note"));
+    assert_eq!(event.note, *create.note.expect("a note"));
     assert_eq!(event.project, Some(made.id));
     assert_eq!(event.outcome, Outcome::Done);
     assert_eq!(event.time, db.clock.now());
@@ -318,4 +329,89 @@ async fn nothing_of_a_secret_is_in_the_log(db: Database) {
     assert_eq!(events.len(), 4);
     let shown = format!("{events:?}");
     assert!(!shown.contains("planted"), "{shown}");
+}
+
+/// An execution that gets its number when it is accepted.
+fn unnumbered(db: &Database, workflow: &str) -> NewExecution {
+    let id = ExecutionId::generate();
+    NewExecution {
+        tags: [("branch".to_owned(), "main".to_owned())].into(),
+        config: [("password".to_owned(), "planted-value".to_owned())].into(),
+        workflow_revision: 7,
+        ..new_execution(Identity::unnumbered(id, workflow, db.clock.now()))
+    }
+}
+
+async fn executions_of_one_call_are_one_event(db: Database) {
+    let call = Arc::new(note(
+        "ExecutionService/BatchCreateExecutions",
+        "p/executions",
+    ));
+    let of_batch = || Request {
+        note: Some(Arc::clone(&call)),
+        ..request("CreateExecution", 1)
+    };
+    // The first waits for nobody; the others come while it is done, and others' among them.
+    let executions = db.store.executions(db.project);
+    let create = async |request: Request, workflow: &str| {
+        let plan = |_: &Identity| Ok(Bytes::from_static(b"{}"));
+        let made = executions.create_next(unnumbered(&db, workflow), plan, Some(&request));
+        made.await.expect("it is accepted").value
+    };
+    let batch = (0..100).map(|number| create(of_batch(), if number % 2 == 0 { "a" } else { "b" }));
+    let other = || noted("ExecutionService/CreateExecution", "p/executions");
+    let others = (0..3).map(|_| create(other(), "c"));
+    let (made, apart) = futures::join!(join_all(batch), join_all(others));
+
+    let events = all(&db).await;
+    let of = |action: &str| {
+        let of = events.iter().filter(|event| event.note.action == action);
+        of.collect::<Vec<_>>()
+    };
+    let batches = of("ExecutionService/BatchCreateExecutions");
+    assert!(batches.len() <= 3, "{}", batches.len());
+    let mut told = BTreeSet::new();
+    for event in batches {
+        let ids: serde_json::Value =
+            serde_json::from_str(event.after.as_deref().expect("ids")).expect("JSON");
+        let ids = ids["executions"].as_array().expect("a list");
+        assert_eq!(event.note.inputs["count"], ids.len().to_string());
+        assert_eq!(event.project, Some(db.project));
+        told.extend(ids.iter().map(|id| id.as_str().expect("text").to_owned()));
+    }
+    let expected: BTreeSet<_> = made.iter().map(|made| made.id.to_string()).collect();
+    assert_eq!(told, expected);
+    let singles = of("ExecutionService/CreateExecution");
+    assert_eq!(singles.len(), 3);
+    for event in singles {
+        let id = event.note.resource.strip_prefix("p/executions/");
+        let id = id.expect("one execution");
+        let made = apart.iter().find(|made| made.id.to_string() == id);
+        let made = made.expect("one of them");
+        assert_eq!(event.note.inputs["executions"], made.display_name);
+        assert_eq!(event.note.inputs["workflows"], "c@7");
+        assert_eq!(event.note.inputs["tags"], "branch=main");
+        assert_eq!(event.note.inputs["config"], "password");
+    }
+    assert!(!format!("{events:?}").contains("planted"));
+}
+
+async fn an_execution_is_not_accepted_without_its_event(db: Database) {
+    let executions = db.store.executions(db.project);
+    let create = async |request: &Request| {
+        let plan = |_: &Identity| Ok(Bytes::from_static(b"{}"));
+        let new = unnumbered(&db, "smoke");
+        executions.create_next(new, plan, Some(request)).await
+    };
+    db.execute("ALTER TABLE audit_events RENAME TO hidden")
+        .await;
+    let call = noted("ExecutionService/CreateExecution", "p/executions");
+    create(&call).await.expect_err("it can not be noted");
+    db.execute("ALTER TABLE hidden RENAME TO audit_events")
+        .await;
+    let made = create(&call).await.expect("it is accepted");
+    assert_eq!((made.value.number, made.replayed), (1, false));
+    let again = create(&call).await.expect("it is there");
+    assert_eq!((again.value.id, again.replayed), (made.value.id, true));
+    assert_eq!(all(&db).await.len(), 1, "a repeat adds none");
 }

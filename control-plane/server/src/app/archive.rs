@@ -21,7 +21,7 @@ use self::{
     encoder::{Encoder, Entry},
     place::Place,
 };
-use super::{Access, App, Caller, Error};
+use super::{Access, App, Caller, Error, audit::Reading};
 
 pub(crate) use encoder::Form;
 pub(super) use place::Places;
@@ -49,6 +49,7 @@ impl App {
         let execution = self.store.executions(project.id).find(execution).await?;
         super::artifacts::refuse_deleted(&execution)?;
         let place = self.archives.take(caller.token)?;
+        self.note_reading(caller, &project, &execution, Reading::Archive, None);
         // One more, so that what went wrong can always be told.
         let (sender, pieces) = mpsc::channel(AHEAD + 1);
         let last = sender.clone().try_reserve_owned();

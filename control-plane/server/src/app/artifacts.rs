@@ -6,9 +6,10 @@ use muster_storage::{
     artifact::{Artifact, Below, Cursor, Folder, Missing},
     blob::BlobStream,
     execution::Execution,
+    project::Project,
 };
 
-use super::{Access, App, Caller, Error};
+use super::{Access, App, Caller, Error, audit::Reading};
 
 /// Refuses to read artifacts that were deleted.
 pub(super) fn refuse_deleted(execution: &Execution) -> Result<(), Error> {
@@ -64,9 +65,20 @@ impl App {
     pub(crate) async fn get_artifact(
         &self,
         caller: &Caller,
-        [project, execution]: [&str; 2],
+        parent: [&str; 2],
         artifact: ArtifactId,
     ) -> Result<Artifact, Error> {
+        let (_, _, found) = self.find_artifact(caller, parent, artifact).await?;
+        Ok(found)
+    }
+
+    /// An artifact, with whose it is.
+    async fn find_artifact(
+        &self,
+        caller: &Caller,
+        [project, execution]: [&str; 2],
+        artifact: ArtifactId,
+    ) -> Result<(Project, Execution, Artifact), Error> {
         let project = self.project(caller, project, Access::Read).await?;
         let execution = self.store.executions(project.id).find(execution).await?;
         let found = match self.store.artifacts(project.id).get(artifact).await {
@@ -82,7 +94,7 @@ impl App {
                 execution.display_name
             )));
         }
-        Ok(found)
+        Ok((project, execution, found))
     }
 
     /// The bytes of an artifact from an offset on.
@@ -93,7 +105,9 @@ impl App {
         artifact: ArtifactId,
         offset: u64,
     ) -> Result<BlobStream, Error> {
-        let artifact = self.get_artifact(caller, parent, artifact).await?;
+        let (project, execution, artifact) = self.find_artifact(caller, parent, artifact).await?;
+        let file = Some(artifact.path.as_str());
+        self.note_reading(caller, &project, &execution, Reading::Artifact, file);
         Ok(self.blobs.read(&artifact.blob, offset).await?)
     }
 }

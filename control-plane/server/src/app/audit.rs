@@ -1,5 +1,7 @@
 //! The audit log: who may read it, and what of refused calls comes into it. Changes are noted by the
-//! store, in their own transactions.
+//! store, in their own transactions; who reads what runs left behind, by [`reading`].
+
+mod reading;
 
 use std::{sync::Mutex, time::Duration};
 
@@ -8,13 +10,14 @@ use muster_core::{execution::Lease, id::ProjectId};
 use muster_storage::{
     Page,
     agent::Agent,
-    audit::{Actor, ActorKind, AuditEvent, AuditFilter, NewAuditEvent, Outcome, Scope},
+    audit::{Actor, ActorKind, AuditEvent, AuditFilter, NewAuditEvent, Note, Outcome, Scope},
     token::Role,
 };
 use tonic::Code;
 use uuid::Uuid;
 
 use super::{Access, App, Call, Caller, Error};
+pub(super) use reading::{Reading, Readings};
 
 /// How many refusals are noted at once, and how many of each kind in a second after that: enough for
 /// people and their mistakes, and too few to fill the database with.
@@ -60,10 +63,12 @@ impl Allowance {
     }
 }
 
-/// How many refusals may be noted: those of strangers can not keep out those of known callers.
+/// How many refusals may be noted: those of strangers can not keep out those of known callers, nor those
+/// of runs beyond a quota those of other changes.
 #[derive(Debug)]
 pub(super) struct Allowances {
     strangers: Allowance,
+    runs: Allowance,
     known: Allowance,
 }
 
@@ -72,6 +77,7 @@ impl Default for Allowances {
         let full = || Allowance(Mutex::new(Left::default()));
         Self {
             strangers: full(),
+            runs: full(),
             known: full(),
         }
     }
@@ -115,6 +121,24 @@ impl App {
     /// Notes a refused call, when it is one that matters: who had no good token, was not allowed to,
     /// reached for a foreign project, or could not change what it wanted to.
     pub(crate) async fn note_refusal(&self, call: &Call, code: Code, message: &str) {
+        self.note_refused(call.note(), call, code, message).await;
+    }
+
+    /// Notes that runs of a batch were refused, of which this is told of the first.
+    pub(crate) async fn note_refused_runs(
+        &self,
+        call: &Call,
+        count: usize,
+        code: Code,
+        message: &str,
+    ) {
+        let mut note = call.note();
+        let count = count.to_string();
+        note.inputs.insert("refused_runs".to_owned(), count);
+        self.note_refused(note, call, code, message).await;
+    }
+
+    async fn note_refused(&self, mut note: Note, call: &Call, code: Code, message: &str) {
         let matters = match code {
             Code::Unauthenticated | Code::PermissionDenied => true,
             Code::NotFound => call.is_change() || call.was_foreign(),
@@ -130,12 +154,12 @@ impl App {
         }
         let allowance = match code {
             Code::Unauthenticated => &self.allowances.strangers,
+            _ if call.is_creation() => &self.allowances.runs,
             _ => &self.allowances.known,
         };
         let Some(left_out) = allowance.take(self.clock.now()) else {
             return;
         };
-        let mut note = call.note();
         if left_out > 0 {
             let count = left_out.to_string();
             note.inputs.insert("left_out_before".to_owned(), count);
@@ -148,13 +172,17 @@ impl App {
         let event = NewAuditEvent {
             note,
             project: call.project(),
+            before: None,
             outcome: Outcome::Refused,
             reason,
         };
         let added = self.store.add_audit_event(event);
         match tokio::time::timeout(PATIENCE, added).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "a refusal is not in the audit log"),
+            Ok(Err(error)) => {
+                metrics::counter!(crate::metrics::AUDIT_FAILED).increment(1);
+                tracing::warn!(%error, "a refusal is not in the audit log");
+            }
             Err(_late) => tracing::warn!("a refusal comes late into the audit log"),
         }
     }
@@ -179,6 +207,7 @@ impl App {
         let event = NewAuditEvent {
             note,
             project: Some(project),
+            before: None,
             outcome: Outcome::Done,
             reason: String::new(),
         };

@@ -18,7 +18,7 @@ pub(crate) struct Call {
     actor: OnceLock<Actor>,
     project: OnceLock<ProjectId>,
     /// What a change is about; stays empty for what only looks.
-    note: OnceLock<Note>,
+    note: OnceLock<Arc<Note>>,
     foreign: AtomicBool,
 }
 
@@ -49,9 +49,9 @@ impl Call {
         self.foreign.store(true, Ordering::Relaxed);
     }
 
-    /// Notes what is to be changed.
-    pub(crate) fn changes(&self, note: Note) {
-        self.note.get_or_init(|| note);
+    /// Notes what is to be changed; returns what is noted of the call, which runs of a batch share.
+    pub(crate) fn changes(&self, note: Note) -> Arc<Note> {
+        Arc::clone(self.note.get_or_init(|| Arc::new(note)))
     }
 
     pub(super) fn project(&self) -> Option<ProjectId> {
@@ -63,6 +63,14 @@ impl Call {
         self.note.get().is_some()
     }
 
+    /// Whether it is to make executions.
+    pub(super) fn is_creation(&self) -> bool {
+        matches!(
+            &*self.action,
+            "ExecutionService/CreateExecution" | "ExecutionService/BatchCreateExecutions"
+        )
+    }
+
     /// Whether it reached for a project that its caller can not see.
     pub(super) fn was_foreign(&self) -> bool {
         self.foreign.load(Ordering::Relaxed)
@@ -70,7 +78,8 @@ impl Call {
 
     /// What is known of it.
     pub(crate) fn note(&self) -> Note {
-        self.note.get().cloned().unwrap_or_else(|| Note {
+        let told = self.note.get().map(|note| Note::clone(note));
+        told.unwrap_or_else(|| Note {
             actor: self.actor.get().cloned().unwrap_or_else(Actor::nobody),
             action: self.action.to_string(),
             resource: String::new(),

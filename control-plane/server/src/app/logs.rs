@@ -15,7 +15,7 @@ use muster_proto::v1::{LogChunk, LogMatch};
 use muster_storage::execution::LogSummary;
 use tokio::sync::{broadcast, mpsc};
 
-use super::{Access, App, Caller, Error};
+use super::{Access, App, Caller, Error, audit::Reading};
 use grep::Matcher;
 use window::Cut;
 
@@ -115,6 +115,7 @@ impl App {
     ) -> Result<mpsc::Receiver<Result<LogItem, Error>>, Error> {
         let project = self.project(caller, project, Access::Read).await?;
         let found = self.store.executions(project.id).find(name).await?;
+        self.note_reading(caller, &project, &found, Reading::Log, None);
         let (sender, receiver) = mpsc::channel(AHEAD);
         let mut reader = Reader {
             app: Arc::clone(self),

@@ -2,6 +2,7 @@
 //! `muster_core::retention`; rows go before blobs, see `muster_storage::retention`.
 
 mod blobs;
+mod due;
 mod orphans;
 mod plan;
 mod sweep;

@@ -103,6 +103,7 @@ fn show(event: audit::AuditEvent, project: String) -> AuditEvent {
         ActorKind::Token => Kind::Token,
         ActorKind::Agent => Kind::Agent,
         ActorKind::Nobody => Kind::Nobody,
+        ActorKind::Server => Kind::Server,
     };
     let outcome = match event.outcome {
         Outcome::Done => audit_event::Outcome::Done,

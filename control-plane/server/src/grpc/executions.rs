@@ -17,7 +17,7 @@ use muster_proto::v1::{
     create_execution_result, execution_service_server::ExecutionService,
 };
 use muster_spec::compile::Undeclared;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::{Answers, Api, convert, filter, name, page, request::Content, retention};
 use crate::app::{App, Caller, Error, NewRun, REPLICAS, Source};
@@ -48,6 +48,11 @@ impl ExecutionService for Api {
             let text = format!("{count} runs: give 1 to {MOST_RUNS}");
             return Err(Error::invalid("requests", text).into());
         }
+        // The first word counts: the audit log is told the same of all runs, which is one call.
+        Content::new("BatchCreateExecutions")
+            .on(executions(&message.parent))
+            .note("runs", count.to_string())
+            .request(&caller, "")?;
         let (caller, parent) = (&caller, &message.parent);
         let results = message.requests.into_iter().map(async |mut run| {
             if run.parent.is_empty() {
@@ -59,9 +64,9 @@ impl ExecutionService for Api {
             };
             result(created)
         });
-        Ok(Response::new(BatchCreateExecutionsResponse {
-            results: join_all(results).await,
-        }))
+        let results = join_all(results).await;
+        self.note_refused_runs(caller, &results).await;
+        Ok(Response::new(BatchCreateExecutionsResponse { results }))
     }
 
     async fn get_execution(
@@ -386,15 +391,13 @@ fn log_has_ended(found: &muster_storage::execution::Details) -> bool {
 }
 
 fn content(message: &CreateExecutionRequest) -> Content {
+    // What the audit log is told of it is known when it is accepted, see the store.
+    let content = Content::new("CreateExecution").on(executions(&message.parent));
     let source = match &message.source {
-        Some(WireSource::Workflow(name)) => Content::new("CreateExecution").field(name),
-        Some(WireSource::Inline(inline)) => Content::new("CreateExecution")
-            .field(&inline.manifest)
-            .field(&inline.workflow),
-        Some(WireSource::Execution(name)) => {
-            Content::new("CreateExecution").field("again").field(name)
-        }
-        None => Content::new("CreateExecution"),
+        Some(WireSource::Workflow(name)) => content.field(name),
+        Some(WireSource::Inline(inline)) => content.field(&inline.manifest).field(&inline.workflow),
+        Some(WireSource::Execution(name)) => content.field("again").field(name),
+        None => content,
     };
     let target = message.target.clone().unwrap_or_default();
     let mut labels: Vec<_> = target
@@ -424,6 +427,11 @@ fn content(message: &CreateExecutionRequest) -> Content {
     }
 }
 
+/// The executions of a project, as what a call is about that makes some.
+fn executions(parent: &str) -> String {
+    format!("{parent}/executions")
+}
+
 /// Accepts one run.
 async fn create(
     app: &App,
@@ -444,6 +452,24 @@ async fn create(
         replicas: replica.into_iter().chain(made).collect(),
         execution: first,
     })
+}
+
+impl Api {
+    /// Lets the audit log know of runs of a batch that were refused, for the call itself is not.
+    async fn note_refused_runs(&self, caller: &Caller, results: &[CreateExecutionResult]) {
+        let refused = results.iter().filter_map(|result| match &result.result {
+            Some(create_execution_result::Result::Error(error)) => Some(error),
+            _ => None,
+        });
+        let refused: Vec<_> = refused.collect();
+        if let Some(first) = refused.first() {
+            let count = refused.len();
+            let code = Code::from_i32(first.code);
+            let app = &self.app;
+            app.note_refused_runs(&caller.call, count, code, &first.message)
+                .await;
+        }
+    }
 }
 
 fn result(created: Result<CreateExecutionResponse, Error>) -> CreateExecutionResult {

@@ -78,8 +78,7 @@ impl Content {
             note.resource = resource;
             note.inputs = self.inputs;
             note.request_id = parsed.as_ref().ok().copied().flatten();
-            caller.call.changes(note.clone());
-            Box::new(note)
+            caller.call.changes(note)
         });
         let id = parsed.map_err(|_refused| Error::invalid("request_id", "must be a UUID"))?;
         if id.is_none() && note.is_none() {

@@ -6,6 +6,7 @@ mod agent;
 mod archives;
 mod artifacts;
 mod audit;
+mod audited;
 mod calls;
 mod children;
 mod credentials;

@@ -1,16 +1,19 @@
 //! What is beyond its retention goes, rows before blobs, and nothing else does.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use muster_core::retention::Retention;
 use muster_proto::v1::{
-    DeleteExecutionRequest, DownloadArtifactRequest, Execution, Hold, ListArtifactsRequest,
-    ListAuditEventsRequest, ListExecutionEventsRequest, ListLargestExecutionsRequest,
-    ListUsageRequest, PinExecutionRequest, PlanRetentionRequest, Project, ReadLogRequest,
-    SweepOrphansRequest, UnpinExecutionRequest, UpdateProjectRequest, attempt_report::Phase,
+    AuditEvent, DeleteExecutionRequest, DownloadArtifactRequest, Execution, Hold,
+    ListArtifactsRequest, ListAuditEventsRequest, ListExecutionEventsRequest,
+    ListLargestExecutionsRequest, ListUsageRequest, PinExecutionRequest, PlanRetentionRequest,
+    Project, ReadLogRequest, SweepOrphansRequest, UnpinExecutionRequest, UpdateProjectRequest,
+    attempt_report::Phase,
+    audit_event::{Kind, Outcome},
     read_log_response::Item,
 };
 use muster_server::Config;
@@ -189,6 +192,57 @@ async fn what_is_beyond_its_retention_goes_with_its_files_and_nothing_else() {
         is_gone(&mut clients, &pinned.name).await
     })
     .await;
+
+    let events = noted(&mut clients, "Retention/DeleteExecutions").await;
+    let mut told = BTreeSet::new();
+    for event in &events {
+        let (ids, inputs) = (executions_of(event), &event.inputs);
+        let ends = [ids.first().cloned(), ids.last().cloned()];
+        let said = ["first", "last"].map(|name| inputs.get(name).cloned());
+        assert_eq!(
+            (ends, &*inputs["limits"]),
+            (said, &*format!("count: {}", ids.len()))
+        );
+        assert_eq!(inputs["units"], ids.len().to_string());
+        assert_eq!(inputs["log_bytes"], (6 * ids.len()).to_string());
+        assert_eq!(inputs["artifact_bytes"], (11 * ids.len()).to_string());
+        told.extend(ids);
+    }
+    let id = |run: &Execution| run.name.split('/').next_back().expect("an id").to_owned();
+    for gone in old.iter().chain([&pinned]) {
+        assert!(told.contains(&id(gone)), "{} is not explained", gone.name);
+    }
+    assert!(!told.contains(&id(&running)), "{events:?}");
+}
+
+/// What retention has noted, each time as itself.
+async fn noted(clients: &mut Clients, action: &str) -> Vec<AuditEvent> {
+    let request = ListAuditEventsRequest {
+        parent: "projects/default".to_owned(),
+        actor: "retention".to_owned(),
+        action: action.to_owned(),
+        page_size: 1000,
+        ..ListAuditEventsRequest::default()
+    };
+    let listed = clients.audit.list_audit_events(request).await;
+    let events = listed.expect("a list").into_inner().events;
+    assert!(!events.is_empty(), "{action} is not noted");
+    for event in &events {
+        let actor = event.actor.as_ref().expect("an actor");
+        assert_eq!((actor.kind(), &*actor.uid), (Kind::Server, ""));
+        assert_eq!((&*event.action, event.outcome()), (action, Outcome::Done));
+        assert_eq!(event.resource, "projects/default/workflows/smoke");
+        assert_eq!(event.peer, "");
+    }
+    events
+}
+
+/// The executions that an event names, the oldest first.
+fn executions_of(event: &AuditEvent) -> Vec<String> {
+    let before: serde_json::Value = serde_json::from_str(&event.before_json).expect("JSON");
+    let ids = before["executions"].as_array().expect("a list").iter();
+    ids.map(|id| id.as_str().expect("text").to_owned())
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -398,6 +452,14 @@ async fn logs_and_artifacts_that_retention_took_are_told_so() {
         fixture.dir.blobs().await.len() == 2
     })
     .await;
+    let events = noted(&mut clients, "Retention/DeleteFiles").await;
+    let first = events.last().expect("one at least");
+    assert_eq!(executions_of(first).len(), 1);
+    let said = ["files", "log_bytes", "artifact_bytes"].map(|name| &*first.inputs[name]);
+    // They may have become old one after the other.
+    let both = ["logs,artifacts: 1", "6", "11"];
+    let logs = ["logs: 1", "6", "0"];
+    assert!(said == both || said == logs, "{first:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -141,6 +141,14 @@ async fn a_replicated_run_is_made_once_for_each_value_that_agents_have() {
     let again = admin.executions.create_execution(request.clone()).await;
     let again = again.expect("it is a repeat").into_inner();
     assert_eq!(names(&again.replicas), names(&made.replicas));
+    // Without an id nothing is a repeat, as a whole or in parts.
+    request.request_id.clear();
+    let queued = admin.queued().await;
+    for times in 1..=2 {
+        let more = admin.executions.create_execution(request.clone()).await;
+        assert_eq!(more.expect("it is accepted").into_inner().replicas.len(), 2);
+        assert_eq!(admin.queued().await, queued + 2 * times);
+    }
     // Another target in the request wins.
     request.request_id = uuid::Uuid::new_v4().to_string();
     request.target = Some(Target {

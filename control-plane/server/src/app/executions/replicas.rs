@@ -119,14 +119,15 @@ fn says_so(loaded: &Loaded) -> bool {
     says(&loaded.workflow.spec) || templates.any(|template| says(&template.spec))
 }
 
-/// The request of one replica: the first one's is that of all, so that a repeat finds it.
+/// The request of one replica: the first one's is that of all, so that a repeat finds it. One without an
+/// id can not be repeated, as a whole or in parts.
 fn part(request: &Request, index: usize, target: &Target) -> Request {
-    if index == 0 {
+    let Some(id) = request.id.filter(|_| index > 0) else {
         return request.clone();
-    }
+    };
     let values = serde_json::to_vec(&target.matches).unwrap_or_default();
     let digest = Sha256::new()
-        .chain_update(request.id.unwrap_or_default())
+        .chain_update(id)
         .chain_update(values)
         .finalize();
     let mut id = [0; 16];

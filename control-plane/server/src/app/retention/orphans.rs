@@ -153,6 +153,7 @@ impl App {
         let event = NewAuditEvent {
             note,
             project: None,
+            before: None,
             outcome: Outcome::Done,
             reason: String::new(),
         };

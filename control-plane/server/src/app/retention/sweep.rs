@@ -9,7 +9,7 @@ use muster_storage::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Because, part_of, walk::Walk};
+use super::{Because, due::Due, walk::Walk};
 use crate::app::{App, Error};
 
 /// How many projects or workflows are listed at once.
@@ -113,16 +113,18 @@ impl App {
             if judged.is_empty() || !rest(started, stop).await {
                 return Ok(false);
             }
-            for (candidate, verdict) in judged {
-                let Some((part, limit)) = part_of(verdict) else {
-                    continue;
-                };
-                if left == 0 {
-                    return Ok(true);
-                }
+            let mut due: Vec<Due> = judged.into_iter().filter_map(Due::new).collect();
+            if due.is_empty() {
+                continue;
+            }
+            let more = due.len() > left;
+            due.truncate(left);
+            self.note_due(project, walk.workflow(), &due).await?;
+            for due in due {
+                let (part, limit) = (due.part, due.limit);
                 let started = Instant::now();
                 let retained = self.store.retained(project.id);
-                match retained.delete(candidate.id, part, false, None).await {
+                match retained.delete(due.candidate.id, part, false, None).await {
                     Ok(Outcome::Deleted(deleted)) => {
                         left -= 1;
                         self.deleted(project, &deleted, part, Because::Limit(limit));
@@ -136,6 +138,9 @@ impl App {
                 if !rest(started, stop).await {
                     return Ok(false);
                 }
+            }
+            if more {
+                return Ok(true);
             }
         }
     }

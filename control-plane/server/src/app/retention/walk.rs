@@ -41,6 +41,11 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// The workflow.
+    pub(super) const fn workflow(&self) -> &'a str {
+        self.workflow
+    }
+
     /// The next units, each with its verdict; none at the end.
     pub(super) async fn next(&mut self) -> Result<Vec<(Candidate, Verdict)>, Error> {
         if self.done {
