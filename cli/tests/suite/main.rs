@@ -20,6 +20,7 @@ mod loss;
 mod metrics;
 mod quarantine;
 mod remote;
+mod reports;
 mod requests;
 mod reruns;
 mod retention;
