@@ -168,7 +168,7 @@ async fn print(client: &Client, arguments: &Arguments, global: &Global) -> Resul
         filter: (terminal && !arguments.raw).then(Filter::default),
         timestamps: arguments.timestamps,
         at_start: true,
-        last_line: None,
+        last: None,
         found: false,
     };
     let follows = request.follow;

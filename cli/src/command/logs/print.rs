@@ -17,8 +17,8 @@ pub(super) struct Printer<W> {
     pub(super) timestamps: bool,
     /// A line begins.
     pub(super) at_start: bool,
-    /// Number of the last line that was searched for.
-    pub(super) last_line: Option<i64>,
+    /// The last line that was searched for: its number, and the byte behind it.
+    pub(super) last: Option<(i64, i64)>,
     /// Something was printed.
     pub(super) found: bool,
 }
@@ -42,7 +42,7 @@ impl<W: FnMut(&[u8]) -> Result<(), Error>> Printer<W> {
             lines.end(&mut last);
             return self.lines(&last);
         }
-        if self.last_line.is_some() && !self.at_start {
+        if self.last.is_some() && !self.at_start {
             self.print("\n")?;
         }
         let Some(filter) = &mut self.filter else {
@@ -71,15 +71,17 @@ impl<W: FnMut(&[u8]) -> Result<(), Error>> Printer<W> {
     }
 
     /// A line that was searched for, with its number; `--` stands where lines were left out. A long
-    /// one comes in parts.
+    /// one comes in parts, of which those that follow each other are printed as one.
     fn line(&mut self, line: &LogMatch) -> Result<(), Error> {
         self.found |= !line.context;
-        let goes_on = self.last_line == Some(line.line) && !self.at_start;
-        if !goes_on {
+        let size = i64::try_from(line.data.len()).unwrap_or(i64::MAX);
+        let end = line.offset.saturating_add(size);
+        let last = self.last.replace((line.line, end));
+        if self.at_start || last != Some((line.line, line.offset)) {
             if !self.at_start {
                 self.print("\n")?;
             }
-            if self.last_line.is_some_and(|last| line.line > last + 1) {
+            if last.is_some_and(|(last, _)| line.line > last + 1) {
                 self.print("--\n")?;
             }
             let mark = if line.context { '-' } else { ':' };
@@ -89,7 +91,6 @@ impl<W: FnMut(&[u8]) -> Result<(), Error>> Printer<W> {
                 self.print(&format!("{time:.3} "))?;
             }
         }
-        self.last_line = Some(line.line);
         self.at_start = line.data.ends_with(b"\n");
         self.write(&line.data)
     }
@@ -167,7 +168,7 @@ mod tests {
             filter: how.terminal.then(Filter::default),
             timestamps: how.timestamps,
             at_start: true,
-            last_line: None,
+            last: None,
             found: false,
         };
         for item in items {
@@ -191,9 +192,10 @@ mod tests {
         })
     }
 
-    fn line(line: i64, data: &str, context: bool) -> Item {
+    fn line(line: i64, offset: i64, data: &str, context: bool) -> Item {
         Item::Match(LogMatch {
             line,
+            offset,
             data: data.as_bytes().to_vec().into(),
             context,
             ..LogMatch::default()
@@ -221,15 +223,20 @@ mod tests {
     #[test]
     fn matches_have_numbers_and_long_ones_stay_in_one_line() {
         let items = [
-            line(3, "before\n", true),
-            line(4, "a long ", false),
-            line(4, "match\n", false),
-            line(9, "last", false),
+            line(3, 10, "before\n", true),
+            line(4, 17, "a long ", false),
+            line(4, 24, "match", false),
+            // Nothing was found in the part before it.
+            line(4, 90, "another part\n", false),
+            line(9, 200, "last", false),
         ];
         let (text, found) = printed(&How::default(), &items);
-        assert_eq!(text, "3-before\n4:a long match\n--\n9:last\n");
+        assert_eq!(
+            text,
+            "3-before\n4:a long match\n4:another part\n--\n9:last\n"
+        );
         assert!(found);
-        let (_, found) = printed(&How::default(), &[line(3, "context\n", true)]);
+        let (_, found) = printed(&How::default(), &[line(3, 0, "context\n", true)]);
         assert!(!found);
     }
 
