@@ -1,7 +1,8 @@
 //! `muster logs`: what an execution printed. Finding what is meant is in [`choose`], the stream in
-//! [`read`], what stands on the screen in [`mod@print`].
+//! [`read`], lines for programs in [`lines`](mod@lines), what stands on the screen in [`mod@print`].
 
 mod choose;
+mod lines;
 mod print;
 mod read;
 
@@ -10,9 +11,15 @@ use jiff::{SignedDuration, Timestamp};
 use muster_proto::v1::{ReadLogRequest, log_chunk::Stream};
 
 use crate::{
-    arguments::Global, client::Client, error::Error, exit::Exit, json, place::Session,
-    terminal::escape::Filter,
+    arguments::Global,
+    client::Client,
+    error::Error,
+    exit::Exit,
+    json,
+    place::Session,
+    terminal::{escape::Filter, measure},
 };
+use lines::Lines;
 use print::Printer;
 
 /// Bytes that one who follows on a terminal may be behind before some are skipped: nobody reads that
@@ -27,13 +34,15 @@ Examples:
   muster logs smoke-3 --tail 20 --timestamps
   muster logs smoke-3 --since 5m        the last five minutes; also a time, 2026-11-28T10:00:00Z
   muster logs smoke-3 --lines 1000000:1000050
+  muster logs smoke-3 --bytes 1GiB:1025MiB > part
   muster logs smoke-3 --grep 'panicked|FAILED' -C 3
   muster logs smoke-3 --stream stderr
   muster logs load-7 --worker 2         the third worker of a parallel step
   muster logs load-7 --service db
   muster logs smoke-3 --attempt 1       an earlier attempt, before it was tried again
-  muster logs smoke-3 --output json     one JSON object for each line
+  muster logs smoke-3 --output json     one JSON object for each line of a step and stream
 
+A line of more than 1 MiB comes as several objects; all but the last have \"continues\": true.
 On a terminal, colours stay and other escape sequences go; --raw leaves every byte. Into a file or
 a pipe the bytes always go as they are. With --grep, exit code 0 means that something was found.";
 
@@ -77,6 +86,10 @@ pub(crate) struct Arguments {
     /// Only these lines of the whole log, counted from 1: 7, 7:20, 7: or :20
     #[arg(long, value_name = "FIRST:LAST", value_parser = lines)]
     lines: Option<(i64, i64)>,
+    /// Only these bytes of the whole log, counted from 0, without the last: 500:2MiB, 500: or :2MiB
+    #[arg(long, value_name = "FIRST:END", value_parser = bytes,
+          conflicts_with_all = ["lines", "tail", "grep"])]
+    bytes: Option<(i64, i64)>,
     /// Only what came this way
     #[arg(long = "stream", value_name = "STREAM")]
     streams: Vec<Way>,
@@ -123,6 +136,14 @@ impl Way {
             Self::System => Stream::System,
         }
     }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+            Self::System => "system",
+        }
+    }
 }
 
 /// Runs it.
@@ -142,17 +163,19 @@ async fn print(client: &Client, arguments: &Arguments, global: &Global) -> Resul
     let terminal = global.stdout().interactive;
     let request = request(client, arguments, terminal).await?;
     let mut printer = Printer {
-        json: global.json(),
+        out: super::write,
+        json: global.json().then(Lines::default),
         filter: (terminal && !arguments.raw).then(Filter::default),
         timestamps: arguments.timestamps,
-        numbers: arguments.grep.is_some(),
         at_start: true,
-        next_line: None,
+        last: None,
         found: false,
     };
     let follows = request.follow;
-    let end = read::all(client, request, |item| printer.item(item)).await?;
+    let again = again(arguments);
+    let end = read::all(client, request, &again, |item| printer.item(item)).await;
     printer.finish()?;
+    let end = end?;
     // Of an earlier attempt nobody compares the digest; what is missing is told where it is.
     if let Some(end) = end
         && follows
@@ -171,6 +194,7 @@ async fn request(
 ) -> Result<ReadLogRequest, Error> {
     let chosen = choose::choose(client, arguments).await?;
     let (first_line, last_line) = arguments.lines.unwrap_or_default();
+    let (offset, end_offset) = arguments.bytes.unwrap_or_default();
     let around = arguments.around;
     let streams = arguments.streams.iter().map(|way| way.stream().into());
     let grep = arguments.grep.as_deref().map(|pattern| {
@@ -186,6 +210,8 @@ async fn request(
         step: chosen.step,
         attempt: arguments.attempt.map_or(0, i64::from),
         tail_lines: arguments.tail.map(i64::from),
+        offset,
+        end_offset,
         first_line,
         last_line,
         start_time: arguments.since.map(json::wire),
@@ -236,9 +262,100 @@ fn lines(text: &str) -> Result<(i64, i64), String> {
     }
 }
 
+/// A range of bytes: the first, and the one behind the last, 0 for none.
+fn bytes(text: &str) -> Result<(i64, i64), String> {
+    let Some((first, end)) = text.split_once(':') else {
+        return Err("give a first byte, the one behind the last, or both: 500:2MiB".to_owned());
+    };
+    let number = |text: &str| match text {
+        "" => Ok(0),
+        text => measure::bytes(text),
+    };
+    match (number(first)?, number(end)?) {
+        _ if first.is_empty() && end.is_empty() => {
+            Err("give a first byte, the one behind the last, or both: 500:2MiB".to_owned())
+        }
+        (first, behind) if !end.is_empty() && behind <= first => {
+            Err("the end is not behind the first byte".to_owned())
+        }
+        range => Ok(range),
+    }
+}
+
+/// The command that reads of the same log what is given behind it.
+fn again(arguments: &Arguments) -> String {
+    let mut words = vec!["muster logs".to_owned(), word(&arguments.id)];
+    let mut add = |flag: &str, value: Option<String>| {
+        words.extend(value.map(|value| format!("--{flag} {}", word(&value))));
+    };
+    add("worker", arguments.worker.map(|index| index.to_string()));
+    add("service", arguments.service.clone());
+    add("attempt", arguments.attempt.map(|it| it.to_string()));
+    add("step", arguments.step.clone());
+    for way in &arguments.streams {
+        add("stream", Some(way.name().to_owned()));
+    }
+    words.join(" ")
+}
+
+/// A word for a shell.
+fn word(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
+    match !text.is_empty() && text.bytes().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Debug, Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn parse(words: &[&str]) -> Result<Arguments, clap::Error> {
+        let line = CommandLine::try_parse_from(["logs", "load-7"].iter().chain(words));
+        Ok(line?.arguments)
+    }
+
+    #[test]
+    fn ranges_of_bytes_are_read() {
+        assert_eq!(bytes("7:20"), Ok((7, 20)));
+        assert_eq!(bytes("0:1"), Ok((0, 1)));
+        assert_eq!(bytes("1KiB:"), Ok((1024, 0)));
+        assert_eq!(bytes(":2MB"), Ok((0, 2_000_000)));
+        for bad in [
+            "", ":", "7", "0:0", ":0", "5:5", "5:4", "a:", "-1:2", "1:2:3",
+        ] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn bytes_stand_with_no_other_range() {
+        for words in [&["--lines", "7"][..], &["--tail", "7"], &["--grep", "a"]] {
+            let refused = parse(&[&["--bytes", "5:"], words].concat()).unwrap_err();
+            assert!(refused.to_string().contains("cannot be used with"));
+        }
+        let open = parse(&["--bytes", "5:", "-f", "--stream", "stderr", "--since", "5m"]);
+        assert_eq!(open.unwrap().bytes, Some((5, 0)));
+    }
+
+    #[test]
+    fn the_command_for_what_was_skipped_names_the_same_log() {
+        assert_eq!(again(&parse(&["-f"]).unwrap()), "muster logs load-7");
+        let words = [
+            "-f", "--worker", "2", "--step", "it's run", "--stream", "stderr",
+        ];
+        let expected = r"muster logs load-7 --worker 2 --step 'it'\''s run' --stream stderr";
+        assert_eq!(again(&parse(&words).unwrap()), expected);
+    }
 
     #[test]
     fn ranges_of_lines_are_read() {

@@ -66,7 +66,8 @@ pub(crate) struct Arguments {
     /// Only those with an attempt on this agent, which stands for its cluster
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
-    /// Only those whose reason or message holds this text, in either case
+    /// Only those whose own reason or message holds this text, in either case: not messages of tests, and not
+    /// logs, see `muster logs --grep`
     #[arg(long, value_name = "TEXT")]
     text: Option<String>,
     /// Only those of this concurrency group

@@ -203,7 +203,7 @@ pub(crate) async fn execute(arguments: Arguments, global: &Global) -> Result<Exi
 async fn read(client: &Client, id: &str) -> Result<Measured, Error> {
     let began = Instant::now();
     loop {
-        let reports = super::test_cases::reports(client, id).await?;
+        let reports = super::test_cases::reports::list(client, id).await?;
         let measured = measured(&reports);
         if measured.pending == 0 || began.elapsed() > PATIENCE {
             return Ok(measured);

@@ -1,11 +1,14 @@
-//! `muster tests`: the tests of an execution, as reports among its artifacts tell them.
+//! `muster tests`: the tests of an execution, as reports among its artifacts tell them. The reports
+//! themselves are in [`reports`], what tests have printed in [`output`].
+
+mod output;
+pub(super) mod reports;
 
 use std::time::Duration;
 
 use clap::Args;
 use muster_proto::v1::{
-    ListReportsRequest, ListTestCasesRequest, Quarantine, Report, Test, TestCase, TestCounts,
-    report, test_case::State,
+    ListTestCasesRequest, Quarantine, Test, TestCase, TestCounts, test_case::State,
 };
 use serde::Serialize;
 
@@ -29,7 +32,7 @@ Examples:
   muster tests smoke-3 --all
   muster tests smoke-3 --state skipped
   muster tests smoke-3 --flaky          passed on a retry
-  muster tests smoke-3 --full           with the whole stack
+  muster tests smoke-3 --full           with the whole stack, and what the test has printed
   muster tests smoke-3 --reports        which files were read, and what is wrong with them
   muster tests smoke-3 --output json | jq '.tests[].name'
 
@@ -51,7 +54,7 @@ pub(crate) struct Arguments {
     /// Only tests that passed on a retry
     #[arg(long)]
     flaky: bool,
-    /// Show the whole account of each failure
+    /// Show the whole account of each failure, and of each test the output that its report has
     #[arg(long)]
     full: bool,
     /// Show the reports instead: where tests come from
@@ -186,6 +189,8 @@ struct Row {
     report: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     attachments: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    outputs: Vec<output::Row>,
     #[serde(skip_serializing_if = "Option::is_none")]
     quarantine: Option<Mark>,
 }
@@ -233,18 +238,19 @@ pub(crate) async fn execute(arguments: Arguments, global: &Global) -> Result<Exi
     let session = Session::open(global).await?;
     let client = &session.client;
     if arguments.reports {
-        let reports = reports(client, &arguments.id).await;
+        let reports = reports::list(client, &arguments.id).await;
         session.close().await;
-        return show_reports(&reports?, global);
+        return reports::show(&reports?, global);
     }
     let found = read(client, &arguments).await;
     session.close().await;
     let found = found?;
     if global.json() {
+        let tests = found.cases.iter().zip(&found.printed);
         crate::json::print(&Document {
             counts: found.counts,
             pending_reports: found.pending,
-            tests: found.cases.iter().map(row).collect(),
+            tests: tests.map(|(case, printed)| row(case, printed)).collect(),
         })?;
     } else {
         show(&found, arguments.full, global)?;
@@ -258,6 +264,8 @@ pub(crate) async fn execute(arguments: Arguments, global: &Global) -> Result<Exi
 /// What was found.
 struct Found {
     cases: Vec<TestCase>,
+    /// What each of them has printed.
+    printed: Vec<output::Printed>,
     counts: Counts,
     pending: i32,
 }
@@ -270,8 +278,9 @@ async fn read(client: &Client, arguments: &Arguments) -> Result<Found, Error> {
     };
     let began = std::time::Instant::now();
     loop {
-        let found = read_once(client, arguments, &states).await?;
+        let mut found = read_once(client, arguments, &states).await?;
         if found.pending == 0 || began.elapsed() > PATIENCE {
+            found.printed = output::read(client, &found.cases, arguments.full).await;
             return Ok(found);
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -303,6 +312,7 @@ async fn read_once(
     .await?;
     Ok(Found {
         cases,
+        printed: Vec::new(),
         counts,
         pending,
     })
@@ -356,7 +366,7 @@ pub(crate) async fn summary(client: &Client, execution: &str, terminal: &Termina
     }
 }
 
-fn row(case: &TestCase) -> Row {
+fn row(case: &TestCase, printed: &output::Printed) -> Row {
     let test = case.test.clone().unwrap_or_default();
     Row {
         id: test.name.rsplit('/').next().unwrap_or_default().to_owned(),
@@ -376,6 +386,7 @@ fn row(case: &TestCase) -> Row {
         execution: case.execution.clone(),
         report: case.report.clone(),
         attachments: case.attachments.clone(),
+        outputs: printed.rows(),
         quarantine: case.quarantine.as_ref().map(Mark::new),
     }
 }
@@ -383,10 +394,13 @@ fn row(case: &TestCase) -> Row {
 fn show(found: &Found, full: bool, global: &Global) -> Result<(), Error> {
     let terminal = global.stdout();
     let mut text = String::new();
-    for case in &found.cases {
+    for (case, printed) in found.cases.iter().zip(&found.printed) {
         text.push_str(&line(case, &terminal));
         if matches!(case.state(), State::Failed | State::Error) {
             text.push_str(&account(case, full, &terminal));
+        }
+        if full {
+            text.push_str(&printed.text(&terminal));
         }
     }
     if found.counts.is_empty() && found.pending == 0 {
@@ -451,77 +465,4 @@ fn account(case: &TestCase, full: bool, terminal: &Terminal) -> String {
         shown.push_str(&format!("         … {left} lines more, see --full\n"));
     }
     shown
-}
-
-/// The reports of an execution and of all that it has started.
-pub(super) async fn reports(client: &Client, id: &str) -> Result<Vec<Report>, Error> {
-    let request = ListReportsRequest {
-        parent: client.execution_name(id)?,
-    };
-    let response = client
-        .call(async || client.tests().list_reports(request.clone()).await)
-        .await?;
-    Ok(response.reports)
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ReportRow {
-    path: String,
-    format: String,
-    state: &'static str,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    message: String,
-    counts: Counts,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seconds: Option<f64>,
-    artifact: String,
-    summary: serde_json::Value,
-}
-
-#[derive(Debug, Serialize)]
-struct Reports {
-    reports: Vec<ReportRow>,
-}
-
-fn show_reports(reports: &[Report], global: &Global) -> Result<Exit, Error> {
-    let rows = reports.iter().map(|report| ReportRow {
-        path: report.path.clone(),
-        format: report.format.clone(),
-        state: match report.state() {
-            report::State::Unspecified => "",
-            report::State::Pending => "pending",
-            report::State::Read => "read",
-            report::State::Broken => "broken",
-        },
-        message: report.message.clone(),
-        counts: Counts::new(report.counts),
-        seconds: duration(report.duration.as_ref()).map(|it| it.as_secs_f64()),
-        artifact: report.artifact.clone(),
-        summary: serde_json::from_str(&report.summary_json).unwrap_or_default(),
-    });
-    let rows: Vec<ReportRow> = rows.collect();
-    if global.json() {
-        crate::json::print(&Reports { reports: rows })?;
-        return Ok(Exit::Success);
-    }
-    if rows.is_empty() {
-        super::note(global, "no reports among the artifacts");
-        return Ok(Exit::Success);
-    }
-    let mut table = crate::terminal::table::Table::new(&["PATH", "FORMAT", "STATE", "TESTS"]);
-    for row in &rows {
-        let told = match row.message.is_empty() {
-            true => row.counts.words(),
-            false => format!("{}; {}", row.counts.words(), row.message),
-        };
-        table.row([
-            escape::visible(&row.path).into(),
-            row.format.as_str().into(),
-            row.state.into(),
-            escape::visible(&told).into(),
-        ]);
-    }
-    super::print(&table.render(&global.stdout()))?;
-    Ok(Exit::Success)
 }

@@ -7,6 +7,7 @@
     reason = "a test that can not go on fails"
 )]
 
+mod audit;
 mod bad_input;
 mod balance;
 mod children;
@@ -16,11 +17,14 @@ mod home;
 mod interrupt;
 mod lint;
 mod local;
+mod logs;
 mod loss;
 mod metrics;
 mod quarantine;
 mod remote;
+mod reports;
 mod requests;
 mod reruns;
 mod retention;
+mod test_history;
 mod words;

@@ -7,15 +7,15 @@ use crate::home::{Home, Running, until};
 const SMOKE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/smoke.yaml");
 
 /// A server, and an agent with the process backend.
-struct Fleet {
-    url: String,
+pub(crate) struct Fleet {
+    pub(crate) url: String,
     token: String,
     _server: Running,
     agent: Option<Running>,
 }
 
 impl Fleet {
-    fn start(home: &Home) -> Self {
+    pub(crate) fn start(home: &Home) -> Self {
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -69,7 +69,8 @@ impl Fleet {
         fleet
     }
 
-    fn arguments<'a>(&'a self, arguments: &[&'a str]) -> Vec<&'a str> {
+    /// A command line for the server.
+    pub(crate) fn arguments<'a>(&'a self, arguments: &[&'a str]) -> Vec<&'a str> {
         let mut all = arguments.to_vec();
         all.extend(["--server", &self.url, "--token-file", &self.token]);
         all

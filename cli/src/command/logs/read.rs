@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use muster_proto::v1::{LogEnd, ReadLogRequest, read_log_response::Item};
+use muster_proto::v1::{LogEnd, LogSkip, ReadLogRequest, read_log_response::Item};
 use tonic::Code;
 
 use crate::{client::Client, error::Error, terminal::measure};
@@ -15,10 +15,12 @@ enum Broken {
     There(tonic::Status),
 }
 
-/// Reads all that a request asks for. Returns the end, when the log was read to it.
+/// Reads all that a request asks for; `again` is the command that reads the same log. Returns the end,
+/// when the log was read to it.
 pub(super) async fn all(
     client: &Client,
     mut request: ReadLogRequest,
+    again: &str,
     mut each: impl FnMut(&Item) -> Result<(), Error>,
 ) -> Result<Option<LogEnd>, Error> {
     let mut tries = 0;
@@ -26,7 +28,7 @@ pub(super) async fn all(
     loop {
         let before = request.offset;
         let mut matches = 0;
-        let ended = once(client, &mut request, &mut each, &mut matches).await;
+        let ended = once(client, &mut request, again, &mut each, &mut matches).await;
         if wanted > 0 {
             request.max_matches -= matches;
         }
@@ -34,6 +36,7 @@ pub(super) async fn all(
             Ok(end) => return Ok(end),
             // All matches are here; lines behind the last one are all that can be missing.
             Err(Broken::There(_)) if wanted > 0 && request.max_matches <= 0 => return Ok(None),
+            Err(Broken::There(_)) if has_all(&request) => return Ok(None),
             Err(Broken::Here(error)) => return Err(error),
             Err(Broken::There(status)) => {
                 tries = match request.offset > before {
@@ -58,6 +61,7 @@ pub(super) async fn all(
 async fn once(
     client: &Client,
     request: &mut ReadLogRequest,
+    again: &str,
     each: &mut impl FnMut(&Item) -> Result<(), Error>,
     matches: &mut i64,
 ) -> Result<Option<LogEnd>, Broken> {
@@ -81,11 +85,7 @@ async fn once(
             }
             Item::Skip(skip) => {
                 pass(request, skip.offset, skip.size_bytes);
-                let size = measure::size(skip.size_bytes);
-                let from = skip.offset;
-                tracing::warn!(
-                    "skipped {size}, too slow for them; they are in the log from byte {from} on"
-                );
+                tracing::warn!("{}", skipped(&skip, again));
             }
             Item::End(end) => return Ok(Some(end)),
         }
@@ -100,6 +100,50 @@ fn pass(request: &mut ReadLogRequest, offset: i64, size: i64) {
     request.tail_lines = None;
 }
 
+/// Whether all bytes that were asked for have come.
+const fn has_all(request: &ReadLogRequest) -> bool {
+    request.end_offset > 0 && request.offset >= request.end_offset
+}
+
+/// What is said of bytes that were passed over, with the command that reads them.
+fn skipped(skip: &LogSkip, again: &str) -> String {
+    let size = measure::size(skip.size_bytes);
+    let end = skip.offset.saturating_add(skip.size_bytes);
+    let from = skip.offset;
+    format!("skipped {size}, which came too fast; to read them: {again} --bytes {from}:{end}")
+}
+
 fn length(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_skipped_is_told_with_the_command_that_reads_it() {
+        let skip = LogSkip {
+            offset: 1000,
+            size_bytes: 20_000_000,
+        };
+        let words = skipped(&skip, "muster logs load-7 --worker 2");
+        let expected = "skipped 20.0 MB, which came too fast; to read them: muster logs load-7 --worker 2 \
+                        --bytes 1000:20001000";
+        assert_eq!(words, expected);
+    }
+
+    #[test]
+    fn a_range_is_read_when_its_last_byte_has_come() {
+        let mut request = ReadLogRequest {
+            end_offset: 10,
+            ..ReadLogRequest::default()
+        };
+        pass(&mut request, 0, 9);
+        assert!(!has_all(&request));
+        pass(&mut request, 9, 1);
+        assert!(has_all(&request));
+        request.end_offset = 0;
+        assert!(!has_all(&request), "to the end of the log");
+    }
 }
