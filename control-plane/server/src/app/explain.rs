@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use muster_core::{execution::State, target::Target, timer};
 use muster_storage::{
+    Away,
     agent::Agent,
     attempt::{Attempt, Status},
+    blob::Trouble,
     execution::{Execution, MOST_COUNTED, Standing},
     project::Project,
 };
@@ -72,8 +74,13 @@ impl App {
         let now = self.clock.now();
         if execution.state() != State::Queued {
             let attempt = details.attempts.last();
+            let mut reasons = placed(&execution, attempt, now);
+            if !execution.state().is_terminal() {
+                let trouble = self.blobs.trouble();
+                reasons.splice(0..0, trouble.map(away));
+            }
             return Ok(Explanation {
-                reasons: placed(&execution, attempt, now),
+                reasons,
                 before: None,
                 agents: Vec::new(),
                 execution,
@@ -120,6 +127,29 @@ impl App {
         }
         None
     }
+}
+
+/// What holds up all whose logs and artifacts wait for the object store.
+fn away(trouble: Trouble) -> Reason {
+    let seconds = trouble.lasts.as_secs();
+    let (code, cure) = match trouble.why {
+        Away::Unreachable => (
+            "OBJECT_STORE_AWAY",
+            "nothing has to be done here when it is back",
+        ),
+        Away::Refusing => (
+            "OBJECT_STORE_REFUSES",
+            "see to the server's credentials and their rights on the bucket",
+        ),
+    };
+    reason(
+        code,
+        format!(
+            "{}, for {seconds} s now: its log and its artifacts wait for that, and it does not end \
+             before they are stored; {cure}",
+            trouble.why
+        ),
+    )
 }
 
 fn cordoned(message: &str) -> String {
