@@ -287,6 +287,18 @@ fn placed(execution: &Execution, attempt: Option<&Attempt>, now: Timestamp) -> V
         let code = if state.is_terminal() { "ENDED" } else { "TOLD" };
         reasons.push(reason(code, text));
     }
+    let ended = attempt.is_some_and(|attempt| attempt.log_ended);
+    let deleted = execution.logs_delete_time.is_some();
+    if state.is_terminal() && ended && !deleted && !execution.log.complete {
+        let name = &execution.display_name;
+        reasons.push(reason(
+            "LOG_INCOMPLETE",
+            format!(
+                "its log is not complete: `muster events {name}` tells what was found, `muster logs \
+                 {name}` has what is there"
+            ),
+        ));
+    }
     if let Some(deadline) = execution.deadline
         && let Some(due) = timer::due(&execution.lifecycle)
     {
