@@ -23,6 +23,7 @@ mod reports;
 mod retention;
 mod test_cases;
 mod tokens;
+mod whole;
 
 use std::sync::Arc;
 

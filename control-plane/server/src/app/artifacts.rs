@@ -4,11 +4,13 @@ use muster_core::id::ArtifactId;
 use muster_storage::{
     Page,
     artifact::{Artifact, Below, Cursor, Folder, Missing},
-    blob::BlobStream,
     execution::Execution,
 };
 
-use super::{Access, App, Caller, Error};
+use super::{
+    Access, App, Caller, Error,
+    whole::{self, WholeStream},
+};
 
 /// Refuses to read artifacts that were deleted.
 pub(super) fn refuse_deleted(execution: &Execution) -> Result<(), Error> {
@@ -85,15 +87,24 @@ impl App {
         Ok(found)
     }
 
-    /// The bytes of an artifact from an offset on.
+    /// The bytes of an artifact from an offset on. What comes last is an error when they are not what was
+    /// collected, as far as that can be seen: of a part only the length.
     pub(crate) async fn download_artifact(
         &self,
         caller: &Caller,
         parent: [&str; 2],
         artifact: ArtifactId,
         offset: u64,
-    ) -> Result<BlobStream, Error> {
-        let artifact = self.get_artifact(caller, parent, artifact).await?;
-        Ok(self.blobs.read(&artifact.blob, offset).await?)
+    ) -> Result<WholeStream, Error> {
+        let found = self.get_artifact(caller, parent, artifact).await?;
+        match self.blobs.read(&found.blob, offset).await {
+            Ok(bytes) => Ok(whole::whole(bytes, found, offset)),
+            Err(error) if error.is_not_found() => {
+                // Deleted meanwhile, or replaced, or lost.
+                let now = self.get_artifact(caller, parent, artifact).await?;
+                Err(Error::DataLoss(whole::gone(&now)))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }
