@@ -327,7 +327,9 @@ impl App {
                         {
                             continue 'log;
                         }
-                        Err(error) => damage = damage.or(Some(log_finding(&stored, &error))),
+                        Err(error) => {
+                            damage = damage.or_else(|| Some(log_finding(&stored, &error)));
+                        }
                     }
                     at = stored.end;
                 }

@@ -414,7 +414,7 @@ fn damages(good: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// Waits until it is told that a log is damaged, and tells what is told.
-async fn damaged(clients: &mut Clients, name: &str) -> String {
+async fn told_damage(clients: &mut Clients, name: &str) -> String {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         let mut found = clients.get(name).await;
@@ -463,7 +463,7 @@ async fn a_log_that_is_damaged_while_it_is_open_is_told_and_never_complete() {
     std::fs::write(middle, &all[0].1).expect("it is written");
     agent.complete(&work, &bytes(&chunks)).await;
     // What is in memory is whole; sealing reads what is stored.
-    let warning = damaged(&mut admin, &made.name).await;
+    let warning = told_damage(&mut admin, &made.name).await;
     assert!(
         warning.contains("of the log are not what was stored: the segment is damaged"),
         "{warning}"
@@ -562,7 +562,7 @@ async fn a_log_goes_on_over_what_was_damaged_before_another_server_takes_it() {
     agent.send_report(last).await;
     send(&mut agent.clients, &work, second).await;
     agent.complete(&work, &bytes(&chunks)).await;
-    let warning = damaged(&mut admin, &made.name).await;
+    let warning = told_damage(&mut admin, &made.name).await;
     assert!(warning.starts_with("bytes 0–"), "{warning}");
     fixture.server.stop().await;
 }
