@@ -5,6 +5,7 @@
 
 mod check;
 mod direct;
+mod health;
 mod list;
 mod place;
 mod read;
@@ -20,9 +21,13 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::{Error, error::Kind};
+use crate::{
+    Error,
+    error::{Away, Kind},
+};
 
 pub use direct::{DIRECT_LARGEST, DIRECT_LIFETIME, DirectOptions, Grant};
+pub use health::Trouble;
 pub use list::Listed;
 pub use writer::BlobWriter;
 
@@ -88,6 +93,8 @@ pub struct Blobs {
     folder: Option<Arc<std::path::Path>>,
     /// The way around the server.
     door: Option<direct::Door>,
+    /// Whether what is written arrives.
+    health: Arc<health::Health>,
     /// The clean-up of writers that were dropped.
     tasks: TaskTracker,
 }
@@ -117,6 +124,7 @@ impl Blobs {
             part_size,
             folder: folder.map(Into::into),
             door,
+            health: Arc::default(),
             tasks: TaskTracker::new(),
         })
     }
@@ -141,14 +149,20 @@ impl Blobs {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] when the store can not be reached.
+    /// [`Error::StoreAway`] when the store can not be reached.
     pub async fn put(&self, key: &str, data: Bytes) -> Result<(), Error> {
         let path = self.path(key)?;
-        self.store
-            .put(&path, PutPayload::from_bytes(data))
-            .await
-            .map_err(|error| convert("put_blob", key, error))?;
+        let put = self.store.put(&path, PutPayload::from_bytes(data)).await;
+        let put = put.map_err(|error| convert("put_blob", key, error));
+        self.health.note(&self.place, put)?;
         Ok(())
+    }
+
+    /// Why nothing can be written now, as far as this process has seen: the last try failed, and not
+    /// long ago.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.health.trouble()
     }
 
     /// Begins a blob that is written in parts.
@@ -173,13 +187,9 @@ impl Blobs {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::Unavailable`] when the range begins behind the end.
+    /// [`Error::NotFound`].
     pub async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, Error> {
-        let path = self.path(key)?;
-        self.store
-            .get_range(&path, range)
-            .await
-            .map_err(|error| convert("get_blob_range", key, error))
+        self.part(key, range).await
     }
 
     /// Streams a blob from an offset; one at or behind its end gives nothing.
@@ -195,7 +205,7 @@ impl Blobs {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] when the store can not be reached.
+    /// [`Error::StoreAway`] when the store can not be reached.
     pub async fn exists(&self, key: &str) -> Result<bool, Error> {
         let path = self.path(key)?;
         match self.store.head(&path).await {
@@ -209,7 +219,7 @@ impl Blobs {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] when the store can not be reached.
+    /// [`Error::StoreAway`] when the store can not be reached.
     pub async fn delete(&self, key: &str) -> Result<(), Error> {
         let path = self.path(key)?;
         match self.store.delete(&path).await {
@@ -238,8 +248,15 @@ fn convert(operation: &'static str, key: &str, error: object_store::Error) -> Er
         error @ (object_store::Error::NotSupported { .. }
         | object_store::Error::NotImplemented { .. }
         | object_store::Error::UnknownConfigurationKey { .. }) => Error::internal(operation, error),
-        error => Error::Unavailable {
+        error @ (object_store::Error::PermissionDenied { .. }
+        | object_store::Error::Unauthenticated { .. }) => Error::StoreAway {
             operation,
+            why: Away::Refusing,
+            source: error.into(),
+        },
+        error => Error::StoreAway {
+            operation,
+            why: Away::Unreachable,
             source: error.into(),
         },
     }

@@ -80,6 +80,24 @@ impl fmt::Display for Unwritable {
     }
 }
 
+/// Why an object store does nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Away {
+    /// It does not answer, or with errors that pass.
+    Unreachable,
+    /// It refuses the credentials, or what is asked for by them.
+    Refusing,
+}
+
+impl fmt::Display for Away {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unreachable => "the object store can not be reached, has no room or is busy",
+            Self::Refusing => "the object store refuses what the server asks for",
+        })
+    }
+}
+
 /// Why an operation of the store or the blobs did not happen.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -133,6 +151,17 @@ pub enum Error {
         /// What was tried.
         operation: &'static str,
         /// Why.
+        #[source]
+        source: Source,
+    },
+    /// The object store did not do it, and the same call may succeed later.
+    #[error("{operation}: {why}")]
+    StoreAway {
+        /// What was tried.
+        operation: &'static str,
+        /// Why it was not done.
+        why: Away,
+        /// What the object store said.
         #[source]
         source: Source,
     },
@@ -193,7 +222,10 @@ impl Error {
     /// Whether nothing happened and the same call may succeed later.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Unwritable { .. })
+        matches!(
+            self,
+            Self::Unavailable { .. } | Self::StoreAway { .. } | Self::Unwritable { .. }
+        )
     }
 
     /// Whether it was not there.

@@ -39,7 +39,7 @@ pub mod word;
 pub mod work;
 
 pub use blob::{BlobWriter, Blobs};
-pub use error::{Error, Unwritable};
+pub use error::{Away, Error, Unwritable};
 pub use page::Page;
 pub use request::{Request, Written};
 pub use store::{Options, Store};

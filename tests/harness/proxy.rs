@@ -1,6 +1,6 @@
 //! A wire that can be cut: a TCP proxy between two programs, which a test lets carry, delay, hold
 //! or drop what they say to each other. It knows nothing of what they say, but for a word that it
-//! may wait for.
+//! may wait for, and HTTP as far as it answers requests in place of a server.
 
 use std::{
     net::SocketAddr,
@@ -35,6 +35,9 @@ pub enum Wire {
     CutAfter(&'static str, u64),
     /// The same, but the word is not carried.
     CutBefore(&'static str, u64),
+    /// Each HTTP request is answered with this status, in place of the server. Connections that are there
+    /// are closed.
+    Answer(u16),
 }
 
 /// A proxy on loopback, for as long as this lives.
@@ -53,6 +56,7 @@ struct Shared {
     words: AtomicU64,
     cuts: AtomicU64,
     held: AtomicU64,
+    answers: AtomicU64,
 }
 
 impl Proxy {
@@ -69,6 +73,7 @@ impl Proxy {
             words: AtomicU64::new(0),
             cuts: AtomicU64::new(0),
             held: AtomicU64::new(0),
+            answers: AtomicU64::new(0),
         });
         let mut accepting = JoinSet::new();
         accepting.spawn(accept(listener, server, Arc::clone(&shared)));
@@ -91,11 +96,51 @@ impl Proxy {
         self.shared.cuts.load(Ordering::SeqCst)
     }
 
+    /// How many requests were answered in place of the server.
+    #[must_use]
+    pub fn answers(&self) -> u64 {
+        self.shared.answers.load(Ordering::SeqCst)
+    }
+
     /// How often a silent wire has held something back.
     #[must_use]
     pub fn held(&self) -> u64 {
         self.shared.held.load(Ordering::SeqCst)
     }
+}
+
+/// Hears one HTTP request to its end, and answers it with a status.
+async fn answer(mut client: TcpStream, status: u16) -> std::io::Result<()> {
+    let mut heard = Vec::new();
+    let end = loop {
+        if client.read_buf(&mut heard).await? == 0 {
+            return Ok(());
+        }
+        if let Some(end) = heard.windows(4).position(|four| four == b"\r\n\r\n") {
+            break end + 4;
+        }
+    };
+    let head = String::from_utf8_lossy(&heard[..end]).to_ascii_lowercase();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length:"));
+    let length = length.and_then(|length| length.trim().parse().ok());
+    let came = heard.len().saturating_sub(end) as u64;
+    let rest = u64::saturating_sub(length.unwrap_or(0), came);
+    tokio::io::copy(&mut (&mut client).take(rest), &mut tokio::io::sink()).await?;
+    let body = "<Error><Code>Told</Code><Message>by a test</Message></Error>";
+    let length = if head.starts_with("head ") {
+        0
+    } else {
+        body.len()
+    };
+    let answer = format!(
+        "HTTP/1.1 {status} Told\r\nconnection: close\r\ncontent-type: application/xml\r\ncontent-length: \
+         {length}\r\n\r\n{}",
+        &body[..length]
+    );
+    client.write_all(answer.as_bytes()).await?;
+    client.shutdown().await
 }
 
 /// One direction of a connection.
@@ -115,8 +160,19 @@ async fn accept(listener: TcpListener, server: SocketAddr, shared: Arc<Shared>) 
             continue;
         };
         while connections.try_join_next().is_some() {}
-        if *shared.wire.borrow() == Wire::Cut {
-            continue;
+        let wire = shared.wire.borrow().clone();
+        match wire {
+            Wire::Cut => continue,
+            Wire::Answer(status) => {
+                let shared = Arc::clone(&shared);
+                connections.spawn(async move {
+                    if answer(client, status).await.is_ok() {
+                        shared.answers.fetch_add(1, Ordering::SeqCst);
+                    }
+                });
+                continue;
+            }
+            _ => {}
         }
         let direction = |up, said: &watch::Sender<bool>| Direction {
             wire: shared.wire.subscribe(),
@@ -150,7 +206,7 @@ async fn serve(
         // Both directions end together, as those of a connection that breaks.
         () = up.carry(from_client, to_server) => {}
         () = down.carry(from_server, to_client) => {}
-        _ = wire.wait_for(|wire| *wire == Wire::Cut) => {}
+        _ = wire.wait_for(|wire| matches!(wire, Wire::Cut | Wire::Answer(_))) => {}
     }
 }
 
@@ -166,7 +222,7 @@ impl Direction {
             let wire = self.wire.borrow_and_update().clone();
             match wire {
                 Wire::Whole => {}
-                Wire::Cut => return,
+                Wire::Cut | Wire::Answer(_) => return,
                 Wire::Slow(time) => tokio::time::sleep(time).await,
                 Wire::Silent => {
                     self.shared.held.fetch_add(1, Ordering::SeqCst);
@@ -257,6 +313,14 @@ mod tests {
             assert_eq!(say(&mut stream, b"MIT").await, None);
         }
         assert_eq!(proxy.cuts(), 2);
+        proxy.set(Wire::Answer(503));
+        let mut asking = TcpStream::connect(proxy.address).await.expect("it listens");
+        let request = b"PUT / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc";
+        asking.write_all(request).await.expect("it is heard");
+        let mut heard = String::new();
+        asking.read_to_string(&mut heard).await.expect("an answer");
+        assert!(heard.starts_with("HTTP/1.1 503 "), "{heard}");
+        assert_eq!(proxy.answers(), 1);
         proxy.set(Wire::Cut);
         assert_eq!(say(&mut stream, b"two").await, None);
         proxy.set(Wire::Slow(Duration::from_millis(1)));

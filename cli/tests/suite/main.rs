@@ -12,6 +12,7 @@ mod bad_input;
 mod balance;
 mod children;
 mod credentials;
+mod damage;
 mod history;
 mod home;
 mod interrupt;

@@ -23,6 +23,7 @@ mod reports;
 mod retention;
 mod test_cases;
 mod tokens;
+mod whole;
 
 use std::sync::Arc;
 
@@ -49,7 +50,7 @@ pub(crate) use explain::{Explanation, Reason};
 pub(crate) use hub::{Hub, Turns};
 pub(crate) use logs::{
     LogItem, LogRange, Search as LogSearch, Window as LogWindow, count_lines, fetch as fetch_log,
-    groups as log_groups, millis as log_millis,
+    finding as log_finding, groups as log_groups, millis as log_millis,
 };
 pub(crate) use manifests::ManifestChange;
 pub(crate) use quarantine::{Expiration, WantedQuarantine};

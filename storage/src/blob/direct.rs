@@ -16,7 +16,10 @@ use object_store::{
 use sha2::{Digest as _, Sha256};
 
 use super::{Blobs, hexadecimal, place, sign::Signer};
-use crate::{Error, error::Source};
+use crate::{
+    Error,
+    error::{Away, Source},
+};
 
 /// How long a signed URL is accepted.
 pub const DIRECT_LIFETIME: Duration = Duration::from_secs(900);
@@ -179,7 +182,7 @@ impl Blobs {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] when the store can not be reached.
+    /// [`Error::StoreAway`] when the store can not be reached.
     pub async fn verify(
         &self,
         key: &str,
@@ -187,7 +190,8 @@ impl Blobs {
         sha256: &str,
         now: Timestamp,
     ) -> Result<bool, Error> {
-        let failed = |source: Source| Error::Unavailable {
+        let failed = |source: Source| Error::StoreAway {
+            why: Away::Unreachable,
             operation: "verify_blob",
             source,
         };

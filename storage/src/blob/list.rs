@@ -29,7 +29,7 @@ impl Blobs {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] when the store can not be reached; it ends the stream.
+    /// [`Error::StoreAway`] when the store can not be reached; it ends the stream.
     pub fn list(&self, folder: &str) -> Result<BoxStream<'static, Result<Listed, Error>>, Error> {
         let prefix = self.path(folder)?;
         let above = self.prefix.clone();
@@ -54,7 +54,7 @@ impl Blobs {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] when the store can not be reached.
+    /// [`Error::StoreAway`] when the store can not be reached.
     pub async fn now(&self) -> Result<Timestamp, Error> {
         let key = self.key("check");
         let path = self.path(&key)?;

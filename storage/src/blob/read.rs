@@ -1,19 +1,20 @@
 //! Streaming reads.
 
-use std::io::SeekFrom;
+use std::{io::SeekFrom, ops::Range};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::{
-    GetOptions, GetRange, GetResult, GetResultPayload, ObjectStore, ObjectStoreExt,
+    GetOptions, GetRange, GetResult, GetResultPayload, ObjectStore, ObjectStoreExt, path::Path,
 };
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
 use super::{BlobStream, Blobs, PIECE, convert};
-use crate::Error;
+use crate::{Error, error::Away};
 
 const OPERATION: &str = "read_blob";
+const PART: &str = "get_blob_range";
 
 impl Blobs {
     pub(super) async fn stream(&self, key: &str, offset: u64) -> Result<BlobStream, Error> {
@@ -28,14 +29,29 @@ impl Blobs {
                 Err(convert(OPERATION, key, error))
             }
             Err(error) => {
-                // Stores answer an offset behind the end with errors of many kinds.
-                let found = self.store.head(&path).await;
-                if offset > 0 && found.is_ok_and(|found| offset >= found.size) {
+                if offset > 0 && self.is_behind(&path, offset).await {
                     return Ok(stream::empty().boxed());
                 }
                 Err(convert(OPERATION, key, error))
             }
         }
+    }
+
+    pub(super) async fn part(&self, key: &str, range: Range<u64>) -> Result<Bytes, Error> {
+        let path = self.path(key)?;
+        let start = range.start;
+        match self.store.get_range(&path, range).await {
+            Ok(bytes) => Ok(bytes),
+            Err(error @ object_store::Error::NotFound { .. }) => Err(convert(PART, key, error)),
+            Err(_behind) if self.is_behind(&path, start).await => Ok(Bytes::new()),
+            Err(error) => Err(convert(PART, key, error)),
+        }
+    }
+
+    /// Whether a blob ends before an offset: stores answer that with errors of many kinds.
+    async fn is_behind(&self, path: &Path, offset: u64) -> bool {
+        let found = self.store.head(path).await;
+        found.is_ok_and(|found| offset >= found.size)
     }
 }
 
@@ -45,7 +61,8 @@ async fn pieces(key: &str, found: GetResult) -> Result<BlobStream, Error> {
     match found.payload {
         // The store itself would read files in steps of 8 KiB.
         GetResultPayload::File(file, _) => {
-            let failed = |error: std::io::Error| Error::Unavailable {
+            let failed = |error: std::io::Error| Error::StoreAway {
+                why: Away::Unreachable,
                 operation: OPERATION,
                 source: error.into(),
             };

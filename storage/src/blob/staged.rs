@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::Blobs;
-use crate::Error;
+use crate::{Error, error::Away};
 
 /// Folders that blobs are written to.
 const FOLDERS: [&str; 3] = ["logs", "artifacts", "check"];
@@ -24,12 +24,13 @@ impl Blobs {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] when the directory can not be read or a file not be deleted.
+    /// [`Error::StoreAway`] when the directory can not be read or a file not be deleted.
     pub async fn sweep_staged(&self, older: Duration) -> Result<u64, Error> {
         let Some(folder) = self.folder.clone() else {
             return Ok(0);
         };
-        let failed = |error: io::Error| Error::Unavailable {
+        let failed = |error: io::Error| Error::StoreAway {
+            why: Away::Unreachable,
             operation: "sweep_staged_blobs",
             source: error.into(),
         };

@@ -55,7 +55,7 @@ impl BlobWriter {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] when the store can not be reached; the blob is lost then.
+    /// [`Error::StoreAway`] when the store can not be reached; the blob is lost then.
     pub async fn write(&mut self, mut data: Bytes) -> Result<(), Error> {
         self.hash.update(&data);
         self.size += data.len() as u64;
@@ -81,7 +81,7 @@ impl BlobWriter {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] when the store can not be reached; the blob is lost then.
+    /// [`Error::StoreAway`] when the store can not be reached; the blob is lost then.
     pub async fn finish(mut self) -> Result<BlobInfo, Error> {
         if self.upload.is_none() {
             self.put_whole().await?;
@@ -91,10 +91,9 @@ impl BlobWriter {
             }
             self.wait_for_parts(0).await?;
             if let Some(upload) = &mut self.upload {
-                upload
-                    .complete()
-                    .await
-                    .map_err(|error| convert("finish_blob", &self.key, error))?;
+                let done = upload.complete().await;
+                let done = done.map_err(|error| convert("finish_blob", &self.key, error));
+                self.blobs.health.note(&self.blobs.place, done)?;
             }
             // Only now there is nothing to be taken back.
             self.upload = None;
@@ -125,11 +124,9 @@ impl BlobWriter {
     async fn put_whole(&mut self) -> Result<(), Error> {
         let path = self.blobs.path(&self.key)?;
         let payload: PutPayload = std::mem::take(&mut self.filling).into_iter().collect();
-        self.blobs
-            .store
-            .put(&path, payload)
-            .await
-            .map_err(|error| convert("put_blob", &self.key, error))?;
+        let put = self.blobs.store.put(&path, payload).await;
+        let put = put.map_err(|error| convert("put_blob", &self.key, error));
+        self.blobs.health.note(&self.blobs.place, put)?;
         Ok(())
     }
 
@@ -138,7 +135,8 @@ impl BlobWriter {
         if self.upload.is_none() {
             let path = self.blobs.path(&self.key)?;
             let upload = self.blobs.store.put_multipart(&path).await;
-            self.upload = Some(upload.map_err(|error| convert("begin_blob", &self.key, error))?);
+            let upload = upload.map_err(|error| convert("begin_blob", &self.key, error));
+            self.upload = Some(self.blobs.health.note(&self.blobs.place, upload)?);
         }
         let payload: PutPayload = std::mem::take(&mut self.filling).into_iter().collect();
         self.filled = 0;
@@ -151,8 +149,11 @@ impl BlobWriter {
     async fn wait_for_parts(&mut self, left: usize) -> Result<(), Error> {
         while self.parts.len() > left {
             match self.parts.join_next().await {
-                Some(Ok(Ok(()))) | None => {}
-                Some(Ok(Err(error))) => return Err(convert("write_blob", &self.key, error)),
+                None => {}
+                Some(Ok(sent)) => {
+                    let sent = sent.map_err(|error| convert("write_blob", &self.key, error));
+                    self.blobs.health.note(&self.blobs.place, sent)?;
+                }
                 Some(Err(error)) => return Err(Error::internal("write_blob", error)),
             }
         }

@@ -191,19 +191,20 @@ impl Change {
         self.row.message = text::message(message);
     }
 
-    /// Adds remarks that are not there yet.
-    pub(crate) fn warn(&mut self, warnings: &[String]) -> Result<(), Failure> {
+    /// Adds remarks that are not there yet; whether there were any.
+    pub(crate) fn warn(&mut self, warnings: &[String]) -> Result<bool, Failure> {
         if warnings.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let mut all: Vec<String> = text::decode(&self.row.warnings_json)?;
+        let before = all.len();
         for warning in warnings.iter().map(|warning| text::message(warning)) {
             if !all.contains(&warning) {
                 all.push(warning);
             }
         }
         self.row.warnings_json = text::encode(&all)?;
-        Ok(())
+        Ok(all.len() > before)
     }
 
     /// Notes when the conductor began; the first note stays.
@@ -217,6 +218,11 @@ impl Change {
         self.row.log_size = summary.size;
         self.row.log_sha256.clone_from(&summary.sha256);
         self.row.log_complete = summary.complete;
+    }
+
+    /// Takes back that its log is complete; whether it was.
+    pub(crate) const fn spoil_log(&mut self) -> bool {
+        std::mem::replace(&mut self.row.log_complete, false)
     }
 
     /// Counts one artifact more, up to a limit.

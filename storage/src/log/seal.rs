@@ -8,8 +8,10 @@ use uuid::Uuid;
 use super::{Segment, index};
 use crate::{
     Error,
+    attempt::Held,
     entity::{self, attempt as attempt_row, log_segment as row, sealed_log as sealed_row},
     error::Kind,
+    execution::Execution,
     page,
     queue::Queue,
     time,
@@ -83,6 +85,40 @@ impl Queue<'_> {
                     }
                 }
                 Ok(found)
+            })
+            .await
+    }
+
+    /// Stores that what is kept of an attempt's log is not what was stored, with what was found: the log
+    /// does not count as complete any more. Returns the execution if that is news for it. Safe to repeat.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub async fn spoil_log(
+        &self,
+        attempt: AttemptId,
+        finding: &str,
+    ) -> Result<Option<Execution>, Error> {
+        let now = self.store.clock().now();
+        self.store
+            .transaction("spoil_log", |tx| async move {
+                let mut held = Held::lock(&*tx, None, attempt, now).await?;
+                held.attempt.log_complete = false;
+                // The log of an older attempt is not the log of the execution.
+                let lifecycle = held.change.lifecycle()?;
+                let newest = held.attempt.epoch == lifecycle.last_epoch;
+                if !newest || !lifecycle.state.is_terminal() {
+                    held.save_attempt(&*tx).await?;
+                    return Ok(None);
+                }
+                let is_news = held.change.warn(&[finding.to_owned()])?;
+                if held.change.spoil_log() || is_news {
+                    held.change.event("LOG_DAMAGED", finding);
+                    return Ok(Some(held.save(&*tx).await?.execution));
+                }
+                held.save_attempt(&*tx).await?;
+                Ok(None)
             })
             .await
     }

@@ -172,6 +172,15 @@ async fn a_blob_is_streamed_from_any_offset(blobs: Blobs) {
     }
     let part = blobs.get_range(&key, 10..20).await.expect("a part");
     assert_eq!(&part[..], &data[10..20]);
+    let end = data.len() as u64;
+    for (range, expected) in [
+        (end - 5..end + 5, 5),
+        (end..end + 5, 0),
+        (end + 5..end + 9, 0),
+    ] {
+        let part = blobs.get_range(&key, range.clone()).await;
+        assert_eq!(part.expect("what is there").len(), expected, "{range:?}");
+    }
 }
 
 async fn a_blob_that_is_given_up_leaves_nothing(blobs: Blobs) {

@@ -165,6 +165,29 @@ async fn a_log_takes_bytes_until_it_is_finished(db: Database) {
         .expect("the head");
     assert!(head.ended);
     assert_eq!(head.summary, summary);
+
+    // What is found damaged takes that back, and is told once.
+    let finding = "bytes 0–9 of the log are not what was stored";
+    let spoilt = queue.spoil_log(lease.attempt, finding).await;
+    let spoilt = spoilt.expect("stored").expect("it is news");
+    assert_eq!(spoilt.warnings, [finding]);
+    let broken = LogSummary {
+        complete: false,
+        ..summary.clone()
+    };
+    assert_eq!(spoilt.log, broken);
+    let again = queue.spoil_log(lease.attempt, finding).await;
+    assert_eq!(again.expect("stored"), None);
+    let executions = db.store.executions(db.project);
+    let events = executions.events(execution.id, 0, 100).await;
+    let events = events.expect("events").items;
+    let told = events.iter().filter(|event| event.kind == "LOG_DAMAGED");
+    assert_eq!(told.count(), 1, "{events:?}");
+    let attempt = queue.attempt(lease.attempt).await.expect("it is there");
+    assert!(!attempt.log_complete && attempt.log_ended);
+    // It is whole again.
+    let mended = queue.finish_log(lease.attempt, &summary).await;
+    assert_eq!(mended.expect("finished").log, summary);
 }
 
 async fn a_lost_attempt_can_not_append(db: Database) {

@@ -10,7 +10,7 @@ use muster_proto::{
     },
     v1::ReadArchiveRequest,
 };
-use tonic::Code;
+use tonic::{Code, Status};
 
 use super::{
     artifact::uplink,
@@ -39,19 +39,16 @@ pub(super) async fn serve(
     let opened = uplink(context).await?.read_archive(request).await;
     let mut pieces = match opened {
         Ok(opened) => opened.into_inner(),
-        Err(status) if matches!(status.code(), Code::NotFound | Code::InvalidArgument) => {
-            let part = ArchivePart {
-                error: status.message().to_owned(),
-                ..ArchivePart::default()
-            };
-            return say(&mut sender, Say::Archive(part)).await;
-        }
-        Err(status) => return Err(io::Error::other(status)),
+        Err(status) => return say(&mut sender, Say::Archive(refusal(status)?)).await,
     };
-    while let Some(piece) = pieces.message().await.map_err(io::Error::other)? {
-        let part = ArchivePart {
-            data: piece.data,
-            ..ArchivePart::default()
+    loop {
+        let part = match pieces.message().await {
+            Ok(Some(piece)) => ArchivePart {
+                data: piece.data,
+                ..ArchivePart::default()
+            },
+            Ok(None) => break,
+            Err(status) => return say(&mut sender, Say::Archive(refusal(status)?)).await,
         };
         say(&mut sender, Say::Archive(part)).await?;
     }
@@ -60,4 +57,29 @@ pub(super) async fn serve(
         ..ArchivePart::default()
     };
     say(&mut sender, Say::Archive(last)).await
+}
+
+/// Why an archive never will come; an error when it is worth another try.
+fn refusal(status: Status) -> io::Result<ArchivePart> {
+    match status.code() {
+        Code::NotFound | Code::InvalidArgument | Code::DataLoss => Ok(ArchivePart {
+            error: status.message().to_owned(),
+            ..ArchivePart::default()
+        }),
+        _ => Err(io::Error::other(status)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_retry_does_not_cure_is_told_to_the_conductor() {
+        for lost in [Status::not_found("no"), Status::data_loss("other bytes")] {
+            let told = refusal(lost).expect("no retry");
+            assert!(!told.error.is_empty());
+        }
+        assert!(refusal(Status::unavailable("down")).is_err());
+    }
 }

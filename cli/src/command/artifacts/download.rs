@@ -125,14 +125,14 @@ async fn fetch(
     artifact: &Artifact,
     mut write: impl FnMut(&[u8]) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let mut digest = Sha256::new();
+    let mut check = Check::default();
     let mut offset = 0_i64;
     let mut tries = 0;
     loop {
         let before = offset;
         let taken = |bytes: &[u8]| {
             write(bytes)?;
-            digest.update(bytes);
+            check.0.update(bytes);
             Ok(())
         };
         match receive(client, artifact, taken, &mut offset).await {
@@ -147,16 +147,27 @@ async fn fetch(
             }
         }
     }
-    let found = hexadecimal(&digest.finalize());
-    if offset != artifact.size_bytes || found != artifact.sha256 {
-        return Err(Error::Corrupt(format!(
-            "{} is not what was collected: {offset} bytes with sha256 {found}, expected {} with {}",
+    check.finish(artifact, offset)
+}
+
+/// Compares all that came of an artifact with what was collected. The server does the same as long as
+/// it sends a file as a whole; nobody else looks at one that came in parts.
+#[derive(Default)]
+struct Check(Sha256);
+
+impl Check {
+    fn finish(self, artifact: &Artifact, size: i64) -> Result<(), Error> {
+        let found = hexadecimal(&self.0.finalize());
+        if size == artifact.size_bytes && found == artifact.sha256 {
+            return Ok(());
+        }
+        Err(Error::Corrupt(format!(
+            "{} is not what was collected: {size} bytes with sha256 {found}, expected {} with {}",
             escape::visible(&artifact.path),
             artifact.size_bytes,
             escape::visible(&artifact.sha256),
-        )));
+        )))
     }
-    Ok(())
 }
 
 enum Broken {
@@ -243,6 +254,28 @@ mod tests {
             &"a".repeat(1025),
         ] {
             assert!(relative(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_what_was_collected_is_corrupt() {
+        let artifact = Artifact {
+            path: "a.txt".to_owned(),
+            size_bytes: 3,
+            sha256: hexadecimal(&Sha256::digest(b"abc")),
+            ..Artifact::default()
+        };
+        let check = |bytes: &[u8]| {
+            let mut check = Check::default();
+            check.0.update(bytes);
+            let size = i64::try_from(bytes.len()).unwrap();
+            check.finish(&artifact, size)
+        };
+        assert!(check(b"abc").is_ok());
+        for bad in [&b"abd"[..], b"ab", b"abcd", b""] {
+            let error = check(bad).unwrap_err();
+            let words = "a.txt is not what was collected: ";
+            assert!(error.to_string().contains(words), "{error}");
         }
     }
 

@@ -14,14 +14,17 @@ use muster_storage::{
     artifact::{Artifact, Below},
     blob::PIECE,
 };
-use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use self::{
     encoder::{Encoder, Entry},
     place::Place,
 };
-use super::{Access, App, Caller, Error, audit::Reading};
+use super::{
+    Access, App, Caller, Error,
+    audit::Reading,
+    whole::{self, Check},
+};
 
 pub(crate) use encoder::Form;
 pub(super) use place::Places;
@@ -140,29 +143,35 @@ impl Archive {
 
     async fn append(&mut self, artifact: &Artifact) -> Result<(), Stop> {
         let entry = Entry::new(artifact);
-        let promised = entry.size;
-        let mut bytes = self.app.blobs.read(&artifact.blob, 0).await?;
-        self.work(move |encoder| encoder.begin(&entry)).await?;
-        let mut digest = Sha256::new();
-        let mut size = 0_u64;
-        while let Some(piece) = bytes.try_next().await? {
-            size += piece.len() as u64;
-            if size > promised {
-                return Err(changed(artifact, size).into());
+        let mut bytes = match self.app.blobs.read(&artifact.blob, 0).await {
+            Err(error) if error.is_not_found() => {
+                // Deleted meanwhile, or lost.
+                let artifacts = self.app.store.artifacts(self.project);
+                artifacts.get(artifact.id).await?;
+                return Err(ends(&whole::gone(artifact), artifact).into());
             }
-            digest = self
+            read => read?,
+        };
+        self.work(move |encoder| encoder.begin(&entry)).await?;
+        let mut check = Check::new(artifact, 0);
+        while let Some(piece) = bytes.try_next().await? {
+            let is_expected;
+            (check, is_expected) = self
                 .work(move |encoder| {
-                    digest.update(&piece);
-                    encoder.data(&piece)?;
-                    Ok(digest)
+                    let is_expected = check.take(&piece);
+                    if is_expected {
+                        encoder.data(&piece)?;
+                    }
+                    Ok((check, is_expected))
                 })
                 .await?;
+            if !is_expected {
+                break;
+            }
             self.send(PIECE / 2).await?;
         }
-        if size != promised
-            || crate::link::ingest::hexadecimal(&digest.finalize()) != artifact.sha256
-        {
-            return Err(changed(artifact, size).into());
+        if let Some(wrong) = check.finish(artifact) {
+            return Err(ends(&wrong, artifact).into());
         }
         self.work(|encoder| encoder.end()).await
     }
@@ -216,11 +225,11 @@ async fn give(
     }
 }
 
-fn changed(artifact: &Artifact, size: u64) -> Error {
+/// Ends the archive at an artifact that is not what was collected.
+fn ends(wrong: &str, artifact: &Artifact) -> Error {
+    let path = &artifact.path;
     Error::DataLoss(format!(
-        "what is stored of artifact '{}' is not what was collected ({size} bytes were read, {} with SHA-256 \
-         {} are promised), so the archive ends here; leave it out with the pattern '!{0}'",
-        artifact.path, artifact.size, artifact.sha256
+        "{wrong}, so the archive ends here; leave it out with the pattern '!{path}'"
     ))
 }
 

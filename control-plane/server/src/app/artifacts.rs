@@ -4,12 +4,15 @@ use muster_core::id::ArtifactId;
 use muster_storage::{
     Page,
     artifact::{Artifact, Below, Cursor, Folder, Missing},
-    blob::BlobStream,
     execution::Execution,
     project::Project,
 };
 
-use super::{Access, App, Caller, Error, audit::Reading};
+use super::{
+    Access, App, Caller, Error,
+    audit::Reading,
+    whole::{self, WholeStream},
+};
 
 /// Refuses to read artifacts that were deleted.
 pub(super) fn refuse_deleted(execution: &Execution) -> Result<(), Error> {
@@ -97,17 +100,26 @@ impl App {
         Ok((project, execution, found))
     }
 
-    /// The bytes of an artifact from an offset on.
+    /// The bytes of an artifact from an offset on. What comes last is an error when they are not what was
+    /// collected, as far as that can be seen: of a part only the length.
     pub(crate) async fn download_artifact(
         &self,
         caller: &Caller,
         parent: [&str; 2],
         artifact: ArtifactId,
         offset: u64,
-    ) -> Result<BlobStream, Error> {
-        let (project, execution, artifact) = self.find_artifact(caller, parent, artifact).await?;
-        let file = Some(artifact.path.as_str());
+    ) -> Result<WholeStream, Error> {
+        let (project, execution, found) = self.find_artifact(caller, parent, artifact).await?;
+        let file = Some(found.path.as_str());
         self.note_reading(caller, &project, &execution, Reading::Artifact, file);
-        Ok(self.blobs.read(&artifact.blob, offset).await?)
+        match self.blobs.read(&found.blob, offset).await {
+            Ok(bytes) => Ok(whole::whole(bytes, found, offset)),
+            Err(error) if error.is_not_found() => {
+                // Deleted meanwhile, or replaced, or lost.
+                let now = self.get_artifact(caller, parent, artifact).await?;
+                Err(Error::DataLoss(whole::gone(&now)))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }

@@ -19,7 +19,6 @@ use muster_storage::{
     agent::Agent,
     artifact::ARCHIVES,
     attempt::{Attempt, Status},
-    blob::BlobStream,
     execution::{Child, Execution, Identity, NewExecution, Origin, Role, Target},
 };
 use serde_json::{Map, Value};
@@ -27,6 +26,7 @@ use serde_json::{Map, Value};
 use super::{
     App, Error, NewRun, Source,
     executions::{Again, GENERATION_PRIORITY, ONE_LOOK, deadline, steps, target},
+    whole::{self, WholeStream},
 };
 use crate::config::{DEFAULT_QUEUE_WAIT, MAX_PAIRS};
 
@@ -329,7 +329,7 @@ impl App {
         lease: Lease,
         execution: ExecutionId,
         path: &str,
-    ) -> Result<BlobStream, Error> {
+    ) -> Result<WholeStream, Error> {
         let reader = self.parent(agent, lease).await?.execution;
         let executions = self.store.executions(reader.project);
         let owner = executions.get(execution).await?;
@@ -350,7 +350,8 @@ impl App {
         }
         let artifacts = self.store.artifacts(reader.project);
         let found = artifacts.find(owner.id, path).await?;
-        Ok(self.blobs.read(&found.blob, 0).await?)
+        let bytes = self.blobs.read(&found.blob, 0).await?;
+        Ok(whole::whole(bytes, found, 0))
     }
 }
 

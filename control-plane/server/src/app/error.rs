@@ -43,8 +43,17 @@ pub(crate) enum Error {
     #[error("{0}")]
     DataLoss(String),
     /// It may work later.
-    #[error("the server can not reach its database or object store, or it is busy; try again")]
+    #[error("the server can not reach its database, or it is busy; try again")]
     Unavailable(#[source] storage::Error),
+    /// The object store does not do it now.
+    #[error("{}", away(*why))]
+    StoreAway {
+        /// Why not.
+        why: storage::Away,
+        /// What the object store said.
+        #[source]
+        source: storage::Error,
+    },
     /// The database takes no changes; reading goes on.
     #[error("{why}, so nothing was changed; try again when that is mended")]
     Unwritable {
@@ -60,6 +69,19 @@ pub(crate) enum Error {
     /// A defect.
     #[error("internal error")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What the object store does, with the cure.
+const fn away(why: storage::Away) -> &'static str {
+    match why {
+        storage::Away::Unreachable => {
+            "the server can not reach its object store, or that has no room or is busy; try again"
+        }
+        storage::Away::Refusing => {
+            "the object store refuses what the server asks for; see to the server's credentials and their \
+             rights on the bucket, then try again"
+        }
+    }
 }
 
 /// One wrong field.
@@ -124,6 +146,7 @@ impl From<storage::Error> for Error {
             E::QuotaExceeded(text) => Self::LimitReached(text),
             E::RequestIdReused { .. } => Self::invalid("request_id", error.to_string()),
             E::Unavailable { .. } | E::CommitUnknown { .. } => Self::Unavailable(error),
+            E::StoreAway { why, .. } => Self::StoreAway { why, source: error },
             E::Unwritable { why, .. } => Self::Unwritable { why, source: error },
             E::UnknownSchema { .. } | E::Configuration { .. } | E::Internal { .. } => {
                 Self::Internal(error.into())

@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use muster_core::{execution::State, target::Target, timer};
 use muster_storage::{
+    Away,
     agent::Agent,
     attempt::{Attempt, Status},
+    blob::Trouble,
     execution::{Execution, MOST_COUNTED, Standing},
     project::Project,
 };
@@ -72,8 +74,13 @@ impl App {
         let now = self.clock.now();
         if execution.state() != State::Queued {
             let attempt = details.attempts.last();
+            let mut reasons = placed(&execution, attempt, now);
+            if !execution.state().is_terminal() {
+                let trouble = self.blobs.trouble();
+                reasons.splice(0..0, trouble.map(away));
+            }
             return Ok(Explanation {
-                reasons: placed(&execution, attempt, now),
+                reasons,
                 before: None,
                 agents: Vec::new(),
                 execution,
@@ -120,6 +127,29 @@ impl App {
         }
         None
     }
+}
+
+/// What holds up all whose logs and artifacts wait for the object store.
+fn away(trouble: Trouble) -> Reason {
+    let seconds = trouble.lasts.as_secs();
+    let (code, cure) = match trouble.why {
+        Away::Unreachable => (
+            "OBJECT_STORE_AWAY",
+            "nothing has to be done here when it is back",
+        ),
+        Away::Refusing => (
+            "OBJECT_STORE_REFUSES",
+            "see to the server's credentials and their rights on the bucket",
+        ),
+    };
+    reason(
+        code,
+        format!(
+            "{}, for {seconds} s now: its log and its artifacts wait for that, and it does not end \
+             before they are stored; {cure}",
+            trouble.why
+        ),
+    )
 }
 
 fn cordoned(message: &str) -> String {
@@ -256,6 +286,18 @@ fn placed(execution: &Execution, attempt: Option<&Attempt>, now: Timestamp) -> V
         };
         let code = if state.is_terminal() { "ENDED" } else { "TOLD" };
         reasons.push(reason(code, text));
+    }
+    let ended = attempt.is_some_and(|attempt| attempt.log_ended);
+    let deleted = execution.logs_delete_time.is_some();
+    if state.is_terminal() && ended && !deleted && !execution.log.complete {
+        let name = &execution.display_name;
+        reasons.push(reason(
+            "LOG_INCOMPLETE",
+            format!(
+                "its log is not complete: `muster events {name}` tells what was found, `muster logs \
+                 {name}` has what is there"
+            ),
+        ));
     }
     if let Some(deadline) = execution.deadline
         && let Some(due) = timer::due(&execution.lifecycle)

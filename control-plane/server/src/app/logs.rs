@@ -2,6 +2,7 @@
 //! without a hole that is not shown.
 
 mod begin;
+mod damage;
 mod deleted;
 mod grep;
 mod stored;
@@ -12,13 +13,15 @@ use std::{sync::Arc, time::Duration};
 use futures::StreamExt as _;
 use muster_core::id::{AttemptId, ExecutionId, ProjectId};
 use muster_proto::v1::{LogChunk, LogMatch};
-use muster_storage::execution::LogSummary;
+use muster_storage::{execution::LogSummary, log::Segment};
 use tokio::sync::{broadcast, mpsc};
 
 use super::{Access, App, Caller, Error, audit::Reading};
+use crate::link::segment;
 use grep::Matcher;
 use window::Cut;
 
+pub(crate) use damage::finding;
 pub(crate) use grep::Search;
 pub(crate) use stored::{fetch, groups};
 pub(crate) use window::{Window, count_lines, millis};
@@ -102,6 +105,11 @@ enum Stop {
     Gone,
     /// The caller has all that it wanted.
     Done,
+}
+
+/// Segments are gone that were there: replaced, deleted or lost.
+fn gone() -> Error {
+    Error::NotFound("the log is gone".to_owned())
 }
 
 impl App {
@@ -206,17 +214,37 @@ impl Reader {
         if !is_placed && !self.counts_lines() {
             return Ok(());
         }
-        let layout = self.app.store.logs(self.project).layout(attempt).await?;
-        if let Some(wanted) = self.tail {
-            let tail = begin::tail(&self.app, &layout, &self.window, wanted, &|| {
-                self.sender.is_closed()
-            })
-            .await?;
-            self.window.offset = self.window.offset.max(tail);
-        }
+        let layout = match self.tail {
+            Some(wanted) => self.find_tail(attempt, wanted).await?,
+            None => self.app.store.logs(self.project).layout(attempt).await?,
+        };
         let begin = begin::begin(&layout, &self.window);
         (self.at, self.lines) = (begin.at, begin.lines);
         Ok(())
+    }
+
+    /// Finds where the last lines begin; returns the segments of the log.
+    async fn find_tail(&mut self, attempt: AttemptId, wanted: i64) -> Result<Vec<Segment>, Error> {
+        let mut gone = 0;
+        loop {
+            let layout = self.app.store.logs(self.project).layout(attempt).await?;
+            let is_gone = || self.sender.is_closed();
+            let tail = begin::tail(&self.app, attempt, &layout, &self.window, wanted, &is_gone);
+            match tail.await? {
+                Ok(tail) => {
+                    self.window.offset = self.window.offset.max(tail);
+                    return Ok(layout);
+                }
+                Err((_, segment::Error::Gone)) if gone < MOST_GONE => {
+                    gone += 1;
+                    tokio::time::sleep(stored::AGAIN).await;
+                }
+                Err((segment, error)) => {
+                    self.refuse_deleted().await?;
+                    return Err(damage::error(&layout, &segment, &error));
+                }
+            }
+        }
     }
 
     const fn counts_lines(&self) -> bool {
@@ -232,9 +260,32 @@ impl Reader {
                     gone += 1;
                     tokio::time::sleep(stored::AGAIN).await;
                 }
+                Err(Error::NotFound(_)) => return Err(self.gone(attempt).await?),
                 ended => return ended,
             }
         }
+    }
+
+    /// What is told when the next bytes are in the index, and not in the object store.
+    async fn gone(&self, attempt: AttemptId) -> Result<Error, Error> {
+        self.refuse_deleted().await?;
+        let logs = self.app.store.logs(self.project);
+        let segments = logs.segments(attempt, self.at, 1).await?;
+        match segments.first() {
+            Some(segment) => self.damaged(attempt, segment, &segment::Error::Gone).await,
+            None => Ok(gone()),
+        }
+    }
+
+    /// What is told of a segment that is not what was stored.
+    async fn damaged(
+        &self,
+        attempt: AttemptId,
+        segment: &Segment,
+        error: &segment::Error,
+    ) -> Result<Error, Error> {
+        let layout = self.app.store.logs(self.project).layout(attempt).await?;
+        Ok(damage::error(&layout, segment, error))
     }
 
     /// Whether this reader has once caught up, and is too far behind now.
@@ -270,15 +321,22 @@ impl Reader {
                 self.skip(attempt).await?;
                 continue;
             }
-            let mut reads = stored::read(&self.app, segments);
+            let mut reads = stored::read(&self.app, attempt, segments);
             while let Some(read) = reads.next().await {
                 // One that selects or searches may send nothing for long.
                 if self.sender.is_closed() || self.app.link.drain.is_cancelled() {
                     return Ok(Err(Stop::Gone));
                 }
-                for chunk in read?.into_iter().flat_map(|(_, chunks)| chunks) {
-                    if let Err(stop) = self.chunk(chunk).await {
-                        return Ok(Err(stop));
+                for (segment, read) in read? {
+                    let chunks = match read {
+                        Ok(chunks) => chunks,
+                        Err(segment::Error::Gone) => return Err(gone()),
+                        Err(error) => return Err(self.damaged(attempt, &segment, &error).await?),
+                    };
+                    for chunk in chunks {
+                        if let Err(stop) = self.chunk(chunk).await {
+                            return Ok(Err(stop));
+                        }
                     }
                 }
             }

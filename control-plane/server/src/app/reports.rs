@@ -5,16 +5,22 @@ mod read;
 
 use std::sync::Arc;
 
+use futures::StreamExt as _;
 use muster_core::id::ArtifactId;
 use muster_storage::report::{self, Counts, Read, Report};
 
-use super::{Access, App, Caller, Error};
+use super::{
+    Access, App, Caller, Error,
+    whole::{self, Check},
+};
 use pipe::Pipe;
 
 /// Most reports that are read at once.
 pub(crate) const MOST_READING: usize = 2;
 /// Most tests of an execution and of all that it has started, over all of its reports.
 pub(crate) const MOST_RESULTS: u64 = 1_000_000;
+/// Longest report that is compared with what was collected, in bytes: none longer is read to its end.
+const MOST_CHECKED: i64 = 64 << 20;
 /// Pieces of a file that wait to be read.
 const AHEAD: usize = 4;
 
@@ -74,10 +80,19 @@ impl App {
             };
             return Ok(queue.keep_report(report.artifact, &[], &read).await?);
         };
-        let mut bytes = self.blobs.read(&file.blob, 0).await?;
+        let mut bytes = match self.blobs.read(&file.blob, 0).await {
+            Err(error) if error.is_not_found() => {
+                return self.keep_lost_report(report, whole::gone(&file)).await;
+            }
+            read => read?.fuse(),
+        };
+        let mut check = Check::new(&file, 0);
         let (sender, receiver) = tokio::sync::mpsc::channel(AHEAD);
         let reading = tokio::task::spawn_blocking(move || read::read(format, Pipe::new(receiver)));
-        while let Some(piece) = futures::StreamExt::next(&mut bytes).await {
+        while let Some(piece) = bytes.next().await {
+            if let Ok(piece) = &piece {
+                check.take(piece);
+            }
             // A reader that has seen enough wants no more.
             if sender.send(piece).await.is_err() {
                 break;
@@ -87,7 +102,33 @@ impl App {
         let (cases, read) = reading
             .await
             .map_err(|error| Error::Internal(error.into()))??;
+        // Of one that is too long for a report only its beginning was wanted.
+        if file.size <= MOST_CHECKED {
+            while let Some(piece) = bytes.next().await {
+                check.take(&piece?);
+            }
+            if let Some(wrong) = check.finish(&file) {
+                return self.keep_lost_report(report, wrong).await;
+            }
+        }
         match self.keep_report(report.artifact, cases, read).await {
+            Err(error) if error.is_not_found() => {}
+            kept => kept?,
+        }
+        self.execution_changed(report.execution);
+        Ok(())
+    }
+
+    /// Keeps that a report is not what was collected, so that none of its tests are listed.
+    async fn keep_lost_report(&self, report: &Report, wrong: String) -> Result<(), Error> {
+        let artifact = report.artifact;
+        tracing::error!(%artifact, wrong, "the object store has lost or changed a blob");
+        let read = Read {
+            broken: Some(wrong),
+            ..read::nothing()
+        };
+        match self.store.queue().keep_report(artifact, &[], &read).await {
+            // It was replaced, or deleted.
             Err(error) if error.is_not_found() => {}
             kept => kept?,
         }

@@ -113,7 +113,7 @@ impl ArtifactService for Api {
             .await?;
         let answers = pieces.map(|piece| match piece {
             Ok(data) => Ok(DownloadArtifactResponse { data }),
-            Err(error) => Err(Status::from(Error::from(error))),
+            Err(error) => Err(Status::from(error)),
         });
         Ok(Response::new(Box::pin(answers)))
     }

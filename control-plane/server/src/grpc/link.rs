@@ -171,7 +171,7 @@ impl AgentLinkService for Api {
             .await?;
         let answers = pieces.map(|piece| match piece {
             Ok(data) => Ok(ReadArchiveResponse { data }),
-            Err(error) => Err(Status::from(Error::from(error))),
+            Err(error) => Err(Status::from(error)),
         });
         Ok(Response::new(Box::pin(answers)))
     }

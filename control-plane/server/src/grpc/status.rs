@@ -2,7 +2,7 @@
 //! are `google.rpc` messages (AIP-193).
 
 use muster_proto::v1::refusal::Reason;
-use muster_storage::Unwritable;
+use muster_storage::{Away, Unwritable};
 use prost::Message;
 use tonic::{Code, Status};
 
@@ -75,6 +75,14 @@ impl From<Error> for Status {
             Error::Unavailable(source) => {
                 tracing::warn!(error = %chain(source), "a call could not be served");
                 (Code::Unavailable, "UNAVAILABLE")
+            }
+            Error::StoreAway { why, source } => {
+                tracing::warn!(error = %chain(source), "a call could not be served");
+                let reason = match why {
+                    Away::Unreachable => "OBJECT_STORE_AWAY",
+                    Away::Refusing => "OBJECT_STORE_REFUSES",
+                };
+                (Code::Unavailable, reason)
             }
             Error::Unwritable { why, source } => {
                 tracing::warn!(error = %chain(source), "a change could not be stored");

@@ -15,6 +15,7 @@ use muster_storage::{
     self as storage,
     attempt::Status,
     execution::LogSummary,
+    log::Segment,
     work::{Appended, DurableLog, NewSegment},
 };
 use sha2::{Digest as _, Sha256};
@@ -23,7 +24,7 @@ use super::{
     pace::Pace,
     segment::{self, Packing},
 };
-use crate::app::{App, Error, fetch_log, log_groups, log_millis};
+use crate::app::{App, Error, fetch_log, log_finding, log_groups, log_millis};
 
 /// Bytes at which a segment is written, when they come in less than its time.
 const SEGMENT: usize = 2 << 20;
@@ -64,6 +65,8 @@ pub(crate) struct Ingest {
     durable_digest: Sha256,
     /// Of all bytes that have arrived.
     digest: Sha256,
+    /// What was found damaged of what was stored before; that is in no digest.
+    damage: Option<String>,
 }
 
 impl Ingests {
@@ -169,7 +172,7 @@ impl Ingest {
         } else {
             Packing::Well
         };
-        let packed = segment::encode(&self.waiting, packing)
+        let packed = segment::encode(self.lease.attempt, &self.waiting, packing)
             .map_err(|error| Error::Internal(error.into()))?;
         let key = app.blobs.key(&format!("logs/{}", self.lease.attempt));
         let blob_size = i64::try_from(packed.len()).unwrap_or(i64::MAX);
@@ -274,7 +277,8 @@ impl App {
             drop(ingest);
             drop(self.link.ingests.remove(lease.attempt));
         }
-        let digest = self
+        // Where something is damaged the log goes on; its end finds that it is not complete.
+        let (digest, damage) = self
             .stored_digest(attempt.project, lease.attempt, attempt.log_offset)
             .await?;
         let ingest = Ingest {
@@ -289,34 +293,64 @@ impl App {
             waiting_bytes: 0,
             durable_digest: digest.clone(),
             digest,
+            damage,
         };
         Ok((self.link.ingests.put(lease.attempt, ingest), pace))
     }
 
-    /// The SHA-256 of what is stored below an offset.
+    /// The SHA-256 of what is stored below an offset. What is not what was stored is not in it, and the
+    /// first such bytes are told.
     async fn stored_digest(
         &self,
         project: ProjectId,
         attempt: AttemptId,
         below: i64,
-    ) -> Result<Sha256, Error> {
+    ) -> Result<(Sha256, Option<String>), Error> {
         let mut digest = Sha256::new();
+        let mut damage = None;
         let mut at = 0;
-        while at < below {
+        'log: while at < below {
             let segments = self.store.logs(project).segments(attempt, at, PAGE).await?;
             if segments.is_empty() {
                 break;
             }
             for group in log_groups(segments) {
-                for (stored, chunks) in fetch_log(self, group).await? {
-                    for chunk in chunks {
-                        digest.update(&chunk.data);
+                for (stored, read) in fetch_log(self, attempt, group).await? {
+                    match read {
+                        Ok(chunks) => {
+                            for chunk in chunks {
+                                digest.update(&chunk.data);
+                            }
+                        }
+                        Err(segment::Error::Gone)
+                            if !self.is_part_of_log(project, attempt, &stored).await? =>
+                        {
+                            continue 'log;
+                        }
+                        Err(error) => {
+                            damage = damage.or_else(|| Some(log_finding(&stored, &error)));
+                        }
                     }
                     at = stored.end;
                 }
             }
         }
-        Ok(digest)
+        if let Some(finding) = &damage {
+            tracing::error!(%attempt, finding, "the object store has lost or changed a part of a log");
+        }
+        Ok((digest, damage))
+    }
+
+    /// Whether a segment whose blob is gone is one of the log still, and was not replaced.
+    pub(super) async fn is_part_of_log(
+        &self,
+        project: ProjectId,
+        attempt: AttemptId,
+        segment: &Segment,
+    ) -> Result<bool, Error> {
+        let logs = self.store.logs(project);
+        let now = logs.segments(attempt, segment.start, 1).await?;
+        Ok(now.first().is_some_and(|now| now.blob == segment.blob))
     }
 
     /// Makes durable what waits of a log, if this process takes it in. Returns the log, if this
@@ -372,12 +406,13 @@ impl App {
         let known = match self.link.ingests.get(attempt) {
             Some(known) => {
                 let ingest = known.lock().await;
-                (ingest.durable == durable).then(|| ingest.durable_digest.clone())
+                (ingest.durable == durable)
+                    .then(|| (ingest.durable_digest.clone(), ingest.damage.clone()))
             }
             None => None,
         };
-        let digest = match known {
-            Some(digest) => digest,
+        let (digest, damage) = match known {
+            Some(known) => known,
             None => self.stored_digest(stored.project, attempt, durable).await?,
         };
         let own = hexadecimal(&digest.finalize());
@@ -396,7 +431,11 @@ impl App {
         if stored.told_log.is_some() && !summary.complete {
             tracing::warn!(%attempt, durable, "the log is not complete");
         }
-        let execution = self.store.queue().finish_log(attempt, &summary).await?;
+        let queue = self.store.queue();
+        let execution = queue.finish_log(attempt, &summary).await?;
+        if let Some(finding) = damage {
+            queue.spoil_log(attempt, &finding).await?;
+        }
         self.log_ended(attempt, execution.id);
         Ok(())
     }

@@ -20,7 +20,7 @@ use super::{
     ingest::{self, hexadecimal},
     segment::{self, Packing},
 };
-use crate::app::{App, Error, log_millis};
+use crate::app::{App, Error, log_finding, log_millis};
 
 /// Segments that are read ahead.
 const AHEAD: usize = 8;
@@ -29,6 +29,7 @@ const SEGMENT: usize = 512 << 10;
 
 /// An object that is being written.
 struct Seal {
+    attempt: AttemptId,
     writer: BlobWriter,
     key: String,
     written: i64,
@@ -55,8 +56,8 @@ impl App {
     /// # Errors
     ///
     /// When the store or the database fails, or a segment is damaged; the log is read from its
-    /// segments then, as before.
-    pub(crate) async fn seal_log(&self, attempt: AttemptId) -> Result<(), Error> {
+    /// segments then, as before. One that is damaged does not count as complete any more.
+    pub(crate) async fn seal_log(self: &Arc<Self>, attempt: AttemptId) -> Result<(), Error> {
         // A few at a time: it reads and writes all of a log.
         let Ok(_turn) = self.link.sealing.acquire().await else {
             return Ok(());
@@ -69,6 +70,7 @@ impl App {
         }
         let key = self.blobs.key(&format!("logs/{attempt}"));
         let mut seal = Seal {
+            attempt,
             writer: self.blobs.writer(&key),
             key,
             written: 0,
@@ -79,21 +81,42 @@ impl App {
         };
         let mut parts = futures::stream::iter(layout)
             .map(async |part| {
-                let packed = self.blobs.get(&part.blob).await?;
-                Ok::<_, Error>((part, packed))
+                let packed = self.blobs.get(&part.blob).await.map_err(Error::from);
+                (part, packed)
             })
             .buffered(AHEAD);
-        while let Some(read) = parts.next().await {
-            let (part, packed) = read?;
-            seal.take(part, &packed).await?;
+        while let Some((part, packed)) = parts.next().await {
+            let damage = match packed {
+                Ok(packed) => seal.take(&part, &packed).await?.err(),
+                Err(Error::NotFound(gone)) => {
+                    if !self.is_part_of_log(stored.project, attempt, &part).await? {
+                        return Err(Error::NotFound(gone));
+                    }
+                    Some(segment::Error::Gone)
+                }
+                Err(error) => return Err(error),
+            };
+            if let Some(error) = damage {
+                return Err(self
+                    .log_damaged(attempt, log_finding(&part, &error))
+                    .await?);
+            }
         }
         drop(parts);
         let new = seal.finish().await?;
-        let told = stored.told_log.filter(|_| stored.log_complete);
-        if told.is_some_and(|told| told.sha256 != new.sha256) {
+        let is_told = stored
+            .told_log
+            .as_ref()
+            .is_some_and(|told| told.size == stored.log_offset && told.sha256 == new.sha256);
+        if stored.log_complete && !is_told {
             ingest::drop_blob(self, &new.blob).await;
-            let text = format!("what is stored of the log of {attempt} is not what was received");
-            return Err(Error::Internal(text.into()));
+            let finding = "the log is not what was stored: it has another SHA-256 than the one that the \
+                           conductor computed";
+            return Err(self.log_damaged(attempt, finding.to_owned()).await?);
+        }
+        if is_told && !stored.log_complete {
+            // What was found damaged before is whole: the object store has it again.
+            self.finish_log(attempt).await?;
         }
         match self.store.queue().seal_log(attempt, &new).await? {
             Sealed::Stored { discard } => {
@@ -105,12 +128,31 @@ impl App {
         }
         Ok(())
     }
+
+    /// Keeps that a log is not what was stored, for those who read it; returns it as an error.
+    async fn log_damaged(
+        self: &Arc<Self>,
+        attempt: AttemptId,
+        finding: String,
+    ) -> Result<Error, Error> {
+        if let Some(spoilt) = self.store.queue().spoil_log(attempt, &finding).await? {
+            self.execution_changed(spoilt.id);
+        }
+        Ok(Error::DataLoss(finding))
+    }
 }
 
 impl Seal {
-    /// Takes the next segment.
-    async fn take(&mut self, part: Segment, packed: &Bytes) -> Result<(), Error> {
-        let chunks = segment::decode(packed).map_err(|error| Error::Internal(error.into()))?;
+    /// Takes the next segment, unless it is not what was stored.
+    async fn take(
+        &mut self,
+        part: &Segment,
+        packed: &Bytes,
+    ) -> Result<Result<(), segment::Error>, Error> {
+        let chunks = match segment::decode(self.attempt, part.start..part.end, packed) {
+            Ok(chunks) => chunks,
+            Err(error) => return Ok(Err(error)),
+        };
         for chunk in &chunks {
             self.digest.update(&chunk.data);
         }
@@ -130,7 +172,7 @@ impl Seal {
                 self.flush().await?;
             }
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     async fn flush(&mut self) -> Result<(), Error> {
@@ -144,8 +186,9 @@ impl Seal {
 
     async fn write(&mut self, chunks: Vec<LogChunk>) -> Result<(), Error> {
         // Long work, beside the threads that serve calls.
+        let attempt = self.attempt;
         let (chunks, packed) = tokio::task::spawn_blocking(move || {
-            let packed = segment::encode(&chunks, Packing::Well);
+            let packed = segment::encode(attempt, &chunks, Packing::Well);
             (chunks, packed)
         })
         .await

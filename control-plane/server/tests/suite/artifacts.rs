@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use muster_proto::v1::{
-    ArtifactFooter, ArtifactHeader, Assignment, GetArtifactRequest, ListArtifactsRequest,
-    ListArtifactsResponse, UploadArtifactRequest, attempt_report::Phase, execution::State,
-    upload_artifact_request::Part,
+    ArtifactFooter, ArtifactHeader, Assignment, DownloadArtifactRequest, GetArtifactRequest,
+    ListArtifactsRequest, ListArtifactsResponse, ListReportsRequest, Report, UploadArtifactRequest,
+    attempt_report::Phase, execution::State, report, upload_artifact_request::Part,
 };
+use sqlx::{Connection as _, Executor as _};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status};
 
 use super::{
     agent::{Agent, sha256},
@@ -191,4 +193,154 @@ async fn what_is_too_long_is_refused_with_the_limit_and_named_as_missing() {
     let paths: Vec<&str> = listed.artifacts.iter().map(|a| a.path.as_str()).collect();
     assert_eq!(paths, ["first", "third"]);
     fixture.server.stop().await;
+}
+
+/// What comes of an artifact from an offset on, and how that ends.
+async fn download(clients: &mut Clients, name: &str, offset: i64) -> (Vec<u8>, Result<(), Status>) {
+    let request = DownloadArtifactRequest {
+        name: name.to_owned(),
+        offset,
+    };
+    let mut all = Vec::new();
+    let mut stream = match clients.artifacts.download_artifact(request).await {
+        Ok(stream) => stream.into_inner(),
+        Err(refused) => return (all, Err(refused)),
+    };
+    loop {
+        match stream.message().await {
+            Ok(Some(piece)) => all.extend_from_slice(&piece.data),
+            Ok(None) => return (all, Ok(())),
+            Err(broken) => return (all, Err(broken)),
+        }
+    }
+}
+
+/// The only blob of these bytes.
+fn blob(fixture: &Fixture, content: &[u8]) -> std::path::PathBuf {
+    let mut folders = vec![fixture.dir.path().join("blobs")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false if std::fs::read(&path).expect("a file") == content => return path,
+                false => {}
+            }
+        }
+    }
+    panic!("it is nowhere");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_of_a_blob_that_is_not_what_was_collected_ends_with_data_loss() {
+    let fixture = Fixture::start().await;
+    let mut admin = fixture.admin().await;
+    let token = fixture.agent("east").await;
+    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
+    admin.create(run()).await;
+    let work = agent.work().await;
+    agent.report(&work, Phase::Running).await;
+    let content: Vec<u8> = (0..700_000_u32).map(|n| n.to_le_bytes()[1]).collect();
+    let stored = agent.artifact(&work, "a.bin", &content, sha256(&content));
+    let name = stored.await.expect("it is stored").name;
+    assert_eq!(download(&mut admin, &name, 0).await.0, content);
+    let (part, ended) = download(&mut admin, &name, 600_000).await;
+    assert!(ended.is_ok() && part == content[600_000..], "{ended:?}");
+
+    let blob = blob(&fixture, &content);
+    let mut flipped = content.clone();
+    flipped[300_000] ^= 4;
+    let mut longer = content.clone();
+    longer.push(0);
+    for (how, damaged) in [
+        ("flipped", flipped),
+        ("shorter", content[..content.len() - 1].to_vec()),
+        ("longer", longer),
+        ("empty", Vec::new()),
+    ] {
+        std::fs::write(&blob, damaged).expect("damaged");
+        let (_, broken) = download(&mut admin, &name, 0).await;
+        let broken = broken.expect_err(how);
+        assert_eq!(broken.code(), Code::DataLoss, "{how}: {broken:?}");
+        let words = "what is stored of artifact 'a.bin' is not what was collected";
+        assert!(broken.message().starts_with(words), "{how}: {broken:?}");
+        // Of a part nobody knows the digest; its length is known.
+        let (_, part) = download(&mut admin, &name, 600_000).await;
+        assert_eq!(part.is_err(), how != "flipped", "{how}: {part:?}");
+    }
+    std::fs::remove_file(&blob).expect("lost");
+    let (_, broken) = download(&mut admin, &name, 0).await;
+    let broken = broken.expect_err("it is gone");
+    assert_eq!(broken.code(), Code::DataLoss, "{broken:?}");
+    assert!(
+        broken.message().contains("gone from the object store"),
+        "{broken:?}"
+    );
+    fixture.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_that_is_not_what_was_collected_is_broken_and_says_so() {
+    let mut fixture = Fixture::start().await;
+    let mut admin = fixture.admin().await;
+    let token = fixture.agent("east").await;
+    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
+    let made = admin.create(run()).await;
+    let work = agent.work().await;
+    agent.report(&work, Phase::Running).await;
+    let good = "<testsuite name='a'><testcase classname='m' name='sum'/></testsuite>";
+    let stored = agent.artifact(&work, "a.xml", good.as_bytes(), sha256(good.as_bytes()));
+    stored.await.expect("it is stored");
+    let request = ListReportsRequest {
+        parent: made.name,
+        ..ListReportsRequest::default()
+    };
+    let first = until_read(&mut admin, &request).await;
+    assert_eq!(first.state(), report::State::Read, "{first:?}");
+
+    let blob = blob(&fixture, good.as_bytes());
+    let url = format!("sqlite://{}/muster.db", fixture.dir.path().display());
+    for (how, damaged) in [
+        ("another test", Some(good.replace("sum", "min"))),
+        ("no XML any more", Some(good.replace('>', "]"))),
+        ("shorter", Some(good.replace("</testsuite>", ""))),
+        ("gone", None),
+    ] {
+        match damaged {
+            Some(text) => std::fs::write(&blob, text).expect("damaged"),
+            None => std::fs::remove_file(&blob).expect("lost"),
+        }
+        // It is read again, as after a crash.
+        let mut db = sqlx::SqliteConnection::connect(&url).await.expect("SQLite");
+        db.execute("update reports set state = 'pending', message = ''")
+            .await
+            .expect("it is set");
+        db.close().await.expect("it is closed");
+        fixture = fixture.restart().await;
+        admin = fixture.admin().await;
+        let told = until_read(&mut admin, &request).await;
+        assert_eq!(told.state(), report::State::Broken, "{how}: {told:?}");
+        let words = "what is stored of artifact 'a.xml' is not what was collected";
+        let gone = "what was stored of artifact 'a.xml' is gone from the object store";
+        let expected = if how == "gone" { gone } else { words };
+        assert!(told.message.starts_with(expected), "{how}: {told:?}");
+    }
+    fixture.server.stop().await;
+}
+
+/// The only report, once it is read.
+async fn until_read(clients: &mut Clients, request: &ListReportsRequest) -> Report {
+    let read = async {
+        loop {
+            let listed = clients.tests.list_reports(request.clone()).await;
+            let mut all = listed.expect("a list").into_inner().reports;
+            match all.pop() {
+                Some(report) if report.state() != report::State::Pending => return report,
+                _ => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, read)
+        .await
+        .expect("it is read")
 }

@@ -3,10 +3,10 @@
 use std::{ops::Range, path::Path, time::Duration};
 
 use muster_proto::v1::{
-    Assignment, Execution, LogChunk, LogMatch, LogSkip, ReadLogRequest, StreamLogRequest,
-    attempt_report::Phase, log_chunk::Stream, read_log_response::Item,
+    Assignment, Execution, ExplainExecutionRequest, LogChunk, LogMatch, LogSkip, ReadLogRequest,
+    StreamLogRequest, attempt_report::Phase, log_chunk::Stream, read_log_response::Item,
 };
-use tonic::Code;
+use tonic::{Code, Status};
 
 use super::{
     agent::{Agent, sha256},
@@ -316,27 +316,254 @@ async fn every_part_of_a_log_is_the_same_while_it_is_open_and_when_it_is_one_obj
     fixture.server.stop().await;
 }
 
+/// Reads until the log can not be read: what came before, and what was told.
+async fn broken(clients: &mut Clients, request: &ReadLogRequest) -> (String, Status) {
+    let stream = clients.logs.read_log(request.clone()).await;
+    let mut stream = stream.expect("it is there").into_inner();
+    let mut all = Vec::new();
+    loop {
+        match stream.message().await {
+            Ok(Some(answer)) => match answer.item.expect("something") {
+                Item::Chunk(chunk) => all.extend_from_slice(&chunk.data),
+                other => panic!("{other:?}"),
+            },
+            Ok(None) => panic!("the damage is not seen"),
+            Err(told) => return (String::from_utf8(all).expect("text"), told),
+        }
+    }
+}
+
+/// The lines of a range that a message tells, as `--lines FIRST:` or `--lines :LAST`.
+fn told_lines(message: &str, side: &str) -> i64 {
+    let ranges = message.split("--lines ").skip(1);
+    let ranges = ranges.filter_map(|rest| rest.split('`').next());
+    let numbers = ranges.filter_map(|range| match side {
+        "behind" => range.strip_suffix(':'),
+        _ => range.strip_prefix(':'),
+    });
+    let mut numbers = numbers.map(|number| number.parse().expect("a number"));
+    numbers
+        .next()
+        .unwrap_or_else(|| panic!("{side}: {message}"))
+}
+
+/// Reads a log of which something in the middle is damaged, and what is around that.
+async fn around_the_damage(clients: &mut Clients, name: &str, how: &str) {
+    let all = ReadLogRequest {
+        name: name.to_owned(),
+        ..ReadLogRequest::default()
+    };
+    let (came, told) = broken(clients, &all).await;
+    assert_eq!(told.code(), Code::DataLoss, "{how}: {told:?}");
+    let place = format!("bytes {}–", came.len());
+    assert!(told.message().starts_with(&place), "{how}: {told:?}");
+    let whole = lines(1..=LINES);
+    assert!(whole.starts_with(&came), "{how}: other bytes came");
+    let last = told_lines(told.message(), "before");
+    let before = ReadLogRequest {
+        last_line: last,
+        ..all.clone()
+    };
+    let last = usize::try_from(last).expect("small");
+    assert!(text(clients, &before).await == lines(1..=last), "{how}");
+    let first = told_lines(told.message(), "behind");
+    let behind = ReadLogRequest {
+        first_line: first,
+        ..all.clone()
+    };
+    let first = usize::try_from(first).expect("small");
+    assert!(
+        text(clients, &behind).await == lines(first..=LINES),
+        "{how}"
+    );
+    let tail = ReadLogRequest {
+        tail_lines: Some(100),
+        ..all.clone()
+    };
+    assert_eq!(
+        text(clients, &tail).await,
+        lines(LINES - 99..=LINES),
+        "{how}"
+    );
+    // A search and a tail that come to it do not pass over it.
+    let search = ReadLogRequest {
+        grep: "no such line".to_owned(),
+        ..all.clone()
+    };
+    let (_, told) = broken(clients, &search).await;
+    assert_eq!(told.code(), Code::DataLoss, "{how}: {told:?}");
+    let tail = ReadLogRequest {
+        tail_lines: Some(i64::try_from(LINES).expect("small") - 1),
+        step: "s1".to_owned(),
+        ..all
+    };
+    let (_, told) = broken(clients, &tail).await;
+    assert_eq!(told.code(), Code::DataLoss, "{how}: {told:?}");
+}
+
+/// Ways in which a file may not be what was stored. The place of a bit is in its middle.
+fn damages(good: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let mut flipped = good.to_vec();
+    flipped[good.len() / 2] ^= 0x10;
+    vec![
+        ("a bit has flipped", flipped),
+        ("it is cut off", good[..good.len() / 2].to_vec()),
+        ("it is empty", Vec::new()),
+        ("it is nothing of the kind", vec![b'x'; good.len()]),
+    ]
+}
+
+/// Waits until it is told that a log is damaged, and tells what is told.
+async fn told_damage(clients: &mut Clients, name: &str) -> String {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let mut found = clients.get(name).await;
+        if let Some(warning) = found.warnings.pop() {
+            assert!(!found.log.expect("a log").complete);
+            assert_eq!(found.warnings, Vec::<String>::new());
+            return warning;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "it is not told");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_log_with_a_damaged_segment_is_not_sealed_and_what_is_left_of_it_can_be_read() {
+async fn a_log_that_is_damaged_while_it_is_open_is_told_and_never_complete() {
     let (fixture, mut admin, mut agent, made, work) = running().await;
     let chunks = chunks();
-    send(&mut agent.clients, &work, &chunks[..100]).await;
-    let first = files(&fixture, &work.attempt);
-    send(&mut agent.clients, &work, &chunks[100..]).await;
-    let before = files(&fixture, &work.attempt).len();
-    let damaged = first.first().expect("a segment");
-    std::fs::write(damaged, b"MLS1 nothing of the kind").expect("it is written");
+    // The same log of another attempt, with segments of the same bytes.
+    admin.create(run()).await;
+    let other = agent.work().await;
+    agent.report(&other, Phase::Running).await;
+    let parts = [&chunks[..5000], &chunks[5000..10_000], &chunks[10_000..]];
+    let mut segments: [Vec<std::path::PathBuf>; 2] = [Vec::new(), Vec::new()];
+    for part in parts {
+        for (work, segments) in [&work, &other].into_iter().zip(&mut segments) {
+            send(&mut agent.clients, work, part).await;
+            let new = files(&fixture, &work.attempt);
+            let new = new.into_iter().filter(|file| !segments.contains(file));
+            let new: Vec<_> = new.collect();
+            segments.extend(new);
+        }
+    }
+    let [own, others] = segments;
+    let middle = &own[1];
+    let good = std::fs::read(middle).expect("it is there");
+    let file = |path: &std::path::PathBuf| std::fs::read(path).expect("it is there");
+    let mut all = damages(&good);
+    all.push(("it is another part", file(&own[2])));
+    all.push(("it is of another log", file(&others[1])));
+    for (how, damaged) in &all {
+        std::fs::write(middle, damaged).expect("it is written");
+        around_the_damage(&mut admin, &made.name, how).await;
+    }
+    std::fs::remove_file(middle).expect("it is removed");
+    around_the_damage(&mut admin, &made.name, "it is gone").await;
+    std::fs::write(middle, &all[0].1).expect("it is written");
     agent.complete(&work, &bytes(&chunks)).await;
-    admin.finished(&made.name).await;
-    // Long enough for a sealing that goes wrong: it is tried at once.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(files(&fixture, &work.attempt).len(), before);
-    let request = ReadLogRequest {
-        name: made.name,
+    // What is in memory is whole; sealing reads what is stored.
+    let warning = told_damage(&mut admin, &made.name).await;
+    assert!(
+        warning.contains("of the log are not what was stored: the segment is damaged"),
+        "{warning}"
+    );
+    let explained = admin
+        .executions
+        .explain_execution(ExplainExecutionRequest {
+            name: made.name.clone(),
+        })
+        .await;
+    let hindrances = explained.expect("it is explained").into_inner().hindrances;
+    let mut reasons = hindrances.iter().map(|told| told.reason.as_str());
+    assert!(reasons.any(|it| it == "LOG_INCOMPLETE"), "{hindrances:?}");
+    assert_eq!(files(&fixture, &work.attempt).len(), own.len());
+    let end = ReadLogRequest {
+        name: made.name.clone(),
         first_line: 19_000,
         ..ReadLogRequest::default()
     };
-    assert_eq!(text(&mut admin, &request).await, lines(19_000..=LINES));
+    let Some(Item::End(end)) = read(&mut admin, &end).await.pop() else {
+        panic!("the log has no end");
+    };
+    assert!(!end.complete);
+    around_the_damage(&mut admin, &made.name, "it has ended").await;
+    // The object store has it again: the next look finds it whole.
+    std::fs::write(middle, good).expect("it is written");
+    drop((agent, admin));
+    let fixture = fixture.restart().await;
+    let mut admin = fixture.admin().await;
+    one_file(&fixture, &work.attempt).await;
+    let mended = admin.get(&made.name).await;
+    assert!(mended.log.expect("a log").complete);
+    let all = ReadLogRequest {
+        name: made.name,
+        ..ReadLogRequest::default()
+    };
+    assert!(text(&mut admin, &all).await == lines(1..=LINES));
+    fixture.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sealed_log_that_is_damaged_is_told_and_what_is_around_it_can_be_read() {
+    let (fixture, mut admin, mut agent, made, work) = running().await;
+    let chunks = chunks();
+    for part in chunks.chunks(LINES / 4) {
+        send(&mut agent.clients, &work, part).await;
+    }
+    agent.complete(&work, &bytes(&chunks)).await;
+    admin.finished(&made.name).await;
+    one_file(&fixture, &work.attempt).await;
+    let object = files(&fixture, &work.attempt).pop().expect("an object");
+    let good = std::fs::read(&object).expect("it is there");
+    let mut flipped = good.clone();
+    flipped[good.len() / 2] ^= 0x10;
+    std::fs::write(&object, &flipped).expect("it is written");
+    around_the_damage(&mut admin, &made.name, "a bit has flipped").await;
+    let all = ReadLogRequest {
+        name: made.name.clone(),
+        ..ReadLogRequest::default()
+    };
+    for (how, damaged) in damages(&good) {
+        std::fs::write(&object, damaged).expect("it is written");
+        let (came, told) = broken(&mut admin, &all).await;
+        assert_eq!(told.code(), Code::DataLoss, "{how}: {told:?}");
+        assert!(lines(1..=LINES).starts_with(&came), "{how}");
+    }
+    std::fs::remove_file(&object).expect("it is removed");
+    let (_, told) = broken(&mut admin, &all).await;
+    assert_eq!(told.code(), Code::DataLoss, "{told:?}");
+    std::fs::write(&object, good).expect("it is written");
+    assert!(text(&mut admin, &all).await == lines(1..=LINES));
+    fixture.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_goes_on_over_what_was_damaged_before_another_server_takes_it() {
+    let fixture = Fixture::start().await;
+    let token = fixture.agent("east").await;
+    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
+    let made = fixture.admin().await.create(run()).await;
+    let work = agent.work().await;
+    agent.report(&work, Phase::Running).await;
+    let chunks = chunks();
+    let (first, second) = chunks.split_at(LINES / 2);
+    send(&mut agent.clients, &work, first).await;
+    let stored = files(&fixture, &work.attempt).pop().expect("a segment");
+    let (_, damaged) = damages(&std::fs::read(&stored).expect("it is there")).remove(0);
+    std::fs::write(&stored, damaged).expect("it is written");
+    drop(agent);
+    let fixture = fixture.restart().await;
+    let mut admin = fixture.admin().await;
+    let held = Agent::held(&[&work]);
+    let (mut agent, welcome) = Agent::connect(&fixture, &token, held).await;
+    let mut last = agent.report_of(&work, Phase::Running);
+    last.sequence = welcome.orders[0].sequence;
+    agent.send_report(last).await;
+    send(&mut agent.clients, &work, second).await;
+    agent.complete(&work, &bytes(&chunks)).await;
+    let warning = told_damage(&mut admin, &made.name).await;
+    assert!(warning.starts_with("bytes 0–"), "{warning}");
     fixture.server.stop().await;
 }
 

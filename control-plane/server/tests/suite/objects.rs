@@ -1,4 +1,4 @@
-//! An object store that is slow or away: each run waits for its own log, and for nobody else's. Runs
+//! An object store that is slow, away or answers errors: each run waits for its own log, and for nobody else's. Runs
 //! where `MUSTER_TEST_S3` is a URL for `Blobs`, with `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`;
 //! with `MUSTER_TEST_REQUIRE_SERVERS=1` it fails where that is not set.
 
@@ -8,7 +8,8 @@ use std::{
 };
 
 use muster_proto::v1::{
-    Assignment, LogChunk, RenewLeases, StreamLogRequest, StreamLogResponse, attempt_report::Phase,
+    Assignment, DownloadArtifactRequest, ExplainExecutionRequest, LogChunk, RenewLeases,
+    StreamLogRequest, StreamLogResponse, UploadArtifactResponse, attempt_report::Phase,
     execution::State, link_request::Message, link_response,
 };
 use muster_tests::{
@@ -21,7 +22,7 @@ use tonic::{Code, Streaming};
 
 use super::{
     agent::{Agent, sha256},
-    fixture::{Fixture, run},
+    fixture::{Clients, Fixture, run},
     home::options,
     link::read_log,
 };
@@ -282,5 +283,162 @@ async fn a_slow_store_makes_logs_late_and_neither_short_nor_leases_lost() {
         assert_eq!((done.state(), done.attempts.len()), (State::Passed, 1));
         assert!(done.log.expect("a log").complete);
     }
+    fixture.server.stop().await;
+}
+
+/// Stores an artifact, however often that takes.
+async fn store(
+    agent: &mut Agent,
+    work: &Assignment,
+    path: &str,
+    data: &[u8],
+) -> UploadArtifactResponse {
+    let begun = Instant::now();
+    loop {
+        match agent.artifact(work, path, data, sha256(data)).await {
+            Ok(stored) => return stored,
+            Err(refused) => assert!(begun.elapsed() < PATIENCE, "{refused:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn download(clients: &mut Clients, name: &str) -> Vec<u8> {
+    let request = DownloadArtifactRequest {
+        name: name.to_owned(),
+        ..DownloadArtifactRequest::default()
+    };
+    let stream = clients.artifacts.download_artifact(request).await;
+    let mut stream = stream.expect("it is there").into_inner();
+    let mut all = Vec::new();
+    while let Some(piece) = stream.message().await.expect("it is whole") {
+        all.extend_from_slice(&piece.data);
+    }
+    all
+}
+
+/// The codes of what holds an execution up.
+async fn hindrances(clients: &mut Clients, name: &str) -> Vec<String> {
+    let request = ExplainExecutionRequest {
+        name: name.to_owned(),
+    };
+    let explained = clients.executions.explain_execution(request).await;
+    let told = explained.expect("it is explained").into_inner().hindrances;
+    told.into_iter().map(|told| told.reason).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_answers_errors_is_told_and_all_comes_whole_after() {
+    let Some((proxy, fixture)) = behind_a_wire().await else {
+        return;
+    };
+    let mut admin = fixture.admin().await;
+    let token = fixture.agent("east").await;
+    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
+    // More than one part of a multipart upload.
+    let file: Vec<u8> = (0..6_000_000_u32).map(|n| (n % 251) as u8).collect();
+    for (status, reason, words) in [
+        (503, "OBJECT_STORE_AWAY", "can not reach its object store"),
+        (500, "OBJECT_STORE_AWAY", "can not reach its object store"),
+        (403, "OBJECT_STORE_REFUSES", "the object store refuses"),
+    ] {
+        let made = admin.create(run()).await;
+        let work = agent.work().await;
+        agent.report(&work, Phase::Running).await;
+        assert_eq!(hindrances(&mut admin, &made.name).await, [""; 0]);
+        let text: Vec<u8> = (0..900_000_u32).map(|n| (n % 241) as u8).collect();
+        let before = agent.log(&work, 0, &text[..300_000]).await;
+        assert_eq!(before.expect("it is stored"), 300_000);
+
+        let answers = proxy.answers();
+        proxy.set(Wire::Answer(status));
+        let mut log = OpenLog::open(&mut agent, &work, 300_000).await;
+        for data in text[300_000..600_000].chunks(50_000) {
+            log.send(data).await;
+        }
+        assert_eq!(log.durable().await, None, "{status}: it is not stored");
+        for (path, data) in [("small", &file[..1000]), ("large", &file)] {
+            let refused = agent.artifact(&work, path, data, sha256(data)).await;
+            let refused = refused.expect_err("it is not stored");
+            assert_eq!(refused.code(), Code::Unavailable, "{status}: {refused:?}");
+            assert!(refused.message().contains(words), "{status}: {refused:?}");
+            let details = String::from_utf8_lossy(refused.details()).into_owned();
+            assert!(details.contains(reason), "{status}: {details}");
+            renew(&mut agent, &[&work]).await;
+        }
+        agent.report(&work, Phase::Finishing).await;
+        let found = admin.get(&made.name).await;
+        assert_eq!(found.state(), State::Finishing, "{status}");
+        let told = hindrances(&mut admin, &made.name).await;
+        assert_eq!(told, [reason], "{status}");
+        assert!(proxy.answers() > answers, "{status}: nobody asked");
+
+        proxy.set(Wire::Whole);
+        for (path, data) in [("small", &file[..1000]), ("large", &file)] {
+            let stored = store(&mut agent, &work, path, data).await;
+            assert!(download(&mut admin, &stored.name).await == data, "{status}");
+        }
+        let after = agent.log(&work, 300_000, &text[300_000..]).await;
+        assert_eq!(after.expect("it is stored"), 900_000);
+        assert_eq!(hindrances(&mut admin, &made.name).await, [""; 0]);
+        agent.complete(&work, &text).await;
+        let done = admin.finished(&made.name).await;
+        assert_eq!((done.state(), done.attempts.len()), (State::Passed, 1));
+        let (log, complete) = read_log(&mut admin, &made.name, false).await;
+        assert_eq!((sha256(&log), complete), (sha256(&text), Some(true)));
+    }
+    fixture.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_while_a_large_file_is_written_loses_nothing_of_it() {
+    let Some((proxy, fixture)) = behind_a_wire().await else {
+        return;
+    };
+    let mut admin = fixture.admin().await;
+    let token = fixture.agent("east").await;
+    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
+    admin.create(run()).await;
+    let work = agent.work().await;
+    agent.report(&work, Phase::Running).await;
+    let file: Vec<u8> = (0..30_000_000_u32).map(|n| (n % 251) as u8).collect();
+    let failing = async {
+        // Parts are on their way; what answers errors for less than the tries last is not seen at all.
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            proxy.set(Wire::Answer(503));
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            proxy.set(Wire::Whole);
+        }
+    };
+    let sending = store(&mut agent, &work, "large", &file);
+    let (stored, ()) = tokio::join!(sending, failing);
+    assert!(download(&mut admin, &stored.name).await == file);
+    fixture.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_store_makes_artifacts_late_and_they_are_whole() {
+    let Some((proxy, fixture)) = behind_a_wire().await else {
+        return;
+    };
+    let mut admin = fixture.admin().await;
+    let token = fixture.agent("east").await;
+    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
+    admin.create(run()).await;
+    let work = agent.work().await;
+    agent.report(&work, Phase::Running).await;
+    let file: Vec<u8> = (0..6_000_000_u32).map(|n| (n % 251) as u8).collect();
+    // A piece of the wire at a time: some hundred of them for the file, each way.
+    proxy.set(Wire::Slow(Duration::from_millis(40)));
+    let begun = Instant::now();
+    let stored = agent.artifact(&work, "large", &file, sha256(&file)).await;
+    let stored = stored.expect("it is late, and stored");
+    let uploaded = begun.elapsed();
+    assert!(uploaded > Duration::from_secs(1), "{uploaded:?}");
+    let begun = Instant::now();
+    assert!(download(&mut admin, &stored.name).await == file);
+    let downloaded = begun.elapsed();
+    assert!(downloaded > Duration::from_secs(1), "{downloaded:?}");
     fixture.server.stop().await;
 }

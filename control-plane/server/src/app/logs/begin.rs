@@ -3,10 +3,14 @@
 
 use std::sync::Arc;
 
+use muster_core::id::AttemptId;
 use muster_storage::log::Segment;
 
 use super::{stored, window::Window};
-use crate::app::{App, Error};
+use crate::{
+    app::{App, Error},
+    link::segment,
+};
 
 /// Where a reader begins.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,17 +41,21 @@ pub(super) fn begin(layout: &[Segment], window: &Window) -> Begin {
     begin
 }
 
+/// A segment that is not what was stored, and how.
+pub(super) type Damaged = (Segment, segment::Error);
+
 /// The offset at which the last `wanted` lines begin, of those that a window leaves.
 pub(super) async fn tail(
     app: &Arc<App>,
+    attempt: AttemptId,
     layout: &[Segment],
     window: &Window,
     wanted: i64,
     is_gone: &(dyn Fn() -> bool + Sync),
-) -> Result<i64, Error> {
+) -> Result<Result<i64, Damaged>, Error> {
     let end = layout.last().map_or(0, |last| last.end);
     if wanted <= 0 {
-        return Ok(end);
+        return Ok(Ok(end));
     }
     let mut count = Count::new(wanted);
     let mut rest = layout;
@@ -56,7 +64,7 @@ pub(super) async fn tail(
     while let Some(last) = rest.last() {
         // Nobody waits for the answer.
         if is_gone() {
-            return Ok(end);
+            return Ok(Ok(end));
         }
         if !window.is_selective() && count.passes(last) {
             rest = &rest[..rest.len() - 1];
@@ -67,17 +75,22 @@ pub(super) async fn tail(
         step = (step * 2).min(16);
         let mut fetched = Vec::new();
         for group in stored::groups(now.to_vec()) {
-            fetched.extend(stored::fetch(app, group).await?);
+            fetched.extend(stored::fetch(app, attempt, group).await?);
         }
-        let chunks = fetched.iter().flat_map(|(_, chunks)| chunks).rev();
-        for chunk in chunks.filter(|chunk| window.selects(chunk)) {
-            if let Some(place) = count.back(&chunk.data) {
-                let place = i64::try_from(place).unwrap_or(0);
-                return Ok(chunk.offset.saturating_add(place));
+        for (segment, read) in fetched.into_iter().rev() {
+            let chunks = match read {
+                Ok(chunks) => chunks,
+                Err(error) => return Ok(Err((segment, error))),
+            };
+            for chunk in chunks.iter().rev().filter(|chunk| window.selects(chunk)) {
+                if let Some(place) = count.back(&chunk.data) {
+                    let place = i64::try_from(place).unwrap_or(0);
+                    return Ok(Ok(chunk.offset.saturating_add(place)));
+                }
             }
         }
     }
-    Ok(0)
+    Ok(Ok(0))
 }
 
 /// Counts ends of lines backwards.

@@ -1,9 +1,10 @@
 //! Fetching what is stored of a log: segments in, chunks out, few and large reads ahead of the
-//! reader.
+//! reader. What is not what was stored is told with the bytes that it should be.
 
 use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream::BoxStream};
+use muster_core::id::AttemptId;
 use muster_proto::v1::LogChunk;
 use muster_storage::log::Segment;
 
@@ -19,42 +20,55 @@ const AHEAD: usize = 3;
 /// How long to wait before segments are looked up again that were gone: a log is sealed in between.
 pub(super) const AGAIN: Duration = Duration::from_millis(50);
 
-/// The chunks of some segments that were read together.
-pub(crate) type Chunks = Vec<(Segment, Vec<LogChunk>)>;
+/// The chunks of some segments that were read together, each as far as it is what was stored.
+pub(crate) type Chunks = Vec<(Segment, Result<Vec<LogChunk>, segment::Error>)>;
 
 /// Reads segments in their order.
 pub(super) fn read(
     app: &Arc<App>,
+    attempt: AttemptId,
     segments: Vec<Segment>,
 ) -> BoxStream<'static, Result<Chunks, Error>> {
     let app = Arc::clone(app);
     futures::stream::iter(groups(segments))
         .map(move |group| {
             let app = Arc::clone(&app);
-            async move { fetch(&app, group).await }
+            async move { fetch(&app, attempt, group).await }
         })
         .buffered(AHEAD)
         .boxed()
 }
 
-/// Reads segments that are parts of one blob, one behind the other.
-pub(crate) async fn fetch(app: &App, group: Vec<Segment>) -> Result<Chunks, Error> {
+/// Reads segments of an attempt's log that are parts of one blob, one behind the other. Those that are
+/// gone may have been replaced, or deleted.
+pub(crate) async fn fetch(
+    app: &App,
+    attempt: AttemptId,
+    group: Vec<Segment>,
+) -> Result<Chunks, Error> {
     let (Some(first), Some(last)) = (group.first(), group.last()) else {
         return Ok(Vec::new());
     };
     let place = |bytes: i64| u64::try_from(bytes).unwrap_or(0);
     let start = place(first.blob_start);
     let range = start..place(last.blob_start.saturating_add(last.blob_size));
-    let bytes = app.blobs.get_range(&first.blob, range).await?;
+    let bytes = match app.blobs.get_range(&first.blob, range).await {
+        Err(error) if error.is_not_found() => {
+            let gone = |segment| (segment, Err(segment::Error::Gone));
+            return Ok(group.into_iter().map(gone).collect());
+        }
+        read => read?,
+    };
     let mut chunks = Vec::with_capacity(group.len());
     for stored in group {
         let begin = usize::try_from(place(stored.blob_start) - start).unwrap_or(usize::MAX);
         let size = usize::try_from(stored.blob_size).unwrap_or(usize::MAX);
         let packed = begin
             .checked_add(size)
-            .and_then(|end| bytes.get(begin..end))
-            .ok_or_else(|| Error::Internal(segment::Error::Short.into()))?;
-        let read = segment::decode(packed).map_err(|error| Error::Internal(error.into()))?;
+            .and_then(|end| bytes.get(begin..end));
+        let read = packed
+            .ok_or(segment::Error::Short)
+            .and_then(|packed| segment::decode(attempt, stored.start..stored.end, packed));
         chunks.push((stored, read));
     }
     Ok(chunks)

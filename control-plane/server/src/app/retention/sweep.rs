@@ -60,7 +60,9 @@ impl App {
                 }
                 match self.sweep_project(project, stop).await {
                     Ok(left) => more |= left,
-                    Err(error @ Error::Unavailable(_)) => return Err(error),
+                    Err(error @ (Error::Unavailable(_) | Error::StoreAway { .. })) => {
+                        return Err(error);
+                    }
                     Err(error) => {
                         tracing::warn!(project = project.name, %error, "a project can not be swept");
                     }
