@@ -73,7 +73,7 @@ pub struct Artifact {
     pub create_time: Timestamp,
 }
 
-/// A file whose upload did not come to its end. There is nothing of it.
+/// A file that could not be collected, or whose upload did not come to its end. There is nothing of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
     /// Its execution.
@@ -88,11 +88,11 @@ pub struct Missing {
     pub reason: String,
     /// The same for people.
     pub message: String,
-    /// When its last upload ended.
+    /// When its last upload ended, or was given up.
     pub create_time: Timestamp,
 }
 
-/// What is to be noted of a file whose upload did not come to its end.
+/// What is to be noted of a file that could not be collected, or whose upload did not come to its end.
 #[derive(Debug, Clone)]
 pub struct NewMissing {
     /// Path, relative, normalised by the caller.
@@ -100,7 +100,7 @@ pub struct NewMissing {
     /// Reference of the step that collected it.
     pub step: String,
     /// Why it is missing, `UPPER_SNAKE_CASE`.
-    pub reason: &'static str,
+    pub reason: String,
     /// The same for people.
     pub message: String,
 }
@@ -138,7 +138,7 @@ pub struct Cursor {
 }
 
 /// How many missing files of one execution are noted.
-pub(crate) const MOST_MISSING: u64 = 1000;
+pub const MOST_MISSING: u64 = 1000;
 
 /// The artifacts of one project.
 #[derive(Debug)]

@@ -366,13 +366,13 @@ impl Work<'_> {
         self.store_artifact(lease, new, limit, Some(after)).await
     }
 
-    /// Takes note of a file whose upload did not come to its end, also when the lease is lost by
-    /// now. The artifact itself, when it comes, takes its place.
+    /// Takes note of files that could not be collected, or whose uploads did not come to their ends, also
+    /// when the lease is lost by now. An artifact itself, when it comes, takes the place of its note.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`] when the attempt is not this agent's.
-    pub async fn miss_artifact(&self, lease: Lease, new: &NewMissing) -> Result<(), Error> {
+    pub async fn miss_artifacts(&self, lease: Lease, new: &[NewMissing]) -> Result<(), Error> {
         self.note_missing(lease, new).await
     }
 }

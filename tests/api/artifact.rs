@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, ensure};
 use muster_proto::v1::execution::State;
-use muster_tests::{agent::Agent, control_plane::ControlPlane, peak::Peak};
+use muster_tests::{agent::Agent, control_plane::ControlPlane, peak::Peak, run::Run};
 
 /// A large file that is all hole but its end, many small ones, and some that nobody should keep.
 const FILES: &str = r#"
@@ -69,5 +69,95 @@ async fn a_large_sparse_file_and_many_small_ones_come_whole_through_little_memor
     ] {
         ensure!(log.contains(told), "{told}: {log}");
     }
+    let missing = run.missing().await?;
+    let [odd] = &missing[..] else {
+        anyhow::bail!("{missing:?}");
+    };
+    let told = (odd.path.as_str(), odd.reason.as_str(), odd.step.as_str());
+    ensure!(
+        told == (r"new\nline", "BAD_NAME", large.step.as_str()),
+        "{odd:?}"
+    );
     Ok(())
+}
+
+/// Leaves files that can not be kept, in many ways. The step fails: that changes nothing of it.
+const HOSTILE: &str = r#"
+apiVersion: testworkflows.testkube.io/v1
+kind: TestWorkflow
+metadata:
+  name: hostile
+spec:
+  steps:
+  - name: Make
+    shell: |
+      mkdir -p /data/out /data/deep && cd /data/out
+      head -c 3000000 /dev/urandom > random
+      cd /data/deep && truncate -s 1T huge && echo small > small && : > "$(printf 'esc\033[2J')"
+      i=0; while [ $i -lt 210 ]; do mkdir d && cd d; i=$((i+1)); done; exit 3
+    artifacts:
+      workingDir: /data/out
+      paths: ["**"]
+  - name: Packed
+    condition: always
+    artifacts:
+      workingDir: /data/out
+      paths: [random]
+      compress: {name: packed.tar.gz}
+  - name: Deep
+    condition: always
+    artifacts:
+      workingDir: /data/deep
+      paths: ["**"]
+      compress: {name: deep.tar.gz}
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_not_be_kept_is_named_with_its_reason() -> anyhow::Result<()> {
+    let server = ControlPlane::start_with(&["--max-artifact-size", "1MiB"]).await?;
+    let _agent = Agent::on_this_machine(&server, "here").await?;
+    let run = server.client.start(HOSTILE, None).await?;
+    run.ends_as(State::Failed).await?;
+    let missing = run.missing().await?;
+    let reason = |path: &str| {
+        let found = missing.iter().find(|file| file.path == path);
+        found.map(|file| (file.reason.as_str(), file.message.as_str()))
+    };
+    for (path, expected, words) in [
+        ("random", "TOO_LARGE", "--max-artifact-size"),
+        ("packed.tar.gz", "TOO_LARGE", "--max-artifact-size"),
+        ("huge", "TOO_LARGE", "107374182400"),
+        (r"esc\u{1b}[2J", "BAD_NAME", "control characters"),
+    ] {
+        let (found, message) = reason(path).with_context(|| path.to_owned())?;
+        ensure!(
+            found == expected && message.contains(words),
+            "{path}: {message}"
+        );
+    }
+    let of = |wanted| missing.iter().filter(move |file| file.reason == wanted);
+    let deep: Vec<_> = of("TOO_DEEP").collect();
+    ensure!(
+        deep.len() == 1 && deep[0].path.starts_with("d/d/"),
+        "{deep:?}"
+    );
+    let artifacts = run.artifacts().await?;
+    let paths: Vec<_> = artifacts.iter().map(|file| file.path.as_str()).collect();
+    ensure!(
+        paths == ["deep.tar.gz"] && missing.len() == 5,
+        "{missing:?}"
+    );
+    let (_, said) = server
+        .muster(&["artifacts", &name_of(&run).await?, "--path", "huge"])
+        .await?;
+    ensure!(
+        said.contains("missing: huge: it has 1099511627776 bytes"),
+        "{said}"
+    );
+    Ok(())
+}
+
+/// The name by which people know a run.
+async fn name_of(run: &Run) -> anyhow::Result<String> {
+    Ok(run.now().await?.display_name)
 }

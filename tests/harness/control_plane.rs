@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
 
 use crate::{port, process::Process, program, run::Client, wait};
@@ -197,6 +197,30 @@ impl ControlPlane {
         .with_context(|| process.tail())?;
         self.process = Some(process);
         Ok(())
+    }
+
+    /// Runs the command line against it, as the administrator, and returns what it prints on standard
+    /// output and on standard error.
+    ///
+    /// # Errors
+    ///
+    /// When its exit code is not 0, with what it said.
+    pub async fn muster(&self, arguments: &[&str]) -> anyhow::Result<(Vec<u8>, String)> {
+        let program = program::path()?;
+        let ended = tokio::process::Command::new(program)
+            .args(arguments)
+            .env("HOME", self.data.path())
+            .env("MUSTER_SERVER", &self.url)
+            .env(
+                "MUSTER_TOKEN_FILE",
+                self.data.path().join("server/admin-token"),
+            )
+            .stdin(std::process::Stdio::null())
+            .output()
+            .await?;
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        ensure!(ended.status.success(), "{arguments:?}: {}", said.trim());
+        Ok((ended.stdout, said))
     }
 
     /// Folder for files of this test; removed at its end.

@@ -6,11 +6,11 @@ use anyhow::{Context as _, bail, ensure};
 use muster_proto::v1::{
     Agent, Artifact, CancelExecutionRequest, CreateAgentRequest, CreateExecutionRequest,
     DownloadArtifactRequest, Execution, GetAgentRequest, GetExecutionRequest, InlineWorkflow,
-    LabelValues, ListArtifactsRequest, ListTestCasesRequest, PauseExecutionRequest, ReadLogRequest,
-    ResumeExecutionRequest, StepResult, Target, TestCase, agent_service_client,
-    artifact_service_client, create_execution_request::Source, credential_service_client,
-    execution::State, execution_service_client, log_service_client, project_service_client,
-    read_log_response::Item, test_service_client, workflow_service_client,
+    LabelValues, ListArtifactsRequest, ListTestCasesRequest, MissingArtifact,
+    PauseExecutionRequest, ReadLogRequest, ResumeExecutionRequest, StepResult, Target, TestCase,
+    agent_service_client, artifact_service_client, create_execution_request::Source,
+    credential_service_client, execution::State, execution_service_client, log_service_client,
+    project_service_client, read_log_response::Item, test_service_client, workflow_service_client,
 };
 use tonic::{
     Request, Status,
@@ -463,6 +463,21 @@ impl Run {
         };
         let response = self.client.artifacts().list_artifacts(request).await?;
         Ok(response.into_inner().artifacts)
+    }
+
+    /// Returns the files that are missing, by path.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not answer.
+    pub async fn missing(&self) -> anyhow::Result<Vec<MissingArtifact>> {
+        let request = ListArtifactsRequest {
+            parent: self.name.clone(),
+            page_size: 1000,
+            ..ListArtifactsRequest::default()
+        };
+        let response = self.client.artifacts().list_artifacts(request).await?;
+        Ok(response.into_inner().missing)
     }
 
     /// Downloads the artifact at `path` and checks its digest.

@@ -2,7 +2,7 @@
 //!
 //! A control connection is [`control`]'s business, an artifact's [`artifact`]'s, an archive's
 //! [`archive`]'s, a credential's [`credential`]'s, that of shards' durations [`durations`]'s, a verdict's
-//! [`verdict`]'s, the way of the log to the server [`log`]'s.
+//! [`verdict`]'s, that of missing files [`missing`]'s, the way of the log to the server [`log`]'s.
 
 mod archive;
 mod artifact;
@@ -15,6 +15,7 @@ mod durations;
 mod frame;
 mod listener;
 mod log;
+mod missing;
 mod strangers;
 mod verdict;
 
@@ -125,6 +126,7 @@ async fn welcome(
         Purpose::Archive => archive::serve(context, &attempt, receiver, sender).await,
         Purpose::Credential => credential::serve(context, &attempt, receiver, sender).await,
         Purpose::Durations => durations::serve(context, &attempt, receiver, sender).await,
+        Purpose::Missing => missing::serve(context, &attempt, receiver, sender).await,
         Purpose::Verdict => verdict::serve(context, &attempt, receiver, sender).await,
         Purpose::Control | Purpose::Unspecified => {
             control::serve(context, &attempt, &hello, receiver, sender).await

@@ -7,6 +7,7 @@
 mod archive;
 mod digest;
 mod hole;
+mod missing;
 mod walk;
 
 use std::{
@@ -20,7 +21,10 @@ use muster_proto::runner::v1::MAX_ARTIFACT_DATA;
 use muster_spec::pattern::Patterns;
 use tokio::sync::mpsc;
 
-pub(crate) use self::digest::Digest;
+pub(crate) use self::{
+    digest::Digest,
+    missing::{Missing, Reason},
+};
 use self::{hole::Stretch, walk::Problem};
 use crate::volumes::Volumes;
 
@@ -28,6 +32,9 @@ use crate::volumes::Volumes;
 pub(crate) const MOST_FILES: u64 = 10_000;
 /// Most files of one archive; what is beyond is counted in a problem.
 const MOST_ARCHIVED: u64 = 1_000_000;
+/// Most bytes of all files of one archive, holes too: ten times the longest artifact, as text is packed. A
+/// sparse file may say that it has a million times as many, and all of them would be read.
+const MOST_BYTES_ARCHIVED: u64 = 100 << 30;
 /// Most bytes that are read of a file that says it has none, as those of the kernel do.
 const MOST_OF_NONE: u64 = 16 << 20;
 /// Longest name of an artifact, in bytes: the server's limit.
@@ -36,6 +43,23 @@ const MAX_NAME: usize = 1024;
 const RESERVED: &str = ".muster/";
 /// Most problems that are told one by one.
 const MOST_PROBLEMS: usize = 50;
+
+/// How much is collected.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Files of one collection.
+    files: u64,
+    /// Files of one archive.
+    archived: u64,
+    /// Bytes of all files of one archive.
+    bytes_archived: u64,
+}
+
+const LIMITS: Limits = Limits {
+    files: MOST_FILES,
+    archived: MOST_ARCHIVED,
+    bytes_archived: MOST_BYTES_ARCHIVED,
+};
 
 /// What to collect.
 #[derive(Debug, Clone)]
@@ -80,6 +104,8 @@ pub(crate) enum Item {
         problems: Vec<String>,
         /// The first of them that is more than a link or a special file left out.
         failed: Option<String>,
+        /// The files that were meant and are not sent.
+        missing: Missing,
     },
 }
 
@@ -90,22 +116,35 @@ pub(crate) struct Closed;
 
 /// Collects and sends everything, with [`Item::End`] at last.
 pub(crate) fn collect(request: &Request, volumes: &Volumes, items: mpsc::Sender<Item>) {
+    collect_within(LIMITS, request, volumes, items);
+}
+
+fn collect_within(limits: Limits, request: &Request, volumes: &Volumes, items: mpsc::Sender<Item>) {
     let mut collection = Collection {
         items,
+        limits,
+        base: request.base.clone(),
         files: 0,
+        beyond: 0,
         problems: Vec::new(),
         untold: 0,
         failed: None,
+        missing: Missing::default(),
     };
     drop(collection.run(request, volumes));
 }
 
 struct Collection {
     items: mpsc::Sender<Item>,
+    limits: Limits,
+    base: PathBuf,
     files: u64,
+    /// Files that were found when there were enough already.
+    beyond: u64,
     problems: Vec<String>,
     untold: usize,
     failed: Option<String>,
+    missing: Missing,
 }
 
 impl Collection {
@@ -118,11 +157,13 @@ impl Collection {
                     name.map(|name| (name, found))
                 };
                 let most = match request.archive {
-                    Some(_) => MOST_ARCHIVED,
+                    Some(_) => self.limits.archived,
                     // One more name shows that there are too many.
-                    None => MOST_FILES + u64::from(request.names_only),
+                    None => self.limits.files + u64::from(request.names_only),
                 };
-                let files = walk::Walk::new(&patterns, volumes, request.shared_only, most);
+                // Some of those that are left out are named.
+                let given = most + missing::MOST as u64;
+                let files = walk::Walk::new(&patterns, volumes, request.shared_only, given);
                 match &request.archive {
                     None => self.single(files, found, request, most)?,
                     Some(name) => archive::write(self, name, files, found)?,
@@ -136,6 +177,7 @@ impl Collection {
             files: self.files,
             problems: std::mem::take(&mut self.problems),
             failed: self.failed.take(),
+            missing: std::mem::take(&mut self.missing),
         };
         self.send(end)
     }
@@ -152,9 +194,11 @@ impl Collection {
                 continue;
             };
             if self.files >= most {
-                // Those that are left, and this one.
-                self.too_many(files.count_rest() + 1);
-                return Ok(());
+                if self.is_beyond(&found) {
+                    continue;
+                }
+                files.count_rest();
+                break;
             }
             self.files += 1;
             let name = path.clone();
@@ -181,11 +225,8 @@ impl Collection {
             }
             self.send(Item::FileEnd)?;
         }
-        self.too_many(files.left_out());
-        Ok(())
-    }
-
-    fn too_many(&mut self, left_out: u64) {
+        self.missing.count(files.left_out());
+        let left_out = self.beyond + files.left_out();
         if left_out > 0 {
             let text = format!(
                 "only the first {} files are kept, {left_out} are left out; choose fewer, or put them into one \
@@ -194,6 +235,15 @@ impl Collection {
             );
             self.problem(Problem::Failed(text));
         }
+        Ok(())
+    }
+
+    /// Names a file that is one too many as missing; whether more of them can be named.
+    fn is_beyond(&mut self, found: &walk::Found) -> bool {
+        self.beyond += 1;
+        let words = "there are too many files, and only the first ones by path are kept";
+        self.miss(&found.path, Reason::TooMany, words);
+        self.beyond < missing::MOST as u64
     }
 
     /// The next file with its name, or notes why it is none.
@@ -271,10 +321,27 @@ impl Collection {
         Ok(())
     }
 
+    fn miss(&mut self, path: &Path, reason: Reason, message: &str) {
+        match missing::name_of(path, &self.base) {
+            Some(name) => self.missing.add(name, reason, message),
+            None => self.missing.count(1),
+        }
+    }
+
     fn problem(&mut self, problem: Problem) {
         let problem = match problem {
             Problem::LeftOut(text) => text,
             Problem::Failed(text) => {
+                self.failed.get_or_insert_with(|| text.clone());
+                text
+            }
+            Problem::Missing {
+                path,
+                reason,
+                message,
+            } => {
+                self.miss(&path, reason, &message);
+                let text = format!("{}: {message}", walk::shown(&path));
                 self.failed.get_or_insert_with(|| text.clone());
                 text
             }
@@ -299,14 +366,24 @@ fn has_more(file: &mut File) -> bool {
     matches!(file.read(&mut [0]), Ok(1))
 }
 
-/// The name of a file as an artifact, or why there can be none of that name.
-fn name_of(path: &Path, base: &Path) -> Result<String, Problem> {
-    let refused = |reason: &str| Err(Problem::Failed(format!("{}: {reason}", walk::shown(path))));
-    let relative = match path.strip_prefix(base) {
+/// A path below the base, or from the root on without its first slash.
+fn relative<'a>(path: &'a Path, base: &Path) -> &'a Path {
+    match path.strip_prefix(base) {
         Ok(relative) if !relative.as_os_str().is_empty() => relative,
         _ => path.strip_prefix("/").unwrap_or(path),
+    }
+}
+
+/// The name of a file as an artifact, or why there can be none of that name.
+fn name_of(path: &Path, base: &Path) -> Result<String, Problem> {
+    let refused = |words: &str| {
+        Err(Problem::Missing {
+            path: path.to_owned(),
+            reason: Reason::BadName,
+            message: words.to_owned(),
+        })
     };
-    match relative.to_str() {
+    match relative(path, base).to_str() {
         None => refused("the name is not UTF-8, left out"),
         Some(name) if name.len() > MAX_NAME => {
             refused("the path is longer than 1,024 bytes, left out")

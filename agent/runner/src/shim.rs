@@ -285,12 +285,20 @@ impl Shim {
                     ..CollectedData::default()
                 }),
                 collect::Item::End {
-                    files, problems, ..
-                } => shim_message::Message::CollectEnd(CollectEnd {
-                    id,
                     files,
                     problems,
-                }),
+                    missing,
+                    ..
+                } => {
+                    let (missing, unnamed) = missing.into_parts();
+                    shim_message::Message::CollectEnd(CollectEnd {
+                        id,
+                        files,
+                        problems,
+                        missing,
+                        unnamed,
+                    })
+                }
             };
             self.send(message).await?;
         }

@@ -27,6 +27,8 @@ pub(crate) struct Home {
 pub(crate) struct Done {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
+    /// Standard output as it is, to the byte.
+    pub(crate) bytes: Vec<u8>,
     pub(crate) stderr: String,
 }
 
@@ -161,6 +163,7 @@ impl Running {
         Done {
             code: status.code(),
             stdout: self.stdout(),
+            bytes: std::fs::read(&self.stdout).unwrap(),
             stderr: self.stderr(),
         }
     }

@@ -311,12 +311,14 @@ fn bytes_of_the_log_reach_a_file_untouched() {
     let home = Home::new();
     let path = home.workflow(
         "a",
-        "steps:\n- name: x\n  shell: printf 'a\\033[31mb\\377\\n'",
+        "steps:\n- name: x\n  shell: printf 'a\\033[31mb\\377\\000\\303\\r\\n'",
     );
     home.muster(["run", &path]).expect(0);
-    let mut logs = home.start(["logs", "a-1", "--step", "x"]);
-    logs.prints("a\x1b[31mb\u{fffd}\n");
-    logs.wait().expect(0);
+    for raw in [None, Some("--raw")] {
+        let arguments = ["logs", "a-1", "--step", "x"].into_iter().chain(raw);
+        let logs = home.muster(arguments).expect(0);
+        assert_eq!(logs.bytes, b"a\x1b[31mb\xff\0\xc3\r\n", "{raw:?}");
+    }
 }
 
 #[test]

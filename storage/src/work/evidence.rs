@@ -165,44 +165,45 @@ impl Work<'_> {
             .await
     }
 
-    pub(super) async fn note_missing(&self, lease: Lease, new: &NewMissing) -> Result<(), Error> {
-        if new.path.starts_with(artifact::ARCHIVES) {
-            return Ok(());
-        }
+    pub(super) async fn note_missing(&self, lease: Lease, new: &[NewMissing]) -> Result<(), Error> {
         let now = self.store.clock().now();
         self.store
-            .transaction("miss_artifact", |tx| async move {
+            .transaction("miss_artifacts", |tx| async move {
                 let held = Held::lock(&*tx, Some(self.agent), lease.attempt, now).await?;
                 if held.lease() != lease {
                     return Ok(());
                 }
-                let (attempt, path) = (held.attempt.id, new.path.clone());
-                let is_there = artifact_row::Entity::find()
-                    .filter(artifact_row::Column::AttemptId.eq(attempt))
-                    .filter(artifact_row::Column::Path.eq(&path))
-                    .count(&*tx)
-                    .await?;
-                let noted = missing_row::Entity::find()
+                let attempt = held.attempt.id;
+                let mut noted = missing_row::Entity::find()
                     .filter(missing_row::Column::ExecutionId.eq(held.attempt.execution_id))
                     .count(&*tx)
                     .await?;
-                missing_row::Entity::delete_by_id((attempt, path.clone()))
-                    .exec(&*tx)
-                    .await?;
-                if is_there > 0 || noted >= artifact::MOST_MISSING {
-                    return Ok(());
+                for new in new {
+                    let is_there = artifact_row::Entity::find()
+                        .filter(artifact_row::Column::AttemptId.eq(attempt))
+                        .filter(artifact_row::Column::Path.eq(&new.path))
+                        .count(&*tx)
+                        .await?;
+                    let before = missing_row::Entity::delete_by_id((attempt, new.path.clone()))
+                        .exec(&*tx)
+                        .await?;
+                    noted = noted.saturating_sub(before.rows_affected);
+                    if is_there > 0 || noted >= artifact::MOST_MISSING {
+                        continue;
+                    }
+                    let row = missing_row::Model {
+                        attempt_id: attempt,
+                        path: new.path.clone(),
+                        project_id: held.attempt.project_id,
+                        execution_id: held.attempt.execution_id,
+                        step: text::reason(&new.step),
+                        reason: text::reason(&new.reason),
+                        message: text::message(&new.message),
+                        create_time: time::millis(now),
+                    };
+                    entity::insert::<missing_row::Entity, _>(&*tx, row).await?;
+                    noted += 1;
                 }
-                let row = missing_row::Model {
-                    attempt_id: attempt,
-                    path,
-                    project_id: held.attempt.project_id,
-                    execution_id: held.attempt.execution_id,
-                    step: text::reason(&new.step),
-                    reason: new.reason.to_owned(),
-                    message: text::message(&new.message),
-                    create_time: time::millis(now),
-                };
-                entity::insert::<missing_row::Entity, _>(&*tx, row).await?;
                 Ok(())
             })
             .await

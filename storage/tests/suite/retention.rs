@@ -72,10 +72,10 @@ async fn leave(db: &Database, agent: AgentId, work: &Assignment) {
     let missing = NewMissing {
         path: "out/b".to_owned(),
         step: String::new(),
-        reason: "BROKEN",
+        reason: "BROKEN".to_owned(),
         message: String::new(),
     };
-    let noted = agent.miss_artifact(lease, &missing).await;
+    let noted = agent.miss_artifacts(lease, &[missing]).await;
     noted.expect("noted");
 }
 

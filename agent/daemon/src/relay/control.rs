@@ -102,6 +102,7 @@ async fn greet(
             .unwrap_or_default(),
         max_log: attempt.work().map_or(0, |work| work.max_log),
         judges: true,
+        notes_missing: true,
         direct_from: attempt.work().map_or(0, |work| work.direct_from),
     };
     say(sender, Say::Welcome(welcome)).await?;
@@ -147,7 +148,8 @@ async fn hear(
                 | Said::Archive(_)
                 | Said::Credential(_)
                 | Said::Durations(_)
-                | Said::Verdict(_),
+                | Said::Verdict(_)
+                | Said::Missing(_),
             )
             | None => {
                 return Err(invalid(

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
 use muster_proto::runner::v1::{
     AgentMessage, AgentWelcome, ArtifactBegin, ArtifactEnd, ArtifactPart, Completed,
-    ConductorHello, ConductorMessage, DirectWish, Log, LogStream, Outcome, PROTOCOL, Phase,
-    Progress, agent_message::Message as Heard, artifact_part::Part, conductor_hello::Purpose,
-    conductor_message::Message as Say,
+    ConductorHello, ConductorMessage, DirectWish, Log, LogStream, MissingFile, MissingFiles,
+    Outcome, PROTOCOL, Phase, Progress, agent_message::Message as Heard, artifact_part::Part,
+    conductor_hello::Purpose, conductor_message::Message as Say,
 };
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
@@ -191,6 +191,22 @@ impl Connection {
             Some(Heard::ArtifactAck(ack)) => (way.url, Some(ack.error)),
             _ => (way.url, None),
         }
+    }
+
+    /// Tells of one missing file; whether that is noted.
+    pub(crate) async fn missing(given: &Given, attempt: &str, path: &str, reason: &str) -> bool {
+        let mut connection = Self::open(given, hello(given, attempt, Purpose::Missing, true)).await;
+        let file = MissingFile {
+            path: path.to_owned(),
+            reason: reason.to_owned(),
+            message: "why".to_owned(),
+        };
+        let files = MissingFiles {
+            step: "s1".to_owned(),
+            files: vec![file],
+        };
+        connection.say(Say::Missing(files)).await;
+        matches!(connection.heard().await, Some(Heard::MissingNoted(_)))
     }
 
     /// Sends an artifact. Returns the error of the acknowledgement; none when the connection was

@@ -665,6 +665,20 @@ async fn artifacts_go_around_the_agent_where_the_server_gives_a_way() {
 }
 
 #[tokio::test]
+async fn missing_files_are_relayed_and_noted_also_where_the_server_refuses() {
+    let mut run = Run::start(STANDIN).await;
+    let link = run.server.welcome(Vec::new()).await;
+    let work = assignment();
+    link.assign(work.clone()).await;
+    let given = run.given(&work).await;
+    assert!(Connection::missing(&given, &work.attempt, "a", "UNREADABLE").await);
+    // A test does not wait for what never will be.
+    assert!(Connection::missing(&given, &work.attempt, "../b", "BAD_NAME").await);
+    let missed = run.server.store.missed.lock().expect("no panic").clone();
+    assert_eq!(missed, [("a".to_owned(), "UNREADABLE".to_owned())]);
+}
+
+#[tokio::test]
 async fn a_revoked_token_and_a_newer_process_stop_the_agent() {
     let mut run = Run::start(STANDIN).await;
     run.server

@@ -37,6 +37,8 @@ pub(crate) struct Store {
     pub(crate) artifacts: Mutex<HashMap<String, Vec<u8>>>,
     /// Paths of artifacts that were put around the agent.
     pub(crate) direct: Mutex<Vec<String>>,
+    /// Files that are missing, with reasons.
+    pub(crate) missed: Mutex<Vec<(String, String)>>,
     /// Answer log streams with this many bytes as durable at most; then say nothing more.
     pub(crate) durable_limit: Mutex<Option<usize>>,
 }
@@ -414,6 +416,24 @@ impl AgentLinkService for Service {
         _request: Request<v1::ReadArchiveRequest>,
     ) -> Result<Response<Self::ReadArchiveStream>, Status> {
         Err(Status::unimplemented(NO_CHILDREN))
+    }
+
+    async fn miss_artifacts(
+        &self,
+        request: Request<v1::MissArtifactsRequest>,
+    ) -> Result<Response<v1::MissArtifactsResponse>, Status> {
+        let request = request.into_inner();
+        if request.files.iter().any(|file| file.path.contains("..")) {
+            return Err(Status::invalid_argument("bad path"));
+        }
+        let mut missed = self.store.missed.lock().expect("no panic");
+        missed.extend(
+            request
+                .files
+                .into_iter()
+                .map(|file| (file.path, file.reason)),
+        );
+        Ok(Response::new(v1::MissArtifactsResponse {}))
     }
 
     async fn read_credential(

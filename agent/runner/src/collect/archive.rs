@@ -10,7 +10,7 @@ use flate2::{Compression, write::GzEncoder};
 use muster_proto::runner::v1::MAX_ARTIFACT_DATA;
 use tokio::sync::mpsc;
 
-use super::{Closed, Collection, GREW, Item, MOST_ARCHIVED, has_more, walk, walk::Problem};
+use super::{Closed, Collection, GREW, Item, Reason, has_more, walk, walk::Problem};
 
 /// Writes an archive with the files of `files`; none when there are none.
 pub(super) fn write(
@@ -20,17 +20,29 @@ pub(super) fn write(
     named: impl Fn(walk::Found) -> Result<(String, walk::Found), Problem>,
 ) -> Result<(), Closed> {
     let mut archive: Option<tar::Builder<GzEncoder<Sender>>> = None;
-    let mut count = 0;
+    let limits = collection.limits;
+    let (mut count, mut bytes) = (0, 0);
     while let Some(file) = files.next() {
         let Some((path, found)) = collection.accept(file, &named) else {
             continue;
         };
-        if count == MOST_ARCHIVED {
+        if count >= limits.archived {
+            if collection.is_beyond(&found) {
+                continue;
+            }
             files.count_rest();
-            left_out(collection, files.left_out() + 1);
             break;
         }
+        if found.size > limits.bytes_archived - bytes {
+            collection.problem(Problem::Missing {
+                message: too_large(found.size, bytes, limits.bytes_archived),
+                path: found.path,
+                reason: Reason::TooLarge,
+            });
+            continue;
+        }
         count += 1;
+        bytes += found.size;
         let archive = match &mut archive {
             Some(archive) => archive,
             None => {
@@ -62,8 +74,11 @@ pub(super) fn write(
             collection.problem(Problem::LeftOut(format!("{path}: {GREW}")));
         }
     }
-    if count < MOST_ARCHIVED {
-        left_out(collection, files.left_out());
+    collection.missing.count(files.left_out());
+    let left_out = collection.beyond + files.left_out();
+    if left_out > 0 {
+        let text = format!("only the first {count} files are in it, {left_out} are left out");
+        collection.problem(Problem::Failed(text));
     }
     let Some(archive) = archive else {
         return Ok(());
@@ -77,11 +92,15 @@ pub(super) fn write(
     collection.send(Item::FileEnd)
 }
 
-fn left_out(collection: &mut Collection, count: u64) {
-    if count > 0 {
-        let text = format!("only the first {MOST_ARCHIVED} files are in it, {count} are left out");
-        collection.problem(Problem::Failed(text));
-    }
+/// Why a file of this size is not in an archive that has so many bytes already.
+fn too_large(size: u64, bytes: u64, most: u64) -> String {
+    let before = match bytes {
+        0 => String::new(),
+        bytes => format!(", of which {bytes} are taken"),
+    };
+    format!(
+        "it has {size} bytes, and all files of one archive together may have {most}{before}; left out"
+    )
 }
 
 /// Exactly as many bytes as the header says, whatever happens to the file meanwhile.

@@ -8,6 +8,10 @@ use tokio::sync::mpsc;
 
 use super::{Closed, Item, hole::Stretch, walk::Found};
 
+/// Largest file that is hashed: what object stores take in one piece. A sparse file may say that it has
+/// terabytes.
+const LARGEST: u64 = 5 << 30;
+
 /// What a file held when it was hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Digest {
@@ -17,14 +21,14 @@ pub(crate) struct Digest {
     pub(crate) sha256: [u8; 32],
 }
 
-/// Hashes a file that has `from` bytes or more; 0 hashes none. Nothing when it can not be read, or is
-/// shorter by now: who sends it will tell.
+/// Hashes a file that has `from` bytes or more, and no more than go into a store in one piece; 0 hashes none.
+/// Nothing when it can not be read, or is shorter by now: who sends it will tell.
 pub(super) fn of(
     found: &Found,
     from: u64,
     items: &mpsc::Sender<Item>,
 ) -> Result<Option<Digest>, Closed> {
-    if from == 0 || found.size < from {
+    if from == 0 || found.size < from || found.size > LARGEST {
         return Ok(None);
     }
     let mut hash = Sha256::new();

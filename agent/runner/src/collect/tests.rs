@@ -6,6 +6,8 @@ use std::{
     os::unix::{fs::symlink, net::UnixListener},
 };
 
+use muster_proto::runner::v1::MissingFile;
+
 use super::*;
 
 type Files = BTreeMap<String, Vec<u8>>;
@@ -16,10 +18,22 @@ fn run(request: Request, volumes: Volumes) -> (Files, Vec<String>) {
 }
 
 fn run_through(request: Request, volumes: Volumes) -> (Files, Vec<String>, Option<String>) {
+    let (files, problems, first, _) = run_within(LIMITS, request, volumes);
+    (files, problems, first)
+}
+
+/// What is missing, by path.
+type Absent = BTreeMap<String, MissingFile>;
+
+fn run_within(
+    limits: Limits,
+    request: Request,
+    volumes: Volumes,
+) -> (Files, Vec<String>, Option<String>, Absent) {
     let (items, mut received) = mpsc::channel(1);
-    let thread = std::thread::spawn(move || collect(&request, &volumes, items));
+    let thread = std::thread::spawn(move || collect_within(limits, &request, &volumes, items));
     let (mut files, mut problems, mut current) = (Files::new(), Vec::new(), String::new());
-    let mut first = None;
+    let (mut first, mut absent) = (None, Absent::new());
     while let Some(item) = received.blocking_recv() {
         match item {
             Item::File { path, .. } => {
@@ -33,15 +47,26 @@ fn run_through(request: Request, volumes: Volumes) -> (Files, Vec<String>, Optio
                 problems: told,
                 files: count,
                 failed,
+                missing,
             } => {
                 assert_eq!(count, files.len() as u64);
                 problems = told;
                 first = failed;
+                let missing = missing.finish().into_iter();
+                absent.extend(missing.map(|file| (file.path.clone(), file)));
             }
         }
     }
     thread.join().unwrap();
-    (files, problems, first)
+    (files, problems, first, absent)
+}
+
+/// Reasons of what is missing, by path.
+fn reasons(absent: &Absent) -> Vec<(&str, &str)> {
+    let files = absent.values();
+    files
+        .map(|file| (file.path.as_str(), file.reason.as_str()))
+        .collect()
 }
 
 fn request(base: &Path, patterns: &[&str]) -> Request {
@@ -115,9 +140,13 @@ fn what_can_not_be_looked_into_is_more_than_left_out() {
     fs::create_dir_all(&deep).unwrap();
     fs::write(deep.join("file"), "").unwrap();
     let wanted = request(folder.path(), &["**/*"]);
-    let (_, problems, failed) = run_through(wanted, Volumes::in_place());
+    let (_, problems, failed, absent) = run_within(LIMITS, wanted, Volumes::in_place());
     assert_eq!(failed.as_ref(), problems.first());
     assert!(failed.unwrap().ends_with(": too deep"));
+    let [(path, reason)] = reasons(&absent)[..] else {
+        panic!("{absent:?}");
+    };
+    assert_eq!((&path[..8], reason), ("out/d/d/", "TOO_DEEP"));
 }
 
 #[test]
@@ -188,9 +217,21 @@ fn names_that_would_harm_are_told_on_one_line_and_left_out() {
     for good in ["..a", "a b", "ü"] {
         fs::write(base.join(good), "x").unwrap();
     }
-    let (files, problems, failed) = run_through(request(base, &["**/*"]), Volumes::in_place());
+    let wanted = request(base, &["**/*"]);
+    let (files, problems, failed, absent) = run_within(LIMITS, wanted, Volumes::in_place());
     assert_eq!(names(&files), ["..a", "a b", "ü"]);
     assert_eq!(problems.len(), 5, "{problems:?}");
+    let (paths, all): (Vec<&str>, Vec<&str>) = reasons(&absent).into_iter().unzip();
+    let cut = format!("{}…", &long[..MAX_NAME - "…".len()]);
+    let expected = [
+        ".muster/transfer/x",
+        "caf\u{fffd}",
+        r"esc\u{1b}[2J",
+        r"new\nline",
+        &cut,
+    ];
+    assert_eq!(paths, expected);
+    assert_eq!(all, ["BAD_NAME"; 5]);
     assert!(failed.is_some());
     for problem in &problems {
         assert!(!problem.chars().any(char::is_control), "{problem:?}");
@@ -315,24 +356,6 @@ fn holes_of_sparse_files_are_zeros() {
 }
 
 #[test]
-fn file_that_can_not_be_read_is_told_and_the_others_come() {
-    use std::os::unix::fs::PermissionsExt as _;
-    let folder = tree();
-    let locked = folder.path().join("out/one.txt");
-    fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).unwrap();
-    let is_root = fs::File::open(&locked).is_ok();
-    let base = folder.path().join("out");
-    let (files, problems, failed) = run_through(request(&base, &["*"]), Volumes::in_place());
-    if is_root {
-        assert_eq!(names(&files), ["empty", "one.txt"]);
-        return;
-    }
-    assert_eq!(names(&files), ["empty"]);
-    assert!(problems[0].contains("one.txt"), "{problems:?}");
-    assert!(failed.is_some());
-}
-
-#[test]
 fn files_beyond_the_limit_are_counted_and_told_once() {
     let folder = tempfile::tempdir().unwrap();
     let base = folder.path();
@@ -345,8 +368,10 @@ fn files_beyond_the_limit_are_counted_and_told_once() {
     fs::write(base.join("z"), "").unwrap();
     fs::write(base.join("z.none"), "").unwrap();
     let wanted = request(base, &["**", "!*.none"]);
-    let (files, problems, failed) = run_through(wanted, Volumes::in_place());
+    let (files, problems, failed, absent) = run_within(LIMITS, wanted, Volumes::in_place());
     assert_eq!(files.len(), most);
+    let last = reasons(&absent).last().copied();
+    assert_eq!((absent.len(), last), (42, Some(("z", "TOO_MANY"))));
     assert!(files.contains_key("a/deep/one"), "the first ones by path");
     assert!(!files.contains_key("z"));
     assert_eq!(problems.len(), 1, "{problems:?}");
@@ -398,5 +423,193 @@ fn large_files_come_with_their_digest_when_it_is_wanted() {
         }
         // The content comes whole all the same.
         assert_eq!(bytes, if names_only { 0 } else { 1_000_003 });
+    }
+}
+
+#[test]
+fn of_files_beyond_the_limit_the_first_are_named_and_the_others_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path();
+    for number in 0..500 {
+        fs::write(base.join(format!("f{number:03}")), "x").unwrap();
+    }
+    let limits = Limits {
+        files: 10,
+        archived: 20,
+        ..LIMITS
+    };
+    for (archive, kept, words) in [
+        (
+            None,
+            10,
+            "only the first 10 files are kept, 490 are left out",
+        ),
+        (
+            Some("all.tar.gz".to_owned()),
+            20,
+            "only the first 20 files are in it, 480 are left out",
+        ),
+    ] {
+        let wanted = Request {
+            archive,
+            ..request(base, &["*"])
+        };
+        let in_place = Volumes::in_place();
+        let (files, problems, failed, absent) = run_within(limits, wanted, in_place);
+        assert!(problems[0].starts_with(words), "{problems:?}");
+        assert_eq!((problems.len(), failed.as_ref()), (1, problems.first()));
+        let count = match files.get("all.tar.gz") {
+            Some(archive) => unpacked(archive).len(),
+            None => files.len(),
+        };
+        assert_eq!(count, kept);
+        assert_eq!(absent.len(), missing::MOST);
+        let first = format!("f{kept:03}");
+        assert_eq!(reasons(&absent)[0], (first.as_str(), "TOO_MANY"));
+        let more = 500 - kept - missing::MOST;
+        let last = &absent.values().last().unwrap().message;
+        let told = format!("; {more} more files are missing");
+        assert!(last.ends_with(&told), "{last}");
+    }
+}
+
+/// What is in an archive.
+fn unpacked(archive: &[u8]) -> Files {
+    let mut found = Files::new();
+    let plain = flate2::read::GzDecoder::new(archive);
+    for entry in tar::Archive::new(plain).entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).unwrap();
+        found.insert(entry.path().unwrap().to_str().unwrap().to_owned(), content);
+    }
+    found
+}
+
+#[test]
+fn a_file_too_long_for_an_archive_is_left_out_unread_and_the_others_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path();
+    // To read it would take hours; only file systems that hold so much can be tried.
+    let huge = fs::File::create(base.join("huge")).unwrap();
+    let size = [8 << 40, 1 << 40]
+        .into_iter()
+        .find(|size| huge.set_len(*size).is_ok());
+    let size = size.expect("a sparse file");
+    fs::write(base.join("a"), vec![1; 600]).unwrap();
+    fs::write(base.join("b"), vec![2; 600]).unwrap();
+    fs::write(base.join("c"), vec![3; 400]).unwrap();
+    let mut wanted = request(base, &["*"]);
+    wanted.archive = Some("all.tar.gz".to_owned());
+    let started = std::time::Instant::now();
+    let (files, problems, failed, absent) = run_within(LIMITS, wanted.clone(), Volumes::in_place());
+    assert!(started.elapsed().as_secs() < 20, "it was read");
+    assert_eq!(names(&unpacked(&files["all.tar.gz"])), ["a", "b", "c"]);
+    assert_eq!(reasons(&absent), [("huge", "TOO_LARGE")]);
+    let told = format!(
+        "huge: it has {size} bytes, and all files of one archive together may have 107374182400, \
+         of which 1600 are taken; left out"
+    );
+    assert!(problems[0].ends_with(&told), "{problems:?}");
+    assert_eq!((problems.len(), failed.as_ref()), (1, problems.first()));
+    // All together are what counts; one that still fits comes.
+    let limits = Limits {
+        bytes_archived: 1000,
+        ..LIMITS
+    };
+    let (files, _, _, absent) = run_within(limits, wanted, Volumes::in_place());
+    assert_eq!(names(&unpacked(&files["all.tar.gz"])), ["a", "c"]);
+    assert_eq!(
+        reasons(&absent),
+        [("b", "TOO_LARGE"), ("huge", "TOO_LARGE")]
+    );
+}
+
+#[test]
+fn a_file_too_long_to_go_anywhere_at_once_is_not_hashed_before_it_is_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let huge = fs::File::create(folder.path().join("huge")).unwrap();
+    if huge.set_len(1 << 40).is_err() {
+        return;
+    }
+    let wanted = Request {
+        digest_from: 1,
+        ..request(folder.path(), &["*"])
+    };
+    let (items, mut received) = mpsc::channel(1);
+    let thread = std::thread::spawn(move || collect(&wanted, &Volumes::in_place(), items));
+    // It is sent until nobody wants more of it.
+    let first = received.blocking_recv().unwrap();
+    assert!(
+        matches!(first, Item::File { digest: None, .. }),
+        "{first:?}"
+    );
+    drop(received);
+    thread.join().unwrap();
+}
+
+/// A .zip of one file, as any tool writes it.
+fn zip(name: &str, content: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut packed = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+    let (mut crc, mut size) = (flate2::Crc::new(), 0_u32);
+    for piece in content {
+        crc.update(&piece);
+        size += u32::try_from(piece.len()).unwrap();
+        packed.write_all(&piece).unwrap();
+    }
+    let packed = packed.finish().unwrap();
+    let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap();
+    // Version, flags, method, time and date; then what is in both headers.
+    let mut common = vec![20, 0, 0, 0, 8, 0, 0, 0, 0x21, 0];
+    for number in [crc.sum(), length(&packed), size, length(name.as_bytes())] {
+        common.extend(number.to_le_bytes());
+    }
+    let mut zip = b"PK\x03\x04".to_vec();
+    zip.extend(&common);
+    zip.extend(name.as_bytes());
+    zip.extend(packed);
+    let directory = length(&zip);
+    zip.extend(b"PK\x01\x02\x14\0");
+    zip.extend(&common);
+    zip.extend([0; 14]);
+    zip.extend(name.as_bytes());
+    let end = length(&zip);
+    zip.extend(b"PK\x05\x06\0\0\0\0\x01\0\x01\0");
+    zip.extend((end - directory).to_le_bytes());
+    zip.extend(directory.to_le_bytes());
+    zip.extend([0; 2]);
+    zip
+}
+
+#[test]
+fn a_zip_bomb_is_kept_byte_for_byte_and_never_unpacked() {
+    let inner = zip("zeros", std::iter::repeat_n(vec![0; 1 << 20], 512));
+    assert!(inner.len() < 600_000, "{} bytes", inner.len());
+    let bomb = zip("inner.zip", std::iter::repeat_n(inner.clone(), 64));
+    assert!(bomb.len() < 2_000_000, "{} bytes", bomb.len());
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("inner.zip"), &inner).unwrap();
+    fs::write(folder.path().join("bomb.zip"), &bomb).unwrap();
+    let single = request(folder.path(), &["*"]);
+    let archive = Request {
+        archive: Some("all.tar.gz".to_owned()),
+        ..single.clone()
+    };
+    // Its bytes count, not what they stand for.
+    let limits = Limits {
+        bytes_archived: (inner.len() + bomb.len()) as u64,
+        ..LIMITS
+    };
+    let (files, problems, _, _) = run_within(limits, archive, Volumes::in_place());
+    assert_eq!(problems, [""; 0]);
+    let packed = &files["all.tar.gz"];
+    assert!(packed.len() < 3_000_000, "{} bytes", packed.len());
+    for files in [
+        run(single, Volumes::in_place()).0,
+        unpacked(&files["all.tar.gz"]),
+    ] {
+        assert_eq!(names(&files), ["bomb.zip", "inner.zip"]);
+        assert!(files["bomb.zip"] == bomb && files["inner.zip"] == inner);
     }
 }

@@ -16,6 +16,7 @@ use rustix::fs::{Dir, FileType, OFlags, fstatfs};
 
 use muster_spec::pattern::Patterns;
 
+use super::Reason;
 use crate::{beneath, volumes::Volumes};
 
 /// Deepest folder below a root.
@@ -45,8 +46,17 @@ pub(super) struct Found {
 pub(super) enum Problem {
     /// It is none: a link that is not followed, a pipe.
     LeftOut(String),
-    /// It should have been one.
+    /// It should have been one, or some.
     Failed(String),
+    /// It should have been one, and is listed as missing.
+    Missing {
+        /// Absolute path as the language knows it.
+        path: PathBuf,
+        /// Why.
+        reason: Reason,
+        /// The same in words.
+        message: String,
+    },
 }
 
 /// A folder, with the names in it that are still to be looked at. A folder may have a million of them, so
@@ -109,10 +119,9 @@ impl<'a> Walk<'a> {
             let real = volumes.real(root);
             match fs::canonicalize(&real) {
                 Ok(real) if shared_only && !is_inside_shared(root, &real, volumes) => {
-                    walk.problems.push(Problem::Failed(format!(
-                        "{}: its container is gone, and it is on no folder that all containers share",
-                        shown(root)
-                    )));
+                    let words =
+                        "its container is gone, and it is on no folder that all containers share";
+                    walk.miss(root, Reason::Unreadable, words);
                 }
                 Ok(real) => walk.roots.push((root.clone(), real)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -136,12 +145,23 @@ impl<'a> Walk<'a> {
     }
 
     fn fail(&mut self, path: &Path, error: &io::Error) {
-        let text = format!("{}: {error}", shown(path));
-        self.problems.push(Problem::Failed(text));
+        self.miss(path, Reason::Unreadable, &error.to_string());
+    }
+
+    fn miss(&mut self, path: &Path, reason: Reason, words: &str) {
+        self.problems.push(Problem::Missing {
+            path: path.to_owned(),
+            reason,
+            message: words.to_owned(),
+        });
     }
 
     fn look(&mut self, place: Place) -> Option<Found> {
         match place.kind {
+            FileType::Directory if place.depth > DEEPEST => {
+                self.miss(&place.path, Reason::TooDeep, "too deep");
+                None
+            }
             FileType::Directory => {
                 if let Err(error) = self.enter(&place) {
                     self.fail(&place.path, &error);
@@ -168,9 +188,6 @@ impl<'a> Walk<'a> {
     }
 
     fn enter(&mut self, place: &Place) -> io::Result<()> {
-        if place.depth > DEEPEST {
-            return Err(io::Error::other("too deep"));
-        }
         let folder = beneath::open(
             &place.real,
             OFlags::RDONLY | OFlags::DIRECTORY,
@@ -208,11 +225,10 @@ impl<'a> Walk<'a> {
         self.left_out += first(&mut files, self.most, true);
         more_folders += first(&mut folders, MOST_FOLDERS, true);
         if more_folders > 0 {
-            let text = format!(
-                "{}: {more_folders} folders are left out, more than {MOST_FOLDERS} in one are not searched",
-                shown(&place.path)
+            let words = format!(
+                "{more_folders} folders are left out, more than {MOST_FOLDERS} in one are not searched"
             );
-            self.problems.push(Problem::Failed(text));
+            self.miss(&place.path, Reason::TooMany, &words);
         }
         files.append(&mut folders);
         files.sort_unstable_by(|left, right| left.0.cmp(&right.0));
@@ -337,11 +353,15 @@ pub(super) fn shown(path: &Path) -> String {
     if shown.len() < text.len() {
         shown.push('…');
     }
-    let is_plain = |c: char| !c.is_control();
-    if !shown.chars().all(is_plain) {
-        shown = shown.escape_debug().to_string();
+    plain(&shown)
+}
+
+/// A text on one line, with escapes where it needs any.
+pub(super) fn plain(text: &str) -> String {
+    match text.chars().any(char::is_control) {
+        true => text.escape_debug().to_string(),
+        false => text.to_owned(),
     }
-    shown
 }
 
 /// Whether a path, and the place where it really is, are in a shared folder.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use muster_proto::runner::v1::{
-    AgentMessage, ConductorHello, ConductorMessage, MAX_FRAME_OF_AGENT, PROTOCOL,
+    AgentMessage, AgentWelcome, ConductorHello, ConductorMessage, MAX_FRAME_OF_AGENT, PROTOCOL,
     agent_message::Message as Heard, conductor_hello::Purpose, conductor_message::Message,
 };
 use rustix::net::sockopt;
@@ -105,6 +105,8 @@ pub(super) struct Agent {
     seed: AtomicU64,
     /// The one that was heard last takes connections for verdicts.
     judges: AtomicBool,
+    /// The same of those for missing files.
+    notes_missing: AtomicBool,
 }
 
 enum Way {
@@ -149,6 +151,7 @@ impl Agent {
             attempt,
             seed: AtomicU64::new(seed),
             judges: AtomicBool::new(false),
+            notes_missing: AtomicBool::new(false),
         })
     }
 
@@ -158,9 +161,16 @@ impl Agent {
         self.judges.load(Ordering::Relaxed)
     }
 
+    /// Whether it takes those for missing files.
+    pub(super) fn notes_missing(&self) -> bool {
+        self.notes_missing.load(Ordering::Relaxed)
+    }
+
     /// Notes what a welcome says of that.
-    pub(super) fn set_judges(&self, judges: bool) {
-        self.judges.store(judges, Ordering::Relaxed);
+    pub(super) fn welcomed(&self, welcome: &AgentWelcome) {
+        self.judges.store(welcome.judges, Ordering::Relaxed);
+        self.notes_missing
+            .store(welcome.notes_missing, Ordering::Relaxed);
     }
 
     /// Connects for a purpose; tries for ever, since a test goes on without its agent.

@@ -5,7 +5,9 @@
 use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 
 use muster_proto::runner::v1::{
-    ArtifactBegin, Collect, shim_message::Message as Told, shim_request,
+    ArtifactBegin, Collect, MissingFile, MissingFiles, agent_message::Message as Heard,
+    conductor_hello::Purpose, conductor_message::Message as Said, shim_message::Message as Told,
+    shim_request,
 };
 use muster_spec::{pattern::Patterns, plan::Artifacts};
 use tokio::{sync::mpsc, task::JoinSet};
@@ -15,7 +17,7 @@ use super::{
     pod::{Gone, Line, Shim},
     upload::{Broken, Carrier, Upload},
 };
-use crate::collect::{self, Digest, Item};
+use crate::collect::{self, Digest, Item, Missing, Reason};
 
 /// Most files on their way at once.
 const SIDE_BY_SIDE: usize = 4;
@@ -37,6 +39,8 @@ struct Round {
     problems: Vec<String>,
     /// The first problem that is more than a link or a special file left out.
     failed: Option<String>,
+    /// The files that were meant and are not sent.
+    missing: Missing,
 }
 
 /// What came of a request.
@@ -50,6 +54,8 @@ pub(super) struct Sent {
     pub(super) whole: bool,
     /// Each file with the time when its content last changed.
     pub(super) times: Vec<(String, i64)>,
+    /// The files that were meant and were not sent, but for those that the server has refused.
+    pub(super) missing: Missing,
 }
 
 impl At<'_> {
@@ -83,7 +89,31 @@ impl At<'_> {
             shared_only: shim.is_none(),
             digest_from: self.run.direct.from(),
         };
-        self.collect_request(shim, request, "artifacts").await
+        let mut sent = self.collect_request(shim, request, "artifacts").await?;
+        self.miss(std::mem::take(&mut sent.missing).finish())
+            .await?;
+        Ok(sent)
+    }
+
+    /// Has files listed as missing. Their remarks are in the log in any case.
+    async fn miss(&self, files: Vec<MissingFile>) -> Result<(), Failure> {
+        if files.is_empty() || !self.run.agent.notes_missing() {
+            return Ok(());
+        }
+        let files = MissingFiles {
+            step: self.step.to_owned(),
+            files,
+        };
+        let told = [Said::Missing(files)];
+        let noted = self.run.agent.ask(
+            Purpose::Missing,
+            || told.clone(),
+            |heard| matches!(heard, Heard::MissingNoted(_)).then_some(()),
+        );
+        tokio::select! {
+            () = noted => Ok(()),
+            cause = self.limits.reached() => Err(Failure::stopped(&cause, self.step)),
+        }
     }
 
     /// Collects and sends files, as often as it takes.
@@ -115,10 +145,13 @@ impl At<'_> {
             // One that is sent again may be another one by now.
             sent.times.extend(round.times);
             // An archive that is sent again is another one.
-            sent.failed = match request.archive {
-                Some(_) => round.failed,
-                None => sent.failed.or(round.failed),
-            };
+            if request.archive.is_some() {
+                sent.failed = round.failed;
+                sent.missing = round.missing;
+            } else {
+                sent.failed = sent.failed.or(round.failed);
+                sent.missing.extend(round.missing);
+            }
             if request.archive.is_none() {
                 gone(&wanted, &round.found)?;
             }
@@ -244,12 +277,11 @@ impl Taker<'_, '_> {
                     line.grant(size).await?;
                 }
                 Told::CollectEnd(end) if end.id == id => {
-                    let (files, problems) = (end.files, end.problems);
-                    let failed = None;
                     let end = Item::End {
-                        files,
-                        problems,
-                        failed,
+                        files: end.files,
+                        problems: end.problems,
+                        failed: None,
+                        missing: Missing::new(end.missing, end.unnamed),
                     };
                     self.take(end).await;
                     return Ok(());
@@ -269,8 +301,9 @@ impl Taker<'_, '_> {
             } => {
                 self.round.found.insert(path.clone());
                 self.round.times.push((path.clone(), modified_ms));
-                if let Some((_, left_out)) = &mut self.full {
+                if let Some((words, left_out)) = &mut self.full {
                     *left_out += 1;
+                    self.round.missing.add(path, Reason::TooMany, words);
                     return;
                 }
                 let begin = ArtifactBegin {
@@ -304,12 +337,16 @@ impl Taker<'_, '_> {
                 None => {}
             },
             Item::End {
-                problems, failed, ..
+                problems,
+                failed,
+                missing,
+                ..
             } => {
                 while !self.ending.is_empty() {
                     self.settle().await;
                 }
                 self.round.problems.extend(problems);
+                self.round.missing.extend(missing);
                 if let Some((words, left_out)) = self.full.take() {
                     let problem = format!("{left_out} files are left out: {words}");
                     self.round.failed.get_or_insert_with(|| problem.clone());
@@ -336,7 +373,10 @@ impl Taker<'_, '_> {
                 self.round.failed.get_or_insert_with(|| problem.clone());
                 self.round.problems.push(problem);
             }
-            Err(Broken::Full(words)) => self.full.get_or_insert((words, 0)).1 += 1,
+            Err(Broken::Full(words)) => {
+                self.round.missing.add(path, Reason::TooMany, &words);
+                self.full.get_or_insert((words, 0)).1 += 1;
+            }
             Err(Broken::Connection) => self.round.again.push(path),
             Err(Broken::Around) => self.round.by_agent.push(path),
         }

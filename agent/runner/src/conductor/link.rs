@@ -84,7 +84,7 @@ async fn welcome(agent: &Agent, spool: &Spool, has_plan: bool) -> Result<Welcome
         let (mut hearing, speaking) = connection.split();
         match hearing.hear().await.map(|message| message.message) {
             Ok(Some(Heard::Welcome(welcome))) if has_plan || !welcome.plan.is_empty() => {
-                agent.set_judges(welcome.judges);
+                agent.welcomed(&welcome);
                 return Ok(Welcomed {
                     hearing,
                     speaking,
@@ -176,7 +176,8 @@ impl Parts {
                     | Heard::Archive(_)
                     | Heard::Credential(_)
                     | Heard::Durations(_)
-                    | Heard::Verdict(_),
+                    | Heard::Verdict(_)
+                    | Heard::MissingNoted(_),
                 )
                 | None => {}
             }

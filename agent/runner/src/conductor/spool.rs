@@ -1,5 +1,6 @@
 //! The log until it is durable: an append-only file of records in segments, with offsets, a
-//! running SHA-256 and a limit. Above the limit writers wait; nothing is ever dropped.
+//! running SHA-256 and a limit. Above the limit writers wait; nothing is ever dropped. What a full disk does
+//! not take whole is as if it had never come.
 //!
 //! A record on disk: length (u32), stream (u8), length of the step's reference (u8), time in
 //! milliseconds (i64), the reference, the bytes.
@@ -57,6 +58,8 @@ struct Segment {
     path: PathBuf,
     start: u64,
     end: u64,
+    /// Bytes of its whole records on the disk.
+    size: u64,
 }
 
 /// Where a reader is.
@@ -177,19 +180,7 @@ impl Spool {
     pub(crate) fn acknowledge(&self, offset: u64) {
         let mut inner = self.lock();
         inner.acknowledged = inner.acknowledged.max(offset.min(inner.end));
-        let acknowledged = inner.acknowledged;
-        while inner.segments.len() > 1
-            && inner
-                .segments
-                .front()
-                .is_some_and(|first| first.end <= acknowledged)
-        {
-            if let Some(done) = inner.segments.pop_front()
-                && let Err(error) = fs::remove_file(&done.path)
-            {
-                fail::say(format_args!("{}: {error}", done.path.display()));
-            }
-        }
+        inner.drop_segments();
         drop(inner);
         self.freed.notify_waiters();
         self.changed.notify_waiters();
@@ -273,20 +264,6 @@ impl Inner {
     }
 
     fn append(&mut self, stream: LogStream, step: &str, data: &[u8]) -> io::Result<()> {
-        let full = self
-            .segments
-            .back()
-            .is_none_or(|last| last.end - last.start >= SEGMENT);
-        if full || self.open.is_none() {
-            let path = self.directory.join(format!("{:08}", self.next_name));
-            self.next_name += 1;
-            self.open = Some(File::create(&path)?);
-            self.segments.push_back(Segment {
-                path,
-                start: self.end,
-                end: self.end,
-            });
-        }
         let step = &step.as_bytes()[..step.len().min(255)];
         let mut record = Vec::with_capacity(HEADER + step.len() + data.len());
         record.extend(u32::try_from(data.len()).unwrap_or(u32::MAX).to_be_bytes());
@@ -295,12 +272,12 @@ impl Inner {
         record.extend(crate::clock::now_ms().to_be_bytes());
         record.extend(step);
         record.extend(data);
-        if let Some(file) = &mut self.open
-            && let Err(error) = file.write_all(&record)
-        {
-            // Half a record must never be read: go on in a new segment.
-            self.open = None;
-            return Err(error);
+        if let Err(error) = self.write(&record) {
+            // What is durable may make room.
+            if self.drop_segments() == 0 {
+                return Err(error);
+            }
+            self.write(&record)?;
         }
         self.digest.update(data);
         self.end += data.len() as u64;
@@ -308,6 +285,68 @@ impl Inner {
             last.end = self.end;
         }
         Ok(())
+    }
+
+    /// Writes a record, whole or not at all. Behind what failed a new segment begins.
+    fn write(&mut self, record: &[u8]) -> io::Result<()> {
+        let full = self
+            .segments
+            .back()
+            .is_none_or(|last| last.end - last.start >= SEGMENT);
+        let file = match &mut self.open {
+            Some(file) if !full => file,
+            open => {
+                let path = self.directory.join(format!("{:08}", self.next_name));
+                self.next_name += 1;
+                let file = open.insert(File::create(&path)?);
+                self.segments.push_back(Segment {
+                    path,
+                    start: self.end,
+                    end: self.end,
+                    size: 0,
+                });
+                file
+            }
+        };
+        let written = file.write_all(record);
+        let Some(last) = self.segments.back_mut() else {
+            return written;
+        };
+        let Err(error) = written else {
+            last.size += record.len() as u64;
+            return Ok(());
+        };
+        // Half a record is never read: its segment ends before it. Its room is for others.
+        if last.size > 0 {
+            if let Err(error) = file.set_len(last.size) {
+                fail::say(format_args!("{}: {error}", last.path.display()));
+            }
+        } else if let Some(empty) = self.segments.pop_back() {
+            remove(&empty.path);
+        }
+        self.open = None;
+        Err(error)
+    }
+
+    /// Drops the segments of which all is durable, and nothing more comes; how many.
+    fn drop_segments(&mut self) -> usize {
+        let open = usize::from(self.open.is_some());
+        let mut dropped = 0;
+        while self.segments.len() > open
+            && let Some(first) = self.segments.front()
+            && first.end <= self.acknowledged
+        {
+            remove(&first.path);
+            self.segments.pop_front();
+            dropped += 1;
+        }
+        dropped
+    }
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        fail::say(format_args!("{}: {error}", path.display()));
     }
 }
 
@@ -363,6 +402,8 @@ fn read(cursor: &mut Cursor) -> io::Result<Log> {
 
 #[cfg(test)]
 mod tests {
+    use muster_tests::disk::Disk;
+
     use super::*;
 
     fn spool(limit: u64) -> (tempfile::TempDir, Spool) {
@@ -422,6 +463,48 @@ mod tests {
         spool.acknowledge(11_000_000);
         assert!(count() < before);
         assert_eq!(all(&spool, 11_000_000).len(), 1_000_000);
+    }
+
+    #[tokio::test]
+    async fn a_record_that_a_full_disk_takes_in_half_is_none_and_what_is_durable_makes_room() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let Some(disk) = Disk::mount(&root.path().join("disk"), 280_000).expect("it is allowed")
+        else {
+            return;
+        };
+        let spool = disk.path().join("spool");
+        let spool = Spool::open(&spool, LIMIT, Arc::default()).expect("it is writable");
+        let mut written = Vec::new();
+        let piece = |number: usize| vec![u8::try_from(number % 251).expect("small"); 60_000];
+        let full = loop {
+            let piece = piece(written.len());
+            match spool.append(LogStream::Stdout, "s1", &piece).await {
+                Ok(()) => written.extend(piece),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(all(&spool, 0), written);
+        assert_eq!(spool.digest().0, written.len() as u64);
+        // What is shorter than the half one finds room, and stands right behind the others.
+        let short = spool.append(LogStream::Stdout, "s2", b"short").await;
+        short.expect("there is space");
+        written.extend(b"short");
+        assert_eq!(all(&spool, 0), written);
+        // Not all of a segment is durable: there is no more room than before.
+        spool.acknowledge(100_000);
+        let more = spool.append(LogStream::Stdout, "s2", &piece(1)).await;
+        more.expect_err("it is full");
+        spool.acknowledge(written.len() as u64);
+        let durable = written.len();
+        for number in 0..4 {
+            let more = spool.append(LogStream::Stdout, "s2", &piece(number)).await;
+            more.expect("there is space again");
+            written.extend(piece(number));
+        }
+        assert_eq!(all(&spool, durable as u64), written[durable..]);
+        let digest = Sha256::digest(&written).to_vec();
+        assert_eq!(spool.digest(), (written.len() as u64, digest));
     }
 
     #[tokio::test]

@@ -12,9 +12,9 @@ use std::{
 use muster_proto::runner::v1::{
     Acknowledge, AgentMessage, AgentWelcome, ArtifactAck, Cancel, ChildrenAnswer, Completed,
     CompletedAck, ConductorHello, ConductorMessage, CredentialGiven, DirectUpload, DurationsGiven,
-    Log, LogStream, Progress, Refused, StepStatus, VerdictGiven, VerdictWish,
-    agent_message::Message, artifact_part::Part, children_order::Order, conductor_hello::Purpose,
-    conductor_message::Message as Said,
+    Log, LogStream, MissingFile, MissingNoted, Progress, Refused, StepStatus, VerdictGiven,
+    VerdictWish, agent_message::Message, artifact_part::Part, children_order::Order,
+    conductor_hello::Purpose, conductor_message::Message as Said,
 };
 use muster_runner::frame::{FrameReader, FrameWriter};
 use muster_spec::plan::Plan;
@@ -57,6 +57,10 @@ pub(crate) struct Manner {
     pub(crate) judge: Option<fn(&VerdictWish) -> VerdictGiven>,
     /// Cuts so many connections for verdicts.
     pub(crate) verdict_cuts: u32,
+    /// Cuts so many connections for missing files.
+    pub(crate) missing_cuts: u32,
+    /// An agent of the release before takes none for missing files.
+    pub(crate) notes_nothing: bool,
     /// Does not answer orders to let children go on.
     pub(crate) holds_children: bool,
     /// Image configs for the welcome.
@@ -81,6 +85,8 @@ pub(crate) struct Heard {
     pub(crate) asked: Vec<String>,
     /// Sizes of artifacts that went around the agent.
     pub(crate) direct: BTreeMap<String, u64>,
+    /// Files that are missing, with the step that was to collect them.
+    pub(crate) missing: Vec<(String, MissingFile)>,
     /// Credentials that were asked for.
     pub(crate) wishes: Vec<String>,
     /// Values of shards of which durations were asked, by question.
@@ -239,6 +245,7 @@ impl Agent {
             Purpose::Credential => self.credential(reader, writer).await,
             Purpose::Durations => self.durations(reader, writer).await,
             Purpose::Verdict => self.verdict(reader, writer).await,
+            Purpose::Missing => self.missing(reader, writer).await,
             Purpose::Archive => panic!("nothing here gives files on"),
             Purpose::Unspecified => panic!("a connection without a purpose"),
         }
@@ -254,6 +261,7 @@ impl Agent {
         let mut welcome = self.manner().welcome.clone();
         welcome.log_offset = offset;
         welcome.judges = self.manner().judge.is_some();
+        welcome.notes_missing = !self.manner().notes_nothing;
         if !hello.has_plan {
             welcome.plan = self.plan.to_vec().into();
         }
@@ -355,7 +363,8 @@ impl Agent {
             | Said::Archive(_)
             | Said::Credential(_)
             | Said::Durations(_)
-            | Said::Verdict(_) => panic!("does not belong here"),
+            | Said::Verdict(_)
+            | Said::Missing(_) => panic!("does not belong here"),
         }
         drop(heard);
         self.touch();
@@ -430,6 +439,29 @@ impl Agent {
         };
         self.heard().verdicts.push(wish);
         say(&mut writer, Message::Verdict(given)).await;
+    }
+
+    /// Breaks off so often as it is to, then takes note.
+    async fn missing(
+        self,
+        mut reader: FrameReader<OwnedReadHalf>,
+        mut writer: FrameWriter<OwnedWriteHalf>,
+    ) {
+        let Ok(Some(Said::Missing(missing))) = hear(&mut reader).await else {
+            panic!("no list")
+        };
+        {
+            let mut manner = self.manner();
+            assert!(!manner.notes_nothing, "it does not say that it does");
+            if manner.missing_cuts > 0 {
+                manner.missing_cuts -= 1;
+                return;
+            }
+        }
+        let files = missing.files.into_iter();
+        let files = files.map(|file| (missing.step.clone(), file));
+        self.heard().missing.extend(files);
+        say(&mut writer, Message::MissingNoted(MissingNoted {})).await;
     }
 
     async fn artifact(

@@ -1,5 +1,7 @@
 //! Files that steps leave behind.
 
+use std::{collections::BTreeSet, os::unix::fs::PermissionsExt};
+
 use muster_proto::runner::v1::{Outcome, StepState::Failed};
 use muster_spec::plan::Operation;
 
@@ -204,4 +206,81 @@ async fn files_beyond_the_limit_of_the_server_are_told_once_and_not_sent() {
         "{remarks}"
     );
     assert_eq!(remarks.matches("too many").count(), 1, "{remarks}");
+    // Each of them is listed as missing.
+    let missing: BTreeSet<&str> = heard
+        .missing
+        .iter()
+        .map(|(step, file)| {
+            let told = (step.as_str(), file.reason.as_str(), file.message.as_str());
+            assert_eq!(told, ("s1", "TOO_MANY", "there are too many"));
+            file.path.as_str()
+        })
+        .collect();
+    assert_eq!((missing.len(), heard.missing.len()), (80, 80));
+    let kept: BTreeSet<&str> = heard.artifacts.keys().map(String::as_str).collect();
+    assert!(kept.is_disjoint(&missing));
+}
+
+/// Makes a file that its own user can not read, and one of an odd name.
+const LOCKED: &str = "mkdir out; cd out; echo x > good; echo x > locked; chmod 0 locked
+    mkdir closed; chmod 0 closed; echo x > \"$(printf 'new\\nline')\"; id -u";
+
+fn missing(run: &Run) -> Vec<(String, String)> {
+    let heard = run.agent.heard();
+    let mut missing: Vec<(String, String)> = heard
+        .missing
+        .iter()
+        .map(|(_, file)| (file.path.clone(), file.reason.clone()))
+        .collect();
+    missing.sort_unstable();
+    missing
+}
+
+#[tokio::test]
+async fn file_that_can_not_be_read_is_missing_with_its_reason_and_the_others_come() {
+    let plan = plan(vec![shell("s1", LOCKED).and(keep(Some(0), "out", &["**"]))]);
+    // Root reads everything.
+    let mut run = Run::as_nobody(&plan).unwrap_or_else(|| Run::start(&plan));
+    run.ends_as(Outcome::Passed).await;
+    assert_ne!(run.output("s1").trim(), "0", "root reads everything");
+    assert_eq!(names(&run), ["good"]);
+    let expected = [
+        ("closed", "UNREADABLE"),
+        ("locked", "UNREADABLE"),
+        (r"new\nline", "BAD_NAME"),
+    ];
+    assert_eq!(missing(&run), expected.map(owned));
+    let remarks = run.agent.heard().remarks();
+    assert!(
+        remarks.contains("out/locked: Permission denied"),
+        "{remarks}"
+    );
+    // Closed folders could not be removed by others than root.
+    let closed = run.path("data/out/closed");
+    std::fs::set_permissions(closed, PermissionsExt::from_mode(0o700)).unwrap();
+}
+
+fn owned((path, reason): (&str, &str)) -> (String, String) {
+    (path.to_owned(), reason.to_owned())
+}
+
+#[tokio::test]
+async fn missing_files_are_told_until_they_are_noted_and_not_to_an_older_agent() {
+    let steps = || vec![shell("s1", LOCKED).and(keep(Some(0), "out", &["new*"]))];
+    let manner = Manner {
+        missing_cuts: 2,
+        ..Manner::default()
+    };
+    let mut run = Run::with(&plan(steps()), manner, &[]);
+    run.ends_as(Outcome::Passed).await;
+    assert_eq!(missing(&run), [owned((r"new\nline", "BAD_NAME"))]);
+    let manner = Manner {
+        notes_nothing: true,
+        ..Manner::default()
+    };
+    let mut run = Run::with(&plan(steps()), manner, &[]);
+    run.ends_as(Outcome::Passed).await;
+    assert_eq!(missing(&run), []);
+    let remarks = run.agent.heard().remarks();
+    assert!(remarks.contains("control characters"), "{remarks}");
 }

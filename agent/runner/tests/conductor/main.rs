@@ -13,6 +13,7 @@ mod artifacts;
 mod children;
 mod credential;
 mod direct;
+mod disk;
 mod endings;
 mod flow;
 mod git;

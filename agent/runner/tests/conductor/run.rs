@@ -9,6 +9,7 @@ use std::{
 
 use muster_proto::runner::v1::{Outcome, StepState};
 use muster_spec::plan::Plan;
+use muster_tests::disk::Disk;
 use sha2::{Digest as _, Sha256};
 use tokio::process::{Child, Command};
 
@@ -37,6 +38,17 @@ impl Run {
         let folder = tempfile::Builder::new().prefix("a,b").tempdir().unwrap();
         make_parts(folder.path());
         Self::below(folder, plan, Manner::default(), &[])
+    }
+
+    /// The same, with one of its folders on a small disk; `None` where none can be mounted.
+    pub(crate) fn on_disk(
+        (name, bytes): (&str, u64),
+        plan: &Plan,
+        manner: Manner,
+    ) -> Option<(Self, Disk)> {
+        let folder = folder();
+        let disk = Disk::mount(&folder.path().join(name), bytes).unwrap()?;
+        Some((Self::below(folder, plan, manner, &[]), disk))
     }
 
     fn below(folder: tempfile::TempDir, plan: &Plan, manner: Manner, options: &[&str]) -> Self {

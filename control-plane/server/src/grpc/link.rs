@@ -7,13 +7,13 @@ use muster_core::execution::{Lease, Stop};
 use muster_proto::v1::{
     ArtifactFooter, ArtifactHeader, BeginDirectUploadRequest, BeginDirectUploadResponse,
     EndDirectUploadRequest, EndDirectUploadResponse, JudgeStepRequest, JudgeStepResponse,
-    LinkRequest, LinkResponse, ReadArchiveRequest, ReadArchiveResponse, ReadCredentialRequest,
-    ReadCredentialResponse, ReadDurationsRequest, ReadDurationsResponse, ResumeChildrenRequest,
-    ResumeChildrenResponse, SelectWorkflowsRequest, SelectWorkflowsResponse, StartChildrenRequest,
-    StartChildrenResponse, StopChildrenRequest, StopChildrenResponse, StreamLogRequest,
-    StreamLogResponse, UploadArtifactRequest, UploadArtifactResponse, WatchChildrenRequest,
-    WatchChildrenResponse, agent_link_service_server::AgentLinkService,
-    upload_artifact_request::Part,
+    LinkRequest, LinkResponse, MissArtifactsRequest, MissArtifactsResponse, ReadArchiveRequest,
+    ReadArchiveResponse, ReadCredentialRequest, ReadCredentialResponse, ReadDurationsRequest,
+    ReadDurationsResponse, ResumeChildrenRequest, ResumeChildrenResponse, SelectWorkflowsRequest,
+    SelectWorkflowsResponse, StartChildrenRequest, StartChildrenResponse, StopChildrenRequest,
+    StopChildrenResponse, StreamLogRequest, StreamLogResponse, UploadArtifactRequest,
+    UploadArtifactResponse, WatchChildrenRequest, WatchChildrenResponse,
+    agent_link_service_server::AgentLinkService, upload_artifact_request::Part,
 };
 use muster_storage::{agent::Agent, artifact::Artifact};
 use tokio::{sync::mpsc, time::Instant};
@@ -84,6 +84,18 @@ impl AgentLinkService for Api {
             .await
             .map_err(|error| Error::Internal(error.into()))??;
         Ok(Response::new(UploadArtifactResponse { name }))
+    }
+
+    async fn miss_artifacts(
+        &self,
+        request: Request<MissArtifactsRequest>,
+    ) -> Result<Response<MissArtifactsResponse>, Status> {
+        let (agent, message) = self.authenticate_agent(request).await?;
+        let lease = children::lease(&message.attempt, message.epoch)?;
+        self.app
+            .miss_artifacts(agent.id, lease, &message.step, message.files)
+            .await?;
+        Ok(Response::new(MissArtifactsResponse {}))
     }
 
     async fn start_children(

@@ -1,6 +1,6 @@
 //! Taking an artifact in: path rules, streaming to the blob store, size and SHA-256 compared,
 //! then the row. Before the row there is no artifact; an upload that does not come to its end is
-//! noted with its reason.
+//! noted with its reason, and so is a file of which there is nothing to upload.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use muster_core::{
     execution::Lease,
     id::{AgentId, AttemptId},
 };
-use muster_proto::v1::{ArtifactFooter, ArtifactHeader};
+use muster_proto::v1::{ArtifactFooter, ArtifactHeader, MissedFile};
 use muster_report::{Format, HEAD};
 use muster_storage::{
     artifact::{self, Artifact, NewArtifact, NewMissing},
@@ -25,6 +25,8 @@ use crate::{
 
 /// Longest path, in bytes.
 const MAX_PATH: usize = 1024;
+/// Longest reason, in bytes.
+const MAX_REASON: usize = 64;
 
 /// An artifact that is on its way.
 #[derive(Debug)]
@@ -235,15 +237,46 @@ impl App {
             path,
             step,
         } = missed;
-        let new = NewMissing {
+        // Those that executions put aside for each other are no results.
+        if path.starts_with(artifact::ARCHIVES) {
+            return;
+        }
+        let new = [NewMissing {
             path,
             step,
-            reason,
+            reason: reason.to_owned(),
             message: message.to_owned(),
-        };
-        if let Err(error) = self.store.agent(agent).miss_artifact(lease, &new).await {
+        }];
+        if let Err(error) = self.store.agent(agent).miss_artifacts(lease, &new).await {
+            let [new] = &new;
             tracing::warn!(attempt = %lease.attempt, path = new.path, %error, "a missing artifact could not be noted");
         }
+    }
+
+    /// Takes note of files of which there is nothing to upload.
+    pub(crate) async fn miss_artifacts(
+        &self,
+        agent: AgentId,
+        lease: Lease,
+        step: &str,
+        files: Vec<MissedFile>,
+    ) -> Result<(), Error> {
+        if files.len() as u64 > artifact::MOST_MISSING {
+            let words = format!("at most {} are listed", artifact::MOST_MISSING);
+            return Err(Error::invalid("files", words));
+        }
+        let mut new = Vec::with_capacity(files.len());
+        for (index, file) in files.into_iter().enumerate() {
+            check_path(&format!("files[{index}].path"), &file.path)?;
+            check_reason(&format!("files[{index}].reason"), &file.reason)?;
+            new.push(NewMissing {
+                path: file.path,
+                step: step.to_owned(),
+                reason: file.reason,
+                message: file.message,
+            });
+        }
+        Ok(self.store.agent(agent).miss_artifacts(lease, &new).await?)
     }
 
     async fn discard(&self, key: &str) {
@@ -303,9 +336,29 @@ pub(crate) fn check_path(field: &str, path: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// A reason is a word for programs.
+fn check_reason(field: &str, reason: &str) -> Result<(), Error> {
+    let is_word = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    match reason.len() {
+        1..=MAX_REASON if reason.bytes().all(is_word) => Ok(()),
+        _ => Err(Error::invalid(
+            field,
+            "must have 1 to 64 of A-Z, 0-9 and _, such as UNREADABLE",
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reasons_are_words_for_programs() {
+        for bad in ["", "unreadable", "TOO LARGE", &"A".repeat(65)] {
+            assert!(check_reason("reason", bad).is_err(), "{bad:?}");
+        }
+        assert!(check_reason("reason", "TOO_DEEP").is_ok());
+    }
 
     #[test]
     fn paths_that_leave_their_place_are_refused() {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use muster_proto::v1::{
     ArtifactFooter, ArtifactHeader, Assignment, DownloadArtifactRequest, GetArtifactRequest,
-    ListArtifactsRequest, ListArtifactsResponse, ListReportsRequest, Report, UploadArtifactRequest,
-    attempt_report::Phase, execution::State, report, upload_artifact_request::Part,
+    ListArtifactsRequest, ListArtifactsResponse, ListReportsRequest, MissArtifactsRequest,
+    MissedFile, Report, UploadArtifactRequest, attempt_report::Phase, execution::State, report,
+    upload_artifact_request::Part,
 };
 use sqlx::{Connection as _, Executor as _};
 use tokio::sync::mpsc;
@@ -233,7 +234,7 @@ fn blob(fixture: &Fixture, content: &[u8]) -> std::path::PathBuf {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_download_of_a_blob_that_is_not_what_was_collected_ends_with_data_loss() {
-    let fixture = Fixture::start().await;
+    let fixture = Fixture::start_on_files().await;
     let mut admin = fixture.admin().await;
     let token = fixture.agent("east").await;
     let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
@@ -281,7 +282,7 @@ async fn a_download_of_a_blob_that_is_not_what_was_collected_ends_with_data_loss
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_report_that_is_not_what_was_collected_is_broken_and_says_so() {
-    let mut fixture = Fixture::start().await;
+    let mut fixture = Fixture::start_on_files().await;
     let mut admin = fixture.admin().await;
     let token = fixture.agent("east").await;
     let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
@@ -343,4 +344,82 @@ async fn until_read(clients: &mut Clients, request: &ListReportsRequest) -> Repo
     tokio::time::timeout(PATIENCE, read)
         .await
         .expect("it is read")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_could_not_be_collected_are_listed_as_missing_until_they_come() {
+    let fixture = Fixture::start().await;
+    let mut admin = fixture.admin().await;
+    let token = fixture.agent("east").await;
+    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
+    let made = admin.create(run()).await;
+    let work = agent.work().await;
+    agent.report(&work, Phase::Running).await;
+    let file = |path: &str, reason: &str| MissedFile {
+        path: path.to_owned(),
+        reason: reason.to_owned(),
+        message: "why".to_owned(),
+    };
+    let request = |files: Vec<MissedFile>| MissArtifactsRequest {
+        attempt: work.attempt.clone(),
+        epoch: work.epoch,
+        step: "s1".to_owned(),
+        files,
+    };
+    let mut link = agent.clients.link.clone();
+    let files = vec![
+        file("locked", "UNREADABLE"),
+        file(r"new\nline", "BAD_NAME"),
+        file(".muster/x", "BAD_NAME"),
+    ];
+    // Who has not heard that it is noted says it again.
+    for _ in 0..2 {
+        let noted = link.miss_artifacts(request(files.clone())).await;
+        noted.expect("it is noted");
+    }
+    let found = missing(&mut admin, &made.name, 3).await;
+    let found: Vec<(&str, &str)> = found
+        .iter()
+        .map(|(path, reason)| (path.as_str(), reason.as_str()))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            (".muster/x", "BAD_NAME"),
+            ("locked", "UNREADABLE"),
+            (r"new\nline", "BAD_NAME"),
+        ]
+    );
+    for (bad, field) in [
+        (vec![file("../x", "BAD_NAME")], "files[0].path"),
+        (
+            vec![file("a", "TOO_DEEP"), file("b", "too deep")],
+            "files[1].reason",
+        ),
+        (vec![file("a", "TOO_DEEP"); 1001], "files"),
+    ] {
+        let refused = link.miss_artifacts(request(bad)).await;
+        let refused = refused.expect_err("it is refused");
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+        assert!(refused.message().contains(field), "{refused:?}");
+    }
+    // No more than so many of an execution.
+    let many = (0..999).map(|number| file(&format!("m{number}"), "TOO_MANY"));
+    let noted = link.miss_artifacts(request(many.collect())).await;
+    noted.expect("it is noted");
+    assert_eq!(list(&mut admin, &made.name).await.missing.len(), 1000);
+    // The file itself takes the place of its note.
+    let come = agent
+        .artifact(&work, "locked", b"all", sha256(b"all"))
+        .await;
+    come.expect("it is stored");
+    let listed = list(&mut admin, &made.name).await;
+    assert!(listed.missing.iter().all(|file| file.path != "locked"));
+    // An agent speaks for its own attempts alone.
+    let other = fixture.agent("west").await;
+    let (mut other, _) = Agent::connect(&fixture, &other, Vec::new()).await;
+    let foreign = other.clients.link.miss_artifacts(request(files)).await;
+    let foreign = foreign.expect_err("it is refused");
+    assert_eq!(foreign.code(), tonic::Code::NotFound);
+    fixture.server.stop().await;
 }
