@@ -15,6 +15,7 @@ mod durations;
 mod frame;
 mod listener;
 mod log;
+mod resume;
 mod strangers;
 mod verdict;
 

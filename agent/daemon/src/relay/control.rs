@@ -102,6 +102,7 @@ async fn greet(
             .unwrap_or_default(),
         max_log: attempt.work().map_or(0, |work| work.max_log),
         judges: true,
+        resumes: true,
         direct_from: attempt.work().map_or(0, |work| work.direct_from),
     };
     say(sender, Say::Welcome(welcome)).await?;

@@ -105,6 +105,8 @@ pub(super) struct Agent {
     seed: AtomicU64,
     /// The one that was heard last takes connections for verdicts.
     judges: AtomicBool,
+    /// It answers artifacts that were sent before.
+    resumes: AtomicBool,
 }
 
 enum Way {
@@ -149,6 +151,7 @@ impl Agent {
             attempt,
             seed: AtomicU64::new(seed),
             judges: AtomicBool::new(false),
+            resumes: AtomicBool::new(false),
         })
     }
 
@@ -161,6 +164,17 @@ impl Agent {
     /// Notes what a welcome says of that.
     pub(super) fn set_judges(&self, judges: bool) {
         self.judges.store(judges, Ordering::Relaxed);
+    }
+
+    /// Whether the one that was heard last says how much of an artifact need not be sent again: an older
+    /// one would wait for its data.
+    pub(super) fn resumes(&self) -> bool {
+        self.resumes.load(Ordering::Relaxed)
+    }
+
+    /// Notes what a welcome, or silence, says of that.
+    pub(super) fn set_resumes(&self, resumes: bool) {
+        self.resumes.store(resumes, Ordering::Relaxed);
     }
 
     /// Connects for a purpose; tries for ever, since a test goes on without its agent.

@@ -34,3 +34,4 @@ mod search;
 mod skew;
 mod stop;
 mod test_cases;
+mod uploads;
