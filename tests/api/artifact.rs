@@ -2,7 +2,13 @@
 
 use anyhow::{Context as _, ensure};
 use muster_proto::v1::execution::State;
-use muster_tests::{agent::Agent, control_plane::ControlPlane, peak::Peak, run::Run};
+use muster_tests::{
+    agent::Agent,
+    control_plane::ControlPlane,
+    peak::Peak,
+    proxy::{Proxy, Wire},
+    run::Run,
+};
 
 /// A large file that is all hole but its end, many small ones, and some that nobody should keep.
 const FILES: &str = r#"
@@ -160,4 +166,52 @@ async fn what_can_not_be_kept_is_named_with_its_reason() -> anyhow::Result<()> {
 /// The name by which people know a run.
 async fn name_of(run: &Run) -> anyhow::Result<String> {
     Ok(run.now().await?.display_name)
+}
+
+/// A file of a hundred megabytes that nothing on its way makes smaller.
+const NOISE: &str = r#"
+apiVersion: testworkflows.testkube.io/v1
+kind: TestWorkflow
+metadata:
+  name: noise
+spec:
+  steps:
+  - name: Make
+    shell: |
+      mkdir -p /data/out && cd /data/out
+      head -c 100000000 /dev/urandom > noise
+      sha256sum < noise
+    artifacts:
+      workingDir: /data/out
+      paths: ["**"]
+"#;
+const NOISE_SIZE: u64 = 100_000_000;
+/// After so many bytes the line between agent and server breaks, every time.
+const LINE: u64 = 30_000_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_longer_than_the_line_ever_holds_comes_and_goes_on_where_it_broke()
+-> anyhow::Result<()> {
+    let server = ControlPlane::start().await?;
+    let address = server.url.split_once("://").context("a URL")?.1;
+    let wire = Proxy::before(address.parse()?).await?;
+    wire.set(Wire::CutEach(LINE));
+    let _agent = Agent::by_a_wire_on_this_machine(&server, "here", &wire).await?;
+    let run = server.client.start(NOISE, None).await?;
+    run.ends_as(State::Passed).await?;
+    let artifacts = run.artifacts().await?;
+    let [noise] = artifacts.as_slice() else {
+        anyhow::bail!("{artifacts:?}")
+    };
+    ensure!(u64::try_from(noise.size_bytes)? == NOISE_SIZE, "{noise:?}");
+    let log = run.printed().await?;
+    ensure!(log.contains(&noise.sha256), "{noise:?}: {log}");
+    // Three connections can not bring it, and what came was not sent again.
+    let (cuts, carried) = (wire.cuts(), wire.carried());
+    ensure!((3..=6).contains(&cuts), "cut {cuts} times");
+    ensure!(
+        carried < NOISE_SIZE + NOISE_SIZE / 5,
+        "{carried} bytes were sent"
+    );
+    Ok(())
 }

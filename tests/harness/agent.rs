@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use crate::{
     cluster::Clusters, control_plane::ControlPlane, image, namespace::Namespace, port,
-    process::Process, program,
+    process::Process, program, proxy::Proxy,
 };
 
 /// Label by which a test chooses an agent; its value is the agent's name.
@@ -31,6 +31,22 @@ impl Agent {
     pub async fn on_this_machine(server: &ControlPlane, name: &str) -> anyhow::Result<Self> {
         let backend = vec!["--backend".to_owned(), "process".to_owned()];
         Self::start(server, name, backend).await
+    }
+
+    /// The same, and reaches the server by a wire.
+    ///
+    /// # Errors
+    ///
+    /// When it does not connect.
+    pub async fn by_a_wire_on_this_machine(
+        server: &ControlPlane,
+        name: &str,
+        wire: &Proxy,
+    ) -> anyhow::Result<Self> {
+        let (scheme, _) = server.url.split_once("://").context("a URL")?;
+        let url = format!("{scheme}://{}", wire.address);
+        let backend = vec!["--backend".to_owned(), "process".to_owned()];
+        Self::start_at(server, &url, name, backend).await
     }
 
     /// The same with a limit on how many attempts it runs at once.
@@ -102,6 +118,15 @@ impl Agent {
         name: &str,
         backend: Vec<String>,
     ) -> anyhow::Result<Self> {
+        Self::start_at(server, &server.url, name, backend).await
+    }
+
+    async fn start_at(
+        server: &ControlPlane,
+        url: &str,
+        name: &str,
+        backend: Vec<String>,
+    ) -> anyhow::Result<Self> {
         let token = server.client.create_agent(name, &[(LABEL, name)]).await?;
         let folder = server.folder().to_path_buf();
         let token_file = folder.join(format!("{name}.token"));
@@ -109,7 +134,7 @@ impl Agent {
         let mut arguments: Vec<String> = [
             "agent".to_owned(),
             "--server".to_owned(),
-            server.url.clone(),
+            url.to_owned(),
             "--token-file".to_owned(),
             token_file.display().to_string(),
             "--data-dir".to_owned(),

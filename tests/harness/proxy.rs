@@ -38,6 +38,8 @@ pub enum Wire {
     /// Each HTTP request is answered with this status, in place of the server. Connections that are there
     /// are closed.
     Answer(u16),
+    /// Every connection is closed when its client has said so many bytes.
+    CutEach(u64),
 }
 
 /// A proxy on loopback, for as long as this lives.
@@ -57,6 +59,7 @@ struct Shared {
     cuts: AtomicU64,
     held: AtomicU64,
     answers: AtomicU64,
+    carried: AtomicU64,
 }
 
 impl Proxy {
@@ -74,6 +77,7 @@ impl Proxy {
             cuts: AtomicU64::new(0),
             held: AtomicU64::new(0),
             answers: AtomicU64::new(0),
+            carried: AtomicU64::new(0),
         });
         let mut accepting = JoinSet::new();
         accepting.spawn(accept(listener, server, Arc::clone(&shared)));
@@ -90,7 +94,13 @@ impl Proxy {
         self.shared.wire.send_replace(wire);
     }
 
-    /// How often it was cut for a word.
+    /// How many bytes were carried that clients said.
+    #[must_use]
+    pub fn carried(&self) -> u64 {
+        self.shared.carried.load(Ordering::SeqCst)
+    }
+
+    /// How often it was cut for a word, or for so many bytes.
     #[must_use]
     pub fn cuts(&self) -> u64 {
         self.shared.cuts.load(Ordering::SeqCst)
@@ -215,6 +225,7 @@ impl Direction {
         let mut piece = vec![0; 64 << 10];
         // The end of what was said before, in case a word is said in two pieces.
         let mut before = Vec::new();
+        let mut carried = 0;
         loop {
             let Ok(size @ 1..) = from.read(&mut piece).await else {
                 return;
@@ -241,7 +252,11 @@ impl Direction {
                         return;
                     }
                 }
-                Wire::CutAfter(..) | Wire::CutBefore(..) => {}
+                Wire::CutEach(most) if self.up && carried >= most => {
+                    self.shared.cuts.fetch_add(1, Ordering::SeqCst);
+                    return;
+                }
+                Wire::CutAfter(..) | Wire::CutBefore(..) | Wire::CutEach(_) => {}
             }
             if !self.up && *self.said.borrow() {
                 // The other side has heard the word and answers it.
@@ -249,6 +264,10 @@ impl Direction {
             }
             if to.write_all(&piece[..size]).await.is_err() {
                 return;
+            }
+            carried += size as u64;
+            if self.up {
+                self.shared.carried.fetch_add(size as u64, Ordering::SeqCst);
             }
         }
     }
@@ -321,6 +340,14 @@ mod tests {
         asking.read_to_string(&mut heard).await.expect("an answer");
         assert!(heard.starts_with("HTTP/1.1 503 "), "{heard}");
         assert_eq!(proxy.answers(), 1);
+        proxy.set(Wire::CutEach(6));
+        let carried = proxy.carried();
+        let mut stream = TcpStream::connect(proxy.address).await.expect("it listens");
+        for _ in 0..2 {
+            assert_eq!(say(&mut stream, b"six").await.as_deref(), Some(&b"six"[..]));
+        }
+        assert_eq!(say(&mut stream, b"two").await, None);
+        assert_eq!((proxy.cuts(), proxy.carried() - carried), (3, 6));
         proxy.set(Wire::Cut);
         assert_eq!(say(&mut stream, b"two").await, None);
         proxy.set(Wire::Slow(Duration::from_millis(1)));

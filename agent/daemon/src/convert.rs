@@ -14,6 +14,16 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     text
 }
 
+/// The bytes that hexadecimal tells; none for anything else.
+pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |digit: u8| char::from(digit).to_digit(16);
+    let pairs = text.as_bytes().chunks(2).map(|pair| match *pair {
+        [high, low] => u8::try_from(digit(high)? * 16 + digit(low)?).ok(),
+        _ => None,
+    });
+    pairs.collect()
+}
+
 /// A time in milliseconds since the epoch; 0 is none.
 pub(crate) fn timestamp(milliseconds: i64) -> Option<Timestamp> {
     (milliseconds != 0).then(|| Timestamp {
@@ -155,6 +165,17 @@ pub(crate) fn pause(order: &v1::PauseAttempt) -> runner::Pause {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hexadecimal_goes_both_ways_and_nothing_else_is_read() {
+        let bytes = vec![0, 15, 160, 255];
+        assert_eq!(hex(&bytes), "000fa0ff");
+        assert_eq!(from_hex("000fa0ff"), Some(bytes));
+        assert_eq!(from_hex(""), Some(Vec::new()));
+        for bad in ["0", "0g", "00 1", "é"] {
+            assert_eq!(from_hex(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn times_keep_their_milliseconds() {

@@ -16,6 +16,7 @@ mod frame;
 mod listener;
 mod log;
 mod missing;
+mod resume;
 mod strangers;
 mod verdict;
 

@@ -66,6 +66,8 @@ pub struct Config {
     pub max_artifact_size: u64,
     /// Most bytes of all artifacts of one execution.
     pub max_artifacts_size: u64,
+    /// How long an upload of an artifact that broke is kept for who goes on with it.
+    pub keep_uploads: Duration,
     /// Which artifacts go from pods to the object store directly; none when absent.
     pub direct_uploads: Option<DirectUploads>,
     /// How long events of the audit log are kept.
@@ -146,6 +148,7 @@ impl Config {
             retention_interval: Duration::from_secs(5 * 60),
             max_artifact_size: 10 << 30,
             max_artifacts_size: 50 << 30,
+            keep_uploads: Duration::from_secs(10 * 60),
             direct_uploads: None,
             audit_max_age: DEFAULT_AUDIT_AGE,
             audit_reads: true,

@@ -1,11 +1,12 @@
 //! The agents' side of the server: sessions, what they hold, and the words for them.
 //!
 //! The stream's handler is in `session`, who gets which work in `dispatch`, log and artifact
-//! uploads in `ingest` and `upload`, uploads around the server in `direct`.
+//! uploads in `ingest` and `upload`, uploads that broke in `kept`, uploads around the server in `direct`.
 
 pub(crate) mod direct;
 pub(crate) mod dispatch;
 pub(crate) mod ingest;
+mod kept;
 mod pace;
 mod seal;
 pub(crate) mod segment;
@@ -92,6 +93,8 @@ struct Taker {
 pub(crate) struct Link {
     sessions: Mutex<Sessions>,
     pub(crate) ingests: Arc<Ingests>,
+    /// Artifacts that come, or broke.
+    uploads: Arc<kept::Uploads>,
     /// How fast logs of projects may come.
     paces: pace::Paces,
     /// Turns for reading reports.
@@ -117,6 +120,7 @@ impl Link {
         Self {
             sessions: Mutex::default(),
             ingests: Arc::default(),
+            uploads: Arc::default(),
             paces: pace::Paces::default(),
             reading: tokio::sync::Semaphore::new(crate::app::MOST_READING),
             weighing: tokio::sync::Semaphore::new(crate::app::MOST_ANSWERED),
@@ -331,12 +335,14 @@ impl Link {
 
     /// The attempt is over.
     pub(crate) fn close_attempt(&self, attempt: AttemptId) {
+        self.uploads.forget(attempt);
         self.lock().release(attempt);
     }
 
     /// The attempt is not its agent's any more: one that is connected is told to kill it, another
     /// one hears it in its welcome.
     pub(crate) fn revoke_attempt(&self, lease: Lease) {
+        self.uploads.forget(lease.attempt);
         if let Some(session) = self.lock().release(lease.attempt) {
             let refusal = Refusal {
                 attempt: lease.attempt.to_string(),

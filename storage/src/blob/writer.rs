@@ -23,6 +23,8 @@ pub struct BlobWriter {
     filled: usize,
     size: u64,
     hash: Sha256,
+    /// Size and hash at the end of the last whole part.
+    whole: (u64, Sha256),
     /// Begun when the first part is full.
     upload: Option<Box<dyn MultipartUpload>>,
     parts: JoinSet<Result<(), object_store::Error>>,
@@ -46,6 +48,7 @@ impl BlobWriter {
             filled: 0,
             size: 0,
             hash: Sha256::new(),
+            whole: (0, Sha256::new()),
             upload: None,
             parts: JoinSet::new(),
         }
@@ -57,14 +60,15 @@ impl BlobWriter {
     ///
     /// [`Error::StoreAway`] when the store can not be reached; the blob is lost then.
     pub async fn write(&mut self, mut data: Bytes) -> Result<(), Error> {
-        self.hash.update(&data);
-        self.size += data.len() as u64;
         while !data.is_empty() {
             let room = self.blobs.part_size - self.filled;
             let taken = data.split_to(data.len().min(room));
+            self.hash.update(&taken);
+            self.size += taken.len() as u64;
             self.filled += taken.len();
             self.filling.push(taken);
             if self.filled == self.blobs.part_size {
+                self.whole = (self.size, self.hash.clone());
                 self.send_part().await?;
             }
         }
@@ -75,6 +79,26 @@ impl BlobWriter {
     #[must_use]
     pub const fn size(&self) -> u64 {
         self.size
+    }
+
+    /// SHA-256 of what was added, lower-case hexadecimal.
+    #[must_use]
+    pub fn sha256(&self) -> String {
+        hexadecimal(self.hash.clone().finalize().as_ref())
+    }
+
+    /// Waits until all whole parts are in the store, and forgets what is behind them: it is to be added again.
+    /// Next to no memory is held then, so that a writer can wait for long.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] when the store can not be reached; the blob is lost then.
+    pub async fn settle(&mut self) -> Result<(), Error> {
+        self.wait_for_parts(0).await?;
+        self.filling = Vec::new();
+        self.filled = 0;
+        (self.size, self.hash) = self.whole.clone();
+        Ok(())
     }
 
     /// Makes the blob durable and visible.

@@ -43,6 +43,7 @@ on_every_store!(
     a_large_blob_is_written_in_parts_and_hashed,
     a_blob_is_streamed_from_any_offset,
     a_blob_that_is_given_up_leaves_nothing,
+    a_writer_at_rest_has_whole_parts_and_goes_on_behind_them,
     a_missing_blob_is_not_found_and_deleting_it_is_no_error,
     keys_are_unique_and_may_not_leave_their_place,
     blobs_are_listed_with_their_key_and_the_time_of_the_store,
@@ -195,6 +196,37 @@ async fn a_blob_that_is_given_up_leaves_nothing(blobs: Blobs) {
     assert!(!blobs.exists(&aborted).await.expect("a look"));
     assert!(!blobs.exists(&dropped).await.expect("a look"));
     blobs.close().await;
+}
+
+async fn a_writer_at_rest_has_whole_parts_and_goes_on_behind_them(blobs: Blobs) {
+    let data = noise(11 * 1024 * 1024 + 17);
+    let key = blobs.key("rest");
+    let mut writer = blobs.writer(&key);
+    writer
+        .write(Bytes::copy_from_slice(&data[..100]))
+        .await
+        .expect("written");
+    writer.settle().await.expect("at rest");
+    assert_eq!(writer.size(), 0, "no part is whole");
+    for broke in [6_000_000, 11_000_000] {
+        let from = usize::try_from(writer.size()).expect("small");
+        for piece in data[from..broke].chunks(200_000) {
+            let piece = Bytes::copy_from_slice(piece);
+            writer.write(piece).await.expect("written");
+        }
+        writer.settle().await.expect("at rest");
+        let size = usize::try_from(writer.size()).expect("small");
+        assert!(from < size && size <= broke, "{size}");
+        assert_eq!(writer.sha256(), sha256(&data[..size]));
+    }
+    let from = usize::try_from(writer.size()).expect("small");
+    let rest = Bytes::copy_from_slice(&data[from..]);
+    writer.write(rest).await.expect("written");
+    let info = writer.finish().await.expect("finished");
+    assert_eq!(info.sha256, sha256(&data));
+    let read = all(blobs.read(&key, 0).await.expect("a stream")).await;
+    assert!(read == data, "every byte comes back");
+    blobs.delete(&key).await.expect("deleted");
 }
 
 async fn a_missing_blob_is_not_found_and_deleting_it_is_no_error(blobs: Blobs) {

@@ -1,6 +1,6 @@
 //! A connection for artifacts: one file after the other, each relayed to an upload of its own, unless the
 //! conductor puts it into the object store itself, see [`super::direct`]. When anything breaks the
-//! connection is closed, and the conductor begins again.
+//! connection is closed, and the conductor goes on with another one, see [`super::resume`].
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use tonic::{Code, Response, Status};
 use super::{
     direct,
     frame::{Receiver, Sender},
-    say,
+    resume, say,
 };
 use crate::{
     attempt::Attempt,
@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Parts, of at most 256 KiB, that wait for the connection.
-const OUTBOX: usize = 2;
+pub(super) const OUTBOX: usize = 2;
 /// How long to wait for a way to the server.
 const UPLINK_LIMIT: Duration = Duration::from_secs(30);
 
@@ -43,12 +43,13 @@ pub(super) async fn serve(
     mut sender: Sender<AgentMessage>,
 ) -> io::Result<()> {
     while let Some(first) = receiver.receive().await? {
-        let ack = match direct::begun(&first) {
-            Some(begin) => {
-                let begin = begin.clone();
-                direct::serve(context, attempt, &mut receiver, &mut sender, begin).await?
-            }
-            None => relay(context, attempt, &mut receiver, vec![first]).await?,
+        let (again, direct) = (resume::begun(&first), direct::begun(&first));
+        let ack = if let Some(begin) = again.cloned() {
+            resume::serve(context, attempt, &mut receiver, &mut sender, begin).await?
+        } else if let Some(begin) = direct.cloned() {
+            direct::serve(context, attempt, &mut receiver, &mut sender, begin).await?
+        } else {
+            relay(context, attempt, &mut receiver, vec![first]).await?
         };
         let more = ack.more;
         say(&mut sender, Say::ArtifactAck(ack)).await?;
@@ -71,7 +72,8 @@ pub(super) async fn relay(
     let upload = uplink.upload_artifact(ReceiverStream::new(requests));
     let mut is_sent = false;
     let feed = async {
-        is_sent = feed(attempt, receiver, first, outbox).await?;
+        let request = |part| UploadArtifactRequest { part: Some(part) };
+        is_sent = feed(attempt, receiver, first, outbox, request).await?;
         // The upload decides.
         std::future::pending::<io::Result<()>>().await
     };
@@ -100,11 +102,12 @@ pub(super) async fn uplink(context: &Context) -> io::Result<Uplink> {
 }
 
 /// Moves the parts of the artifact to the upload; whether all of them.
-async fn feed(
+pub(super) async fn feed<R>(
     attempt: &Attempt,
     receiver: &mut Receiver<ConductorMessage>,
     first: Vec<ConductorMessage>,
-    outbox: mpsc::Sender<UploadArtifactRequest>,
+    outbox: mpsc::Sender<R>,
+    request: impl Fn(Part) -> R,
 ) -> io::Result<bool> {
     let mut first = first.into_iter();
     loop {
@@ -124,8 +127,7 @@ async fn feed(
             Told::Data(data) => (Part::Data(data), false),
             Told::End(end) => (Part::Footer(footer(end.size, &end.sha256)), true),
         };
-        let request = UploadArtifactRequest { part: Some(part) };
-        if outbox.send(request).await.is_err() {
+        if outbox.send(request(part)).await.is_err() {
             // The upload ended early, and says why.
             return Ok(false);
         }

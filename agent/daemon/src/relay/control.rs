@@ -103,6 +103,7 @@ async fn greet(
         max_log: attempt.work().map_or(0, |work| work.max_log),
         judges: true,
         notes_missing: true,
+        resumes: true,
         direct_from: attempt.work().map_or(0, |work| work.direct_from),
     };
     say(sender, Say::Welcome(welcome)).await?;

@@ -171,6 +171,7 @@ impl Connection {
                 sha256: sha256.clone(),
                 has_authorities: false,
             }),
+            resume: false,
         };
         say(&mut connection, Part::Begin(begin)).await;
         let Some(Heard::DirectUpload(way)) = connection.heard().await else {
@@ -209,6 +210,49 @@ impl Connection {
         matches!(connection.heard().await, Some(Heard::MissingNoted(_)))
     }
 
+    /// Sends an artifact that was sent before, without what need not come again. Returns how much that is, and
+    /// the answer.
+    pub(crate) async fn again(
+        given: &Given,
+        attempt: &str,
+        path: &str,
+        data: &str,
+    ) -> (u64, Option<String>) {
+        let mut connection =
+            Self::open(given, hello(given, attempt, Purpose::Artifact, true)).await;
+        let say = async |connection: &mut Self, part| {
+            let part = ArtifactPart { part: Some(part) };
+            connection.say(Say::Artifact(part)).await;
+        };
+        let begin = ArtifactBegin {
+            path: path.to_owned(),
+            mode: 0o644,
+            step: "s1".to_owned(),
+            direct: None,
+            resume: true,
+        };
+        say(&mut connection, Part::Begin(begin)).await;
+        let Some(Heard::ArtifactKept(kept)) = connection.heard().await else {
+            panic!("it says what is kept")
+        };
+        let (known, rest) = data.split_at(usize::try_from(kept.size).expect("it is small"));
+        if kept.size > 0 {
+            assert_eq!(kept.sha256, Sha256::digest(known).to_vec());
+        }
+        let rest = Bytes::copy_from_slice(rest.as_bytes());
+        say(&mut connection, Part::Data(rest)).await;
+        let end = ArtifactEnd {
+            size: data.len() as u64,
+            sha256: Sha256::digest(data).to_vec().into(),
+            direct: false,
+        };
+        say(&mut connection, Part::End(end)).await;
+        match connection.heard().await {
+            Some(Heard::ArtifactAck(ack)) => (kept.size, Some(ack.error)),
+            _ => (kept.size, None),
+        }
+    }
+
     /// Sends an artifact. Returns the error of the acknowledgement; none when the connection was
     /// closed instead.
     pub(crate) async fn artifact(
@@ -225,6 +269,7 @@ impl Connection {
             mode: 0o644,
             step: "s1".to_owned(),
             direct: None,
+            resume: false,
         });
         let data = parts
             .iter()

@@ -641,6 +641,32 @@ async fn artifacts_are_relayed_whole_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn an_artifact_goes_on_where_the_server_has_kept_it_and_begins_again_where_it_has_not() {
+    let mut run = Run::start(STANDIN).await;
+    let link = run.server.welcome(Vec::new()).await;
+    let work = assignment();
+    link.assign(work.clone()).await;
+    let given = run.given(&work).await;
+    let kept = ("known".to_owned(), b"one".to_vec());
+    run.server
+        .store
+        .kept
+        .lock()
+        .expect("no panic")
+        .extend([kept]);
+    let (size, answer) = Connection::again(&given, &work.attempt, "known", "onetwo").await;
+    assert_eq!((size, answer.as_deref()), (3, Some("")));
+    // As an older server answers.
+    let (size, answer) = Connection::again(&given, &work.attempt, "other", "onetwo").await;
+    assert_eq!((size, answer.as_deref()), (0, Some("")));
+    let artifacts = run.server.store.artifacts.lock().expect("no panic").clone();
+    for path in ["known", "other"] {
+        let data = artifacts.get(path).map(Vec::as_slice);
+        assert_eq!(data, Some(b"onetwo".as_slice()), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn artifacts_go_around_the_agent_where_the_server_gives_a_way() {
     let mut run = Run::start(STANDIN).await;
     let link = run.server.welcome(Vec::new()).await;

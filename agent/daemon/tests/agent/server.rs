@@ -16,6 +16,7 @@ use muster_proto::v1::{
     link_response::Message as Say,
     upload_artifact_request::Part,
 };
+use sha2::{Digest as _, Sha256};
 use tokio::{
     net::TcpListener,
     runtime::{Builder, Runtime},
@@ -35,6 +36,8 @@ pub(crate) struct Store {
     pub(crate) logs: Mutex<HashMap<String, Vec<u8>>>,
     /// Artifacts by path.
     pub(crate) artifacts: Mutex<HashMap<String, Vec<u8>>>,
+    /// The beginnings of artifacts that broke, by path.
+    pub(crate) kept: Mutex<HashMap<String, Vec<u8>>>,
     /// Paths of artifacts that were put around the agent.
     pub(crate) direct: Mutex<Vec<String>>,
     /// Files that are missing, with reasons.
@@ -370,6 +373,54 @@ impl AgentLinkService for Service {
             .expect("no panic")
             .insert(path.clone(), bytes);
         Ok(Response::new(UploadArtifactResponse { name: path }))
+    }
+
+    type ResumeUploadStream = ReceiverStream<Result<v1::ResumeUploadResponse, Status>>;
+
+    async fn resume_upload(
+        &self,
+        request: Request<Streaming<v1::ResumeUploadRequest>>,
+    ) -> Result<Response<Self::ResumeUploadStream>, Status> {
+        use v1::{resume_upload_request::Part, resume_upload_response::Told};
+        let mut requests = request.into_inner();
+        let first = requests.message().await?.and_then(|first| first.part);
+        let Some(Part::Header(header)) = first else {
+            return Err(Status::invalid_argument("no header"));
+        };
+        let kept = self.store.kept.lock().expect("no panic");
+        let Some(mut bytes) = kept.get(&header.path).cloned() else {
+            return Err(Status::unimplemented("this server keeps nothing"));
+        };
+        drop(kept);
+        let (responses, outgoing) = mpsc::channel(4);
+        let store = Arc::clone(&self.store);
+        tokio::spawn(async move {
+            let say = async |told| {
+                let told = v1::ResumeUploadResponse { told: Some(told) };
+                responses.send(Ok(told)).await.ok();
+            };
+            let digest = Sha256::digest(&bytes);
+            let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            let size_bytes = i64::try_from(bytes.len()).expect("it is small");
+            say(Told::Kept(v1::UploadKept { size_bytes, sha256 })).await;
+            while let Ok(Some(request)) = requests.message().await {
+                match request.part.expect("a part") {
+                    Part::Header(_) => panic!("a second header"),
+                    Part::Data(data) => bytes.extend_from_slice(&data),
+                    Part::Footer(footer) => {
+                        assert_eq!(footer.size_bytes, bytes.len() as i64);
+                        let bytes = std::mem::take(&mut bytes);
+                        store
+                            .artifacts
+                            .lock()
+                            .expect("no panic")
+                            .insert(header.path.clone(), bytes);
+                        say(Told::Name(header.path.clone())).await;
+                    }
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(outgoing)))
     }
 
     async fn start_children(

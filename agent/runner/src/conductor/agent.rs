@@ -107,6 +107,8 @@ pub(super) struct Agent {
     judges: AtomicBool,
     /// The same of those for missing files.
     notes_missing: AtomicBool,
+    /// It answers artifacts that were sent before.
+    resumes: AtomicBool,
 }
 
 enum Way {
@@ -152,6 +154,7 @@ impl Agent {
             seed: AtomicU64::new(seed),
             judges: AtomicBool::new(false),
             notes_missing: AtomicBool::new(false),
+            resumes: AtomicBool::new(false),
         })
     }
 
@@ -171,6 +174,17 @@ impl Agent {
         self.judges.store(welcome.judges, Ordering::Relaxed);
         self.notes_missing
             .store(welcome.notes_missing, Ordering::Relaxed);
+    }
+
+    /// Whether the one that was heard last says how much of an artifact need not be sent again: an older
+    /// one would wait for its data.
+    pub(super) fn resumes(&self) -> bool {
+        self.resumes.load(Ordering::Relaxed)
+    }
+
+    /// Notes what a welcome, or silence, says of that.
+    pub(super) fn set_resumes(&self, resumes: bool) {
+        self.resumes.store(resumes, Ordering::Relaxed);
     }
 
     /// Connects for a purpose; tries for ever, since a test goes on without its agent.

@@ -1,5 +1,5 @@
 //! Collecting artifacts: from the step's container while it lives, from the shared volumes
-//! otherwise. A file whose upload broke is collected again; one that did not come into the object store
+//! otherwise. A file whose upload broke is collected again, and goes on where it broke; one that did not come into the object store
 //! directly is collected again and goes by the agent.
 
 use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
@@ -34,6 +34,8 @@ struct Round {
     /// When each of them last changed.
     times: Vec<(String, i64)>,
     again: Vec<String>,
+    /// Those of them that are not what they were when they were sent before.
+    changed: HashSet<String>,
     /// Those that did not come into the object store directly.
     by_agent: Vec<String>,
     problems: Vec<String>,
@@ -133,11 +135,12 @@ impl At<'_> {
             ..Sent::default()
         };
         let mut wanted: Vec<String> = Vec::new();
+        let mut broken: HashSet<String> = HashSet::new();
         let mut is_told = false;
         let mut pause = PAUSES.0;
         loop {
             let round = tokio::select! {
-                round = self.round(shim.as_ref(), &request) => round?,
+                round = self.round(shim.as_ref(), &request, &broken) => round?,
                 cause = self.limits.reached() => return Err(Failure::stopped(&cause, self.step)),
             };
             sent.files += round.sent;
@@ -177,6 +180,8 @@ impl At<'_> {
                 );
                 self.run.spool.remark(self.step, &text).await;
             }
+            broken = round.again.iter().cloned().collect();
+            broken.retain(|path| !round.changed.contains(path));
             wanted = round.again;
             wanted.extend(round.by_agent);
             if request.archive.is_none() {
@@ -199,9 +204,11 @@ impl At<'_> {
         &self,
         shim: Option<&Arc<Shim>>,
         request: &collect::Request,
+        broken: &HashSet<String>,
     ) -> Result<Round, Failure> {
         let mut taker = Taker {
             at: self,
+            broken,
             round: Round::default(),
             current: None,
             ending: JoinSet::new(),
@@ -231,6 +238,8 @@ impl At<'_> {
 /// Takes a collection apart into uploads.
 struct Taker<'a, 'b> {
     at: &'a At<'b>,
+    /// Files that were sent before, and broke.
+    broken: &'a HashSet<String>,
     round: Round,
     /// The file that is on its way, and its upload unless that broke.
     current: Option<(String, Result<Upload, Broken>)>,
@@ -311,6 +320,7 @@ impl Taker<'_, '_> {
                     mode,
                     step: self.at.step.to_owned(),
                     direct: None,
+                    resume: self.broken.contains(&path),
                 };
                 let run = &self.at.run;
                 let idle = self.idle.pop();
@@ -378,6 +388,10 @@ impl Taker<'_, '_> {
                 self.full.get_or_insert((words, 0)).1 += 1;
             }
             Err(Broken::Connection) => self.round.again.push(path),
+            Err(Broken::Changed) => {
+                self.round.changed.insert(path.clone());
+                self.round.again.push(path);
+            }
             Err(Broken::Around) => self.round.by_agent.push(path),
         }
     }

@@ -85,6 +85,7 @@ async fn welcome(agent: &Agent, spool: &Spool, has_plan: bool) -> Result<Welcome
         match hearing.hear().await.map(|message| message.message) {
             Ok(Some(Heard::Welcome(welcome))) if has_plan || !welcome.plan.is_empty() => {
                 agent.welcomed(&welcome);
+                agent.set_resumes(welcome.resumes);
                 return Ok(Welcomed {
                     hearing,
                     speaking,
@@ -173,6 +174,7 @@ impl Parts {
                     Heard::Welcome(_)
                     | Heard::ArtifactAck(_)
                     | Heard::DirectUpload(_)
+                    | Heard::ArtifactKept(_)
                     | Heard::Archive(_)
                     | Heard::Credential(_)
                     | Heard::Durations(_)

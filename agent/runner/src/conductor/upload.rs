@@ -1,11 +1,12 @@
 //! One artifact on its way to the agent, on a connection that no other one uses meanwhile; or to the object
-//! store, and then the connection tells only of it.
+//! store, and then the connection tells only of it. Of one that was sent before, what the server has kept is
+//! read and hashed again, but not sent.
 
 use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use muster_proto::runner::v1::{
-    ArtifactAck, ArtifactBegin, ArtifactEnd, ArtifactPart, DirectUpload, DirectWish,
+    ArtifactAck, ArtifactBegin, ArtifactEnd, ArtifactKept, ArtifactPart, DirectUpload, DirectWish,
     agent_message::Message as Heard, artifact_part::Part, conductor_hello::Purpose,
     conductor_message::Message as Said,
 };
@@ -30,6 +31,8 @@ pub(super) struct Upload {
     carrier: Carrier,
     size: u64,
     digest: Sha256,
+    /// What need not be sent, until it has gone by.
+    kept: Option<ArtifactKept>,
     around: Option<Around>,
 }
 
@@ -47,8 +50,10 @@ struct Around {
 /// Why an upload did not come to its end.
 #[derive(Debug)]
 pub(super) enum Broken {
-    /// The connection broke: the whole file is to be sent again.
+    /// The connection broke: the file is to be sent again, from where it broke if it can be.
     Connection,
+    /// It does not begin with what was sent of it before: it is to be sent again from its first byte.
+    Changed,
     /// It never will be durable, in these words.
     Refused(String),
     /// Neither it nor any other one will be, in these words.
@@ -57,7 +62,7 @@ pub(super) enum Broken {
     Around,
 }
 
-/// How long it may take until it is known where an artifact may be put.
+/// How long it may take until it is known where an artifact may be put, or what is kept of it.
 const GIVEN: Duration = Duration::from_secs(60);
 /// How long the last words of an agent that hears no more may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -72,10 +77,10 @@ impl Upload {
         begin: ArtifactBegin,
         digest: Option<collect::Digest>,
     ) -> Result<Self, Broken> {
-        let digest = digest.filter(|_| direct.from() > 0);
+        let digest = digest.filter(|_| direct.from() > 0 && !begin.resume);
         if let Some(carrier) = carrier {
             let mut upload = Self::on(carrier);
-            match upload.start(begin.clone(), direct, digest).await {
+            match upload.start(agent, begin.clone(), direct, digest).await {
                 Err(Broken::Connection) => {}
                 started => return started.map(|()| upload),
             }
@@ -83,7 +88,7 @@ impl Upload {
         let connection = agent.connect(Purpose::Artifact, (true, 0, 0)).await;
         let (hearing, speaking) = connection.split();
         let mut upload = Self::on(Carrier { hearing, speaking });
-        upload.start(begin, direct, digest).await?;
+        upload.start(agent, begin, direct, digest).await?;
         Ok(upload)
     }
 
@@ -92,12 +97,14 @@ impl Upload {
             carrier,
             size: 0,
             digest: Sha256::new(),
+            kept: None,
             around: None,
         }
     }
 
     async fn start(
         &mut self,
+        agent: &Agent,
         mut begin: ArtifactBegin,
         direct: &Rc<Direct>,
         digest: Option<collect::Digest>,
@@ -107,11 +114,21 @@ impl Upload {
             sha256: Bytes::copy_from_slice(&digest.sha256),
             has_authorities: direct.has_authorities(),
         });
+        begin.resume &= agent.resumes();
+        let resume = begin.resume;
         self.say(Part::Begin(begin)).await?;
+        if resume {
+            let Ok(kept) = timeout(GIVEN, self.answer(kept)).await else {
+                // As below.
+                agent.set_resumes(false);
+                return Err(Broken::Connection);
+            };
+            self.kept = Some(kept?).filter(|kept| kept.size > 0);
+        }
         let Some(wanted) = digest else {
             return Ok(());
         };
-        let Ok(given) = timeout(GIVEN, self.given()).await else {
+        let Ok(given) = timeout(GIVEN, self.answer(given)).await else {
             // An agent of before this version, that the pod was given back to, waits for the content.
             direct.give_up("the agent does not say where they may be put");
             return Err(Broken::Around);
@@ -135,7 +152,13 @@ impl Upload {
         Ok(())
     }
 
-    pub(super) async fn data(&mut self, data: Bytes) -> Result<(), Broken> {
+    pub(super) async fn data(&mut self, mut data: Bytes) -> Result<(), Broken> {
+        if self.kept.is_some() {
+            self.pass_over(&mut data)?;
+            if data.is_empty() {
+                return Ok(());
+            }
+        }
         self.size += data.len() as u64;
         self.digest.update(&data);
         match &mut self.around {
@@ -144,8 +167,31 @@ impl Upload {
         }
     }
 
+    /// Takes what need not be sent from the beginning of `data`.
+    fn pass_over(&mut self, data: &mut Bytes) -> Result<(), Broken> {
+        let Some(kept) = &self.kept else {
+            return Ok(());
+        };
+        let left = usize::try_from(kept.size - self.size).unwrap_or(usize::MAX);
+        let known = data.split_to(left.min(data.len()));
+        self.size += known.len() as u64;
+        self.digest.update(&known);
+        if self.size < kept.size {
+            return Ok(());
+        }
+        if self.digest.clone().finalize().as_slice() != kept.sha256 {
+            return Err(Broken::Changed);
+        }
+        self.kept = None;
+        Ok(())
+    }
+
     /// Ends it; waits until it is durable. Returns the connection when it takes another one.
     pub(super) async fn end(mut self) -> Result<Option<Carrier>, Broken> {
+        if self.kept.is_some() {
+            // It is shorter than what was sent of it.
+            return Err(Broken::Changed);
+        }
         let sha256 = self.digest.clone().finalize();
         let around = self.around.take();
         let direct = around.is_some();
@@ -173,15 +219,19 @@ impl Upload {
         Ok(more.then_some(self.carrier))
     }
 
-    /// Where the artifact may be put.
-    async fn given(&mut self) -> Result<DirectUpload, Broken> {
+    /// What is told of the artifact that was begun, which `wanted` knows.
+    async fn answer<T>(&mut self, wanted: impl Fn(Heard) -> Option<T>) -> Result<T, Broken> {
         loop {
             let message = self.carrier.hearing.hear().await;
             match message.map(|message| message.message) {
-                Ok(Some(Heard::DirectUpload(given))) => return Ok(given),
                 Ok(Some(Heard::ArtifactAck(ack))) => return Err(Broken::of(ack)),
                 Ok(Some(Heard::Refused(_))) | Err(_) => return Err(Broken::Connection),
-                Ok(_) => {}
+                Ok(Some(message)) => {
+                    if let Some(answer) = wanted(message) {
+                        return Ok(answer);
+                    }
+                }
+                Ok(None) => {}
             }
         }
     }
@@ -215,6 +265,22 @@ impl Upload {
             Ok(Err(broken)) => Err(broken),
             Ok(Ok(_)) | Err(_) => Err(Broken::Connection),
         }
+    }
+}
+
+/// Where the artifact may be put.
+fn given(message: Heard) -> Option<DirectUpload> {
+    match message {
+        Heard::DirectUpload(given) => Some(given),
+        _ => None,
+    }
+}
+
+/// What is kept of the artifact.
+fn kept(message: Heard) -> Option<ArtifactKept> {
+    match message {
+        Heard::ArtifactKept(kept) => Some(kept),
+        _ => None,
     }
 }
 

@@ -10,10 +10,10 @@ use std::{
 };
 
 use muster_proto::runner::v1::{
-    Acknowledge, AgentMessage, AgentWelcome, ArtifactAck, Cancel, ChildrenAnswer, Completed,
-    CompletedAck, ConductorHello, ConductorMessage, CredentialGiven, DirectUpload, DurationsGiven,
-    Log, LogStream, MissingFile, MissingNoted, Progress, Refused, StepStatus, VerdictGiven,
-    VerdictWish, agent_message::Message, artifact_part::Part, children_order::Order,
+    Acknowledge, AgentMessage, AgentWelcome, ArtifactAck, ArtifactKept, Cancel, ChildrenAnswer,
+    Completed, CompletedAck, ConductorHello, ConductorMessage, CredentialGiven, DirectUpload,
+    DurationsGiven, Log, LogStream, MissingFile, MissingNoted, Progress, Refused, StepStatus,
+    VerdictGiven, VerdictWish, agent_message::Message, artifact_part::Part, children_order::Order,
     conductor_hello::Purpose, conductor_message::Message as Said,
 };
 use muster_runner::frame::{FrameReader, FrameWriter};
@@ -37,6 +37,10 @@ pub(crate) struct Manner {
     pub(crate) cuts: Vec<u64>,
     /// Cuts so many artifact connections at their first bytes.
     pub(crate) artifact_cuts: u32,
+    /// Cuts artifact connections when so many bytes of a file have come by them, once for each entry.
+    pub(crate) cuts_within: Vec<usize>,
+    /// Files that change when a connection is cut within them.
+    pub(crate) changes: Vec<PathBuf>,
     /// Hears and acknowledges nothing of the log until it is told to.
     pub(crate) deaf: bool,
     /// An agent of the release before takes one on each connection.
@@ -81,6 +85,12 @@ pub(crate) struct Heard {
     pub(crate) progress: Progress,
     pub(crate) completed: Option<Completed>,
     pub(crate) artifacts: BTreeMap<String, Vec<u8>>,
+    /// What came of artifacts whose connections were cut within them.
+    pub(crate) kept: BTreeMap<String, Vec<u8>>,
+    /// How many bytes of artifacts were sent.
+    pub(crate) artifact_bytes: usize,
+    /// Of each artifact that was sent again: where it went on.
+    pub(crate) resumed: Vec<usize>,
     /// Paths that asked for a way around the agent.
     pub(crate) asked: Vec<String>,
     /// Sizes of artifacts that went around the agent.
@@ -470,11 +480,21 @@ impl Agent {
         mut writer: FrameWriter<OwnedWriteHalf>,
     ) {
         self.heard().artifact_connections += 1;
-        let (mut path, mut bytes) = (String::new(), Vec::new());
+        let (mut path, mut bytes, mut came) = (String::new(), Vec::new(), 0);
         while let Ok(Some(Said::Artifact(part))) = hear(&mut reader).await {
             match part.part.unwrap() {
                 Part::Begin(begin) => {
                     path = begin.path;
+                    came = 0;
+                    if begin.resume {
+                        bytes = self.heard().kept.remove(&path).unwrap_or_default();
+                        self.heard().resumed.push(bytes.len());
+                        let kept = ArtifactKept {
+                            size: bytes.len() as u64,
+                            sha256: Sha256::digest(&bytes).to_vec().into(),
+                        };
+                        say(&mut writer, Message::ArtifactKept(kept)).await;
+                    }
                     if let Some(wish) = begin.direct {
                         self.heard().asked.push(path.clone());
                         let given = self.manner().direct.clone().unwrap_or_default();
@@ -501,8 +521,19 @@ impl Agent {
                     self.touch();
                 }
                 Part::Data(data) => {
+                    came += data.len();
+                    self.heard().artifact_bytes += data.len();
                     bytes.extend(data);
                     let mut manner = self.manner();
+                    if manner.cuts_within.first().is_some_and(|cut| came >= *cut) {
+                        manner.cuts_within.remove(0);
+                        for path in &manner.changes {
+                            let file = std::fs::File::options().write(true).open(path).unwrap();
+                            file.write_at(b"changed", 0).unwrap();
+                        }
+                        self.heard().kept.insert(path, bytes);
+                        return;
+                    }
                     if manner.artifact_cuts > 0 {
                         manner.artifact_cuts -= 1;
                         return;

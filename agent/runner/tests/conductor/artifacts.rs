@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, os::unix::fs::PermissionsExt};
 
-use muster_proto::runner::v1::{Outcome, StepState::Failed};
+use muster_proto::runner::v1::{AgentWelcome, Outcome, StepState::Failed};
 use muster_spec::plan::Operation;
 
 use crate::{
@@ -63,6 +63,75 @@ async fn broken_upload_begins_again_and_comes_once() {
     run.ends_as(Outcome::Passed).await;
     assert_eq!(names(&run), ["a [b]*?", "large", "one.txt"]);
     assert_eq!(run.agent.heard().artifacts["large"].len(), 3_000_000);
+}
+
+/// An agent that cuts connections within files, and knows what it had.
+fn cutting(cuts: &[usize]) -> Manner {
+    Manner {
+        cuts_within: cuts.to_vec(),
+        welcome: AgentWelcome {
+            resumes: true,
+            ..AgentWelcome::default()
+        },
+        ..Manner::default()
+    }
+}
+
+#[tokio::test]
+async fn broken_upload_goes_on_where_it_broke() {
+    let steps = vec![shell("s1", MAKE).and(keep(Some(0), "out", &["large"]))];
+    let mut run = Run::with(&plan(steps), cutting(&[1_000_000, 500_000]), &[]);
+    run.ends_as(Outcome::Passed).await;
+    let heard = run.agent.heard();
+    assert_eq!(heard.artifacts["large"].len(), 3_000_000);
+    let [first, second] = heard.resumed[..] else {
+        panic!("{:?}", heard.resumed)
+    };
+    assert!(
+        first >= 1_000_000 && second >= first + 500_000,
+        "{:?}",
+        heard.resumed
+    );
+    assert_eq!(heard.artifact_bytes, 3_000_000, "nothing was sent twice");
+}
+
+#[tokio::test]
+async fn broken_upload_of_a_file_that_changed_begins_again() {
+    let steps = vec![shell("s1", MAKE).and(keep(Some(0), "out", &["large"]))];
+    let mut run = Run::with(&plan(steps), cutting(&[1_000_000]), &[]);
+    run.agent.manner().changes = vec![run.path("data/out/large")];
+    run.ends_as(Outcome::Passed).await;
+    let heard = run.agent.heard();
+    let large = &heard.artifacts["large"];
+    assert!(large.len() == 3_000_000 && large.starts_with(b"changed"));
+    assert_eq!(
+        heard.resumed.len(),
+        1,
+        "it asks once, and then begins again"
+    );
+    assert!(
+        heard.artifact_bytes >= 4_000_000,
+        "{}",
+        heard.artifact_bytes
+    );
+}
+
+#[tokio::test]
+async fn broken_upload_of_which_the_server_has_nothing_begins_again() {
+    let manner = Manner {
+        artifact_cuts: 2,
+        ..cutting(&[])
+    };
+    let steps = vec![shell("s1", MAKE).and(keep(Some(0), "out", &["large", "one.txt"]))];
+    let mut run = Run::with(&plan(steps), manner, &[]);
+    run.ends_as(Outcome::Passed).await;
+    assert_eq!(names(&run), ["large", "one.txt"]);
+    let heard = run.agent.heard();
+    assert!(
+        heard.resumed.iter().all(|kept| *kept == 0),
+        "{:?}",
+        heard.resumed
+    );
 }
 
 #[tokio::test]

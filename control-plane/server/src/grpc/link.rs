@@ -9,15 +9,16 @@ use muster_proto::v1::{
     EndDirectUploadRequest, EndDirectUploadResponse, JudgeStepRequest, JudgeStepResponse,
     LinkRequest, LinkResponse, MissArtifactsRequest, MissArtifactsResponse, ReadArchiveRequest,
     ReadArchiveResponse, ReadCredentialRequest, ReadCredentialResponse, ReadDurationsRequest,
-    ReadDurationsResponse, ResumeChildrenRequest, ResumeChildrenResponse, SelectWorkflowsRequest,
-    SelectWorkflowsResponse, StartChildrenRequest, StartChildrenResponse, StopChildrenRequest,
-    StopChildrenResponse, StreamLogRequest, StreamLogResponse, UploadArtifactRequest,
-    UploadArtifactResponse, WatchChildrenRequest, WatchChildrenResponse,
-    agent_link_service_server::AgentLinkService, upload_artifact_request::Part,
+    ReadDurationsResponse, ResumeChildrenRequest, ResumeChildrenResponse, ResumeUploadRequest,
+    ResumeUploadResponse, SelectWorkflowsRequest, SelectWorkflowsResponse, StartChildrenRequest,
+    StartChildrenResponse, StopChildrenRequest, StopChildrenResponse, StreamLogRequest,
+    StreamLogResponse, UploadArtifactRequest, UploadArtifactResponse, UploadKept,
+    WatchChildrenRequest, WatchChildrenResponse, agent_link_service_server::AgentLinkService,
+    resume_upload_request, resume_upload_response::Told, upload_artifact_request::Part,
 };
 use muster_storage::{agent::Agent, artifact::Artifact};
 use tokio::{sync::mpsc, time::Instant};
-use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Answers, Api, auth, children, convert};
@@ -69,10 +70,9 @@ impl AgentLinkService for Api {
         &self,
         request: Request<Streaming<UploadArtifactRequest>>,
     ) -> Result<Response<UploadArtifactResponse>, Status> {
-        let (agent, mut parts) = self.authenticate_agent(request).await?;
-        let Some(Part::Header(header)) = next_part(&mut parts).await? else {
-            return Err(Error::invalid("part", "the first message must be the header").into());
-        };
+        let (agent, parts) = self.authenticate_agent(request).await?;
+        let mut parts = parts.map(|message| Ok(message?.part));
+        let header = next_header(&mut parts).await?;
         let upload = self.app.begin_artifact(agent.id, header).await?;
         // On a task of its own: an agent that goes away takes this call with it, and not the note of
         // what is missing then.
@@ -96,6 +96,36 @@ impl AgentLinkService for Api {
             .miss_artifacts(agent.id, lease, &message.step, message.files)
             .await?;
         Ok(Response::new(MissArtifactsResponse {}))
+    }
+
+    type ResumeUploadStream = Answers<ResumeUploadResponse>;
+
+    async fn resume_upload(
+        &self,
+        request: Request<Streaming<ResumeUploadRequest>>,
+    ) -> Result<Response<Self::ResumeUploadStream>, Status> {
+        let (agent, parts) = self.authenticate_agent(request).await?;
+        let mut parts = parts.map(|message| Ok(message?.part.map(same_part)));
+        let header = next_header(&mut parts).await?;
+        let upload = self.app.resume_artifact(agent.id, header).await?;
+        let (size, sha256) = upload.kept();
+        let kept = Told::Kept(UploadKept {
+            size_bytes: i64::try_from(size).unwrap_or(i64::MAX),
+            sha256,
+        });
+        let (sender, answers) = mpsc::channel(1);
+        let app = Arc::clone(&self.app);
+        self.app.tasks.spawn(async move {
+            let say = |told: Result<Told, Status>| {
+                let answer = |told| ResumeUploadResponse { told: Some(told) };
+                sender.send(told.map(answer))
+            };
+            // The agent may be gone, which is no news.
+            let _gone = say(Ok(kept)).await;
+            let taken = take_artifact(app, upload, parts).await;
+            let _gone = say(taken.map(Told::Name)).await;
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
     }
 
     async fn start_children(
@@ -311,10 +341,15 @@ async fn name_of(app: &App, artifact: &Artifact) -> Result<String, Error> {
 async fn take_artifact(
     app: Arc<App>,
     mut upload: Upload,
-    mut parts: Streaming<UploadArtifactRequest>,
+    mut parts: impl Stream<Item = NextPart> + Unpin,
 ) -> Result<String, Status> {
+    let stop = upload.stop();
     loop {
-        match next_part(&mut parts).await {
+        let next = tokio::select! {
+            next = next_part(&mut parts) => next,
+            () = stop.cancelled() => Err(Status::aborted("a newer call goes on with this upload")),
+        };
+        match next {
             Ok(Some(Part::Data(data))) => {
                 if let Some(words) = upload.is_too_long(data.len()).map(str::to_owned) {
                     app.give_up(upload, "TOO_LARGE", &words).await;
@@ -331,21 +366,41 @@ async fn take_artifact(
                 return Ok(name_of(&app, &artifact).await?);
             }
             Ok(Some(Part::Header(_)) | None) => {
-                let words = "its end did not come";
-                app.give_up(upload, "INTERRUPTED", words).await;
+                app.interrupt(upload, "its end did not come").await;
                 return Err(Error::invalid("part", "the footer is missing").into());
             }
             Err(broken) => {
                 let words = "the connection of its pod or its agent broke before its end";
-                app.give_up(upload, "INTERRUPTED", words).await;
+                app.interrupt(upload, words).await;
                 return Err(broken);
             }
         }
     }
 }
 
-async fn next_part(parts: &mut Streaming<UploadArtifactRequest>) -> Result<Option<Part>, Status> {
-    Ok(parts.message().await?.and_then(|message| message.part))
+/// The next part of an artifact; none at the end of its stream.
+type NextPart = Result<Option<Part>, Status>;
+
+async fn next_part(parts: &mut (impl Stream<Item = NextPart> + Unpin)) -> NextPart {
+    parts.next().await.unwrap_or(Ok(None))
+}
+
+async fn next_header(
+    parts: &mut (impl Stream<Item = NextPart> + Unpin),
+) -> Result<ArtifactHeader, Status> {
+    match next_part(parts).await? {
+        Some(Part::Header(header)) => Ok(header),
+        _ => Err(Error::invalid("part", "the first message must be the header").into()),
+    }
+}
+
+/// A part of an upload that goes on is one like those of any other.
+fn same_part(part: resume_upload_request::Part) -> Part {
+    match part {
+        resume_upload_request::Part::Header(header) => Part::Header(header),
+        resume_upload_request::Part::Data(data) => Part::Data(data),
+        resume_upload_request::Part::Footer(footer) => Part::Footer(footer),
+    }
 }
 
 /// Takes a log in until its stream ends; what was taken is durable then.

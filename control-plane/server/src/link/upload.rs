@@ -1,6 +1,7 @@
 //! Taking an artifact in: path rules, streaming to the blob store, size and SHA-256 compared,
 //! then the row. Before the row there is no artifact; an upload that does not come to its end is
-//! noted with its reason, and so is a file of which there is nothing to upload.
+//! noted with its reason, and so is a file of which there is nothing to upload. What has come of a broken one is
+//! kept for a while, see [`super::kept`].
 
 use std::sync::Arc;
 
@@ -15,9 +16,11 @@ use muster_report::{Format, HEAD};
 use muster_storage::{
     artifact::{self, Artifact, NewArtifact, NewMissing},
     attempt::{Attempt, Status},
-    blob::{BlobInfo, BlobWriter},
+    blob::BlobInfo,
 };
+use tokio_util::sync::CancellationToken;
 
+use super::kept::{Partial, Turn};
 use crate::{
     app::{App, Error},
     media::Media,
@@ -34,12 +37,10 @@ pub(crate) struct Upload {
     agent: AgentId,
     lease: Lease,
     header: ArtifactHeader,
-    key: String,
-    writer: BlobWriter,
-    /// The first bytes of the file.
-    head: Vec<u8>,
+    partial: Partial,
     /// How many bytes it may have, and why not more.
     most: (u64, String),
+    turn: Turn,
 }
 
 /// A file that there is not.
@@ -67,20 +68,49 @@ impl App {
         agent: AgentId,
         header: ArtifactHeader,
     ) -> Result<Upload, Error> {
+        self.open_artifact(agent, header, false).await
+    }
+
+    /// Goes on with an artifact whose upload broke, or begins it.
+    pub(crate) async fn resume_artifact(
+        &self,
+        agent: AgentId,
+        header: ArtifactHeader,
+    ) -> Result<Upload, Error> {
+        self.open_artifact(agent, header, true).await
+    }
+
+    async fn open_artifact(
+        &self,
+        agent: AgentId,
+        header: ArtifactHeader,
+        resume: bool,
+    ) -> Result<Upload, Error> {
         let (lease, stored) = self.uploading(agent, &header).await?;
         if stored.status != Status::Live {
             return Err(Error::LeaseLost { epoch: lease.epoch });
         }
         let most = self.room(&stored, &header.path).await?;
-        let key = self.blobs.key(&format!("artifacts/{}", stored.execution));
+        let uploads = &self.link.uploads;
+        let (turn, kept) = match resume {
+            true => uploads.resume(lease, &header.path).await,
+            false => (uploads.begin(lease, &header.path), None),
+        };
+        let partial = kept.unwrap_or_else(|| {
+            let key = self.blobs.key(&format!("artifacts/{}", stored.execution));
+            Partial {
+                writer: self.blobs.writer(&key),
+                key,
+                head: Vec::new(),
+            }
+        });
         Ok(Upload {
             agent,
             lease,
             header,
-            writer: self.blobs.writer(&key),
-            key,
-            head: Vec::new(),
+            partial,
             most,
+            turn,
         })
     }
 
@@ -145,7 +175,15 @@ impl App {
         footer: &ArtifactFooter,
     ) -> Result<Artifact, Error> {
         let missed = upload.missed();
-        let blob = match upload.writer.finish().await {
+        let Upload {
+            agent,
+            lease,
+            header,
+            partial,
+            most: _,
+            turn: _turn,
+        } = upload;
+        let blob = match partial.writer.finish().await {
             Ok(blob) => blob,
             Err(error) => {
                 self.miss(missed, "STORAGE", "it could not be stored").await;
@@ -154,7 +192,7 @@ impl App {
         };
         let size = i64::try_from(blob.size).unwrap_or(i64::MAX);
         if size != footer.size_bytes || blob.sha256 != footer.sha256 {
-            self.discard(&upload.key).await;
+            self.discard(&partial.key).await;
             let words = format!(
                 "{} bytes with SHA-256 {} arrived, {} with {} were told: send it again",
                 size, blob.sha256, footer.size_bytes, footer.sha256
@@ -163,11 +201,11 @@ impl App {
             return Err(Error::invalid("footer", words));
         }
         let whole = Whole {
-            agent: upload.agent,
-            lease: upload.lease,
-            header: upload.header,
+            agent,
+            lease,
+            header,
             blob,
-            head: upload.head,
+            head: partial.head,
         };
         self.list_artifact(whole, None).await
     }
@@ -221,10 +259,25 @@ impl App {
         Ok(added.artifact)
     }
 
+    /// Keeps an upload that broke for who goes on with it, where there is enough of it; takes note of why
+    /// there is no such file now.
+    pub(crate) async fn interrupt(&self, mut upload: Upload, message: &str) {
+        let settled = upload.partial.writer.settle().await;
+        let size = upload.partial.writer.size();
+        if settled.is_err() || size == 0 || self.link.drain.is_cancelled() {
+            return self.give_up(upload, "INTERRUPTED", message).await;
+        }
+        // Before anybody can go on and end it.
+        self.miss(upload.missed(), "INTERRUPTED", message).await;
+        let Upload { partial, turn, .. } = upload;
+        let (time, stop) = (self.config.keep_uploads, self.link.drain.clone());
+        self.tasks.spawn(turn.keep(partial, time, stop));
+    }
+
     /// Gives an upload up, and takes note of why there is no such file.
     pub(crate) async fn give_up(&self, upload: Upload, reason: &'static str, message: &str) {
         let missed = upload.missed();
-        if let Err(error) = upload.writer.abort().await {
+        if let Err(error) = upload.partial.writer.abort().await {
             tracing::warn!(%error, "an unfinished upload stays until the sweep");
         }
         self.miss(missed, reason, message).await;
@@ -290,15 +343,25 @@ impl Upload {
     /// Why so many bytes more are too many, if they are.
     pub(crate) fn is_too_long(&self, more: usize) -> Option<&str> {
         let (most, words) = &self.most;
-        let size = self.writer.size().saturating_add(more as u64);
+        let size = self.partial.writer.size().saturating_add(more as u64);
         (size > *most).then_some(words)
+    }
+
+    /// What has come before: how many bytes, and their SHA-256.
+    pub(crate) fn kept(&self) -> (u64, String) {
+        (self.partial.writer.size(), self.partial.writer.sha256())
+    }
+
+    /// Told when somebody else wants to go on with it.
+    pub(crate) fn stop(&self) -> CancellationToken {
+        self.turn.stop()
     }
 
     /// Adds bytes.
     pub(crate) async fn write(&mut self, data: Bytes) -> Result<(), Error> {
-        let wanted = HEAD.saturating_sub(self.head.len());
-        self.head.extend(data.iter().take(wanted));
-        Ok(self.writer.write(data).await?)
+        let wanted = HEAD.saturating_sub(self.partial.head.len());
+        self.partial.head.extend(data.iter().take(wanted));
+        Ok(self.partial.writer.write(data).await?)
     }
 
     /// What is known of it when there is no such file.

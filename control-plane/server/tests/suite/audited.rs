@@ -39,7 +39,7 @@ const PARENT: &str = "projects/default";
 
 /// Methods that are not noted, with the reason. What begins with `Get` or `List` only looks at what
 /// there is, and need not stand here.
-const NOT_NOTED: [(&str, &str); 18] = [
+const NOT_NOTED: [(&str, &str); 20] = [
     ("ExecutionService/WatchExecution", LOOKS),
     ("ExecutionService/ExplainExecution", LOOKS),
     ("TestService/FindTests", LOOKS),
@@ -48,6 +48,8 @@ const NOT_NOTED: [(&str, &str); 18] = [
     ("AgentLinkService/Link", FOR_RUN),
     ("AgentLinkService/StreamLog", FOR_RUN),
     ("AgentLinkService/UploadArtifact", FOR_RUN),
+    ("AgentLinkService/ResumeUpload", FOR_RUN),
+    ("AgentLinkService/MissArtifacts", FOR_RUN),
     ("AgentLinkService/BeginDirectUpload", FOR_RUN),
     ("AgentLinkService/EndDirectUpload", FOR_RUN),
     ("AgentLinkService/StartChildren", FOR_RUN),

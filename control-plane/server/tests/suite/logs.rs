@@ -250,7 +250,10 @@ async fn every_part(clients: &mut Clients, name: &str) {
 
 /// A server, and an execution that runs on an agent of it.
 async fn running() -> (Fixture, Clients, Agent, Execution, Assignment) {
-    let fixture = Fixture::start().await;
+    running_on(Fixture::start().await).await
+}
+
+async fn running_on(fixture: Fixture) -> (Fixture, Clients, Agent, Execution, Assignment) {
     let mut admin = fixture.admin().await;
     let token = fixture.agent("east").await;
     let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
@@ -280,9 +283,16 @@ fn files(fixture: &Fixture, attempt: &str) -> Vec<std::path::PathBuf> {
     found
 }
 
+/// How many blobs an attempt's log has.
+async fn blobs(fixture: &Fixture, attempt: &str) -> usize {
+    let all = fixture.dir.blobs().await;
+    let of_log = all.iter().filter(|key| key.contains(attempt));
+    of_log.count()
+}
+
 async fn one_file(fixture: &Fixture, attempt: &str) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
-    while files(fixture, attempt).len() != 1 {
+    while blobs(fixture, attempt).await != 1 {
         assert!(tokio::time::Instant::now() < deadline, "it is never sealed");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -298,7 +308,7 @@ async fn every_part_of_a_log_is_the_same_while_it_is_open_and_when_it_is_one_obj
         send(&mut agent.clients, &work, part).await;
     }
     send(&mut agent.clients, &work, second).await;
-    let count = files(&fixture, &work.attempt).len();
+    let count = blobs(&fixture, &work.attempt).await;
     assert!(count > 10, "{count} segments");
     every_part(&mut admin, &made.name).await;
     agent.complete(&work, &bytes(&chunks)).await;
@@ -430,7 +440,8 @@ async fn told_damage(clients: &mut Clients, name: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_is_damaged_while_it_is_open_is_told_and_never_complete() {
-    let (fixture, mut admin, mut agent, made, work) = running().await;
+    let (fixture, mut admin, mut agent, made, work) =
+        running_on(Fixture::start_on_files().await).await;
     let chunks = chunks();
     // The same log of another attempt, with segments of the same bytes.
     admin.create(run()).await;
@@ -506,7 +517,8 @@ async fn a_log_that_is_damaged_while_it_is_open_is_told_and_never_complete() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sealed_log_that_is_damaged_is_told_and_what_is_around_it_can_be_read() {
-    let (fixture, mut admin, mut agent, made, work) = running().await;
+    let (fixture, mut admin, mut agent, made, work) =
+        running_on(Fixture::start_on_files().await).await;
     let chunks = chunks();
     for part in chunks.chunks(LINES / 4) {
         send(&mut agent.clients, &work, part).await;
@@ -540,7 +552,7 @@ async fn a_sealed_log_that_is_damaged_is_told_and_what_is_around_it_can_be_read(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_goes_on_over_what_was_damaged_before_another_server_takes_it() {
-    let fixture = Fixture::start().await;
+    let fixture = Fixture::start_on_files().await;
     let token = fixture.agent("east").await;
     let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
     let made = fixture.admin().await.create(run()).await;

@@ -36,3 +36,4 @@ mod search;
 mod skew;
 mod stop;
 mod test_cases;
+mod uploads;
