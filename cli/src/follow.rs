@@ -191,6 +191,16 @@ impl Reader {
                     drop(self.sender.send(Update::Failed(error)).await);
                     return;
                 }
+                Err(status) if status.code() == Code::DataLoss => {
+                    // No other try brings it; how the run ends is told all the same.
+                    let gap = LogGap {
+                        offset: self.offset,
+                        size_bytes: 0,
+                        message: status.message().to_owned(),
+                    };
+                    drop(self.sender.send(Update::Gap(gap)).await);
+                    return;
+                }
                 Err(status) => tracing::info!(message = status.message(), "log stream broke"),
             }
             if self.sender.is_closed() {

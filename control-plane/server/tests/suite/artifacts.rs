@@ -292,10 +292,7 @@ async fn a_report_that_is_not_what_was_collected_is_broken_and_says_so() {
     let good = "<testsuite name='a'><testcase classname='m' name='sum'/></testsuite>";
     let stored = agent.artifact(&work, "a.xml", good.as_bytes(), sha256(good.as_bytes()));
     stored.await.expect("it is stored");
-    let request = ListReportsRequest {
-        parent: made.name,
-        ..ListReportsRequest::default()
-    };
+    let request = ListReportsRequest { parent: made.name };
     let first = until_read(&mut admin, &request).await;
     assert_eq!(first.state(), report::State::Read, "{first:?}");
 
