@@ -17,7 +17,7 @@ use tokio::{
     sync::Notify,
     time::{Instant, timeout_at},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Most uploads that are kept: they hold little memory, but their bytes are in the object store, or on the disk.
 const MOST: usize = 64;
@@ -71,13 +71,16 @@ struct Slot {
 enum State {
     /// It comes; it is left to another one when told so.
     Coming(CancellationToken),
-    /// It broke, and waits.
-    Kept(Box<Partial>),
+    /// It broke, and waits; who waits for its time to be over is told when it is taken.
+    Kept {
+        partial: Box<Partial>,
+        _taken: DropGuard,
+    },
 }
 
 impl Slot {
     const fn is_kept(&self) -> bool {
-        matches!(self.state, State::Kept(_))
+        matches!(self.state, State::Kept { .. })
     }
 }
 
@@ -115,7 +118,7 @@ impl Uploads {
                 let mut slots = self.lock();
                 match slots.get(&name).map(|slot| &slot.state) {
                     Some(State::Coming(stop)) if patient => stop.cancel(),
-                    Some(State::Coming(_) | State::Kept(_)) | None => {
+                    Some(State::Coming(_) | State::Kept { .. }) | None => {
                         return self.enter(name, &mut slots);
                     }
                 }
@@ -141,7 +144,7 @@ impl Uploads {
         };
         let partial = before.and_then(|slot| match slot.state {
             State::Coming(_) => None,
-            State::Kept(partial) => Some(*partial),
+            State::Kept { partial, .. } => Some(*partial),
         });
         (turn, partial)
     }
@@ -166,7 +169,8 @@ impl Turn {
         self.stop.clone()
     }
 
-    /// Keeps what has come, for `time` or until `stop`, unless the turn was taken; ends then.
+    /// Keeps what has come, unless the turn was taken. What is returned lasts as long as that is kept: for
+    /// `time`, until `stop`, or until somebody goes on with it.
     pub(super) fn keep(
         self,
         partial: Partial,
@@ -175,11 +179,16 @@ impl Turn {
     ) -> impl Future<Output = ()> + Send + 'static {
         let (uploads, name) = (Arc::clone(&self.uploads), self.name.clone());
         let number = uploads.numbers.fetch_add(1, Ordering::Relaxed);
+        let taken = CancellationToken::new();
+        let guard = taken.clone().drop_guard();
         let mut slots = uploads.lock();
         if let Some(slot) = slots.get_mut(&name)
             && slot.number == self.number
         {
-            let state = State::Kept(Box::new(partial));
+            let state = State::Kept {
+                partial: Box::new(partial),
+                _taken: guard,
+            };
             *slot = Slot { number, state };
         }
         let too_many = oldest_too_many(&slots).and_then(|oldest| slots.remove(&oldest));
@@ -188,7 +197,11 @@ impl Turn {
         drop(self);
         async move {
             // A server that stops keeps nothing, and neither does the object store.
-            let _elapsed = tokio::time::timeout(time, stop.cancelled()).await;
+            tokio::select! {
+                () = tokio::time::sleep(time) => {}
+                () = stop.cancelled() => {}
+                () = taken.cancelled() => return,
+            }
             let mut slots = uploads.lock();
             let is_it = slots.get(&name).is_some_and(|slot| slot.number == number);
             let gone = is_it.then(|| slots.remove(&name)).flatten();

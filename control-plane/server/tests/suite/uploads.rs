@@ -24,6 +24,8 @@ use super::{
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Parts of a file that is written to the disk.
 const PART: usize = 1 << 20;
+/// How many uploads a server keeps.
+const MOST: usize = 64;
 /// Bytes of one message.
 const PIECE: usize = 100_000;
 
@@ -255,7 +257,7 @@ async fn goes_on(fixture: Fixture, part: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_that_broke_goes_on_where_it_broke() {
-    goes_on(Fixture::start().await, PART).await;
+    Box::pin(goes_on(Fixture::start().await, PART)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -277,7 +279,7 @@ async fn an_upload_to_an_object_store_that_broke_goes_on_where_it_broke() {
             ..Options::default()
         };
     });
-    goes_on(fixture.await, 5 << 20).await;
+    Box::pin(goes_on(fixture.await, 5 << 20)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -359,6 +361,23 @@ async fn what_nobody_goes_on_with_goes_after_its_time() {
     scene.has_staged(0).await;
     let resumed = scene.resume("large").await.expect("it is taken");
     assert_eq!(resumed.kept(&data), 0);
+    scene.fixture.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_too_many_that_are_kept_the_first_one_goes() {
+    let mut scene = Scene::start(Fixture::start().await).await;
+    let data = noise(PART);
+    for number in 0..=MOST {
+        let (sender, call) = scene.begin(&number.to_string(), &data).await;
+        drop(sender);
+        call.await.expect("no panic");
+    }
+    scene.has_staged(MOST).await;
+    for (path, kept) in [("0", 0), ("1", PART)] {
+        let resumed = scene.resume(path).await.expect("it is taken");
+        assert_eq!(resumed.kept(&data), kept, "{path}");
+    }
     scene.fixture.server.stop().await;
 }
 
