@@ -222,7 +222,6 @@ async fn request(
         context_after: arguments.after.or(around).unwrap_or(0),
         max_matches: arguments.max_count.unwrap_or(0),
         skip_behind_bytes: if terminal { SKIP_BEHIND } else { 0 },
-        ..ReadLogRequest::default()
     })
 }
 

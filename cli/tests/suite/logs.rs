@@ -1,11 +1,18 @@
 //! Each flag of `muster logs`, on one execution with steps, both streams, workers, services, long lines
 //! and escapes.
 
-use std::process::{Command, Stdio};
+use std::{
+    fs::File,
+    io::Write as _,
+    net::TcpListener,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
 
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
-use crate::home::Home;
+use crate::home::{Home, until};
 
 /// Characters of a line that is longer than a chunk, each of three bytes.
 const LONG: usize = 70_000;
@@ -284,34 +291,137 @@ fn attempts_and_following(run: &Run) {
     run.refused(&["--attempt", "0"], 2, &["--attempt"]);
 }
 
-/// What a terminal gets, by `script`, which is a part of Debian's base.
+/// `muster` on a terminal that `script` makes, which is a part of Debian's base.
+struct OnTerminal {
+    script: Child,
+    printed: PathBuf,
+}
+
+impl OnTerminal {
+    /// Starts it; `None` where there is no such program.
+    fn start(home: &Home, line: &str) -> Option<Self> {
+        let printed = home.path().join(".terminal");
+        let script = Command::new("script")
+            .args([
+                "-qec",
+                &format!("'{}' {line}", env!("CARGO_BIN_EXE_muster")),
+            ])
+            .arg("/dev/null")
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", home.path())
+            .env("TERM", "xterm")
+            .current_dir(home.path())
+            .stdin(Stdio::null())
+            .stdout(File::create(&printed).unwrap())
+            .spawn();
+        let Ok(script) = script else {
+            eprintln!("skipped: there is no program `script` that makes a terminal");
+            return None;
+        };
+        Some(Self { script, printed })
+    }
+
+    fn printed(&self) -> String {
+        let bytes = std::fs::read(&self.printed).unwrap();
+        String::from_utf8_lossy(&bytes).replace("\r\n", "\n")
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.script.id()).unwrap();
+        rustix::process::kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
+    }
+
+    /// Waits for its end; returns what it has printed.
+    fn wait(mut self) -> String {
+        until("the command on the terminal ends", || {
+            match self.script.try_wait().unwrap() {
+                Some(_) => Ok(()),
+                None => Err(self.printed().chars().rev().take(500).collect()),
+            }
+        });
+        self.printed()
+    }
+}
+
+impl Drop for OnTerminal {
+    fn drop(&mut self) {
+        drop(self.script.kill());
+        drop(self.script.wait());
+    }
+}
+
 fn escapes(run: &Run) {
     let raw = "\x1b[31mred\x1b[0m \x1b]0;title\x07\x1b[2Jrest";
     let piped = run.logs(&["--step", "Escapes", "--stream", "stdout"]);
     assert_eq!(piped, format!("{raw}\n"), "untouched into a pipe");
-    let on_terminal = |flags: &str| {
-        let muster = env!("CARGO_BIN_EXE_muster");
-        let line = format!("'{muster}' logs all-1 --step Escapes --stream stdout {flags}");
-        let script = Command::new("script")
-            .args(["-qec", &line, "/dev/null"])
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", run.home.path())
-            .env("TERM", "xterm")
-            .current_dir(run.home.path())
-            .stdin(Stdio::null())
-            .output();
-        script.map(|output| String::from_utf8_lossy(&output.stdout).replace("\r\n", "\n"))
-    };
-    let Ok(filtered) = on_terminal("") else {
-        println!("skipped: there is no program `script` that makes a terminal");
+    let line = "logs all-1 --step Escapes --stream stdout";
+    let Some(terminal) = OnTerminal::start(&run.home, line) else {
         return;
     };
+    let filtered = terminal.wait();
     assert!(
         filtered.contains("\x1b[31mred\x1b[0m rest\n"),
         "{filtered:?}"
     );
     assert!(!filtered.contains("\x1b]0;") && !filtered.contains("\x1b[2J"));
-    let left = on_terminal("--raw").unwrap();
+    let terminal = OnTerminal::start(&run.home, &format!("{line} --raw"));
+    let left = terminal.unwrap().wait();
     assert!(left.contains(raw), "{left:?}");
+}
+
+#[test]
+fn a_slow_terminal_is_told_how_to_read_what_it_has_missed() {
+    let home = Home::new();
+    // Steps do not see what becomes of files outside: they wait for a word of this test.
+    let gate = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = gate.local_addr().unwrap().port();
+    let open = || writeln!(gate.accept().unwrap().0, "go").unwrap();
+    let path = home.workflow(
+        "many",
+        &format!(
+            "steps:\n- shell: |\n    wait_for() {{ bash -c 'read go < /dev/tcp/127.0.0.1/{port}'; }}\n    \
+             echo begin; wait_for\n    seq 1 4000000; wait_for; echo over"
+        ),
+    );
+    let run = home.start(["run", &path, "--quiet"]);
+    until("it has begun", || {
+        let begun = home.muster(["logs", "many-1"]).stdout;
+        begun.contains("begin\n").then_some(()).ok_or(begun)
+    });
+    let Some(terminal) = OnTerminal::start(&home, "logs many-1 --follow") else {
+        return;
+    };
+    until("it is followed", || {
+        let printed = terminal.printed();
+        printed.contains("begin\n").then_some(()).ok_or(printed)
+    });
+    terminal.signal(Signal::STOP);
+    open();
+    until("the server has it", || {
+        let last = home.muster(["logs", "many-1", "--tail", "1"]).stdout;
+        last.contains("4000000").then_some(()).ok_or(last)
+    });
+    terminal.signal(Signal::CONT);
+    open();
+    run.wait().expect(0);
+    let printed = terminal.wait();
+    let whole = home.muster(["logs", "many-1"]).expect(0).stdout;
+
+    let warning = printed.lines().find(|line| line.contains("skipped "));
+    let warning = warning.expect("more was missed than a reader may be behind");
+    let (_, command) = warning.split_once("to read them: muster ").unwrap();
+    let words: Vec<&str> = command.split_whitespace().collect();
+    let [.., "--bytes", range] = words[..] else {
+        panic!("{command}");
+    };
+    let (from, to) = range.split_once(':').unwrap();
+    let (from, to): (usize, usize) = (from.parse().unwrap(), to.parse().unwrap());
+    assert!(to - from > 1 << 20, "{range}");
+    let missed = home.muster(&words).expect(0).stdout;
+    assert!(missed == whole[from..to], "the bytes between");
+    // It may stand behind a part of a line.
+    let (before, after) = printed.split_once("skipped ").unwrap();
+    assert!(before.contains(whole[..from].trim_end()));
+    assert!(after.contains(whole[to..].trim_end()));
 }
