@@ -100,7 +100,7 @@ impl Fixture {
     }
 
     async fn start_in(dir: Home, clock: Clock, change: impl FnOnce(&mut Config)) -> Self {
-        let server = Self::serve(&dir, clock, change).await;
+        let server = Box::pin(Self::serve(&dir, clock, change)).await;
         let path = server
             .admin_token()
             .expect("the first start writes a token");
