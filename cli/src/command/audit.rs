@@ -28,9 +28,9 @@ Examples:
   muster audit --action LogService/ReadLog --since 24h
   muster audit export --since 2026-11-01T00:00:00Z > november.ndjson
 
-An administrator sees the events of the instance and of all projects, or with --project those of one;
-a member those of its project. Executions of one batch are one event, whose --output json has all of
-their ids; who reads logs and artifacts is there once an hour for each execution.";
+An administrator sees the events of the instance and of all projects, or with --project those
+of one; a member those of its project. Executions of one batch are one event, whose --output json
+has all of their ids; who reads logs and artifacts is there once an hour for each execution.";
 
 /// Show who changed or reached what, newest first
 #[derive(Debug, Args)]
