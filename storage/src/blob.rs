@@ -153,7 +153,7 @@ impl Blobs {
     pub async fn put(&self, key: &str, data: Bytes) -> Result<(), Error> {
         let path = self.path(key)?;
         let put = self.store.put(&path, PutPayload::from_bytes(data)).await;
-        let put = put.map_err(|error| convert("put_blob", key, error));
+        let put = put.map_err(|error| not_written("put_blob", key, error));
         self.health.note(&self.place, put)?;
         Ok(())
     }
@@ -259,6 +259,19 @@ fn convert(operation: &'static str, key: &str, error: object_store::Error) -> Er
             why: Away::Unreachable,
             source: error.into(),
         },
+    }
+}
+
+/// The same for what was to be written: when that is not found, it is the bucket, or an upload that the store has
+/// dropped.
+fn not_written(operation: &'static str, key: &str, error: object_store::Error) -> Error {
+    match error {
+        error @ object_store::Error::NotFound { .. } => Error::StoreAway {
+            operation,
+            why: Away::Refusing,
+            source: error.into(),
+        },
+        error => convert(operation, key, error),
     }
 }
 

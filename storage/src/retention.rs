@@ -38,7 +38,7 @@ pub struct Keeper<'a> {
 }
 
 /// How much of a unit is deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Part {
     /// Everything.
     All,

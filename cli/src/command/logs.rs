@@ -17,7 +17,7 @@ use crate::{
     exit::Exit,
     json,
     place::Session,
-    terminal::{escape::Filter, measure},
+    terminal::{escape::Filter, measure, shell_word},
 };
 use lines::Lines;
 use print::Printer;
@@ -283,9 +283,9 @@ fn bytes(text: &str) -> Result<(i64, i64), String> {
 
 /// The command that reads of the same log what is given behind it.
 fn again(arguments: &Arguments) -> String {
-    let mut words = vec!["muster logs".to_owned(), word(&arguments.id)];
+    let mut words = vec!["muster logs".to_owned(), shell_word(&arguments.id)];
     let mut add = |flag: &str, value: Option<String>| {
-        words.extend(value.map(|value| format!("--{flag} {}", word(&value))));
+        words.extend(value.map(|value| format!("--{flag} {}", shell_word(&value))));
     };
     add("worker", arguments.worker.map(|index| index.to_string()));
     add("service", arguments.service.clone());
@@ -295,15 +295,6 @@ fn again(arguments: &Arguments) -> String {
         add("stream", Some(way.name().to_owned()));
     }
     words.join(" ")
-}
-
-/// A word for a shell.
-fn word(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
-    match !text.is_empty() && text.bytes().all(plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', "'\\''")),
-    }
 }
 
 #[cfg(test)]

@@ -381,7 +381,7 @@ fn a_slow_terminal_is_told_how_to_read_what_it_has_missed() {
         "many",
         &format!(
             "steps:\n- shell: |\n    wait_for() {{ bash -c 'read go < /dev/tcp/127.0.0.1/{port}'; }}\n    \
-             echo begin; wait_for\n    seq 1 4000000; wait_for; echo over"
+             echo begin; wait_for\n    seq 1 6000000; wait_for; echo over"
         ),
     );
     let run = home.start(["run", &path, "--quiet"]);
@@ -400,7 +400,7 @@ fn a_slow_terminal_is_told_how_to_read_what_it_has_missed() {
     open();
     until("the server has it", || {
         let last = home.muster(["logs", "many-1", "--tail", "1"]).stdout;
-        last.contains("4000000").then_some(()).ok_or(last)
+        last.contains("6000000").then_some(()).ok_or(last)
     });
     terminal.signal(Signal::CONT);
     open();

@@ -89,6 +89,8 @@ pub(crate) struct App {
     allowances: audit::Allowances,
     /// Who was noted to read what.
     readings: Arc<audit::Readings>,
+    /// What retention was noted to delete.
+    noted_due: retention::NotedDue,
 }
 
 impl App {
@@ -117,6 +119,7 @@ impl App {
             archives: archive::Places::default(),
             allowances: audit::Allowances::default(),
             readings: Arc::default(),
+            noted_due: retention::NotedDue::default(),
         })
     }
 

@@ -75,6 +75,10 @@ impl Health {
     /// Takes note of a failure; whether it is to be told.
     fn failed(&self, why: Away, now: Instant) -> bool {
         let mut known = self.lock();
+        // What failed long ago, with nothing written since, is another matter.
+        if known.is_some_and(|failing| now.duration_since(failing.last) >= FRESH) {
+            *known = None;
+        }
         match known.as_mut().filter(|failing| failing.why == why) {
             Some(failing) => {
                 failing.last = now;
@@ -141,5 +145,9 @@ mod tests {
         assert!(health.failed(Away::Unreachable, after(60)));
         assert!(!health.failed(Away::Unreachable, after(61)));
         assert!(health.failed(Away::Refusing, after(62)), "that is news");
+        let since = || health.lock().expect("it fails").since;
+        assert_eq!(since(), begin);
+        assert!(health.failed(Away::Refusing, after(500)));
+        assert_eq!(since(), after(500), "another failure, long after");
     }
 }

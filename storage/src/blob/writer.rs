@@ -7,7 +7,7 @@ use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
 use sha2::{Digest, Sha256};
 use tokio::{runtime::Handle, task::JoinSet};
 
-use super::{BlobInfo, Blobs, convert, hexadecimal};
+use super::{BlobInfo, Blobs, convert, hexadecimal, not_written};
 use crate::Error;
 
 /// How many parts are on their way while the next one fills.
@@ -92,7 +92,7 @@ impl BlobWriter {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] when the store can not be reached; the blob is lost then.
+    /// [`Error::StoreAway`] when the store can not be reached; the blob is lost then.
     pub async fn settle(&mut self) -> Result<(), Error> {
         self.wait_for_parts(0).await?;
         self.filling = Vec::new();
@@ -116,7 +116,7 @@ impl BlobWriter {
             self.wait_for_parts(0).await?;
             if let Some(upload) = &mut self.upload {
                 let done = upload.complete().await;
-                let done = done.map_err(|error| convert("finish_blob", &self.key, error));
+                let done = done.map_err(|error| not_written("finish_blob", &self.key, error));
                 self.blobs.health.note(&self.blobs.place, done)?;
             }
             // Only now there is nothing to be taken back.
@@ -149,7 +149,7 @@ impl BlobWriter {
         let path = self.blobs.path(&self.key)?;
         let payload: PutPayload = std::mem::take(&mut self.filling).into_iter().collect();
         let put = self.blobs.store.put(&path, payload).await;
-        let put = put.map_err(|error| convert("put_blob", &self.key, error));
+        let put = put.map_err(|error| not_written("put_blob", &self.key, error));
         self.blobs.health.note(&self.blobs.place, put)?;
         Ok(())
     }
@@ -159,7 +159,7 @@ impl BlobWriter {
         if self.upload.is_none() {
             let path = self.blobs.path(&self.key)?;
             let upload = self.blobs.store.put_multipart(&path).await;
-            let upload = upload.map_err(|error| convert("begin_blob", &self.key, error));
+            let upload = upload.map_err(|error| not_written("begin_blob", &self.key, error));
             self.upload = Some(self.blobs.health.note(&self.blobs.place, upload)?);
         }
         let payload: PutPayload = std::mem::take(&mut self.filling).into_iter().collect();
@@ -175,7 +175,7 @@ impl BlobWriter {
             match self.parts.join_next().await {
                 None => {}
                 Some(Ok(sent)) => {
-                    let sent = sent.map_err(|error| convert("write_blob", &self.key, error));
+                    let sent = sent.map_err(|error| not_written("write_blob", &self.key, error));
                     self.blobs.health.note(&self.blobs.place, sent)?;
                 }
                 Some(Err(error)) => return Err(Error::internal("write_blob", error)),

@@ -209,9 +209,9 @@ async fn postgres(
         ])
         .disable_statement_logging();
     let suspicion = Suspicion::new();
-    let of_size = |size: u32| {
+    let tried = |pool: PoolOptions<Postgres>| {
         let doubts = suspicion.clone();
-        pool::<Postgres>(options, size, recent).before_acquire(move |connection, about| {
+        pool.before_acquire(move |connection, about| {
             let try_it = about.idle_for > PING_AFTER || doubts.holds();
             Box::pin(async move { Ok(!try_it || is_outside_of_transactions(connection).await?) })
         })
@@ -221,9 +221,9 @@ async fn postgres(
     let searching = settings
         .clone()
         .options([("plan_cache_mode", "force_custom_plan")]);
-    let searcher =
-        of_size((options.max_connections / SEARCHERS).max(2)).connect_lazy_with(searching);
-    let pool = of_size(options.max_connections.max(2))
+    let searchers = (options.max_connections / SEARCHERS).max(2);
+    let searcher = tried(plain_pool(options, searchers)).connect_lazy_with(searching);
+    let pool = tried(pool(options, options.max_connections.max(2), recent))
         .connect_with(settings)
         .await
         .map_err(|error| {
@@ -280,11 +280,15 @@ fn postgres_cure(error: &sqlx::Error) -> &'static str {
 
 fn pool<DB: sqlx::Database>(options: &Options, size: u32, recent: &Arc<Recent>) -> PoolOptions<DB> {
     let recent = Arc::clone(recent);
+    plain_pool(options, size).after_connect(move |_, _| {
+        recent.clear();
+        Box::pin(async { Ok(()) })
+    })
+}
+
+/// A pool that nothing is remembered from.
+fn plain_pool<DB: sqlx::Database>(options: &Options, size: u32) -> PoolOptions<DB> {
     PoolOptions::new()
-        .after_connect(move |_, _| {
-            recent.clear();
-            Box::pin(async { Ok(()) })
-        })
         .max_connections(size)
         .acquire_timeout(options.acquire_timeout)
         // A ping before each use would double the round trips.

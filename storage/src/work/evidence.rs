@@ -1,9 +1,13 @@
 //! What an attempt leaves behind: segments of its log, and artifacts. Blobs are durable before
 //! they come here.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use muster_core::{execution::Lease, id::ArtifactId};
-use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, sea_query::Expr};
+use sea_orm::{
+    ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect, sea_query::Expr,
+};
 
 use super::{Added, Appended, NewSegment, Work};
 use crate::{
@@ -17,6 +21,9 @@ use crate::{
     report, text, time,
     transaction::Failure,
 };
+
+/// Paths that one statement names.
+const MOST_PATHS: usize = 200;
 
 impl Work<'_> {
     pub(super) async fn store_segment(&self, segment: &NewSegment) -> Result<Appended, Error> {
@@ -178,32 +185,49 @@ impl Work<'_> {
                     .filter(missing_row::Column::ExecutionId.eq(held.attempt.execution_id))
                     .count(&*tx)
                     .await?;
-                for new in new {
-                    let is_there = artifact_row::Entity::find()
+                // Of one that is told twice the last word counts.
+                let last: HashMap<&str, usize> = new
+                    .iter()
+                    .enumerate()
+                    .map(|(index, new)| (new.path.as_str(), index))
+                    .collect();
+                let mut rows = Vec::with_capacity(last.len());
+                for (part, paths) in new.chunks(MOST_PATHS).enumerate() {
+                    let names = || paths.iter().map(|new| new.path.as_str());
+                    let there: Vec<String> = artifact_row::Entity::find()
                         .filter(artifact_row::Column::AttemptId.eq(attempt))
-                        .filter(artifact_row::Column::Path.eq(&new.path))
-                        .count(&*tx)
+                        .filter(artifact_row::Column::Path.is_in(names()))
+                        .select_only()
+                        .column(artifact_row::Column::Path)
+                        .into_tuple()
+                        .all(&*tx)
                         .await?;
-                    let before = missing_row::Entity::delete_by_id((attempt, new.path.clone()))
+                    let before = missing_row::Entity::delete_many()
+                        .filter(missing_row::Column::AttemptId.eq(attempt))
+                        .filter(missing_row::Column::Path.is_in(names()))
                         .exec(&*tx)
                         .await?;
                     noted = noted.saturating_sub(before.rows_affected);
-                    if is_there > 0 || noted >= artifact::MOST_MISSING {
-                        continue;
+                    for (index, new) in paths.iter().enumerate() {
+                        let is_last =
+                            last.get(new.path.as_str()) == Some(&(part * MOST_PATHS + index));
+                        if is_last && !there.contains(&new.path) {
+                            rows.push(missing_row::Model {
+                                attempt_id: attempt,
+                                path: new.path.clone(),
+                                project_id: held.attempt.project_id,
+                                execution_id: held.attempt.execution_id,
+                                step: text::reason(&new.step),
+                                reason: text::reason(&new.reason),
+                                message: text::message(&new.message),
+                                create_time: time::millis(now),
+                            });
+                        }
                     }
-                    let row = missing_row::Model {
-                        attempt_id: attempt,
-                        path: new.path.clone(),
-                        project_id: held.attempt.project_id,
-                        execution_id: held.attempt.execution_id,
-                        step: text::reason(&new.step),
-                        reason: text::reason(&new.reason),
-                        message: text::message(&new.message),
-                        create_time: time::millis(now),
-                    };
-                    entity::insert::<missing_row::Entity, _>(&*tx, row).await?;
-                    noted += 1;
                 }
+                let room = artifact::MOST_MISSING.saturating_sub(noted);
+                rows.truncate(usize::try_from(room).unwrap_or(usize::MAX));
+                entity::insert_all::<missing_row::Entity, _>(&*tx, &rows).await?;
                 Ok(())
             })
             .await

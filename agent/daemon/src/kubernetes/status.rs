@@ -21,11 +21,13 @@ const CONFIG_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a pod may take to end after its grace time, before its node counts as lost.
 const NODE_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Words of a container's runtime for a start that somebody else broke off.
-const BROKEN_OFF: [&str; 3] = [
+/// Words of a container's runtime for a start that somebody else broke off. What all containers of steps run, and
+/// what the conductor's hook puts there, is not there when the node has not let that hook come to its end.
+const BROKEN_OFF: [&str; 4] = [
     "context canceled",
     "context deadline exceeded",
     "error while dialing",
+    "stat /.muster/bin/muster-runner: no such file or directory",
 ];
 
 /// How long things may take.

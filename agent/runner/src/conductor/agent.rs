@@ -182,7 +182,7 @@ impl Agent {
         self.resumes.load(Ordering::Relaxed)
     }
 
-    /// Notes what a welcome, or silence, says of that.
+    /// Notes what a welcome says of that.
     pub(super) fn set_resumes(&self, resumes: bool) {
         self.resumes.store(resumes, Ordering::Relaxed);
     }

@@ -23,6 +23,8 @@ use crate::collect::{self, Digest, Item, Missing, Reason};
 const SIDE_BY_SIDE: usize = 4;
 /// Shortest and longest pause before files are collected again because their uploads broke. That
 /// is done as long as the run may last: an outage of the server is no fault of the test.
+/// How often it is looked whether the agent is another one.
+const LOOK: Duration = Duration::from_secs(1);
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
 /// What one round of collecting came to.
@@ -112,8 +114,15 @@ impl At<'_> {
             || told.clone(),
             |heard| matches!(heard, Heard::MissingNoted(_)).then_some(()),
         );
+        // An older one that takes its place would take the question for something else.
+        let unwanted = async {
+            while self.run.agent.notes_missing() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
         tokio::select! {
             () = noted => Ok(()),
+            () = unwanted => Ok(()),
             cause = self.limits.reached() => Err(Failure::stopped(&cause, self.step)),
         }
     }

@@ -252,7 +252,9 @@ impl Inner {
         let mut kept = 0;
         if self.cut == 0 && stream != LogStream::System {
             kept = usize::try_from(longest.saturating_sub(self.end)).unwrap_or(0);
-            self.append(stream, step, &data[..kept])?;
+            if kept > 0 {
+                self.append(stream, step, &data[..kept])?;
+            }
             let text = format!(
                 "\nthe log has reached its limit of {} bytes: what the test prints from here on is not kept\n",
                 self.longest

@@ -64,6 +64,9 @@ pub(super) enum Broken {
 
 /// How long it may take until it is known where an artifact may be put, or what is kept of it.
 const GIVEN: Duration = Duration::from_secs(60);
+/// How long to wait for how much is kept: an agent looks for its server for a while, and that waits until another
+/// call has handed over what it has.
+const KEPT: Duration = Duration::from_secs(180);
 /// How long the last words of an agent that hears no more may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -118,9 +121,7 @@ impl Upload {
         let resume = begin.resume;
         self.say(Part::Begin(begin)).await?;
         if resume {
-            let Ok(kept) = timeout(GIVEN, self.answer(kept)).await else {
-                // As below.
-                agent.set_resumes(false);
+            let Ok(kept) = timeout(KEPT, self.answer(kept)).await else {
                 return Err(Broken::Connection);
             };
             self.kept = Some(kept?).filter(|kept| kept.size > 0);

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::{
     client::Client,
     error::Error,
-    terminal::{Style, Terminal, escape, measure},
+    terminal::{self, Style, Terminal, escape, measure},
 };
 
 /// Bytes of a report that are shown of one output.
@@ -64,6 +64,9 @@ pub(super) struct Row {
     /// There is more of it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     cut: bool,
+    /// Why it can not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 /// Returns for each test what it has printed, with the text if that is wanted.
@@ -176,9 +179,11 @@ impl Printed {
 
 impl Output {
     fn row(&self) -> Row {
-        let (text, cut) = match &self.text {
-            Text::Read(text, end) => (Some(text.clone()), *end < self.told.end),
-            Text::Unread | Text::Failed(_) => (None, false),
+        let (text, cut, error) = match &self.text {
+            Text::Read(text, end) => (Some(text.clone()), *end < self.told.end, None),
+            // One that was asked for, beyond those that are read.
+            Text::Unread => (None, self.place.is_some(), None),
+            Text::Failed(reason) => (None, false, Some(reason.clone())),
         };
         Row {
             stream: self.told.stream.clone(),
@@ -186,6 +191,7 @@ impl Output {
             end: self.told.end,
             text,
             cut,
+            error,
         }
     }
 
@@ -218,7 +224,10 @@ impl Output {
         let size = measure::size(self.told.end - from);
         let end = self.told.end;
         let place = self.place.as_ref();
-        let place = place.map(|it| format!(": `muster artifacts {} {}`", it.execution, it.path));
+        let place = place.map(|it| {
+            let path = terminal::shell_word(&it.path);
+            format!(": `muster artifacts {} {path}`", it.execution)
+        });
         let place = place.unwrap_or_default();
         format!("{size} {what}, bytes {from} to {end} of the report{place}")
     }

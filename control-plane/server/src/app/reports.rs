@@ -82,6 +82,8 @@ impl App {
         };
         let mut bytes = match self.blobs.read(&file.blob, 0).await {
             Err(error) if error.is_not_found() => {
+                // The bucket itself is there.
+                self.blobs.check().await?;
                 return self.keep_lost_report(report, whole::gone(&file)).await;
             }
             read => read?.fuse(),

@@ -18,6 +18,7 @@ use muster_storage::{
 
 use super::{Access, App, Caller, Error};
 
+pub(crate) use due::NotedDue;
 pub(crate) use orphans::Orphans;
 pub(crate) use plan::{Plan, Planned};
 

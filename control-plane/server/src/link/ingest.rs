@@ -327,6 +327,15 @@ impl App {
                         {
                             continue 'log;
                         }
+                        // A newer server can read it.
+                        Err(error @ segment::Error::Format) => {
+                            return Err(Error::Internal(error.into()));
+                        }
+                        Err(error) if matches!(error, segment::Error::Gone) => {
+                            // The bucket itself is there.
+                            self.blobs.check().await?;
+                            damage = damage.or_else(|| Some(log_finding(&stored, &error)));
+                        }
                         Err(error) => {
                             damage = damage.or_else(|| Some(log_finding(&stored, &error)));
                         }

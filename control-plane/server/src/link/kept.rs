@@ -22,7 +22,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// Most uploads that are kept: they hold little memory, but their bytes are in the object store, or on the disk.
 const MOST: usize = 64;
 /// How long who goes on waits for a turn that is still busy.
-const HANDOVER: Duration = Duration::from_secs(30);
+const HANDOVER: Duration = Duration::from_secs(50);
 
 /// What has come of a file so far.
 #[derive(Debug)]
@@ -152,7 +152,8 @@ impl Uploads {
     /// Forgets what is kept of an attempt.
     pub(super) fn forget(&self, attempt: AttemptId) {
         let mut slots = self.lock();
-        let gone = slots.extract_if(|name, slot| name.attempt == attempt && slot.is_kept());
+        // One that comes is not kept any more when it breaks.
+        let gone = slots.extract_if(|name, _slot| name.attempt == attempt);
         let gone: Vec<(Name, Slot)> = gone.collect();
         drop(slots);
         drop(gone);
@@ -191,7 +192,7 @@ impl Turn {
             };
             *slot = Slot { number, state };
         }
-        let too_many = oldest_too_many(&slots).and_then(|oldest| slots.remove(&oldest));
+        let too_many = one_too_many(&slots).and_then(|least| slots.remove(&least));
         drop(slots);
         drop(too_many);
         drop(self);
@@ -211,12 +212,21 @@ impl Turn {
     }
 }
 
-/// The one that was kept first, when there are too many.
-fn oldest_too_many(slots: &HashMap<Name, Slot>) -> Option<Name> {
-    let kept: Vec<(&Name, &Slot)> = slots.iter().filter(|(_, slot)| slot.is_kept()).collect();
+/// The one that costs least to send again, when there are too many; of some of one size the oldest. So many small
+/// files of one project do not take the place of a large one of another.
+fn one_too_many(slots: &HashMap<Name, Slot>) -> Option<Name> {
+    let kept = slots.iter().filter_map(|(name, slot)| match &slot.state {
+        State::Coming(_) => None,
+        State::Kept { partial, .. } => Some((partial.writer.size(), slot.number, name)),
+    });
+    let kept: Vec<(u64, u64, &Name)> = kept.collect();
     let is_too_many = kept.len() > MOST;
-    let oldest = kept.into_iter().min_by_key(|(_, slot)| slot.number);
-    oldest.filter(|_| is_too_many).map(|(name, _)| name.clone())
+    let least = kept
+        .into_iter()
+        .min_by_key(|(size, number, _)| (*size, *number));
+    least
+        .filter(|_| is_too_many)
+        .map(|(_, _, name)| name.clone())
 }
 
 impl Drop for Turn {

@@ -92,10 +92,16 @@ impl App {
                     if !self.is_part_of_log(stored.project, attempt, &part).await? {
                         return Err(Error::NotFound(gone));
                     }
+                    // The bucket itself is there.
+                    self.blobs.check().await?;
                     Some(segment::Error::Gone)
                 }
                 Err(error) => return Err(error),
             };
+            if let Some(error @ segment::Error::Format) = damage {
+                // A newer server can read it.
+                return Err(Error::Internal(error.into()));
+            }
             if let Some(error) = damage {
                 return Err(self
                     .log_damaged(attempt, log_finding(&part, &error))

@@ -373,7 +373,7 @@ async fn every_method_is_noted_or_it_is_said_why_not() {
     for (method, _) in NOT_NOTED {
         assert!(methods.contains(method), "{method} is not there any more");
     }
-    let fixture = Fixture::start().await;
+    let fixture = Fixture::start_on_files().await;
     let mut admin = fixture.admin().await;
     change_projects(&mut admin).await;
     change_manifests(&mut admin).await;
@@ -597,7 +597,7 @@ async fn execute(fixture: &Fixture, statement: &'static str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_its_event_nothing_is_made_or_swept_and_what_is_there_is_read() {
-    let fixture = Fixture::start_with(|config| {
+    let fixture = Fixture::start_on_files_with(|config| {
         config.retention_interval = Duration::from_millis(100);
     })
     .await;

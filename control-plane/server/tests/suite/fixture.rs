@@ -96,7 +96,11 @@ impl Fixture {
 
     /// A server with SQLite and files, also where others have more.
     pub(crate) async fn start_on_files() -> Self {
-        Self::start_in(Home::on_files(), Clock::system(), |_| {}).await
+        Self::start_on_files_with(|_| {}).await
+    }
+
+    pub(crate) async fn start_on_files_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_in(Home::on_files(), Clock::system(), change).await
     }
 
     async fn start_in(dir: Home, clock: Clock, change: impl FnOnce(&mut Config)) -> Self {

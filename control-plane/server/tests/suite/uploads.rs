@@ -9,7 +9,6 @@ use muster_proto::v1::{
     UploadKept, attempt_report::Phase, execution::State, resume_upload_request,
     resume_upload_response::Told, upload_artifact_request::Part,
 };
-use muster_storage::blob::{Credentials, Options};
 use muster_tests::given::object_store_behind_a_wire;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::ReceiverStream;
@@ -18,6 +17,7 @@ use tonic::{Code, Status, Streaming};
 use super::{
     agent::{Agent, sha256},
     fixture::{Clients, Fixture, run},
+    home::options,
 };
 
 /// Longer than anything here takes on a busy machine.
@@ -257,7 +257,7 @@ async fn goes_on(fixture: Fixture, part: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_that_broke_goes_on_where_it_broke() {
-    Box::pin(goes_on(Fixture::start().await, PART)).await;
+    Box::pin(goes_on(Fixture::start_on_files().await, PART)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -266,25 +266,16 @@ async fn an_upload_to_an_object_store_that_broke_goes_on_where_it_broke() {
     let Some((_wire, url)) = given.expect("it is given where it is required") else {
         return;
     };
-    let variable = |name| std::env::var(name).expect("the credential is given");
-    let credentials = Credentials {
-        access_key_id: variable("AWS_ACCESS_KEY_ID"),
-        secret_access_key: variable("AWS_SECRET_ACCESS_KEY"),
-        session_token: None,
-    };
     let fixture = Fixture::start_with(|config| {
         config.blobs = Some(url);
-        config.blob_options = Options {
-            credentials: Some(credentials),
-            ..Options::default()
-        };
+        config.blob_options = options();
     });
     Box::pin(goes_on(fixture.await, 5 << 20)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_newer_call_goes_on_with_an_upload_whose_connection_is_not_known_to_be_gone() {
-    let mut scene = Scene::start(Fixture::start().await).await;
+    let mut scene = Scene::start(Fixture::start_on_files().await).await;
     let data = noise(PART * 3);
     let (_sender, older) = scene.begin("large", &data[..PART * 2]).await;
     scene.has_staged(1).await;
@@ -301,7 +292,7 @@ async fn a_newer_call_goes_on_with_an_upload_whose_connection_is_not_known_to_be
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_known_begins_again_and_what_is_not_leased_is_refused() {
-    let mut scene = Scene::start(Fixture::start().await).await;
+    let mut scene = Scene::start(Fixture::start_on_files().await).await;
     let data = noise(PART * 2 + 5);
     scene.break_off("large", &data[..PART * 2]).await;
     let other = scene.resume("other").await.expect("it is taken");
@@ -335,7 +326,7 @@ async fn what_is_not_known_begins_again_and_what_is_not_leased_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_comes_in_pieces_and_is_not_what_was_told_is_refused_whole() {
-    let mut scene = Scene::start(Fixture::start().await).await;
+    let mut scene = Scene::start(Fixture::start_on_files().await).await;
     let data = noise(PART * 2);
     scene.break_off("large", &data).await;
     let resumed = scene.resume("large").await.expect("it is taken");
@@ -351,7 +342,7 @@ async fn what_comes_in_pieces_and_is_not_what_was_told_is_refused_whole() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_nobody_goes_on_with_goes_after_its_time() {
-    let fixture = Fixture::start_with(|config| {
+    let fixture = Fixture::start_on_files_with(|config| {
         config.keep_uploads = Duration::from_millis(700);
     });
     let mut scene = Scene::start(fixture.await).await;
@@ -366,7 +357,7 @@ async fn what_nobody_goes_on_with_goes_after_its_time() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_too_many_that_are_kept_the_first_one_goes() {
-    let mut scene = Scene::start(Fixture::start().await).await;
+    let mut scene = Scene::start(Fixture::start_on_files().await).await;
     let data = noise(PART);
     for number in 0..=MOST {
         let (sender, call) = scene.begin(&number.to_string(), &data).await;
@@ -383,7 +374,7 @@ async fn of_too_many_that_are_kept_the_first_one_goes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_kept_goes_with_its_attempt_and_with_its_server() {
-    let mut scene = Scene::start(Fixture::start().await).await;
+    let mut scene = Scene::start(Fixture::start_on_files().await).await;
     let data = noise(PART * 2);
     scene.break_off("large", &data).await;
     assert_eq!(scene.staged().len(), 1);

@@ -206,6 +206,12 @@ fn a_start_that_the_node_broke_off_is_no_end_of_a_step() {
         message.contains("step-1") && message.contains("context canceled"),
         "{message}"
     );
+    let ours = "exec: \"/.muster/bin/muster-runner\": stat /.muster/bin/muster-runner: no such file or directory";
+    let notices = Tracker::new(now).observe(&ended(ours), now, LIMITS);
+    assert!(
+        matches!(&notices[..], [Notice::Lost { reason, .. }] if reason == "DISRUPTED"),
+        "{notices:?}"
+    );
     let wrong = ended("exec: \"/no/such\": stat /no/such: no such file or directory");
     assert!(is_over(&wrong, Duration::ZERO));
 }

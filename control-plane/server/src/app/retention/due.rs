@@ -1,9 +1,12 @@
 //! What a sweep is about to delete, and the word of it in the audit log, so that nothing is gone
 //! unexplained. It is noted before it is deleted; where that fails, it stays.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
-use muster_core::retention::Verdict;
+use muster_core::{id::ExecutionId, retention::Verdict};
 use muster_storage::{
     audit::{Actor, NewAuditEvent, Note, Outcome},
     project::Project,
@@ -17,6 +20,9 @@ use crate::app::{App, Error};
 const DELETE_EXECUTIONS: &str = "Retention/DeleteExecutions";
 /// The action of logs or artifacts that go alone.
 const DELETE_FILES: &str = "Retention/DeleteFiles";
+
+/// Units that a process remembers to have noted, 3 MiB.
+const MOST_REMEMBERED: usize = 50_000;
 
 /// A unit that is to be deleted, or files of it.
 #[derive(Debug)]
@@ -76,13 +82,37 @@ impl App {
     ) -> Result<(), Error> {
         for action in [DELETE_EXECUTIONS, DELETE_FILES] {
             let those = due.iter().filter(|due| due.action() == action);
-            let those: Vec<&Due> = those.collect();
+            let those: Vec<&Due> = those.filter(|due| !self.noted_due.has(due)).collect();
             if let [newest, ..] = those[..] {
                 let event = event(project, workflow, newest, &those);
                 self.store.add_audit_event(event).await?;
+                self.noted_due.add(&those);
             }
         }
         Ok(())
+    }
+}
+
+/// What this process has noted: what stays all the same, as something of it goes on, is not noted again by each
+/// sweep.
+#[derive(Debug, Default)]
+pub(crate) struct NotedDue(Mutex<HashSet<(ExecutionId, Part)>>);
+
+impl NotedDue {
+    fn has(&self, due: &Due) -> bool {
+        self.lock().contains(&(due.candidate.id, due.part))
+    }
+
+    fn add(&self, those: &[&Due]) {
+        let mut noted = self.lock();
+        if noted.len() > MOST_REMEMBERED {
+            noted.clear();
+        }
+        noted.extend(those.iter().map(|due| (due.candidate.id, due.part)));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<(ExecutionId, Part)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
