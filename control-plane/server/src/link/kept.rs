@@ -78,12 +78,6 @@ enum State {
     },
 }
 
-impl Slot {
-    const fn is_kept(&self) -> bool {
-        matches!(self.state, State::Kept { .. })
-    }
-}
-
 /// The right to write an upload, until it is dropped or another one takes it.
 #[derive(Debug)]
 pub(crate) struct Turn {
