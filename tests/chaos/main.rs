@@ -7,6 +7,7 @@
 mod clock;
 mod database;
 mod dice;
+mod direct;
 mod ground;
 mod link;
 mod node;

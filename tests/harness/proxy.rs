@@ -3,7 +3,7 @@
 //! may wait for, and HTTP as far as it answers requests in place of a server.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -42,7 +42,7 @@ pub enum Wire {
     CutEach(u64),
 }
 
-/// A proxy on loopback, for as long as this lives.
+/// A proxy, mostly on loopback, for as long as this lives.
 #[derive(Debug)]
 pub struct Proxy {
     /// Where it listens.
@@ -69,7 +69,16 @@ impl Proxy {
     ///
     /// When no port is free.
     pub async fn before(server: SocketAddr) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        Self::before_at(Ipv4Addr::LOCALHOST.into(), server).await
+    }
+
+    /// The same at another address of this machine, such as pods reach.
+    ///
+    /// # Errors
+    ///
+    /// When no port is free there.
+    pub async fn before_at(address: IpAddr, server: SocketAddr) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((address, 0)).await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             wire: watch::Sender::new(Wire::Whole),
