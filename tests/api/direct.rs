@@ -4,39 +4,19 @@
 use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, ensure};
-use muster_proto::v1::execution::State;
 use muster_storage::Store;
 use muster_tests::{
     agent::Agent,
     control_plane::{ControlPlane, Options},
     given::object_store_behind_a_wire,
+    large_file::{SIZE, expect_whole, manifest},
     proxy::{Proxy, Wire},
-    run::Run,
     wait,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
 };
-
-/// A large file of no pattern, whose hash it prints, and a small one.
-const FILES: &str = r#"
-apiVersion: testworkflows.testkube.io/v1
-kind: TestWorkflow
-metadata:
-  name: files
-spec:
-  steps:
-  - name: Make
-    shell: |
-      mkdir -p /data/out && cd /data/out
-      head -c 41943040 /dev/urandom > large && sha256sum < large
-      echo small > small
-    artifacts:
-      workingDir: /data/out
-      paths: ["*"]
-"#;
-const LARGE: u64 = 40 << 20;
 
 /// Bytes of artifacts that came by an agent and directly, as the server counts them.
 async fn ways(server: &ControlPlane) -> anyhow::Result<[u64; 2]> {
@@ -57,21 +37,6 @@ async fn ways(server: &ControlPlane) -> anyhow::Result<[u64; 2]> {
     }))
 }
 
-async fn expect_whole(run: &Run) -> anyhow::Result<()> {
-    run.ends_as(State::Passed).await?;
-    let artifacts = run.artifacts().await?;
-    let large = artifacts.iter().find(|file| file.path == "large");
-    let large = large.context("the large file")?;
-    ensure!(artifacts.len() == 2, "{artifacts:?}");
-    ensure!(u64::try_from(large.size_bytes)? == LARGE, "{large:?}");
-    let log = run.printed().await?;
-    ensure!(log.contains(&large.sha256), "{large:?}: {log}");
-    ensure!(!log.contains("X-Amz"), "{log}");
-    ensure!(run.artifact("small").await? == b"small\n");
-    ensure!(run.artifact("large").await?.len() as u64 == LARGE);
-    Ok(())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_file_goes_around_agent_and_server() -> anyhow::Result<()> {
     let Some((_proxy, url)) = object_store_behind_a_wire().await? else {
@@ -80,10 +45,10 @@ async fn a_large_file_goes_around_agent_and_server() -> anyhow::Result<()> {
     let options = Options::of(&["--direct-uploads"]).with_blobs(&url);
     let server = ControlPlane::start_as(Ipv4Addr::LOCALHOST.into(), options).await?;
     let _agent = Agent::on_this_machine(&server, "here").await?;
-    let run = server.client.start(FILES, None).await?;
+    let run = server.client.start(&manifest(""), None).await?;
     expect_whole(&run).await?;
     let ways = ways(&server).await?;
-    ensure!(ways == [6, LARGE], "{ways:?}");
+    ensure!(ways == [6, SIZE], "{ways:?}");
     Ok(())
 }
 
@@ -100,10 +65,10 @@ async fn a_run_that_does_not_reach_the_store_sends_its_files_by_the_agent() -> a
     let options = Options::of(&direct).with_blobs(&url);
     let server = ControlPlane::start_as(Ipv4Addr::LOCALHOST.into(), options).await?;
     let _agent = Agent::on_this_machine(&server, "here").await?;
-    let run = server.client.start(FILES, None).await?;
+    let run = server.client.start(&manifest(""), None).await?;
     expect_whole(&run).await?;
     let ways = ways(&server).await?;
-    ensure!(ways == [LARGE + 6, 0], "{ways:?}");
+    ensure!(ways == [SIZE + 6, 0], "{ways:?}");
     Ok(())
 }
 
@@ -121,7 +86,7 @@ async fn a_server_that_is_killed_after_it_gave_a_url_out_lists_nothing_that_is_n
     let options = Options::of(&direct).with_blobs(&url);
     let mut server = ControlPlane::start_as(Ipv4Addr::LOCALHOST.into(), options).await?;
     let _agent = Agent::on_this_machine(&server, "here").await?;
-    let run = server.client.start(FILES, None).await?;
+    let run = server.client.start(&manifest(""), None).await?;
     let database = server.folder().join("server/muster.db");
     let database = format!("sqlite://{}", database.display());
     let store = Store::connect(&database, &muster_storage::Options::default()).await?;
@@ -141,7 +106,7 @@ async fn a_server_that_is_killed_after_it_gave_a_url_out_lists_nothing_that_is_n
     way.set(Wire::Whole);
     expect_whole(&run).await?;
     let ways = ways(&server).await?;
-    ensure!(ways[1] == LARGE, "{ways:?}");
+    ensure!(ways[1] == SIZE, "{ways:?}");
     let doomed = store.keeper().count_doomed_blobs().await?;
     ensure!(doomed == 0, "{doomed}");
     store.close().await;

@@ -19,6 +19,7 @@ pub mod given;
 pub mod image;
 pub mod installation;
 pub mod kubectl;
+pub mod large_file;
 pub mod log;
 pub mod memory;
 pub mod namespace;

@@ -174,17 +174,13 @@ impl Agent {
         self.judges.store(welcome.judges, Ordering::Relaxed);
         self.notes_missing
             .store(welcome.notes_missing, Ordering::Relaxed);
+        self.resumes.store(welcome.resumes, Ordering::Relaxed);
     }
 
     /// Whether the one that was heard last says how much of an artifact need not be sent again: an older
     /// one would wait for its data.
     pub(super) fn resumes(&self) -> bool {
         self.resumes.load(Ordering::Relaxed)
-    }
-
-    /// Notes what a welcome says of that.
-    pub(super) fn set_resumes(&self, resumes: bool) {
-        self.resumes.store(resumes, Ordering::Relaxed);
     }
 
     /// Connects for a purpose; tries for ever, since a test goes on without its agent.

@@ -1,6 +1,6 @@
 //! Collecting artifacts: from the step's container while it lives, from the shared volumes
-//! otherwise. A file whose upload broke is collected again, and goes on where it broke; one that did not come into the object store
-//! directly is collected again and goes by the agent.
+//! otherwise. A file whose upload broke is collected again, and goes on where it broke; one that did not
+//! come into the object store directly is collected again and goes by the agent.
 
 use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 

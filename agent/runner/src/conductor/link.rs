@@ -85,7 +85,6 @@ async fn welcome(agent: &Agent, spool: &Spool, has_plan: bool) -> Result<Welcome
         match hearing.hear().await.map(|message| message.message) {
             Ok(Some(Heard::Welcome(welcome))) if has_plan || !welcome.plan.is_empty() => {
                 agent.welcomed(&welcome);
-                agent.set_resumes(welcome.resumes);
                 return Ok(Welcomed {
                     hearing,
                     speaking,

@@ -323,18 +323,13 @@ impl App {
                             }
                         }
                         Err(segment::Error::Gone)
-                            if !self.is_part_of_log(project, attempt, &stored).await? =>
+                            if !self.is_lost(project, attempt, &stored).await? =>
                         {
                             continue 'log;
                         }
                         // A newer server can read it.
                         Err(error @ segment::Error::Format) => {
                             return Err(Error::Internal(error.into()));
-                        }
-                        Err(error) if matches!(error, segment::Error::Gone) => {
-                            // The bucket itself is there.
-                            self.blobs.check().await?;
-                            damage = damage.or_else(|| Some(log_finding(&stored, &error)));
                         }
                         Err(error) => {
                             damage = damage.or_else(|| Some(log_finding(&stored, &error)));
@@ -350,8 +345,12 @@ impl App {
         Ok((digest, damage))
     }
 
-    /// Whether a segment whose blob is gone is one of the log still, and was not replaced.
-    pub(super) async fn is_part_of_log(
+    /// Whether a segment whose blob is gone is lost: it is one of the log still, and was not replaced.
+    ///
+    /// # Errors
+    ///
+    /// When the whole object store can not be used: then nothing is known of the segment.
+    pub(super) async fn is_lost(
         &self,
         project: ProjectId,
         attempt: AttemptId,
@@ -359,7 +358,11 @@ impl App {
     ) -> Result<bool, Error> {
         let logs = self.store.logs(project);
         let now = logs.segments(attempt, segment.start, 1).await?;
-        Ok(now.first().is_some_and(|now| now.blob == segment.blob))
+        let is_part = now.first().is_some_and(|now| now.blob == segment.blob);
+        if is_part {
+            self.blobs.check().await?;
+        }
+        Ok(is_part)
     }
 
     /// Makes durable what waits of a log, if this process takes it in. Returns the log, if this

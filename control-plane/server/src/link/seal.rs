@@ -89,23 +89,22 @@ impl App {
             let damage = match packed {
                 Ok(packed) => seal.take(&part, &packed).await?.err(),
                 Err(Error::NotFound(gone)) => {
-                    if !self.is_part_of_log(stored.project, attempt, &part).await? {
+                    if !self.is_lost(stored.project, attempt, &part).await? {
                         return Err(Error::NotFound(gone));
                     }
-                    // The bucket itself is there.
-                    self.blobs.check().await?;
                     Some(segment::Error::Gone)
                 }
                 Err(error) => return Err(error),
             };
-            if let Some(error @ segment::Error::Format) = damage {
+            match damage {
+                None => {}
                 // A newer server can read it.
-                return Err(Error::Internal(error.into()));
-            }
-            if let Some(error) = damage {
-                return Err(self
-                    .log_damaged(attempt, log_finding(&part, &error))
-                    .await?);
+                Some(error @ segment::Error::Format) => return Err(Error::Internal(error.into())),
+                Some(error) => {
+                    return Err(self
+                        .log_damaged(attempt, log_finding(&part, &error))
+                        .await?);
+                }
             }
         }
         drop(parts);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use muster_proto::v1::{
     AgentHello, ArtifactFooter, ArtifactHeader, Assignment, AttemptRef, AttemptReport, Completion,
-    Credit, LinkRequest, LinkResponse, LogChunk, StepResult, StreamLogRequest,
+    Credit, Execution, LinkRequest, LinkResponse, LogChunk, StepResult, StreamLogRequest,
     UploadArtifactRequest, UploadArtifactResponse, Welcome, attempt_report::Phase, execution,
     link_request::Message, link_response, step_result, upload_artifact_request::Part,
 };
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::fixture::{Clients, Fixture};
+use super::fixture::{Clients, Fixture, run};
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -31,6 +31,17 @@ pub(crate) fn sha256(data: &[u8]) -> String {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
+}
+
+/// An administrator, and an agent with an execution that runs on it.
+pub(crate) async fn running(fixture: &Fixture) -> (Clients, Agent, Execution, Assignment) {
+    let mut admin = fixture.admin().await;
+    let token = fixture.agent("east").await;
+    let (mut agent, _) = Agent::connect(fixture, &token, Vec::new()).await;
+    let made = admin.create(run()).await;
+    let work = agent.work().await;
+    agent.report(&work, Phase::Running).await;
+    (admin, agent, made, work)
 }
 
 impl Agent {

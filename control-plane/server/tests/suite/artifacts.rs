@@ -5,7 +5,7 @@ use std::time::Duration;
 use muster_proto::v1::{
     ArtifactFooter, ArtifactHeader, Assignment, DownloadArtifactRequest, GetArtifactRequest,
     ListArtifactsRequest, ListArtifactsResponse, ListReportsRequest, MissArtifactsRequest,
-    MissedFile, Report, UploadArtifactRequest, attempt_report::Phase, execution::State, report,
+    MissedFile, Report, UploadArtifactRequest, execution::State, report,
     upload_artifact_request::Part,
 };
 use sqlx::{Connection as _, Executor as _};
@@ -14,8 +14,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
 use super::{
-    agent::{Agent, sha256},
-    fixture::{Clients, Fixture, run},
+    agent::{Agent, running, sha256},
+    fixture::{Clients, Fixture},
 };
 
 /// Longer than anything here takes on a busy machine.
@@ -78,12 +78,7 @@ async fn begin(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_interrupted_upload_is_no_file_and_is_named_with_its_reason() {
     let fixture = Fixture::start().await;
-    let mut admin = fixture.admin().await;
-    let token = fixture.agent("east").await;
-    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
-    let made = admin.create(run()).await;
-    let work = agent.work().await;
-    agent.report(&work, Phase::Running).await;
+    let (mut admin, mut agent, made, work) = running(&fixture).await;
     let whole = agent
         .artifact(&work, "whole.txt", b"all", sha256(b"all"))
         .await;
@@ -158,12 +153,7 @@ async fn what_is_too_long_is_refused_with_the_limit_and_named_as_missing() {
         config.max_artifacts_size = 250_000;
     })
     .await;
-    let mut admin = fixture.admin().await;
-    let token = fixture.agent("east").await;
-    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
-    let made = admin.create(run()).await;
-    let work = agent.work().await;
-    agent.report(&work, Phase::Running).await;
+    let (mut admin, mut agent, made, work) = running(&fixture).await;
     let data = vec![7; 150_001];
     for (path, size, limit) in [
         ("long", 150_001, "--max-artifact-size"),
@@ -235,12 +225,7 @@ fn blob(fixture: &Fixture, content: &[u8]) -> std::path::PathBuf {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_download_of_a_blob_that_is_not_what_was_collected_ends_with_data_loss() {
     let fixture = Fixture::start_on_files().await;
-    let mut admin = fixture.admin().await;
-    let token = fixture.agent("east").await;
-    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
-    admin.create(run()).await;
-    let work = agent.work().await;
-    agent.report(&work, Phase::Running).await;
+    let (mut admin, mut agent, _, work) = running(&fixture).await;
     let content: Vec<u8> = (0..700_000_u32).map(|n| n.to_le_bytes()[1]).collect();
     let stored = agent.artifact(&work, "a.bin", &content, sha256(&content));
     let name = stored.await.expect("it is stored").name;
@@ -283,12 +268,7 @@ async fn a_download_of_a_blob_that_is_not_what_was_collected_ends_with_data_loss
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_report_that_is_not_what_was_collected_is_broken_and_says_so() {
     let mut fixture = Fixture::start_on_files().await;
-    let mut admin = fixture.admin().await;
-    let token = fixture.agent("east").await;
-    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
-    let made = admin.create(run()).await;
-    let work = agent.work().await;
-    agent.report(&work, Phase::Running).await;
+    let (mut admin, mut agent, made, work) = running(&fixture).await;
     let good = "<testsuite name='a'><testcase classname='m' name='sum'/></testsuite>";
     let stored = agent.artifact(&work, "a.xml", good.as_bytes(), sha256(good.as_bytes()));
     stored.await.expect("it is stored");
@@ -346,12 +326,7 @@ async fn until_read(clients: &mut Clients, request: &ListReportsRequest) -> Repo
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_that_could_not_be_collected_are_listed_as_missing_until_they_come() {
     let fixture = Fixture::start().await;
-    let mut admin = fixture.admin().await;
-    let token = fixture.agent("east").await;
-    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
-    let made = admin.create(run()).await;
-    let work = agent.work().await;
-    agent.report(&work, Phase::Running).await;
+    let (mut admin, mut agent, made, work) = running(&fixture).await;
     let file = |path: &str, reason: &str| MissedFile {
         path: path.to_owned(),
         reason: reason.to_owned(),

@@ -3,13 +3,13 @@
 use std::{ops::Range, path::Path, time::Duration};
 
 use muster_proto::v1::{
-    Assignment, Execution, ExplainExecutionRequest, LogChunk, LogMatch, LogSkip, ReadLogRequest,
+    Assignment, ExplainExecutionRequest, LogChunk, LogMatch, LogSkip, ReadLogRequest,
     StreamLogRequest, attempt_report::Phase, log_chunk::Stream, read_log_response::Item,
 };
 use tonic::{Code, Status};
 
 use super::{
-    agent::{Agent, sha256},
+    agent::{Agent, running, sha256},
     fixture::{Clients, Fixture, run},
 };
 
@@ -248,21 +248,6 @@ async fn every_part(clients: &mut Clients, name: &str) {
     assert_eq!(numbers, [10_005, 10_010]);
 }
 
-/// A server, and an execution that runs on an agent of it.
-async fn running() -> (Fixture, Clients, Agent, Execution, Assignment) {
-    running_on(Fixture::start().await).await
-}
-
-async fn running_on(fixture: Fixture) -> (Fixture, Clients, Agent, Execution, Assignment) {
-    let mut admin = fixture.admin().await;
-    let token = fixture.agent("east").await;
-    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
-    let made = admin.create(run()).await;
-    let work = agent.work().await;
-    agent.report(&work, Phase::Running).await;
-    (fixture, admin, agent, made, work)
-}
-
 /// The files of an attempt's log.
 fn files(fixture: &Fixture, attempt: &str) -> Vec<std::path::PathBuf> {
     fn find(folder: &Path, attempt: &str, found: &mut Vec<std::path::PathBuf>) {
@@ -300,7 +285,8 @@ async fn one_file(fixture: &Fixture, attempt: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_part_of_a_log_is_the_same_while_it_is_open_and_when_it_is_one_object() {
-    let (fixture, mut admin, mut agent, made, work) = running().await;
+    let fixture = Fixture::start().await;
+    let (mut admin, mut agent, made, work) = running(&fixture).await;
     let chunks = chunks();
     // In parts, so that segments are of many sizes.
     let (first, second) = chunks.split_at(LINES / 3);
@@ -440,8 +426,8 @@ async fn told_damage(clients: &mut Clients, name: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_is_damaged_while_it_is_open_is_told_and_never_complete() {
-    let (fixture, mut admin, mut agent, made, work) =
-        running_on(Fixture::start_on_files().await).await;
+    let fixture = Fixture::start_on_files().await;
+    let (mut admin, mut agent, made, work) = running(&fixture).await;
     let chunks = chunks();
     // The same log of another attempt, with segments of the same bytes.
     admin.create(run()).await;
@@ -517,8 +503,8 @@ async fn a_log_that_is_damaged_while_it_is_open_is_told_and_never_complete() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sealed_log_that_is_damaged_is_told_and_what_is_around_it_can_be_read() {
-    let (fixture, mut admin, mut agent, made, work) =
-        running_on(Fixture::start_on_files().await).await;
+    let fixture = Fixture::start_on_files().await;
+    let (mut admin, mut agent, made, work) = running(&fixture).await;
     let chunks = chunks();
     for part in chunks.chunks(LINES / 4) {
         send(&mut agent.clients, &work, part).await;
@@ -581,7 +567,8 @@ async fn a_log_goes_on_over_what_was_damaged_before_another_server_takes_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_follows_too_slowly_is_told_what_was_skipped_and_can_read_it_again() {
-    let (fixture, mut admin, mut agent, made, work) = running().await;
+    let fixture = Fixture::start().await;
+    let (mut admin, mut agent, made, work) = running(&fixture).await;
     let text: Vec<u8> = b"a line\n"
         .iter()
         .copied()

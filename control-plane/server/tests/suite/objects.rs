@@ -21,7 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
 
 use super::{
-    agent::{Agent, sha256},
+    agent::{Agent, running, sha256},
     fixture::{Clients, Fixture, run},
     home::options,
     link::read_log,
@@ -199,12 +199,7 @@ async fn while_the_store_is_away_logs_wait_where_they_are_and_come_whole_after()
     let Some((proxy, fixture)) = behind_a_wire().await else {
         return;
     };
-    let mut admin = fixture.admin().await;
-    let token = fixture.agent("east").await;
-    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
-    let made = admin.create(run()).await;
-    let work = agent.work().await;
-    agent.report(&work, Phase::Running).await;
+    let (mut admin, mut agent, made, work) = running(&fixture).await;
     let text: Vec<u8> = (0..2_000_000_u32).map(|n| (n % 241) as u8).collect();
     let before = agent.log(&work, 0, &text[..700_000]).await;
     assert_eq!(before.expect("it is stored"), 700_000);
@@ -395,12 +390,7 @@ async fn an_error_while_a_large_file_is_written_loses_nothing_of_it() {
     let Some((proxy, fixture)) = behind_a_wire().await else {
         return;
     };
-    let mut admin = fixture.admin().await;
-    let token = fixture.agent("east").await;
-    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
-    admin.create(run()).await;
-    let work = agent.work().await;
-    agent.report(&work, Phase::Running).await;
+    let (mut admin, mut agent, _, work) = running(&fixture).await;
     let file: Vec<u8> = (0..30_000_000_u32).map(|n| (n % 251) as u8).collect();
     let failing = async {
         // Parts are on their way; what answers errors for less than the tries last is not seen at all.
@@ -422,12 +412,7 @@ async fn a_slow_store_makes_artifacts_late_and_they_are_whole() {
     let Some((proxy, fixture)) = behind_a_wire().await else {
         return;
     };
-    let mut admin = fixture.admin().await;
-    let token = fixture.agent("east").await;
-    let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
-    admin.create(run()).await;
-    let work = agent.work().await;
-    agent.report(&work, Phase::Running).await;
+    let (mut admin, mut agent, _, work) = running(&fixture).await;
     let file: Vec<u8> = (0..6_000_000_u32).map(|n| (n % 251) as u8).collect();
     // A piece of the wire at a time: some hundred of them for the file, each way.
     proxy.set(Wire::Slow(Duration::from_millis(40)));

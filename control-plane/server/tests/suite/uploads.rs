@@ -15,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 use super::{
-    agent::{Agent, sha256},
+    agent::{Agent, running, sha256},
     fixture::{Clients, Fixture, run},
     home::options,
 };
@@ -40,12 +40,7 @@ struct Scene {
 
 impl Scene {
     async fn start(fixture: Fixture) -> Self {
-        let mut admin = fixture.admin().await;
-        let token = fixture.agent("east").await;
-        let (mut agent, _) = Agent::connect(&fixture, &token, Vec::new()).await;
-        let made = admin.create(run()).await;
-        let work = agent.work().await;
-        agent.report(&work, Phase::Running).await;
+        let (admin, agent, made, work) = running(&fixture).await;
         Self {
             fixture,
             admin,
